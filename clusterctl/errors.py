@@ -1,0 +1,23 @@
+"""The one exception users meet: what is true, and what to do about it."""
+
+from __future__ import annotations
+
+
+class ClusterctlError(Exception):
+    """A mistake the user can repair, or a state of the world that stops the whole command.
+
+    ``message`` says what is true and where (host, or file and line); ``hint`` says what to do.
+    A sick host is never raised: it is an outcome, so that one of them cannot hide the others.
+    """
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\nhint: {self.hint}" if self.hint else self.message
+
+
+class UsageError(ClusterctlError):
+    """The command line, a hostfile, a profile or a config cannot be used as it stands (exit code 64)."""
