@@ -1,0 +1,53 @@
+"""Every default of the product, in one place. Durations are seconds, sizes are bytes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SshDefaults:
+    """Limits of one SSH session; the figures are those measured for 2 to 1024 hosts."""
+
+    connect_timeout: float = 10.0
+    banner_timeout: float = 10.0
+    auth_timeout: float = 10.0
+    keepalive: float = 15.0
+    probe_deadline: float = 60.0
+    torch_deadline: float = 120.0
+    window: int = 256
+    gateway_window: int = 8
+    retries: int = 1
+
+
+@dataclass(frozen=True)
+class RunDefaults:
+    """How long a run waits before it believes something is wrong."""
+
+    preferred_master_port: int = 29500
+    heartbeat: float = 1.0
+    heartbeat_limit: float = 10.0
+    lease_attached: float = 60.0
+    lease_detached: float = 24 * 3600.0
+    failure_grace: float = 1.5
+    stop_grace: float = 30.0
+    cause_window: float = 5.0
+    early_exit_note: float = 30.0
+
+
+@dataclass(frozen=True)
+class SyncDefaults:
+    """What a working directory may weigh before `launch` asks."""
+
+    max_bytes: int = 200 * 10**6
+    max_files: int = 20_000
+
+
+SSH = SshDefaults()
+RUN = RunDefaults()
+SYNC = SyncDefaults()
+
+HOSTFILE_VARIABLE = "CLUSTERCTL_HOSTFILE"
+HOME_VARIABLE = "CLUSTERCTL_HOME"
+SSH_CONFIG_VARIABLE = "CLUSTERCTL_SSH_CONFIG"
+JOB_HOSTFILE = "/job/hostfile"
