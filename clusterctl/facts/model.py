@@ -1,0 +1,238 @@
+"""What a node told us about itself. Every value is raw: no judgement, no comparison.
+
+Sizes are bytes, times are seconds. ``None`` means the node could not tell; it never means "fine".
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+InterfaceKind = Literal[
+    "physical", "bond", "vlan", "bridge", "veth", "tun", "wireguard", "wireless", "loopback", "virtual"
+]
+
+
+class Address(msgspec.Struct, frozen=True):
+    """``family`` is ``inet`` or ``inet6``; ``scope`` is ``global``, ``link`` or ``host``."""
+
+    family: str
+    address: str
+    prefix: int
+    scope: str = "global"
+
+
+class Interface(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of /sys/class/net. ``speed`` is Mbit/s, None where the driver does not say."""
+
+    name: str
+    index: int
+    kind: InterfaceKind
+    up: bool
+    running: bool
+    carrier: bool | None = None
+    operstate: str = ""
+    mtu: int = 0
+    speed: int | None = None
+    mac: str = ""
+    carrier_changes: int | None = None
+    rp_filter: int | None = None
+    addresses: tuple[Address, ...] = ()
+    bridge_of: str = ""
+    """The bridge or bond this interface is enslaved to."""
+
+
+class GpuProcess(msgspec.Struct, frozen=True):
+    pid: int
+    memory: int | None
+    user: str
+    command: str
+    started: float | None = None
+
+
+class Gpu(msgspec.Struct, frozen=True, kw_only=True):
+    index: int
+    uuid: str
+    name: str
+    memory_total: int
+    memory_used: int
+    driver: str = ""
+    utilization: int | None = None
+    compute_mode: str = ""
+    mig_mode: str = ""
+    ecc_errors: int | None = None
+    processes: tuple[GpuProcess, ...] = ()
+
+
+class NvidiaSmi(msgspec.Struct, frozen=True, kw_only=True):
+    """``present`` is false where no nvidia-smi exists; ``exit_code`` None means it ran into its deadline."""
+
+    present: bool = False
+    exit_code: int | None = None
+    seconds: float = 0.0
+    error: str = ""
+    cuda: str = ""
+    gpus: tuple[Gpu, ...] = ()
+    devices: int | None = None
+    """NVIDIA functions on the PCI bus (display class), whether or not the driver sees them."""
+    kernel_driver: str = ""
+    """Version in /proc/driver/nvidia/version."""
+
+
+class RdmaPort(msgspec.Struct, frozen=True, kw_only=True):
+    device: str
+    port: int
+    state: str
+    physical_state: str
+    rate: float | None
+    """Gbit/s."""
+    link_layer: str
+    lid: int = 0
+    sm_lid: int = 0
+    netdev: str = ""
+    firmware: str = ""
+    netdev_mtu: int | None = None
+
+
+class Filesystem(msgspec.Struct, frozen=True, kw_only=True):
+    """``role`` is what the path is for: root, tmp, home, shm, run."""
+
+    role: str
+    path: str
+    total: int
+    free: int
+    inodes_free_percent: float | None = None
+    writable: bool = True
+    device: str = ""
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """Soft limits of the very SSH session that a run would get; None means unlimited."""
+
+    memlock: int | None = None
+    nofile: int | None = None
+    stack: int | None = None
+    nproc: int | None = None
+
+
+class Variable(msgspec.Struct, frozen=True):
+    """A setting that reaches processes on the node. ``origin`` is ``environment`` or ``file:line``."""
+
+    name: str
+    value: str
+    origin: str
+
+
+class Python(msgspec.Struct, frozen=True, kw_only=True):
+    """The interpreter that will train there. ``error`` is set where it is missing or does not start."""
+
+    executable: str = ""
+    requested: str = ""
+    version: str = ""
+    error: str = ""
+    packages: dict[str, str] = {}
+    """Lower-case distribution name -> version, read from metadata without importing anything."""
+    torch_cuda: str | None = None
+    """CUDA version torch was built for, from torch/version.py; "" for a CPU build, None without torch."""
+    torch_git: str | None = None
+
+
+class TorchImport(msgspec.Struct, frozen=True, kw_only=True):
+    """What one real `import torch` in its own process showed."""
+
+    ok: bool
+    seconds: float = 0.0
+    error: str = ""
+    cuda_available: bool = False
+    device_count: int = 0
+    nccl_version: str = ""
+    nccl_path: str = ""
+    distributed: bool = True
+    capabilities: tuple[str, ...] = ()
+    bf16: bool | None = None
+
+
+class Name(msgspec.Struct, frozen=True):
+    """What ``query`` resolves to on the node (getaddrinfo), in order."""
+
+    query: str
+    addresses: tuple[str, ...]
+    error: str = ""
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """One node's answer. ``clock_offset`` is node minus controller, corrected by half the round trip."""
+
+    host: str
+    hostname: str
+    machine_id: str = ""
+    boot_id: str = ""
+    user: str = ""
+    uid: int = -1
+    home: str = ""
+    shell: str = ""
+    kernel: str = ""
+    os_release: str = ""
+    architecture: str = ""
+    cpus: int = 0
+    memory_total: int = 0
+    memory_available: int = 0
+    clock_offset: float | None = None
+    clock_error: float | None = None
+    probe_python: str = ""
+    path: str = ""
+    noise: str = ""
+    """What the login shell printed before our first line."""
+    ssh_address: str = ""
+    """Local address of the SSH connection as the node sees it ($SSH_CONNECTION)."""
+    ssh_peer: str = ""
+    interfaces: tuple[Interface, ...] = ()
+    default_device: str = ""
+    port_range: tuple[int, int] = (32768, 60999)
+    rdma: tuple[RdmaPort, ...] = ()
+    verbs_library: bool | None = None
+    nvidia: NvidiaSmi = NvidiaSmi()
+    filesystems: tuple[Filesystem, ...] = ()
+    stale_shm: tuple[str, ...] = ()
+    limits: Limits = Limits()
+    variables: tuple[Variable, ...] = ()
+    python: Python = Python()
+    torch: TorchImport | None = None
+    """None when torch was not imported (quick mode, or no torch)."""
+    names: tuple[Name, ...] = ()
+    compilers: tuple[str, ...] = ()
+    workdir_exists: bool | None = None
+    shared_token: str = ""
+    seconds: float = 0.0
+    """How long the node itself took to collect this."""
+
+
+class Dial(msgspec.Struct, frozen=True, kw_only=True):
+    """One TCP attempt from ``source`` host to an address and port of ``target`` host.
+
+    ``result``: ok, refused, unreachable, no-route, timeout, stall (small passed, 1 MB did not), foreign
+    (another service answered) or error. ``seen`` is the source address the listener saw.
+    """
+
+    source: str
+    target: str
+    address: str
+    port: int
+    kind: Literal["ephemeral", "low", "middle", "high", "master"]
+    result: str
+    seconds: float = 0.0
+    seen: str = ""
+    device: str = ""
+    """Interface the route to ``address`` leaves by on the source host."""
+    detail: str = ""
+
+
+class Reachability(msgspec.Struct, frozen=True, kw_only=True):
+    """All dials between hosts. ``listen_errors``: host -> why it could not listen. Empty when not asked."""
+
+    dials: tuple[Dial, ...] = ()
+    listen_errors: dict[str, str] = {}
+    master_port: int | None = None
+    master_error: str = ""
+    asked: bool = False

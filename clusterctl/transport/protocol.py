@@ -1,0 +1,82 @@
+"""What a transport is: it opens one channel per host and moves bytes under a deadline. It knows no meaning.
+
+Two transports stand behind this protocol: fabric/paramiko in this process, and the `ssh` binary for what
+paramiko cannot do (host CAs, FIDO keys, GSSAPI).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Literal, Protocol
+
+import msgspec
+
+Stage = Literal[
+    "resolve", "connect", "hostkey", "auth", "banner", "exec", "python", "deadline", "decode", "ok"
+]
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a host gave no channel or no answer: the stage it broke at, a sentence, and the exact cure."""
+
+    host: str
+    stage: Stage
+    message: str
+    hint: str = ""
+    seconds: float = 0.0
+
+
+class Channel(Protocol):
+    """One remote command, its input and its output. One thread uses a channel at a time."""
+
+    host: str
+    seconds: float
+    """How long connecting and authentication took."""
+
+    def fileno(self) -> int:
+        """A descriptor that polls readable when bytes wait or the command has ended."""
+        ...
+
+    def send(self, data: bytes) -> None:
+        """Send all of ``data``. Raises OSError when the link is gone or the channel's deadline has passed."""
+        ...
+
+    def close_input(self) -> None:
+        """The remote command reads end of file from here on."""
+        ...
+
+    def receive(self) -> tuple[bytes, bytes]:
+        """(stdout, stderr) that have arrived; never blocks. Both empty and ``ended`` true means all was read."""
+        ...
+
+    @property
+    def ended(self) -> bool:
+        """True once both streams are at their end, or the link is gone."""
+        ...
+
+    @property
+    def exit_code(self) -> int | None:
+        """The remote command's status; None while it runs, and None when the link broke before it was told."""
+        ...
+
+    def close(self) -> None:
+        """Drop the channel and its connection. The remote side sees end of file on its input."""
+        ...
+
+
+class Transport(Protocol):
+    """Opens channels. ``command`` is one string for the login shell of the host: callers quote it."""
+
+    def open(self, host: str, command: str, deadline: float) -> Channel | Failure:
+        """Connect, authenticate and start ``command`` before ``deadline`` (time.monotonic seconds)."""
+        ...
+
+    def open_all(
+        self, hosts: Sequence[str], command: str, deadline: float
+    ) -> Iterator[tuple[str, Channel | Failure]]:
+        """`open` on all hosts within the window, as they complete. Stopping the iteration stops what is queued."""
+        ...
+
+    def close(self) -> None:
+        """Close gateways and everything still open."""
+        ...
