@@ -46,7 +46,7 @@ class Channel(Protocol):
         ...
 
     def receive(self) -> tuple[bytes, bytes]:
-        """(stdout, stderr) that have arrived; never blocks. Both empty and ``ended`` true means all was read."""
+        """(stdout, stderr) that have arrived; never blocks. Empty with ``ended`` true: all was read."""
         ...
 
     @property
@@ -56,7 +56,7 @@ class Channel(Protocol):
 
     @property
     def exit_code(self) -> int | None:
-        """The remote command's status; None while it runs, and None when the link broke before it was told."""
+        """The remote command's status; None while it runs and when the link broke before it was told."""
         ...
 
     def close(self) -> None:
@@ -74,7 +74,7 @@ class Transport(Protocol):
     def open_all(
         self, hosts: Sequence[str], command: str, deadline: float
     ) -> Iterator[tuple[str, Channel | Failure]]:
-        """`open` on all hosts within the window, as they complete. Stopping the iteration stops what is queued."""
+        """`open` on all hosts within the window, as they complete. Ending the iteration drops the queue."""
         ...
 
     def close(self) -> None:

@@ -1,0 +1,84 @@
+"""A talk with one bundle on one host, in JSON lines; and many such talks driven by one thread."""
+
+from __future__ import annotations
+
+import json
+import selectors
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from clusterctl.transport.protocol import Channel
+
+MARK = b"@@clusterctl1 "
+_NOISE_LIMIT = 64 * 1024
+
+
+class Conversation:
+    """Messages from one channel. What is not a message is kept: ``noise`` (stdout) and ``stderr``."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.host = channel.host
+        self.channel = channel
+        self.noise = b""
+        self.stderr = b""
+        self._partial = b""
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send one message. Raises OSError when the link is gone."""
+        self.channel.send(json.dumps(message).encode("ascii") + b"\n")
+
+    def receive(self) -> list[dict[str, Any]]:
+        """Messages that have arrived, in order; never blocks."""
+        out, err = self.channel.receive()
+        self.stderr = (self.stderr + err)[-_NOISE_LIMIT:]
+        *lines, self._partial = (self._partial + out).split(b"\n")
+        found = []
+        for line in lines:
+            marker = line.find(MARK)
+            message = _decode(line[marker + len(MARK) :]) if marker >= 0 else None
+            if message is None:
+                self.noise = (self.noise + line + b"\n")[:_NOISE_LIMIT]
+            else:
+                self.noise += line[:marker]
+                found.append(message)
+        return found
+
+    @property
+    def ended(self) -> bool:
+        return self.channel.ended
+
+    def close(self) -> None:
+        self.channel.close()
+
+
+def _decode(text: bytes) -> dict[str, Any] | None:
+    try:
+        message = json.loads(text)
+    except ValueError:
+        return None
+    return message if isinstance(message, dict) else None
+
+
+def listen(
+    conversations: Iterable[Conversation], deadline: float
+) -> Iterator[tuple[Conversation, dict[str, Any] | None]]:
+    """Yield (conversation, message) as they come, and (conversation, None) once when one has ended.
+
+    Stops when all have ended or ``deadline`` (time.monotonic seconds) has passed. The caller may stop
+    early: channels stay open.
+    """
+    with selectors.DefaultSelector() as selector:
+        for conversation in conversations:
+            selector.register(conversation.channel.fileno(), selectors.EVENT_READ, conversation)
+        while selector.get_map():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return
+            for key, _ in selector.select(left):
+                conversation = key.data
+                for message in conversation.receive():
+                    yield conversation, message
+                if conversation.ended:
+                    selector.unregister(key.fileobj)
+                    yield conversation, None

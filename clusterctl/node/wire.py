@@ -1,0 +1,47 @@
+"""How a bundle talks to the controller: one JSON object a line on stdout, behind a marker.
+
+Login shells print banners; the marker lets the reader tell them apart. Input is read from
+`sys.stdin.buffer` only, because the bundle itself came through that buffer.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+
+MARK = "@@clusterctl1 "
+_lock = threading.Lock()
+
+
+def emit(message):
+    """Write one JSON object as one line, atomically between threads."""
+    line = (MARK + json.dumps(message, ensure_ascii=True) + "\n").encode("ascii")
+    with _lock:
+        sys.stdout.buffer.write(line)
+        sys.stdout.buffer.flush()
+
+
+def messages():
+    """Yield each JSON line of stdin until its end."""
+    for line in iter(sys.stdin.buffer.readline, b""):
+        if line.strip():
+            yield json.loads(line.decode("utf-8"))
+
+
+def leave_nothing_behind(deadline):
+    """Make this process and its children end by themselves, whatever becomes of the controller.
+
+    The process gets its own group; after ``deadline`` seconds the whole group is killed.
+    """
+    try:
+        os.setpgid(0, 0)
+    except PermissionError:
+        pass  # already a session leader, which is a group of its own
+
+    def end(*_):
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+
+    signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, deadline)
+    return end
