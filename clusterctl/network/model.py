@@ -41,7 +41,7 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     subnet: str = ""
     alternatives: tuple[Candidate, ...] = ()
     problem: str = ""
-    """Why there is no network, in one sentence; empty when there is."""
+    """Why the network does not take in every host that answered, in one sentence; empty when it does."""
 
     def of(self, host: str) -> HostNetwork | None:
         return next((entry for entry in self.hosts if entry.host == host), None)

@@ -1,0 +1,50 @@
+"""What the dials between hosts prove, indexed by who dialled which address."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from statistics import median
+from typing import Literal
+
+from clusterctl.facts.model import Dial, Facts, Reachability
+
+Proof = Literal["ok", "failed", "unasked"]
+
+
+class Traffic:
+    """Answers about one `Reachability`. The master port is left out: it is a port, not a path."""
+
+    def __init__(self, facts: Mapping[str, Facts], reachability: Reachability) -> None:
+        self.asked = reachability.asked
+        self._dials: defaultdict[tuple[str, str], list[Dial]] = defaultdict(list)
+        for dial in reachability.dials:
+            if dial.kind != "master":
+                self._dials[dial.source, dial.address].append(dial)
+        self._own = {
+            host: frozenset(address.address for link in of_host.interfaces for address in link.addresses)
+            for host, of_host in facts.items()
+        }
+
+    def device(self, source: str, address: str) -> str:
+        """The interface ``source`` leaves by towards ``address``; "" where unknown or not off the machine."""
+        found = next((dial.device for dial in self._dials[source, address] if dial.device), "")
+        return "" if found == "lo" else found
+
+    def proof(self, source: str, address: str) -> Proof:
+        """Whether every connection from ``source`` to ``address`` passed, bulk and unmasked."""
+        dials = self._dials[source, address]
+        if not dials:
+            return "unasked"
+        return (
+            "ok" if all(dial.result == "ok" and not self.is_translated(dial) for dial in dials) else "failed"
+        )
+
+    def is_translated(self, dial: Dial) -> bool:
+        """True when the listener saw an address that the dialling host does not have (NAT)."""
+        return bool(dial.seen) and dial.seen not in self._own.get(dial.source, frozenset())
+
+    def latency(self, source: str, address: str) -> float | None:
+        """Median seconds of the passed dials; None when there is none."""
+        times = [dial.seconds for dial in self._dials[source, address] if dial.result == "ok"]
+        return median(times) if times else None
