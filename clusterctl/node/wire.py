@@ -4,6 +4,7 @@ Login shells print banners; the marker lets the reader tell them apart. Input is
 `sys.stdin.buffer` only, because the bundle itself came through that buffer.
 """
 
+import contextlib
 import json
 import os
 import signal
@@ -34,10 +35,8 @@ def leave_nothing_behind(deadline):
 
     The process gets its own group; after ``deadline`` seconds the whole group is killed.
     """
-    try:
+    with contextlib.suppress(PermissionError):  # a session leader is a group of its own already
         os.setpgid(0, 0)
-    except PermissionError:
-        pass  # already a session leader, which is a group of its own
 
     def end(*_):
         os.killpg(os.getpgrp(), signal.SIGKILL)

@@ -1,0 +1,64 @@
+"""What runs on this node: the processes of a run are found by parentage and by the mark in their environment.
+
+Never by name: a name also fits other people's jobs.
+"""
+
+import os
+
+
+def process_table():
+    """{pid: (parent pid, state, start ticks)} of everything this user can see."""
+    table = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open("/proc/%s/stat" % entry, "rb") as stream:
+                    fields = stream.read().rpartition(b")")[2].split()
+            except OSError:
+                continue
+            table[int(entry)] = (int(fields[1]), fields[0].decode(), int(fields[19]))
+    return table
+
+
+def bears_tag(pid, tag):
+    try:
+        with open("/proc/%d/environ" % pid, "rb") as stream:
+            return tag in stream.read().split(b"\0")
+    except OSError:
+        return False
+
+
+def run_processes(run_id, below=None):
+    """Pids of the run that are not zombies: marked in their environment, or descended from one that is.
+
+    ``below`` is the agent's own pid: orphans fall to it even when they have cleared their environment. It and
+    the caller are never listed.
+    """
+    tag = ("CLUSTERCTL_RUN=" + run_id).encode()
+    table = process_table()
+    found = {pid for pid in table if bears_tag(pid, tag)}
+    roots = {below, os.getpid()}
+    grew = True
+    while grew:
+        children = {pid for pid, (parent, _, _) in table.items() if parent in found or parent == below}
+        grew = not children <= found
+        found |= children
+    return sorted(pid for pid in found - roots if table[pid][1] not in ("Z", "X"))
+
+
+def command_of(pid):
+    try:
+        with open("/proc/%d/cmdline" % pid, "rb") as stream:
+            return stream.read().replace(b"\0", b" ").decode("utf-8", "replace").strip()[:120]
+    except OSError:
+        return ""
+
+
+def oom_kills():
+    """How many processes the kernel has killed for memory since boot; None where it does not count."""
+    try:
+        with open("/proc/vmstat") as stream:
+            counters = dict(line.split() for line in stream)
+        return int(counters["oom_kill"])
+    except (OSError, KeyError, ValueError):
+        return None

@@ -1,0 +1,277 @@
+"""The relay: lives in the SSH session and only forwards. Orders in; events, log bytes and heartbeats out.
+
+It reads the agent's files by offset, so a new relay on a new connection goes on where the old one stopped.
+It ends when its input ends, when the controller has been silent for ``SILENCE`` seconds, or when another
+relay has taken over; the agent goes on without it.
+"""
+
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import queue
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+from .agent import boottime, read_json
+from .processes import run_processes
+from .rank import write_whole
+from .snapshot import Snapshots, holds
+from .wire import emit, messages
+
+TICK = 0.05
+SILENCE = 90.0
+PIECE = 192 * 1024
+
+
+class Relay:
+    def __init__(self, request, files):
+        self.files = files
+        self.home = os.path.join(os.path.expanduser("~"), ".clusterctl", "node")
+        self.run = request["run"]
+        self.run_dir = os.path.join(self.home, self.run, str(request["node_rank"]))
+        self.offsets = dict(request["offsets"])
+        self.lease = request["lease"]
+        self.orders = queue.Queue()
+        self.heard = boottime()
+        self.beat = 0.0
+        self.following = False
+        self.complete = False
+        self.snapshots = None
+
+    def path(self, name):
+        return os.path.join(self.run_dir, name)
+
+    def main(self):
+        threading.Thread(target=self.read_orders, daemon=True).start()
+        while True:
+            busy = self.obey()
+            if self.following:
+                busy = self.forward() or busy
+            now = boottime()
+            if now - self.beat >= 1.0:
+                self.beat = now
+                emit({"is": "beat", "time": time.time()})
+            if now - self.heard > SILENCE or self.superseded():
+                return 0
+            if not busy:
+                time.sleep(TICK)
+
+    def read_orders(self):
+        with contextlib.suppress(ValueError):
+            for order in messages():
+                self.orders.put(order)
+        self.orders.put({"do": "leave"})
+
+    def obey(self):
+        busy = False
+        while True:
+            try:
+                order = self.orders.get_nowait()
+            except queue.Empty:
+                return busy
+            busy = True
+            self.heard = boottime()
+            if order["do"] == "leave":
+                sys.exit(0)
+            if self.following:
+                self.renew_lease()
+            try:
+                getattr(self, "do_" + order["do"])(order)
+            except OSError as error:
+                emit({"is": "failed", "what": order["do"], "reason": str(error)})
+
+    def renew_lease(self):
+        write_whole(self.path("lease"), {"until": boottime() + self.lease})
+
+    def superseded(self):
+        owner = read_json(self.path("relay.json")) if self.following else None
+        return owner is not None and owner != os.getpid()
+
+    def do_beat(self, order):
+        """Nothing more than having been heard."""
+
+    def do_check(self, order):
+        """Is this code here already: at its own path, or as a snapshot?"""
+        self.snapshots = Snapshots(os.path.join(self.home, "snapshots"))
+        in_place = order["in_place"] and holds(order["root"], order["manifest"])
+        emit({"is": "checked", "in_place": in_place, "snapshot": self.snapshots.has(order["digest"])})
+
+    def do_archive(self, order):
+        if order.get("begin"):
+            self.snapshots.begin(order["digest"])
+        if order.get("data"):
+            self.snapshots.piece(order["data"])
+        if order.get("end"):
+            self.snapshots.finish(order["digest"])
+            emit({"is": "unpacked"})
+
+    def do_start(self, order):
+        """Lay out the run directory and start the agent in its own session."""
+        job = order["job"]
+        os.makedirs(self.path("logs"), mode=0o700)
+        os.chmod(os.path.dirname(self.run_dir), 0o700)
+        code = self.path("code")
+        os.makedirs(os.path.join(code, "clusterctl_node"), mode=0o700)
+        os.makedirs(os.path.join(code, "site"), mode=0o700)
+        for name, source in dict(self.files, __init__="").items():
+            folder = "site" if name == "sitecustomize" else "clusterctl_node"
+            with open(os.path.join(code, folder, name + ".py"), "w") as stream:
+                stream.write(source)
+        if job["cwd"] is None:
+            job["cwd"] = self.path("work")
+            self.snapshots.copy(job["digest"], job["cwd"])
+        if job["subdirectory"]:
+            job["cwd"] = os.path.join(job["cwd"], job["subdirectory"])
+        job["env"] = self.environment(job)
+        job["engine"] = job["engine"] and [part.replace("{run_dir}", self.run_dir) for part in job["engine"]]
+        for name, text in job.pop("files").items():
+            with open(self.path(name), "w") as stream:
+                stream.write(text)
+        write_whole(self.path("job.json"), job)
+        if job["enter"]:
+            self.lay_enter(job["enter"], code)
+        self.follow()
+        log = os.open(self.path("logs/agent.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        subprocess.Popen(
+            [sys.executable, "-S", "-E", "-m", "clusterctl_node.agent", self.run_dir],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=code,
+            start_new_session=True,
+        )
+        os.close(log)
+        emit({"is": "started", "cwd": job["cwd"], "run_dir": self.run_dir})
+
+    def environment(self, job):
+        """The SSH session's own variables, the interpreter's directory first in PATH, then the plan's."""
+        env = {name: value for name, value in os.environ.items() if not name.startswith("SSH_")}
+        env.update(job["env"])
+        if "PATH" not in job["env"]:
+            env["PATH"] = os.path.dirname(job["python"]) + os.pathsep + env.get("PATH", os.defpath)
+        return env
+
+    def lay_enter(self, path, code):
+        """Where every host has the same path: the file DeepSpeed's launcher starts as if it were python."""
+        os.mkdir(os.path.dirname(path), 0o700)
+        quoted = ["'%s'" % part.replace("'", "'\\''") for part in (code, sys.executable, self.run_dir)]
+        text = '#!/bin/sh\ncd %s && exec %s -S -E -m clusterctl_node.enter %s "$@"\n' % tuple(quoted)
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o700), "w") as stream:
+            stream.write(text)
+
+    def do_attach(self, order):
+        if not os.path.isdir(self.run_dir):
+            emit({"is": "absent"})
+            return
+        self.follow()
+
+    def follow(self):
+        write_whole(self.path("relay.json"), os.getpid())
+        self.following = True
+        self.renew_lease()
+
+    def do_stop(self, order):
+        if os.path.isdir(self.run_dir):
+            write_whole(self.path("stop.json"), {"grace": order["grace"], "reason": order["reason"]})
+
+    def do_knock(self, order):
+        """Does another host still answer over the training network? Any answer, even a reset, is life."""
+
+        def knock():
+            try:
+                socket.create_connection((order["address"], order["port"]), 3.0).close()
+                alive = True
+            except ConnectionRefusedError:
+                alive = True
+            except OSError:
+                alive = False
+            emit({"is": "knocked", "node_rank": order["node_rank"], "alive": alive})
+
+        threading.Thread(target=knock, daemon=True).start()
+
+    def do_sweep(self, order):
+        """The agent is gone: end what bears the run's mark, and say what is left."""
+        for pid in run_processes(self.run):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.3)
+        emit({"is": "swept", "left": len(run_processes(self.run))})
+
+    def do_forget(self, order):
+        """All is on the controller: keep only what the script wrote."""
+        self.following = False
+        with contextlib.suppress(OSError):
+            if order["enter"]:
+                shutil.rmtree(os.path.dirname(order["enter"]))
+        for name in os.listdir(self.run_dir):
+            if name != "work":
+                target = self.path(name)
+                shutil.rmtree(target) if os.path.isdir(target) else os.unlink(target)
+        for folder in (self.run_dir, os.path.dirname(self.run_dir)):
+            with contextlib.suppress(OSError):  # outputs are kept, and other nodes on a shared home
+                os.rmdir(folder)
+        emit({"is": "forgotten"})
+
+    def forward(self):
+        """Send what has grown: logs first, so that a message about an end comes after the last line."""
+        busy = False
+        names = sorted(os.listdir(self.path("logs")))
+        ended = not self.complete and self.agent_ended()
+        for name in names:
+            busy = self.forward_log(name) or busy
+        if not busy:
+            busy = self.forward_events()
+        if ended and not busy and not self.complete:
+            self.complete = True
+            emit({"is": "complete", "logs": {name: self.fingerprint(name) for name in names}})
+        return busy
+
+    def agent_ended(self):
+        with contextlib.suppress(OSError):
+            with open(self.path("events.jsonl"), "rb") as stream:
+                return b'"event": "end"' in stream.read()[-8192:]
+        return False
+
+    def forward_log(self, name):
+        with open(self.path("logs/" + name), "rb") as stream:
+            offset = self.offsets.get(name, 0)
+            stream.seek(offset)
+            data = stream.read(PIECE)
+        if not data:
+            return False
+        self.offsets[name] = offset + len(data)
+        emit({"is": "log", "name": name, "offset": offset, "data": base64.b64encode(data).decode()})
+        return True
+
+    def forward_events(self):
+        with contextlib.suppress(FileNotFoundError):
+            with open(self.path("events.jsonl"), "rb") as stream:
+                offset = self.offsets.get("events.jsonl", 0)
+                stream.seek(offset)
+                lines = stream.read().rpartition(b"\n")[0]
+            for line in lines.splitlines():
+                offset += len(line) + 1
+                self.offsets["events.jsonl"] = offset
+                emit(dict(json.loads(line), **{"is": "event", "offset": offset}))
+            return bool(lines)
+        return False
+
+    def fingerprint(self, name):
+        found = hashlib.sha256()
+        size = 0
+        with open(self.path("logs/" + name), "rb") as stream:
+            for block in iter(lambda: stream.read(1 << 20), b""):
+                found.update(block)
+                size += len(block)
+        return {"size": size, "sha256": found.hexdigest()}
+
+
+def main(request, files):
+    return Relay(request, files).main()
