@@ -21,6 +21,7 @@ PR_SET_CHILD_SUBREAPER = 36
 TICK = 0.05
 SWEEP_SECONDS = 5.0
 ENTER_SECONDS = 120.0
+WAITER_WORD = "clusterctl-rank-waiter"
 
 
 def boottime():
@@ -127,7 +128,8 @@ class Agent:
                     self.event("failure", reason="deepspeed's launcher never reached this host")
                     self.stop(0.0, "no engine")
                 return
-            argv = [self.job["python"], *argv]
+            waiter = self.path("code/clusterctl_node/rank.py")
+            argv = [self.job["python"], *(waiter if part == WAITER_WORD else part for part in argv)]
         log = os.open(self.path("logs/agent.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         parent = os.getpid()
 
@@ -143,7 +145,7 @@ class Agent:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                cwd=self.job["cwd"],
+                cwd=self.run_dir,  # not the script's: `-m` would import from it
                 env=env,
                 preexec_fn=tie_to_agent,
                 start_new_session=True,

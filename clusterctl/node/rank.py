@@ -47,13 +47,14 @@ def rank_environment(job, environ, run_dir):
     return rank, local_rank, env
 
 
-def become(command, env, log, parent):
-    """In the child: the log as stdout and stderr, nothing as stdin, then the user's command."""
+def become(command, env, cwd, log, parent):
+    """In the child: the log as stdout and stderr, nothing as stdin, then the user's command in its directory."""
     die_with_parent(parent)
     try:
         null = os.open(os.devnull, os.O_RDONLY)
         for source, target in ((null, 0), (log, 1), (log, 2)):
             os.dup2(source, target)
+        os.chdir(cwd)
         os.execvpe(command[0], command, env)
     except OSError as error:
         os.write(log, ("clusterctl: cannot start %s: %s\n" % (command[0], error)).encode())
@@ -87,7 +88,7 @@ def main():
     if child == 0:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
             signal.signal(number, signal.SIG_DFL)
-        become(command, env, log, waiter)
+        become(command, dict(env, PWD=job["cwd"]), job["cwd"], log, waiter)
     write_whole(
         os.path.join(run_dir, "start-%d.json" % rank),
         {"rank": rank, "local_rank": local_rank, "pid": child, "time": started},

@@ -1,0 +1,69 @@
+"""Inventory + network + request -> LaunchPlan. Pure."""
+
+from __future__ import annotations
+
+from clusterctl.inventory.model import Host, Inventory
+from clusterctl.network.model import Network
+from clusterctl.plan.model import LaunchPlan, NodePlan, Request, Setting
+from clusterctl.plan.variables import strongest
+
+
+def build(inventory: Inventory, network: Network, request: Request, *, master_port: int) -> LaunchPlan:
+    """Ranks follow hostfile order; every variable says where it comes from.
+
+    ``network`` must cover every host of ``inventory``.
+    """
+    nodes: list[NodePlan] = []
+    first_rank = 0
+    for node_rank, host in enumerate(inventory.hosts):
+        chosen = network.of(host.name)
+        assert chosen is not None, host.name
+        ranks = tuple(range(first_rank, first_rank + len(host.slots)))
+        first_rank += len(ranks)
+        net = tuple(
+            Setting(name, value, chosen.origins.get(name, "network")) for name, value in chosen.env.items()
+        )
+        nodes.append(
+            NodePlan(
+                host=host.name,
+                node_rank=node_rank,
+                slots=host.slots,
+                declared_slots=host.declared_slots,
+                ranks=ranks,
+                address=chosen.address,
+                ifname=chosen.ifname,
+                python=request.pythons[host.name],
+                settings=strongest(
+                    request.host_settings.get(host.name, ()),
+                    request.settings,
+                    net,
+                    _ours(host, request.gpus.get(host.name, 0)),
+                ),
+            )
+        )
+    return LaunchPlan(
+        run=request.run,
+        start=request.start,
+        command=request.command,
+        arguments=request.arguments,
+        pass_local_rank=request.pass_local_rank,
+        world_size=first_rank,
+        master_addr=network.master_addr,
+        master_port=master_port,
+        nodes=tuple(nodes),
+        code=request.code,
+        hostfile=inventory.source,
+        enter=f"/tmp/clusterctl-{request.run}/enter" if request.start == "deepspeed-pdsh" else "",
+        time_limit=request.time_limit,
+    )
+
+
+def _ours(host: Host, gpus: int) -> tuple[Setting, ...]:
+    """What clusterctl sets where nobody else did."""
+    ours = [Setting("PYTHONUNBUFFERED", "1", "clusterctl")]
+    if len(host.slots) > 1:
+        ours.append(Setting("OMP_NUM_THREADS", "1", "clusterctl: several processes share this host"))
+    if gpus and host.slots != tuple(range(gpus)):
+        devices = ",".join(map(str, host.slots))
+        ours.append(Setting("CUDA_VISIBLE_DEVICES", devices, "slots of the hostfile"))
+    return tuple(ours)

@@ -1,0 +1,90 @@
+"""What `launch` will do, whole, before it does any of it. Saved as ``plan.json`` with every run."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Engine = Literal["torchrun", "deepspeed"]
+Start = Literal["torchrun", "deepspeed-pdsh", "deepspeed-no-ssh"]
+
+
+class Setting(msgspec.Struct, frozen=True):
+    """One variable for one host. ``origin`` is for people: ``--env``, ``profile envs/x.yaml``."""
+
+    name: str
+    value: str
+    origin: str
+
+
+class Code(msgspec.Struct, frozen=True, kw_only=True):
+    """The working directory as an immutable snapshot. ``digest`` is empty when nothing is synced.
+
+    ``in_place`` allows running in ``root`` itself where a node holds the same content there.
+    """
+
+    root: str
+    subdirectory: str = ""
+    digest: str = ""
+    files: int = 0
+    size: int = 0
+    in_place: bool = True
+
+
+class NodePlan(msgspec.Struct, frozen=True, kw_only=True):
+    """One host's part. ``ranks`` are global, in local-rank order."""
+
+    host: str
+    node_rank: int
+    slots: tuple[int, ...]
+    declared_slots: int
+    ranks: tuple[int, ...]
+    address: str
+    ifname: str
+    python: str
+    settings: tuple[Setting, ...]
+
+
+class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """``command`` is the user's command without arguments, relative to the working directory of the run."""
+
+    schema: str = "clusterctl.plan/1"
+    run: str
+    start: Start
+    command: tuple[str, ...]
+    arguments: tuple[str, ...]
+    pass_local_rank: bool
+    world_size: int
+    master_addr: str
+    master_port: int
+    nodes: tuple[NodePlan, ...]
+    code: Code
+    hostfile: str
+    enter: str = ""
+    time_limit: float | None = None
+
+    def node_of(self, rank: int) -> NodePlan:
+        """The node that runs the global rank. Raises KeyError for a rank outside the world."""
+        for node in self.nodes:
+            if rank in node.ranks:
+                return node
+        raise KeyError(rank)
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What the user asked for, with nothing resolved against hosts yet. Settings come strongest first."""
+
+    run: str
+    start: Start
+    command: tuple[str, ...]
+    arguments: tuple[str, ...] = ()
+    pass_local_rank: bool = False
+    settings: tuple[Setting, ...] = ()
+    host_settings: dict[str, tuple[Setting, ...]] = {}
+    code: Code
+    time_limit: float | None = None
+    gpus: dict[str, int] = {}
+    """GPUs found on each host; slots of a host without one are processes, not devices."""
+    pythons: dict[str, str] = {}
+    """The interpreter each host will train with."""
