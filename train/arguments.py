@@ -1,0 +1,142 @@
+"""The command line of pretrain.py: what may be asked, the defaults, and what is refused at once."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+from errors import UserError
+
+DTYPES = ("auto", "bf16", "fp16", "fp32")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message, hint="`python pretrain.py --help` lists every argument")
+
+
+def parse(argv: list[str]) -> argparse.Namespace:
+    """The checked arguments; None where the ds_config or the program may still decide.
+
+    Raises UserError for anything that cannot be right whatever the hosts are like.
+    """
+    args = _build().parse_args(argv)
+    _refuse_nonsense(args)
+    if args.lr_decay_steps is None:
+        args.lr_decay_steps = args.steps
+    return args
+
+
+def _build() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="pretrain.py",
+        description="Train a GPT from scratch with DeepSpeed ZeRO. Start it with torchrun or deepspeed.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        allow_abbrev=False,
+    )
+    model = parser.add_argument_group("model")
+    model.add_argument("--n_layer", type=int, default=4, help="transformer blocks")
+    model.add_argument("--d_model", type=int, default=256, help="width of the residual stream")
+    model.add_argument("--n_head", type=int, default=4, help="attention heads; they share d_model equally")
+    model.add_argument("--seq_len", type=int, default=128, help="tokens per sample")
+    model.add_argument("--dropout", type=float, default=0.0)
+
+    training = parser.add_argument_group("training")
+    training.add_argument("--steps", type=int, default=60, help="optimizer steps")
+    training.add_argument("--lr", type=float, default=1e-3, help="peak learning rate")
+    training.add_argument("--warmup", type=int, default=10, help="steps of linear warm-up")
+    training.add_argument(
+        "--lr_decay_steps", type=int, help="cosine decay to a tenth ends here (default: --steps)"
+    )
+    training.add_argument("--weight_decay", type=float, default=0.1, help="on matrices only")
+    training.add_argument("--seed", type=int, default=1234)
+    training.add_argument(
+        "--micro_batch", type=int, help="samples per rank and pass (default: from --ds_config)"
+    )
+    training.add_argument("--gas", type=int, help="gradient accumulation steps (default: from --ds_config)")
+
+    engine = parser.add_argument_group("engine")
+    engine.add_argument(
+        "--ds_config",
+        "--deepspeed_config",
+        default="zero2",
+        metavar="FILE",
+        help="a JSON file, or a name in configs/",
+    )
+    engine.add_argument(
+        "--zero_stage", type=int, choices=(0, 1, 2, 3), help="in place of the ds_config's stage"
+    )
+    engine.add_argument(
+        "--dtype", choices=DTYPES, default="auto", help="auto: what every device here does well"
+    )
+    engine.add_argument("--local_rank", type=int, help="added by `deepspeed`; LOCAL_RANK comes first")
+
+    data = parser.add_argument_group("data")
+    data.add_argument(
+        "--data", default="builtin", metavar="WHAT", help="builtin, wikitext, or a file or directory"
+    )
+    data.add_argument(
+        "--tokenizer", default="builtin", metavar="WHAT", help="builtin, a tokenizer.json, or a hub name"
+    )
+    data.add_argument(
+        "--cache_dir", metavar="DIR", help="tokens are kept here (default: ~/.cache/gpt-pretrain)"
+    )
+
+    progress = parser.add_argument_group("evaluation and progress")
+    progress.add_argument(
+        "--eval_every", type=int, default=0, help="steps between evaluations; 0: only at the end"
+    )
+    progress.add_argument("--eval_batches", type=int, default=8, help="held-out batches per rank; 0: none")
+    progress.add_argument("--log_every", type=int, default=5, help="steps between progress lines")
+    progress.add_argument(
+        "--metrics", metavar="FILE", help="append every step and evaluation as JSON lines (rank 0)"
+    )
+
+    checkpoint = parser.add_argument_group("checkpoints")
+    checkpoint.add_argument("--save_dir", metavar="DIR", help="keep checkpoints here; also saves on SIGTERM")
+    checkpoint.add_argument(
+        "--save_every", type=int, default=0, help="steps between checkpoints; 0: only at the end"
+    )
+    checkpoint.add_argument("--keep", type=int, default=2, help="newest checkpoints to keep")
+    checkpoint.add_argument(
+        "--resume", metavar="WHAT", help="auto (newest in --save_dir, if any) or a directory"
+    )
+    return parser
+
+
+def _refuse_nonsense(args: argparse.Namespace) -> None:
+    for name in ("n_layer", "d_model", "n_head", "seq_len", "steps", "log_every", "keep"):
+        _at_least(args, name, 1)
+    for name in ("micro_batch", "gas", "lr_decay_steps"):
+        if getattr(args, name) is not None:
+            _at_least(args, name, 1)
+    for name in ("warmup", "seed", "eval_every", "eval_batches", "save_every", "weight_decay"):
+        _at_least(args, name, 0)
+    if args.lr <= 0:
+        raise UserError(f"--lr is {args.lr:g}", hint="give a learning rate above 0, such as 3e-4")
+    if not 0 <= args.dropout < 1:
+        raise UserError(
+            f"--dropout is {args.dropout:g}", hint="give a share from 0 up to, but not including, 1"
+        )
+    if args.d_model % args.n_head:
+        raise UserError(
+            f"--d_model {args.d_model} does not divide into {args.n_head} heads",
+            hint="choose --n_head so that every head gets the same width, 64 is usual",
+        )
+    if args.d_model // args.n_head % 2:
+        raise UserError(
+            f"a head of width {args.d_model // args.n_head} has no pairs for rotary positions",
+            hint="choose --d_model and --n_head so that d_model / n_head is even",
+        )
+    if args.save_every and not args.save_dir:
+        raise UserError("--save_every without --save_dir", hint="add --save_dir DIR")
+    if args.resume == "auto" and not args.save_dir:
+        raise UserError(
+            "--resume auto without --save_dir", hint="add --save_dir DIR, where to look and to save"
+        )
+
+
+def _at_least(args: argparse.Namespace, name: str, least: int) -> None:
+    value = getattr(args, name)
+    if value < least:
+        raise UserError(f"--{name} is {value}", hint=f"give {least} or more")

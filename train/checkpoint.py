@@ -1,0 +1,155 @@
+"""Saving and resuming: DeepSpeed writes the shards; this decides where, which are whole, and what fits."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+from errors import UserError
+from ranks import Place, fail_together, gather
+
+NAME = re.compile(r"step-(\d{6,})")
+RECORD = "complete.json"
+# A checkpoint continues only a run that agrees in these; the rest is noted.
+MUST_AGREE = ("world_size", "zero_stage", "dtype", "n_layer", "d_model", "n_head", "vocab_size")
+EXACT_WHEN_EQUAL = ("seq_len", "global_batch", "seed", "data", "dropout", "lr", "lr_decay_steps", "warmup")
+
+
+def each_host_has_its_own(directory: Path, place: Place) -> bool:
+    """Whether `directory` is another one on every host, rather than one on a shared filesystem. Collective.
+
+    Raises UserError where it is shared by some hosts only: shards would overwrite each other.
+    """
+    mark = directory / f".seen-{uuid.uuid4().hex}" if place.local_rank == 0 else None
+    problem = None
+    if mark:
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+        except OSError as error:
+            problem = UserError(
+                f"{place.host} cannot write to {directory}: {error.strerror}", hint="give another --save_dir"
+            )
+    fail_together(problem)
+    marks = {found.name for found in gather(mark) if found}
+    seen = {found.name for found in directory.glob(".seen-*")} & marks
+    views = gather(sorted(seen))
+    if mark:
+        mark.unlink()
+    if all(len(view) == len(marks) for view in views):
+        return False
+    if all(len(view) == 1 for view in views):
+        return True
+    raise UserError(
+        f"{directory} is shared by some hosts and not by others",
+        hint="give a --save_dir that all hosts share, or one that is local on each",
+    )
+
+
+class Checkpoints:
+    """The checkpoints of one run below `directory`; each host holds its own ranks' shards when `node_local`."""
+
+    def __init__(
+        self, directory: Path, place: Place, *, node_local: bool, keep: int, facts: dict[str, Any]
+    ) -> None:
+        self.directory = directory
+        self.place = place
+        self.keep = keep
+        self.facts = facts
+        self.is_writer = place.local_rank == 0 if node_local else place.is_first
+
+    def save(self, engine: Any, step: int, samples: int) -> Path:
+        """Write a checkpoint after `step`, and remove the oldest beyond `keep`. Collective."""
+        tag = f"step-{step:06d}"
+        path = self.directory / tag
+        if self.is_writer:
+            # What an interrupted save left behind must not pass for whole.
+            shutil.rmtree(path, ignore_errors=True)
+        dist.barrier()
+        state = {"step": step, "samples": samples}
+        engine.save_checkpoint(str(self.directory), tag=tag, client_state=state, save_latest=False)
+        if self.is_writer:
+            record = path / RECORD
+            draft = record.with_suffix(".draft")
+            draft.write_text(json.dumps({**self.facts, **state}, indent=2) + "\n", encoding="utf-8")
+            draft.rename(record)
+            self._prune()
+        dist.barrier()
+        return path
+
+    def _prune(self) -> None:
+        for path in _whole(self.directory)[: -self.keep]:
+            (path / RECORD).unlink()
+            shutil.rmtree(path)
+
+
+def find(what: str, save_dir: Path | None, facts: dict[str, Any]) -> tuple[Path, list[str]] | None:
+    """The checkpoint to resume, the newest that every rank sees whole, and what keeps it from being exact.
+
+    None when `what` is auto and there is none yet. Collective; raises UserError on all ranks alike.
+    """
+    root = save_dir if what == "auto" else Path(what)
+    assert root is not None
+    if NAME.fullmatch(root.name):
+        root, candidates = root.parent, [root] if (root / RECORD).is_file() else []
+    else:
+        candidates = _whole(root)
+    common = set.intersection(*(set(names) for names in gather([path.name for path in candidates])))
+    if not common:
+        if what == "auto":
+            return None
+        raise UserError(
+            f"{what} holds no checkpoint that is whole on every host",
+            hint="give the --save_dir of an earlier run, or one step-... directory in it",
+        )
+    path = root / max(common, key=_step)
+    record = json.loads((path / RECORD).read_text(encoding="utf-8"))
+    fail_together(_mismatch(path, record, facts))
+    return path, [
+        f"{name} {record[name]} -> {facts[name]}" for name in EXACT_WHEN_EQUAL if record[name] != facts[name]
+    ]
+
+
+def load(engine: Any, path: Path, place: Place) -> tuple[int, int]:
+    """Restore weights, optimizer and schedule; the steps done and the samples consumed. Collective."""
+    shards = list(path.glob(f"*zero_pp_rank_{place.rank}_mp_rank_00_optim_states.pt"))
+    missing = None
+    if engine.zero_optimization() and not shards:
+        missing = UserError(
+            f"{place.host} has no shard of rank {place.rank} in {path}",
+            hint="start the hosts in the order of the run that wrote it, or bring its shards to this host",
+        )
+    fail_together(missing)
+    _, state = engine.load_checkpoint(str(path.parent), tag=path.name)
+    return state["step"], state["samples"]
+
+
+def _mismatch(path: Path, record: dict[str, Any], facts: dict[str, Any]) -> UserError | None:
+    if record["world_size"] != facts["world_size"]:
+        return UserError(
+            f"{path.name} was written by {record['world_size']} ranks, this run has {facts['world_size']}",
+            hint=f"DeepSpeed resumes only on as many ranks: start {record['world_size']}, or begin anew elsewhere",
+        )
+    for name in MUST_AGREE:
+        if record[name] != facts[name]:
+            return UserError(
+                f"{path.name} has {name} {record[name]}, this run has {facts[name]}",
+                hint="repeat the arguments of the run that wrote it, or begin anew with another --save_dir",
+            )
+    return None
+
+
+def _whole(root: Path) -> list[Path]:
+    """Complete checkpoints, oldest first."""
+    found = [path.parent for path in root.glob(f"*/{RECORD}") if NAME.fullmatch(path.parent.name)]
+    return sorted(found, key=lambda path: _step(path.name))
+
+
+def _step(name: str) -> int:
+    return int(name.partition("-")[2])

@@ -1,0 +1,36 @@
+"""How much arithmetic a token costs, and what known GPUs can do at most."""
+
+from __future__ import annotations
+
+import torch
+
+# Dense bf16 TFLOP/s without 2:4 sparsity, from the vendor's data sheets. The first name found in the device's own
+# name counts. A device that is not here gets no MFU: a guess would be worse than none.
+PEAK_BF16_TFLOPS = (
+    ("H200", 989.0),
+    ("H100 NVL", 835.0),
+    ("H100 PCIe", 756.0),
+    ("H100", 989.0),
+    ("H20", 148.0),
+    ("B200", 2250.0),
+    ("A100", 312.0),
+    ("A6000", 154.85),
+    ("L40S", 362.0),
+)
+
+
+def per_token(parameters: int, n_layer: int, d_model: int, seq_len: int) -> float:
+    """FLOPs of forward and backward for one token: 6 N + 12 L d T.
+
+    The convention of PaLM (arXiv 2204.02311, appendix B), which nanoGPT uses too: N includes the tied head, and the
+    attention scores count in full although half of them are masked.
+    """
+    return 6.0 * parameters + 12.0 * n_layer * d_model * seq_len
+
+
+def peak(device: torch.device) -> float | None:
+    """Dense bf16 FLOP/s of this device, None where it is not known."""
+    if device.type != "cuda":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((tflops * 1e12 for model, tflops in PEAK_BF16_TFLOPS if model in name), None)

@@ -1,0 +1,27 @@
+"""Pretrain a GPT with DeepSpeed ZeRO: `torchrun --nproc-per-node 2 pretrain.py --help`."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from arguments import parse
+from errors import EXIT_USAGE, UserError
+
+
+def main(argv: list[str]) -> int:
+    """Exit code: 0 when trained to the end, 64 for a mistake in the request, 128+n when a signal ended it."""
+    try:
+        args = parse(argv)
+        # Imported late: a wrong argument is answered before torch and DeepSpeed have loaded.
+        import training
+
+        return training.run(args)
+    except UserError as error:
+        if error.rank_local or os.environ.get("RANK", "0") == "0":
+            print(f"pretrain.py: {error}", file=sys.stderr, flush=True)
+        return EXIT_USAGE
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,123 @@
+"""Where this process stands among all: rank, host and device; and what all ranks agree on."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import deepspeed
+import torch
+import torch.distributed as dist
+from deepspeed.accelerator import get_accelerator
+
+from errors import UserError
+
+# One rank per host tokenises or downloads while the others wait in a barrier.
+COLLECTIVE_TIMEOUT = timedelta(minutes=30)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """One process of the job. `local_rank` counts within its host; hosts may have different numbers of ranks."""
+
+    rank: int
+    world_size: int
+    local_rank: int
+    host: str
+    device: torch.device
+    backend: str
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def on_cpu(self) -> bool:
+        return self.device.type == "cpu"
+
+
+def join(local_rank_argument: int | None) -> Place:
+    """Take this process's device and meet the other ranks; alone without a launcher.
+
+    Raises UserError when the launcher's variables are incomplete or the host has no such GPU.
+    """
+    _complete_environment(local_rank_argument)
+    local_rank = int(os.environ["LOCAL_RANK"])
+    accelerator = get_accelerator()
+    if accelerator.device_name() == "cpu":
+        device = torch.device("cpu")
+        _share_cores()
+        # DeepSpeed would compile this one at start. It serves inference only, and hosts may have no compiler.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    else:
+        _require_device(local_rank, accelerator.device_count())
+        accelerator.set_device(local_rank)
+        device = torch.device(accelerator.device_name(), local_rank)
+    backend = accelerator.communication_backend_name()
+    deepspeed.init_distributed(dist_backend=backend, verbose=False, timeout=COLLECTIVE_TIMEOUT)
+    return Place(
+        rank=dist.get_rank(),
+        world_size=dist.get_world_size(),
+        local_rank=local_rank,
+        host=socket.gethostname(),
+        device=device,
+        backend=backend,
+    )
+
+
+def leave() -> None:
+    """Part from the other ranks. The barrier is needed: without it, some exits abort after a success."""
+    if dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
+
+
+def gather(value: Any) -> list[Any]:
+    """`value` of every rank, by rank. Collective."""
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def fail_together(error: UserError | None) -> None:
+    """Raise on all ranks the first error that any rank has. Collective."""
+    for found in gather((error.message, error.hint) if error else None):
+        if found:
+            raise UserError(found[0], hint=found[1]) from error
+
+
+def _complete_environment(local_rank_argument: int | None) -> None:
+    given = [name for name in ("RANK", "WORLD_SIZE") if name in os.environ]
+    if len(given) == 1:
+        raise UserError(
+            f"{given[0]} is set but {'RANK' if given[0] == 'WORLD_SIZE' else 'WORLD_SIZE'} is not",
+            hint="start with torchrun or deepspeed, or unset both for a single process",
+            rank_local=True,
+        )
+    if not given:
+        os.environ.update(RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(_free_port()))
+    os.environ.setdefault("LOCAL_RANK", str(local_rank_argument or 0))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _require_device(local_rank: int, devices: int) -> None:
+    if local_rank >= devices:
+        raise UserError(
+            f"{socket.gethostname()} has {devices} visible GPU(s), local rank {local_rank} has none",
+            hint="start no more ranks than GPUs on this host, or look at CUDA_VISIBLE_DEVICES",
+            rank_local=True,
+        )
+
+
+def _share_cores() -> None:
+    if "OMP_NUM_THREADS" not in os.environ:
+        neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // neighbours))

@@ -1,0 +1,72 @@
+"""Which tokens a rank sees at which step: a pure function of the seed and the samples consumed so far.
+
+Nothing of it has a state, so a resumed run continues exactly, and every rank always has a batch of equal size.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from errors import UserError
+
+
+class TrainingSamples:
+    """An endless sequence of windows over the tokens: each epoch visits all of them once, in its own order."""
+
+    def __init__(self, tokens: np.ndarray, seq_len: int, seed: int) -> None:
+        self.tokens = tokens
+        self.seq_len = seq_len
+        self.seed = seed
+        # One window is kept back so that each epoch can cut the text at another offset.
+        self.per_epoch = (len(tokens) - 1) // seq_len - 1
+        if self.per_epoch < 1:
+            raise UserError(
+                f"{len(tokens):,} training tokens are too few for --seq_len {seq_len}",
+                hint="give more text, or a smaller --seq_len",
+            )
+        self._epoch = lru_cache(maxsize=2)(self._draw_epoch)
+
+    def batch(self, first: int, rank: int, size: int) -> tuple[Tensor, Tensor]:
+        """Inputs and targets, (size, seq_len), of the samples `first + rank * size` onwards."""
+        begin = first + rank * size
+        return _stack(
+            self.tokens, [self._start(sample) for sample in range(begin, begin + size)], self.seq_len
+        )
+
+    def _start(self, sample: int) -> int:
+        epoch, position = divmod(sample, self.per_epoch)
+        offset, order = self._epoch(epoch)
+        return offset + int(order[position]) * self.seq_len
+
+    def _draw_epoch(self, epoch: int) -> tuple[int, np.ndarray]:
+        draw = np.random.default_rng((self.seed, epoch))
+        return int(draw.integers(self.seq_len)), draw.permutation(self.per_epoch)
+
+
+class HeldoutBatches:
+    """The same held-out windows at every evaluation, divided among the ranks."""
+
+    def __init__(self, tokens: np.ndarray, seq_len: int) -> None:
+        self.tokens = tokens
+        self.seq_len = seq_len
+        self.windows = max(0, (len(tokens) - 1) // seq_len)
+
+    def count(self, wanted: int, size: int, world_size: int) -> int:
+        """Batches per rank: as many as wanted, as far as whole ones for every rank exist."""
+        return min(wanted, self.windows // (size * world_size))
+
+    def batch(self, index: int, rank: int, size: int, world_size: int) -> tuple[Tensor, Tensor]:
+        begin = (index * world_size + rank) * size
+        return _stack(
+            self.tokens, [window * self.seq_len for window in range(begin, begin + size)], self.seq_len
+        )
+
+
+def _stack(tokens: np.ndarray, starts: list[int], seq_len: int) -> tuple[Tensor, Tensor]:
+    windows = np.stack([tokens[start : start + seq_len + 1] for start in starts]).astype(np.int64)
+    both = torch.from_numpy(windows)
+    return both[:, :-1].contiguous(), both[:, 1:].contiguous()
