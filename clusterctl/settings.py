@@ -18,6 +18,9 @@ class SshDefaults:
     window: int = 256
     gateway_window: int = 8
     retries: int = 1
+    retry_pause: tuple[float, float] = (0.5, 1.5)
+    send_timeout: float = 10.0
+    gateway_memory: float = 5.0
 
 
 @dataclass(frozen=True)
@@ -43,9 +46,24 @@ class SyncDefaults:
     max_files: int = 20_000
 
 
+@dataclass(frozen=True)
+class SandboxDefaults:
+    """Virtual hosts on this machine."""
+
+    name: str = "default"
+    nodes: int = 2
+    max_hosts: int = 250
+    up_deadline: float = 120.0
+    down_deadline: float = 30.0
+    fetch_deadline: float = 180.0
+    command_deadline: float = 60.0
+    loopback_port: int = 2200
+
+
 SSH = SshDefaults()
 RUN = RunDefaults()
 SYNC = SyncDefaults()
+SANDBOX = SandboxDefaults()
 
 HOSTFILE_VARIABLE = "CLUSTERCTL_HOSTFILE"
 HOME_VARIABLE = "CLUSTERCTL_HOME"
