@@ -36,6 +36,7 @@ class RunDefaults:
     stop_grace: float = 30.0
     cause_window: float = 5.0
     early_exit_note: float = 30.0
+    sync_deadline: float = 600.0
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,11 @@ def process_table():
     return table
 
 
+def is_alive(pid):
+    """Whether ``pid`` exists and is not a zombie."""
+    return process_table().get(pid, (0, "Z", 0))[1] not in ("Z", "X")
+
+
 def bears_tag(pid, tag):
     try:
         with open("/proc/%d/environ" % pid, "rb") as stream:

@@ -19,8 +19,8 @@ import sys
 import threading
 import time
 
-from .agent import boottime, read_json
-from .processes import run_processes
+from .agent import SWEEP_SECONDS, boottime, read_json
+from .processes import is_alive, run_processes
 from .rank import write_whole
 from .snapshot import Snapshots, holds
 from .wire import emit, messages
@@ -44,6 +44,7 @@ class Relay:
         self.following = False
         self.complete = False
         self.snapshots = None
+        self.agent = None
 
     def path(self, name):
         return os.path.join(self.run_dir, name)
@@ -58,6 +59,8 @@ class Relay:
             if now - self.beat >= 1.0:
                 self.beat = now
                 emit({"is": "beat", "time": time.time()})
+                if self.following and not self.complete and self.agent_gone():
+                    self.sweep_for_agent()
             if now - self.heard > SILENCE or self.superseded():
                 return 0
             if not busy:
@@ -139,7 +142,7 @@ class Relay:
             self.lay_enter(job["enter"], code)
         self.follow()
         log = os.open(self.path("logs/agent.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        subprocess.Popen(
+        self.agent = subprocess.Popen(
             [sys.executable, "-S", "-E", "-m", "clusterctl_node.agent", self.run_dir],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -196,13 +199,28 @@ class Relay:
 
         threading.Thread(target=knock, daemon=True).start()
 
-    def do_sweep(self, order):
-        """The agent is gone: end what bears the run's mark, and say what is left."""
-        for pid in run_processes(self.run):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        time.sleep(0.3)
-        emit({"is": "swept", "left": len(run_processes(self.run))})
+    def agent_gone(self):
+        """True when the agent ended without saying so: somebody killed it."""
+        if self.agent is not None:
+            gone = self.agent.poll() is not None
+        else:
+            gone = not is_alive(self.agent_pid())
+        return gone and not self.agent_ended()
+
+    def agent_pid(self):
+        with open(self.path("events.jsonl")) as stream:
+            return json.loads(stream.readline())["pid"]
+
+    def sweep_for_agent(self):
+        """End what bears the run's mark, and say what is left."""
+        until = boottime() + SWEEP_SECONDS
+        while run_processes(self.run) and boottime() < until:
+            for pid in run_processes(self.run):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(TICK)
+        emit({"is": "agent-gone", "left": len(run_processes(self.run))})
+        self.finish()
 
     def do_forget(self, order):
         """All is on the controller: keep only what the script wrote."""
@@ -228,10 +246,17 @@ class Relay:
             busy = self.forward_log(name) or busy
         if not busy:
             busy = self.forward_events()
-        if ended and not busy and not self.complete:
-            self.complete = True
-            emit({"is": "complete", "logs": {name: self.fingerprint(name) for name in names}})
+        if ended and not busy:
+            self.finish()
         return busy
+
+    def finish(self):
+        """All has been forwarded: say what the controller must have, to the last byte."""
+        names = sorted(os.listdir(self.path("logs")))
+        while any([self.forward_log(name) for name in names]):
+            continue
+        self.complete = True
+        emit({"is": "complete", "logs": {name: self.fingerprint(name) for name in names}})
 
     def agent_ended(self):
         with contextlib.suppress(OSError):

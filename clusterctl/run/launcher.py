@@ -1,0 +1,61 @@
+"""DeepSpeed's own launcher, a child of the controller: it fans out over pdsh, agents run what it brings."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from clusterctl.engines import deepspeed
+from clusterctl.plan.model import LaunchPlan
+
+# DeepSpeed writes its own interpreter's path into the remote command. Here that path is the `enter` file,
+# which every host has at the same place.
+_START = "import sys; sys.executable = sys.argv.pop(1); from deepspeed.launcher.runner import main; main()"
+
+
+class DeepSpeedLauncher:
+    """Started at once. Nothing of the caller's environment travels through it except what ssh needs."""
+
+    def __init__(self, plan: LaunchPlan, log: Path, ssh_config: Path | None) -> None:
+        self.log = log
+        self._folder = tempfile.TemporaryDirectory(prefix="clusterctl-")
+        hostfile = Path(self._folder.name) / "hostfile"
+        hostfile.write_text(deepspeed.hostfile(plan))
+        env = {name: os.environ[name] for name in ("HOME", "PATH", "SSH_AUTH_SOCK") if name in os.environ}
+        # A name that is in no directory: the user's own .deepspeed_env has been read already, as a setting.
+        env.update(DS_ENV_FILE=".clusterctl-sends-variables-itself", DS_ACCELERATOR="cpu")
+        env["PDSH_SSH_ARGS_APPEND"] = "-o BatchMode=yes" + (f" -F {ssh_config}" if ssh_config else "")
+        with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb") as stream:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _START, plan.enter, *deepspeed.pdsh_argv(plan, str(hostfile))],
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                cwd="/",
+                env=env,
+                start_new_session=True,
+            )
+
+    def trouble(self) -> str:
+        """Why it ended before its time: its last line; empty while it runs and after a good end."""
+        code = self._process.poll()
+        if not code:
+            return ""
+        last = self.log.read_text(errors="replace").strip().splitlines()
+        return f"deepspeed's launcher ended with exit code {code}" + (f": {last[-1]}" if last else "")
+
+    def close(self) -> None:
+        """Wait a moment for its own end, else kill its session.
+
+        Never TERM or INT: DeepSpeed answers those with `pkill -f` on every host, which hits other jobs too.
+        """
+        try:
+            self._process.wait(10.0)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self._folder.cleanup()

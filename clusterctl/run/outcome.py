@@ -1,0 +1,52 @@
+"""How a run ended, in one value; and the exit code that says it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Status = Literal["succeeded", "failed", "stopped", "lost", "hung", "refused", "timeout", "error"]
+CauseKind = Literal[
+    "exit", "exception", "signal", "oom", "lost", "hang", "preflight", "operator", "timeout", "internal"
+]
+
+EXIT_REFUSED = 120
+EXIT_LOST = 121
+EXIT_HUNG = 122
+EXIT_STOPPED = 123
+EXIT_TIMEOUT = 124
+EXIT_INTERNAL = 125
+
+
+class Cause(msgspec.Struct, frozen=True, kw_only=True):
+    """What came first. ``rank`` is global; ``log`` is relative to the run directory."""
+
+    kind: CauseKind
+    message: str
+    host: str = ""
+    node_rank: int | None = None
+    rank: int | None = None
+    exit_code: int | None = None
+    signal: int | None = None
+    traceback: str = ""
+    log: str = ""
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """``left_behind``: processes left on each host, None where a lost host could not be asked.
+
+    ``collateral`` holds what failed because something else had failed before. ``incomplete_logs`` names
+    hosts whose logs could not be checked to the last byte.
+    """
+
+    schema: str = "clusterctl.outcome/1"
+    run: str
+    status: Status
+    exit_code: int
+    cause: Cause | None = None
+    collateral: tuple[Cause, ...] = ()
+    left_behind: dict[str, int | None] = {}
+    incomplete_logs: tuple[str, ...] = ()
+    seconds: float = 0.0
+    restarts: int = 0

@@ -1,0 +1,402 @@
+"""Carries a run through: starts the agents, listens to them, and does what the machine decides."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import queue
+import selectors
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import IO, Any
+
+from clusterctl.ask.bundle import REMOTE_COMMAND, pack
+from clusterctl.ask.conversation import Conversation
+from clusterctl.ask.sync import Tree, archive, deliver
+from clusterctl.engines.command import node_argv, node_files
+from clusterctl.errors import ClusterctlError
+from clusterctl.plan.model import LaunchPlan, NodePlan
+from clusterctl.run.launcher import DeepSpeedLauncher
+from clusterctl.run.machine import Action, Finish, Knock, Machine, Reconnect, Say, Stop
+from clusterctl.run.outcome import EXIT_INTERNAL, Cause, Outcome
+from clusterctl.settings import RUN, SSH
+from clusterctl.store.runs import RunDirectory
+from clusterctl.transport.protocol import Channel, Failure, Transport
+
+_NODE_FILES = ("agent", "processes", "rank", "snapshot", "enter", "sitecustomize")
+_POLL = 0.2
+_START_DEADLINE = 60.0
+
+
+class Screen:
+    """What the caller wants to see of a run. All methods may be overridden; none does anything here."""
+
+    def say(self, text: str) -> None:
+        """One line about the run itself."""
+
+    def output(self, host: str, name: str, data: bytes) -> None:
+        """Bytes of a log as they arrive, in order for each log."""
+
+
+class Supervisor:
+    """One attached run. Call `run` once."""
+
+    def __init__(
+        self,
+        plan: LaunchPlan,
+        tree: Tree | None,
+        transport: Transport,
+        directory: RunDirectory,
+        *,
+        clock_offsets: Mapping[str, float],
+        owner: str,
+        screen: Screen,
+        launcher: Callable[[LaunchPlan], DeepSpeedLauncher] | None = None,
+    ) -> None:
+        self.plan = plan
+        self.tree = tree
+        self.transport = transport
+        self.directory = directory
+        self.offsets = clock_offsets
+        self.owner = owner
+        self.screen = screen
+        self.make_launcher = launcher
+        self.launcher: DeepSpeedLauncher | None = None
+        self.conversations: dict[int, Conversation] = {}
+        self.fingerprints: dict[int, dict[str, Any]] = {}
+        self.links: queue.Queue[tuple[int, Conversation | Failure]] = queue.Queue()
+        self.outcome: Outcome | None = None
+        self.interrupts = 0
+        self.interrupts_done = 0
+        self.seen_events: dict[int, int] = {}
+
+    def interrupt(self) -> None:
+        """For a signal handler: counts, nothing else."""
+        self.interrupts += 1
+
+    def run(self) -> Outcome:
+        """Start all nodes or none, follow them to the end, leave nothing, and say how it went."""
+        begun = time.monotonic()
+        self.directory.claim()
+        try:
+            self._connect()
+            self._deliver_code()
+            self._start_agents()
+        except ClusterctlError as error:
+            self._abandon()
+            return self._finished(
+                Outcome(
+                    run=self.plan.run,
+                    status="error",
+                    exit_code=EXIT_INTERNAL,
+                    cause=Cause(kind="internal", message=error.message),
+                    left_behind={node.host: 0 for node in self.plan.nodes},
+                    seconds=round(time.monotonic() - begun, 3),
+                )
+            )
+        self.machine = Machine(self.plan, time.monotonic(), time.time())
+        if self.make_launcher is not None:
+            self.launcher = self.make_launcher(self.plan)
+        try:
+            self._follow()
+        finally:
+            if self.launcher is not None:
+                self.launcher.close()
+        assert self.outcome is not None
+        return self._finished(self.outcome)
+
+    # Starting
+
+    def _connect(self) -> None:
+        ranks = {node.host: node.node_rank for node in self.plan.nodes}
+        deadline = time.monotonic() + SSH.probe_deadline
+        failures = []
+        for host, channel in self.transport.open_all(list(ranks), REMOTE_COMMAND, deadline):
+            if isinstance(channel, Failure):
+                failures.append(channel)
+            else:
+                self.conversations[ranks[host]] = self._greet(ranks[host], channel)
+        if failures:
+            raise ClusterctlError(
+                "; ".join(f"{f.host}: {f.message}" for f in failures), hint=failures[0].hint
+            )
+
+    def _greet(self, node_rank: int, channel: Channel) -> Conversation:
+        conversation = Conversation(channel)
+        request = {
+            "run": self.plan.run,
+            "node_rank": node_rank,
+            "offsets": self.directory.offsets(self.plan.nodes[node_rank].host)
+            | {"events.jsonl": self.seen_events.get(node_rank, 0)},
+            "lease": RUN.lease_attached,
+        }
+        channel.send(pack("relay", request, _NODE_FILES))
+        return conversation
+
+    def _deliver_code(self) -> None:
+        self.in_place: dict[int, bool] = {}
+        if self.tree is None:
+            return
+        tree = self.tree
+        deadline = time.monotonic() + RUN.sync_deadline
+        lock = threading.Lock()
+        packed: list[bytes] = []
+
+        def content() -> bytes:
+            with lock:
+                if not packed:
+                    stream: IO[bytes] = archive(tree)
+                    with stream:
+                        stream.seek(0)
+                        packed.append(stream.read())
+            return packed[0]
+
+        def one(node_rank: int) -> bool:
+            return deliver(
+                self.conversations[node_rank],
+                tree,
+                content,
+                in_place=self.plan.code.in_place,
+                deadline=deadline,
+            )
+
+        with ThreadPoolExecutor(max_workers=min(16, len(self.plan.nodes))) as pool:
+            ranks = [node.node_rank for node in self.plan.nodes]
+            self.in_place = dict(zip(ranks, pool.map(one, ranks), strict=True))
+
+    def _start_agents(self) -> None:
+        for node in self.plan.nodes:
+            self.conversations[node.node_rank].send({"do": "start", "job": self._job(node)})
+        waiting = set(self.conversations)
+        deadline = time.monotonic() + _START_DEADLINE
+        while waiting:
+            if time.monotonic() > deadline:
+                names = ", ".join(self.plan.nodes[node].host for node in sorted(waiting))
+                raise ClusterctlError(f"no agent started within {_START_DEADLINE:g} s on {names}")
+            for node in sorted(waiting):
+                conversation = self.conversations[node]
+                for message in conversation.receive():
+                    if message["is"] == "failed":
+                        raise ClusterctlError(f"{conversation.host}: cannot start there: {message['reason']}")
+                    if message["is"] == "started":
+                        waiting.discard(node)
+                        self.directory.append_event({"event": "started", "host": conversation.host} | message)
+                if node in waiting and conversation.ended:
+                    last = conversation.stderr.decode("utf-8", "replace").strip().splitlines()
+                    raise ClusterctlError(
+                        f"{conversation.host}: the connection ended before the agent started"
+                        + (f": {last[-1]}" if last else "")
+                    )
+            time.sleep(0.01)
+
+    def _job(self, node: NodePlan) -> dict[str, Any]:
+        code = self.plan.code
+        here = self.tree is None or self.in_place[node.node_rank]
+        argv = node_argv(self.plan, node)
+        return {
+            "run": self.plan.run,
+            "owner": self.owner,
+            "node_rank": node.node_rank,
+            "slots": node.slots,
+            "ranks": node.ranks,
+            "python": node.python,
+            "command": [part.replace("{python}", node.python) for part in self.plan.command],
+            "arguments": self.plan.arguments,
+            "pass_local_rank": self.plan.pass_local_rank,
+            "env": {setting.name: setting.value for setting in node.settings},
+            "engine": argv,
+            "enter": self.plan.enter,
+            "files": node_files(self.plan),
+            "cwd": code.root if here else None,
+            "subdirectory": code.subdirectory,
+            "digest": code.digest,
+            "failure_grace": RUN.failure_grace,
+            "lock_dir": "/tmp",
+        }
+
+    def _abandon(self) -> None:
+        """Some node did not start: stop those that did, by the same means as any run."""
+        for conversation in self.conversations.values():
+            self._send(conversation, {"do": "stop", "grace": 0.0, "reason": "another host did not start"})
+        time.sleep(1.0)
+        for conversation in self.conversations.values():
+            conversation.close()
+
+    # Following
+
+    def _follow(self) -> None:
+        beat = 0.0
+        while self.outcome is None:
+            now = time.monotonic()
+            if now - beat >= RUN.heartbeat:
+                beat = now
+                for conversation in list(self.conversations.values()):
+                    self._send(conversation, {"do": "beat"})
+            for node, message in self._poll():
+                self._take(node, message)
+            now = time.monotonic()
+            self._take_links(now)
+            while self.interrupts_done < self.interrupts:
+                self.interrupts_done += 1
+                self._do(self.machine.interrupt(now))
+            asked = self.directory.stop_asked()
+            if asked is not None:
+                self._do(self.machine.stop_asked(asked, now))
+            trouble = self.launcher.trouble() if self.launcher is not None else ""
+            if trouble and not self.machine.stopping:
+                self._do(self.machine.engine_failed(trouble, time.time(), now))
+            self._do(self.machine.tick(now))
+
+    def _poll(self) -> list[tuple[int, dict[str, Any] | None]]:
+        """What arrived within a moment: (node rank, message), or (node rank, None) for a broken link."""
+        if not self.conversations:
+            time.sleep(_POLL)
+            return []
+        found: list[tuple[int, dict[str, Any] | None]] = []
+        with selectors.DefaultSelector() as selector:
+            for node, conversation in self.conversations.items():
+                selector.register(conversation.channel.fileno(), selectors.EVENT_READ, node)
+            for key, _ in selector.select(_POLL):
+                conversation = self.conversations[key.data]
+                found += [(key.data, message) for message in conversation.receive()]
+                if conversation.ended:
+                    found.append((key.data, None))
+        return found
+
+    def _take(self, node: int, message: dict[str, Any] | None) -> None:
+        now = time.monotonic()
+        host = self.plan.nodes[node].host
+        if message is None:
+            conversation = self.conversations.pop(node)
+            last = conversation.stderr.decode("utf-8", "replace").strip().splitlines()
+            conversation.close()
+            self._do(self.machine.link_lost(node, last[-1] if last else "closed", now))
+            return
+        self._do(self.machine.heard(node, now))
+        kind = message["is"]
+        if kind == "log":
+            try:
+                data = base64.b64decode(message["data"], validate=True)
+            except (binascii.Error, KeyError):
+                return
+            self.directory.append_log(host, message["name"], message["offset"], data)
+            self.screen.output(host, message["name"], data)
+        elif kind == "event":
+            self.seen_events[node] = message["offset"]
+            at = message["time"] - self.offsets.get(host, 0.0)
+            self.directory.append_event({"host": host, "node_rank": node} | message | {"time": at})
+            if message["event"] == "rank-exit":
+                message = message | {"ended": message["ended"] - self.offsets.get(host, 0.0)}
+                at = message["ended"]
+            self._do(self.machine.agent_event(node, message, at, now))
+        elif kind == "complete":
+            self.fingerprints[node] = message["logs"]
+            self._do(self.machine.complete(node, now))
+        elif kind == "agent-gone":
+            self._do(self.machine.agent_gone(node, message["left"], time.time(), now))
+        elif kind == "knocked":
+            self._do(self.machine.knocked(message["node_rank"], message["alive"], now))
+        elif kind == "absent":
+            self._do(self.machine.absent(node, now))
+        elif kind == "failed":
+            self._do(
+                self.machine.node_failed(node, f"{message['what']}: {message['reason']}", time.time(), now)
+            )
+
+    def _take_links(self, now: float) -> None:
+        while True:
+            try:
+                node, link = self.links.get_nowait()
+            except queue.Empty:
+                return
+            if isinstance(link, Failure):
+                self._do(self.machine.link_lost(node, link.message, now))
+            else:
+                self.conversations[node] = link
+                self._do(self.machine.linked(node, now))
+
+    def _do(self, actions: list[Action]) -> None:
+        for action in actions:
+            if isinstance(action, Stop):
+                order = {"do": "stop", "grace": action.grace, "reason": action.reason}
+                for node in action.nodes:
+                    if node in self.conversations:
+                        self._send(self.conversations[node], order)
+            elif isinstance(action, Reconnect):
+                old = self.conversations.pop(action.node, None)
+                if old is not None:
+                    old.close()
+                threading.Thread(target=self._reconnect, args=(action.node,), daemon=True).start()
+            elif isinstance(action, Knock):
+                order = {
+                    "do": "knock",
+                    "node_rank": action.node,
+                    "address": self.plan.nodes[action.node].address,
+                    "port": 22,
+                }
+                if action.witness in self.conversations:
+                    self._send(self.conversations[action.witness], order)
+            elif isinstance(action, Say):
+                self.directory.append_event({"event": "say", "time": time.time(), "text": action.text})
+                self.screen.say(action.text)
+            elif isinstance(action, Finish):
+                self.outcome = action.outcome
+
+    def _reconnect(self, node: int) -> None:
+        host = self.plan.nodes[node].host
+        channel = self.transport.open(host, REMOTE_COMMAND, time.monotonic() + SSH.connect_timeout)
+        if isinstance(channel, Failure):
+            self.links.put((node, channel))
+            return
+        try:
+            conversation = self._greet(node, channel)
+            conversation.send({"do": "attach"})
+        except OSError as error:
+            self.links.put((node, Failure(host=host, stage="exec", message=str(error))))
+            return
+        self.links.put((node, conversation))
+
+    def _send(self, conversation: Conversation, order: dict[str, Any]) -> None:
+        try:
+            conversation.send(order)
+        except OSError as error:
+            # The reader side notices the broken link in the same round; the reason is kept for it.
+            conversation.stderr += f"\n{error}".encode()
+
+    # Ending
+
+    def _finished(self, outcome: Outcome) -> Outcome:
+        from msgspec.structs import replace
+
+        outcome = replace(outcome, incomplete_logs=self._incomplete_logs())
+        self.directory.write("outcome.json", outcome)
+        for conversation in self.conversations.values():
+            self._send(conversation, {"do": "forget", "enter": self.plan.enter})
+        deadline = time.monotonic() + 5.0
+        for conversation in self.conversations.values():
+            while time.monotonic() < deadline and not conversation.ended:
+                if any(message["is"] == "forgotten" for message in conversation.receive()):
+                    break
+                time.sleep(0.01)
+            conversation.close()
+        return outcome
+
+    def _incomplete_logs(self) -> tuple[str, ...]:
+        """Hosts whose logs here differ in size or hash from what the node says it wrote."""
+        import hashlib
+
+        bad = []
+        for node in self.plan.nodes:
+            told = self.fingerprints.get(node.node_rank)
+            folder = self.directory.host_logs(node.host)
+            if told is None or any(
+                not (folder / name).is_file()
+                or (folder / name).stat().st_size != mark["size"]
+                or hashlib.sha256((folder / name).read_bytes()).hexdigest() != mark["sha256"]
+                for name, mark in told.items()
+                if mark["size"]
+            ):
+                bad.append(node.host)
+        return tuple(bad)

@@ -1,0 +1,166 @@
+"""Run directories on the controller: one folder a run, everything in it private to the user."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from clusterctl.errors import UsageError
+from clusterctl.plan.model import LaunchPlan, Setting
+from clusterctl.plan.variables import shown
+from clusterctl.run.outcome import Outcome
+from clusterctl.settings import HOME_VARIABLE
+
+
+def home(environ: Mapping[str, str] = os.environ) -> Path:
+    """`$CLUSTERCTL_HOME`, by default `~/.clusterctl`."""
+    return Path(environ.get(HOME_VARIABLE) or Path.home() / ".clusterctl")
+
+
+def new_run_id() -> str:
+    """Sorts by start time; the tail keeps two starts in one second apart."""
+    return time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2)
+
+
+class RunDirectory:
+    """One run: ``plan.json``, ``events.jsonl``, ``outcome.json``, ``findings.json``, ``logs/<host>/...``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.run = path.name
+
+    @classmethod
+    def create(cls, plan: LaunchPlan) -> RunDirectory:
+        """Make the folder and save the plan, with secret values hidden."""
+        directory = cls(home() / "runs" / plan.run)
+        directory.path.mkdir(mode=0o700, parents=True)
+        directory.logs.mkdir(mode=0o700)
+        for node in plan.nodes:
+            directory.host_logs(node.host).mkdir(mode=0o700)
+        nodes = tuple(
+            msgspec.structs.replace(
+                node, settings=tuple(Setting(s.name, shown(s), s.origin) for s in node.settings)
+            )
+            for node in plan.nodes
+        )
+        directory.write("plan.json", msgspec.structs.replace(plan, nodes=nodes))
+        return directory
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    def host_logs(self, host: str) -> Path:
+        return self.logs / host.replace("/", "_")
+
+    def write(self, name: str, value: object) -> None:
+        """Write one JSON file so that a reader sees all of it or none."""
+        partial = self.path / f".{name}.partial"
+        text = msgspec.json.format(msgspec.json.encode(value), indent=2)
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
+            stream.write(text + b"\n")
+        partial.replace(self.path / name)
+
+    def append_event(self, event: Mapping[str, Any]) -> None:
+        line = json.dumps(event) + "\n"
+        with os.fdopen(
+            os.open(self.path / "events.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "w"
+        ) as stream:
+            stream.write(line)
+
+    def append_log(self, host: str, name: str, offset: int, data: bytes) -> None:
+        """Put bytes at their offset: a piece that arrives twice changes nothing."""
+        path = self.host_logs(host) / name
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as stream:
+            stream.seek(offset)
+            stream.write(data)
+
+    def offsets(self, host: str) -> dict[str, int]:
+        """How much of each log has arrived, by file name: where a new relay goes on."""
+        return {path.name: path.stat().st_size for path in self.host_logs(host).iterdir()}
+
+    def plan(self) -> LaunchPlan:
+        return msgspec.json.decode((self.path / "plan.json").read_bytes(), type=LaunchPlan)
+
+    def outcome(self) -> Outcome | None:
+        """None while the run goes on, and when its controller died before it could say."""
+        try:
+            return msgspec.json.decode((self.path / "outcome.json").read_bytes(), type=Outcome)
+        except FileNotFoundError:
+            return None
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """Events so far, oldest first; a last line still being written is left out."""
+        try:
+            text = (self.path / "events.jsonl").read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return
+        for line in text.splitlines(keepends=True):
+            if line.endswith("\n"):
+                yield json.loads(line)
+
+    def claim(self) -> None:
+        """Say which process supervises this run."""
+        self.write("supervisor.json", {"pid": os.getpid(), "started": process_start(os.getpid())})
+
+    def supervised(self) -> bool:
+        """Whether the process that supervises this run is alive on this machine."""
+        try:
+            claim = json.loads((self.path / "supervisor.json").read_text())
+        except (FileNotFoundError, ValueError):
+            return False
+        started = process_start(claim["pid"])
+        return started is not None and started == claim["started"]
+
+    def ask_to_stop(self, *, now: bool) -> None:
+        """Leave a note for the supervising process."""
+        self.write("stop.json", {"now": now})
+
+    def stop_asked(self) -> bool | None:
+        """None: nobody asked. False: stop with the usual grace. True: stop now."""
+        try:
+            return bool(json.loads((self.path / "stop.json").read_text())["now"])
+        except FileNotFoundError:
+            return None
+
+
+def process_start(pid: int) -> int | None:
+    """Start time of a process in clock ticks since boot; with the pid it names one process for good."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def all_runs() -> tuple[RunDirectory, ...]:
+    """Oldest first."""
+    folder = home() / "runs"
+    if not folder.is_dir():
+        return ()
+    return tuple(RunDirectory(path) for path in sorted(folder.iterdir()) if (path / "plan.json").is_file())
+
+
+def find_run(name: str | None) -> RunDirectory:
+    """The run named, by id or by a beginning of it that fits one run only; the newest when none is named."""
+    runs = all_runs()
+    if not runs:
+        raise UsageError(f"no runs in {home() / 'runs'}", hint="start one: clusterctl launch --nodes 2")
+    if name is None:
+        return runs[-1]
+    found = [run for run in runs if run.run.startswith(name)]
+    exact = [run for run in found if run.run == name]
+    if exact or len(found) == 1:
+        return (exact or found)[0]
+    if found:
+        raise UsageError(
+            f"`{name}` fits {len(found)} runs: {', '.join(run.run for run in found[-5:])}",
+            hint="write more of its id",
+        )
+    raise UsageError(f"no run `{name}`; the newest is {runs[-1].run}", hint="clusterctl runs")
