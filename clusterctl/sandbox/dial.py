@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
         enter.join(holder["pid"], network_only=True)
         link = socket.create_connection((host["nics"][0]["address"], host["port"]))
     except (OSError, StopIteration, KeyError, ValueError) as error:
-        print(f"sandbox: no way to {name}: {error}", file=sys.stderr)
+        sys.stderr.write(f"sandbox: no way to {name}: {error}\n")
         return 1
     link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:

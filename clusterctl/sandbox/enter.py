@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from clusterctl.sandbox import kernel
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
             raise ProcessLookupError(f"process {pid} is another one by now")
         join(pid, network_only=bool(order.get("network_only")))
     except OSError as error:
-        print(f"sandbox: the host is gone: {error}", file=sys.stderr)
+        sys.stderr.write(f"sandbox: the host is gone: {error}\n")
         return GONE
     child = os.fork()
     if child == 0:
@@ -49,7 +50,7 @@ def join(pid: int, *, network_only: bool) -> None:
     wanted = _ALL[:1] if network_only else _ALL
     user = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY)
     others = [(os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY), flag) for name, flag in wanted]
-    if os.readlink(f"/proc/{pid}/ns/user") != os.readlink("/proc/self/ns/user"):
+    if Path(f"/proc/{pid}/ns/user").readlink() != Path("/proc/self/ns/user").readlink():
         kernel.setns(user, kernel.NEW_USER)
     for descriptor, flag in others:
         kernel.setns(descriptor, flag)
@@ -72,7 +73,8 @@ def _become(order: dict[str, Any], outer: tuple[int, int]) -> None:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         os.execvp(argv[0], argv)
     except OSError as error:
-        print(f"sandbox: {order['argv'][0]}: {error}", file=sys.stderr)
+        sys.stderr.write(f"sandbox: {order['argv'][0]}: {error}\n")
+        sys.stderr.flush()
         os._exit(127)
 
 

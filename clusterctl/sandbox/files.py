@@ -70,7 +70,7 @@ def _ssh_config(places: Places, state: SandboxState) -> str:
 
 
 def write_host_files(places: Places, state: SandboxState, server: SshServer) -> None:
-    """Each host's own directories, its sshd_config, and the files of /etc it sees in place of the machine's."""
+    """Each host's own directories, its sshd_config, and the files it sees in place of the machine's."""
     places.home.mkdir(mode=0o700)
     hosts_text = _hosts_file(state.hosts)
     for host in state.hosts:

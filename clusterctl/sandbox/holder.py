@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from clusterctl.sandbox import host_init, kernel
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str]) -> int:
 def _hold() -> None:
     os.setsid()
     # /proc still belongs to the user's pid namespace: it tells the pid that `up` and `down` know.
-    _say({"pid": int(os.readlink("/proc/self"))})
+    _say({"pid": int(Path("/proc/self").readlink().name)})
     line = sys.stdin.readline()
     if not line:
         os._exit(1)

@@ -18,8 +18,8 @@ from clusterctl.sandbox.state import Mode, ProcessId, identity
 from clusterctl.settings import SANDBOX
 
 _REFUSED_HINT = (
-    "run it as root, or allow user namespaces (`sysctl -w kernel.unprivileged_userns_clone=1`; on Ubuntu 24.04 "
-    "`sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`); where neither is possible: "
+    "run it as root, or allow user namespaces (`sysctl -w kernel.unprivileged_userns_clone=1`; "
+    "on Ubuntu 24.04 `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`); where neither is possible: "
     "`clusterctl sandbox up --loopback`"
 )
 

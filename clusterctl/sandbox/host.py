@@ -111,8 +111,8 @@ class Host:
         ports: tuple[int, int] | None = None,
         peer: str | None = None,
     ) -> None:
-        """Firewall rules: with ``ports``, new TCP connections to them; without, every packet (``reset``: every
-        TCP packet), loopback aside. ``peer`` narrows it to one address. IPv4 only.
+        """A firewall rule: with ``ports``, new TCP connections to them; without, every packet (for ``reset``
+        every TCP packet), loopback aside. ``peer`` narrows it to one address. IPv4 only.
         """
         self._iptables(faults.block_rule(direction, kind, ports, peer))
 

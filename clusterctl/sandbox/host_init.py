@@ -35,7 +35,7 @@ def run(plan: dict[str, Any], host: dict[str, Any], line: socket.socket) -> NoRe
     """Become the host's init. Ends only with the host."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     try:
-        tell(line, {"pid": int(os.readlink("/proc/self"))})
+        tell(line, {"pid": int(Path("/proc/self").readlink().name)})
         _own_view(plan, host)
         kernel.sethostname(host["name"])
         if not line.recv(8):

@@ -75,16 +75,20 @@ class Sandbox:
     @classmethod
     def load(cls, name: str, home: Path | None = None) -> Sandbox:
         """The running sandbox of that name. Raises ClusterctlError when none runs."""
-        check_name(name)
-        places = Places(home, name)
-        recorded = state.load(places)
-        if recorded is None or not recorded.alive:
-            half = places.directory.exists()
+        found = find(name, home)
+        if found is None:
+            half = Places(home, name).directory.exists()
             raise ClusterctlError(
                 f"no sandbox {name!r} runs" + (" (what is left of it is from before)" if half else ""),
                 hint="clusterctl sandbox up" + (f" --name {name}" if name != SANDBOX.name else ""),
             )
-        return cls(places, recorded, home)
+        return found
+
+    @property
+    def is_default(self) -> bool:
+        """Whether commands use it when no hostfile is named."""
+        chosen = running_default(self._home)
+        return chosen is not None and chosen.name == self.name
 
     def host(self, name: str) -> Host:
         """The host of that name. Raises UsageError naming those there are."""
@@ -109,15 +113,23 @@ class Sandbox:
 
 def running_default(home: Path | None = None) -> Sandbox | None:
     """The sandbox commands use when no hostfile is named: `default`, else the only one that runs."""
-    running = [found for found in (_load_if_alive(home, name) for name in state.names(home)) if found]
+    running = [found for found in (find(name, home) for name in state.names(home)) if found]
     for box in running:
         if box.name == SANDBOX.name:
             return box
     return running[0] if len(running) == 1 else None
 
 
+def find(name: str, home: Path | None = None) -> Sandbox | None:
+    """The sandbox of that name if it runs."""
+    check_name(name)
+    places = Places(home, name)
+    recorded = state.load(places)
+    return Sandbox(places, recorded, home) if recorded is not None and recorded.alive else None
+
+
 def take_down(name: str, home: Path | None = None) -> bool:
-    """End and remove whatever there is of the sandbox, half-finished or whole. False when there is nothing."""
+    """End and remove what there is of a sandbox, half-finished or whole. False when there is nothing."""
     check_name(name)
     places = Places(home, name)
     if not places.directory.exists():
@@ -125,12 +137,6 @@ def take_down(name: str, home: Path | None = None) -> bool:
     with state.locked(home):
         _clear(places)
     return True
-
-
-def _load_if_alive(home: Path | None, name: str) -> Sandbox | None:
-    places = Places(home, name)
-    recorded = state.load(places)
-    return Sandbox(places, recorded, home) if recorded is not None and recorded.alive else None
 
 
 def _build(

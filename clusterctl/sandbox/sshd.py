@@ -40,7 +40,7 @@ def find_sshd(cache: Path) -> SshServer:
 
 
 def _options(binary: Path, root: Path | None) -> tuple[str, ...]:
-    """Lines that only some versions know (an unknown one would be fatal), by what the binary says it knows."""
+    """Lines that only some versions know; an unknown one would be fatal, so the binary is searched."""
     known = binary.read_bytes()
     lines = []
     if b"persourcepenalties" in known:

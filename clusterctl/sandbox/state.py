@@ -120,7 +120,7 @@ def names(home: Path | None) -> tuple[str, ...]:
 
 
 def load(places: Places) -> SandboxState | None:
-    """The recorded state; None when there is none. Raises ClusterctlError for one this version cannot read."""
+    """The recorded state; None when there is none. Raises ClusterctlError for one it cannot read."""
     try:
         text = places.state.read_bytes()
     except FileNotFoundError:
