@@ -14,7 +14,7 @@ _MOST = 65_536
 
 
 def fold(names: Iterable[str]) -> str:
-    """The names as ``node[01-14,16],login``: groups by first appearance, numbers ascending, duplicates once."""
+    """The names as ``node[01-14,16],login``: groups by first appearance, numbers ascending, each once."""
     unique = tuple(dict.fromkeys(names))
     padded = {
         (prefix, suffix, len(digits))
@@ -83,4 +83,4 @@ def _expand_one(part: str) -> list[str]:
         if int(last) - int(first) >= _MOST:
             raise UsageError(f"the range '{piece}' in '{part}' names more than {_MOST} hosts")
         middles += [f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1)]
-    return [prefix + middle + rest for rest in _expand_one(suffix) for middle in middles]
+    return [prefix + middle + rest for middle in middles for rest in _expand_one(suffix)]

@@ -1,7 +1,8 @@
 """Hostfile text -> Inventory, with DeepSpeed 0.19.8's grammar: `host slots=N`, comments, blank lines.
 
-What DeepSpeed accepts is accepted, what it rejects is rejected. Two cases differ on purpose, because DeepSpeed
-would start something absurd: a byte order mark is no part of the first name, and no host has a million GPUs.
+What DeepSpeed accepts is accepted, what it rejects is rejected. Two cases differ on purpose, because
+DeepSpeed would start something absurd: a byte order mark is no part of the first name, and no host has a
+million GPUs.
 """
 
 from __future__ import annotations

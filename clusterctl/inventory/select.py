@@ -1,8 +1,8 @@
 """Which hosts and slots of a hostfile a command works on: --include, --exclude, --nodes, --gpus-per-node.
 
-Filters have DeepSpeed's grammar: ``host[:slot[,slot]]`` joined by ``@``; the result keeps hostfile order and a
-host without slots left drops out. Beyond it, where DeepSpeed only refuses: names that contain ``@`` or ``:``
-work, ``node[01-04]`` names several hosts, and ``--nodes`` and ``--gpus-per-node`` may follow a filter
+Filters have DeepSpeed's grammar: ``host[:slot[,slot]]`` joined by ``@``; the result keeps hostfile order and
+a host without slots left drops out. Beyond it, where DeepSpeed only refuses: names that contain ``@`` or
+``:`` work, ``node[01-04]`` names several hosts, and ``--nodes`` and ``--gpus-per-node`` may follow a filter
 (DeepSpeed forbids the pair): the filter comes first, then the first N hosts and slots of what it left.
 """
 
@@ -65,7 +65,7 @@ def _excluded(hosts: tuple[Host, ...], named: dict[str, set[int]]) -> tuple[Host
 
 
 def _named(inventory: Inventory, text: str, option: str) -> dict[str, set[int]]:
-    """Slots asked for by host; an empty set means the whole host, as DeepSpeed reads it (`a@a:1` is `a:1`)."""
+    """Slots asked for by host; an empty set is the whole host. As in DeepSpeed, `a@a:1` is `a:1`."""
     known = {host.name: host for host in inventory.hosts}
     named: dict[str, set[int]] = {}
     for spec in _specs(text, known):

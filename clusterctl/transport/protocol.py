@@ -38,7 +38,9 @@ class Channel(Protocol):
         ...
 
     def send(self, data: bytes) -> None:
-        """Send all of ``data``. Raises OSError when the link is gone or the channel's deadline has passed."""
+        """Send all of ``data``. Raises OSError when the link is gone, or when the host has not taken it by
+        the deadline given to `open`; on a channel kept beyond that, within ``SSH.send_timeout`` seconds.
+        """
         ...
 
     def close_input(self) -> None:
@@ -56,7 +58,12 @@ class Channel(Protocol):
 
     @property
     def exit_code(self) -> int | None:
-        """The remote command's status; None while it runs and when the link broke before it was told."""
+        """The remote command's status; None while it runs and when the link broke before it was told.
+
+        -1 when a signal ended it: the fabric transport is not told which one. Where that matters, let a shell
+        run the command (it reports 128+n). The openssh transport tells such an end, and a command's own 255,
+        as None: `ssh` has one word for all three.
+        """
         ...
 
     def close(self) -> None:

@@ -1,0 +1,49 @@
+"""A descriptor that polls readable after it was rung from any thread."""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import suppress
+
+
+class Doorbell:
+    """paramiko's own `Channel.fileno` can lose a wake-up between its two buffers; this one cannot.
+
+    `set` and `clear` are the interface paramiko's buffers expect. They call `clear` when one buffer is empty,
+    which says nothing about the other one, so only `drain` silences the bell.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        self._rung = False
+        self._closed = False
+
+    def fileno(self) -> int:
+        return self._reader
+
+    def set(self) -> None:
+        with self._lock:
+            if not self._rung and not self._closed:
+                self._rung = True
+                os.write(self._writer, b"*")
+
+    def clear(self) -> None:
+        return
+
+    def drain(self) -> None:
+        """Silence the bell. Look at what it announced after this, never before."""
+        with self._lock:
+            if self._rung and not self._closed:
+                self._rung = False
+                with suppress(BlockingIOError):
+                    os.read(self._reader, 16)
+
+    def close(self) -> None:
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                os.close(self._reader)
+                os.close(self._writer)

@@ -1,0 +1,388 @@
+"""The default transport: fabric's connections, raw paramiko channels. The only file that imports either."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import logging
+import os
+import random
+import socket
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import fabric
+import msgspec
+import paramiko
+from paramiko.auth_strategy import AuthSource, AuthStrategy, InMemoryPrivateKey, NoneAuth
+from paramiko.pkey import UnknownKeyType
+
+from clusterctl.settings import SSH
+from clusterctl.transport import dial, failures
+from clusterctl.transport.channel import FabricChannel
+from clusterctl.transport.endpoint import Endpoint, parse_hop, resolve
+from clusterctl.transport.gateway import Gateway
+from clusterctl.transport.known_hosts import KnownHosts, fingerprint
+from clusterctl.transport.link import Link, Stream
+from clusterctl.transport.protocol import Channel, Failure
+from clusterctl.transport.watchdog import Watchdog
+from clusterctl.transport.window import allow_descriptors, open_window
+
+# paramiko logs whole tracebacks for what becomes a Failure here.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+
+_DESCRIPTORS_PER_HOST = 4
+_RSA_SIGNATURES = ("rsa-sha2-512", "rsa-sha2-256")
+
+
+class FabricTransport:
+    """`Transport` in this process. Endpoints, keys, known_hosts and gateways are made once and shared."""
+
+    def __init__(self, config: Path | None) -> None:
+        self._config = config
+        # An empty SSHConfig: `ssh -G` has answered already, and paramiko's parser knows no Include.
+        self._fabric_config = fabric.Config(ssh_config=paramiko.SSHConfig(), lazy=True)
+        self._lock = threading.Lock()
+        self._endpoints: dict[tuple[str, int | None], Endpoint] = {}
+        self._known_hosts: dict[tuple[Path, ...], KnownHosts] = {}
+        self._keys: dict[Path, paramiko.PKey | str] = {}
+        self._gateways: dict[tuple[str, ...], Gateway] = {}
+        self._channels: weakref.WeakSet[FabricChannel] = weakref.WeakSet()
+        self._watchdog = Watchdog()
+
+    def open(self, host: str, command: str, deadline: float) -> Channel | Failure:
+        began = time.monotonic()
+        opened = self._open(host, command, deadline)
+        if isinstance(opened, Failure):
+            return msgspec.structs.replace(opened, seconds=time.monotonic() - began)
+        with self._lock:
+            self._channels.add(opened)
+        return opened
+
+    def open_all(
+        self, hosts: Sequence[str], command: str, deadline: float
+    ) -> Iterator[tuple[str, Channel | Failure]]:
+        allow_descriptors(len(hosts) * _DESCRIPTORS_PER_HOST)
+        return open_window(lambda host: self.open(host, command, deadline), hosts, SSH.window)
+
+    def close(self) -> None:
+        with self._lock:
+            channels, gateways = list(self._channels), list(self._gateways.values())
+            self._gateways.clear()
+        for channel in channels:
+            channel.close()
+        for gateway in gateways:
+            gateway.close()
+
+    def _open(self, host: str, command: str, deadline: float) -> FabricChannel | Failure:
+        began = time.monotonic()
+        endpoint = self._endpoint(host, deadline)
+        if isinstance(endpoint, Failure):
+            return endpoint
+        link = self._link(endpoint, deadline)
+        if isinstance(link, Failure):
+            return link
+        connected = time.monotonic() - began
+        try:
+            with self._watchdog.guard(deadline, link.close):
+                raw = link.transport.open_session(timeout=max(0.1, deadline - time.monotonic()))
+                channel = FabricChannel(host, link, raw, deadline, connected, self._watchdog)
+                raw.exec_command(command)
+        except (paramiko.SSHException, EOFError, OSError) as error:
+            link.close()
+            if time.monotonic() >= deadline:
+                return failures.late(endpoint, "the start of the command")
+            return failures.failure(
+                endpoint,
+                "exec",
+                f"{endpoint.address} let {endpoint.user} in but started no command: {error}",
+                f"a forced command, MaxSessions 0 or a broken login shell may forbid it; try: "
+                f"{failures.ssh_command(endpoint, 'true')}",
+            )
+        return channel
+
+    def _endpoint(self, name: str, deadline: float, port: int | None = None) -> Endpoint | Failure:
+        with self._lock:
+            known = self._endpoints.get((name, port))
+        if known is not None:
+            return known
+        endpoint = resolve(name, self._config, deadline, port=port)
+        if isinstance(endpoint, Endpoint):
+            with self._lock:
+                self._endpoints[name, port] = endpoint
+        return endpoint
+
+    def _link(self, endpoint: Endpoint, deadline: float) -> Link | Failure:
+        """A logged-in connection. What a retry can cure, a drop before the greeting, is tried once more."""
+        for retries_left in range(SSH.retries, -1, -1):
+            stream = self._stream(endpoint, deadline)
+            if isinstance(stream, Failure):
+                return stream
+            link = self._log_in(endpoint, stream, deadline)
+            pause = random.uniform(*SSH.retry_pause)
+            dropped = isinstance(link, Failure) and link == failures.dropped_before_banner(endpoint)
+            if not dropped or not retries_left or time.monotonic() + pause >= deadline:
+                return link
+            time.sleep(pause)
+        raise AssertionError("the last round returns")
+
+    def _stream(self, endpoint: Endpoint, deadline: float) -> Stream | Failure:
+        limit = endpoint.connect_timeout or SSH.connect_timeout
+        jumps = tuple(hop for hop in endpoint.jumps if hop != endpoint.name)
+        if jumps:
+            return self._through(endpoint, jumps, min(deadline, time.monotonic() + limit))
+        if endpoint.proxy_command:
+            try:
+                return Stream(*dial.proxy(endpoint))
+            except OSError as error:
+                return failures.failure(endpoint, "connect", f"ProxyCommand cannot be started: {error}")
+        connected = dial.tcp(endpoint, limit, deadline)
+        return connected if isinstance(connected, Failure) else Stream(connected)
+
+    def _through(self, endpoint: Endpoint, jumps: tuple[str, ...], deadline: float) -> Stream | Failure:
+        gateway = self._gateway(jumps)
+        with gateway.slot(deadline) as granted:
+            link = gateway.link(deadline) if granted else failures.late(endpoint, "the wait for the gateway")
+            if isinstance(link, Failure):
+                return failures.through(gateway.name, link, endpoint.name)
+            try:
+                with self._watchdog.guard(deadline + 1.0, gateway.close):
+                    tunnel = link.transport.open_channel(
+                        "direct-tcpip",
+                        (endpoint.hostname, endpoint.port),
+                        ("", 0),
+                        timeout=max(0.1, deadline - time.monotonic()),
+                    )
+            except (paramiko.SSHException, EOFError, OSError) as error:
+                detail = getattr(error, "text", "") or str(error) or "the connection broke"
+                return failures.failure(
+                    endpoint,
+                    "connect",
+                    f"the gateway {jumps[-1]} cannot reach {endpoint.address}: {detail}",
+                    "check the address as the gateway sees it, sshd on the host, and AllowTcpForwarding "
+                    "on the gateway",
+                )
+        return Stream(tunnel)
+
+    def _gateway(self, jumps: tuple[str, ...]) -> Gateway:
+        with self._lock:
+            if jumps not in self._gateways:
+                self._gateways[jumps] = Gateway(
+                    jumps[-1], lambda deadline: self._open_gateway(jumps, deadline)
+                )
+            return self._gateways[jumps]
+
+    def _open_gateway(self, jumps: tuple[str, ...], deadline: float) -> Link | Failure:
+        """A connection to the last of ``jumps``, by way of those before it."""
+        name, port = parse_hop(jumps[-1])
+        endpoint = self._endpoint(name, deadline, port)
+        if isinstance(endpoint, Failure):
+            return endpoint
+        if len(jumps) > 1:
+            endpoint = msgspec.structs.replace(endpoint, jumps=jumps[:-1], proxy_command="")
+        elif any(parse_hop(hop)[0].rpartition("@")[2] == name.rpartition("@")[2] for hop in endpoint.jumps):
+            # `Host *` with a ProxyJump also matches the gateway; ssh does not jump to itself either.
+            endpoint = msgspec.structs.replace(endpoint, jumps=())
+        return self._link(endpoint, deadline)
+
+    def _log_in(self, endpoint: Endpoint, stream: Stream, deadline: float) -> Link | Failure:
+        """Key exchange, host key, authentication on a fresh stream, which is closed on failure."""
+        policy = _HostKeyCheck(endpoint, self._files(endpoint))
+        strategy = _Identities(endpoint, self._load_key, deadline)
+        began = time.monotonic()
+        left = max(0.1, deadline - began)
+        connection = fabric.Connection(
+            host=endpoint.hostname,
+            user=endpoint.user,
+            port=endpoint.port,
+            config=self._fabric_config,
+            connect_kwargs={
+                "sock": stream.socket,
+                "timeout": left,
+                "banner_timeout": min(SSH.banner_timeout, left),
+                "auth_timeout": min(SSH.auth_timeout, left),
+                "auth_strategy": strategy,
+                "transport_factory": policy.make_transport,
+            },
+        )
+        connection.client.set_missing_host_key_policy(policy)
+        link = Link(connection, stream)
+        try:
+            with self._watchdog.guard(deadline, link.close):
+                connection.open()
+        except (paramiko.SSHException, EOFError, OSError, ValueError) as error:
+            link.close()
+            if policy.refusal is not None:
+                return policy.refusal
+            if time.monotonic() >= deadline:
+                return failures.late(endpoint, "the login")
+            if isinstance(error, paramiko.AuthenticationException) or strategy.tried:
+                return failures.refused_login(endpoint, strategy.tried, strategy.notes)
+            return failures.unfinished_handshake(endpoint, error, time.monotonic() - began)
+        if not link.transport.is_authenticated():
+            link.close()
+            return failures.refused_login(endpoint, strategy.tried, ["the host asks for a second factor"])
+        link.transport.set_keepalive(int(SSH.keepalive))
+        return link
+
+    def _files(self, endpoint: Endpoint) -> KnownHosts:
+        files = endpoint.user_known_hosts + endpoint.global_known_hosts
+        with self._lock:
+            if files not in self._known_hosts:
+                self._known_hosts[files] = KnownHosts(files)
+            return self._known_hosts[files]
+
+    def _load_key(self, file: Path) -> paramiko.PKey | str | None:
+        """The key in ``file``, or why it cannot be used; None where there is no file."""
+        with self._lock:
+            if file not in self._keys and file.exists():
+                self._keys[file] = _read_key(file)
+            return self._keys.get(file)
+
+
+class _HostKeyCheck(paramiko.MissingHostKeyPolicy):
+    """Judges every host key. fabric's own clients know no keys, so paramiko asks here about each of them."""
+
+    def __init__(self, endpoint: Endpoint, known: KnownHosts) -> None:
+        self.refusal: Failure | None = None
+        self._endpoint = endpoint
+        self._known = known
+
+    def make_transport(self, sock: Any, **options: Any) -> paramiko.Transport:
+        """A transport that asks the server for a key of a type we have on file, as ssh does."""
+        transport = paramiko.Transport(sock, **options)
+        security = transport.get_security_options()
+        wanted: list[str] = []
+        for key_type in self._known.key_types(self._endpoint.key_names):
+            wanted += _RSA_SIGNATURES if key_type == "ssh-rsa" else [key_type]
+        ours = [key_type for key_type in wanted if key_type in security.key_types]
+        security.key_types = (*ours, *(other for other in security.key_types if other not in ours))
+        return transport
+
+    def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:
+        endpoint, blob, key_type = self._endpoint, key.asbytes(), key.get_name()
+        verdict, entry = self._known.judge(endpoint.key_names, key_type, blob)
+        if verdict == "known":
+            return
+        if verdict == "unknown" and entry is None and endpoint.strict_host_keys == "accept-new":
+            try:
+                self._known.add(
+                    endpoint.user_known_hosts[0],
+                    endpoint.key_names[0],
+                    key_type,
+                    blob,
+                    hashed=endpoint.hash_known_hosts,
+                )
+                return
+            except (OSError, IndexError) as error:
+                self.refusal = failures.failure(
+                    endpoint,
+                    "hostkey",
+                    f"the new host key of {endpoint.address} cannot be written down: {error}",
+                )
+                raise paramiko.SSHException("host key not saved") from error
+        self.refusal = failures.bad_host_key(endpoint, verdict, entry, key_type, fingerprint(blob))
+        raise paramiko.SSHException("host key refused")
+
+
+class _Identities(AuthStrategy):
+    """Offers keys in OpenSSH's order: agent keys that the config names, other agent keys, key files."""
+
+    def __init__(
+        self, endpoint: Endpoint, load: Callable[[Path], paramiko.PKey | str | None], deadline: float
+    ):
+        super().__init__(ssh_config=paramiko.SSHConfig())
+        self.tried: list[str] = []
+        self.notes: list[str] = []
+        self._endpoint = endpoint
+        self._load = load
+        self._deadline = deadline
+
+    def get_sources(self) -> Iterator[AuthSource]:
+        user = self._endpoint.user
+        for label, key in self._keys():
+            if time.monotonic() >= self._deadline:
+                return
+            self.tried.append(label)
+            yield InMemoryPrivateKey(user, key)
+        if not self.tried:
+            # Some hosts (Tailscale SSH) let in whom the network vouches for.
+            yield NoneAuth(user)
+
+    def _keys(self) -> Iterator[tuple[str, paramiko.PKey]]:
+        offered: set[bytes] = set()
+        files = self._endpoint.identity_files
+        named = {blob: file for file in files if (blob := _public_blob(file))}
+        with _agent(self._endpoint.identity_agent) as agent_keys:
+            for key in sorted(agent_keys, key=lambda key: key.asbytes() not in named):
+                if key.asbytes() in named or not self._endpoint.identities_only:
+                    offered.add(key.asbytes())
+                    file = named.get(key.asbytes())
+                    yield f"{file or key.comment or key.get_name()} (agent)", key
+            for file in files:
+                loaded = self._load(file)
+                if isinstance(loaded, str):
+                    if _public_blob(file) not in offered:
+                        self.notes.append(f"{file} {loaded}")
+                elif loaded is not None and loaded.asbytes() not in offered:
+                    offered.add(loaded.asbytes())
+                    yield str(file), loaded
+
+
+class _AgentAt(paramiko.agent.AgentSSH):
+    """An agent at a given socket; paramiko's own looks only at SSH_AUTH_SOCK, not at IdentityAgent."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.settimeout(SSH.auth_timeout)
+        self._socket.connect(path)
+        self._connect(self._socket)  # type: ignore[attr-defined]
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@contextlib.contextmanager
+def _agent(identity_agent: str) -> Iterator[tuple[paramiko.agent.AgentKey, ...]]:
+    """Keys of the agent. One connection per login: agent connections cannot be shared between threads."""
+    path = os.environ.get("SSH_AUTH_SOCK", "")
+    if identity_agent.startswith("$"):
+        path = os.environ.get(identity_agent.strip("${}"), "")
+    elif identity_agent not in ("", "SSH_AUTH_SOCK"):
+        path = str(Path(identity_agent).expanduser())
+    if path in ("", "none"):
+        yield ()
+        return
+    try:
+        agent = _AgentAt(path)
+    except (OSError, paramiko.SSHException, AttributeError):
+        yield ()  # a socket left behind by an agent that is gone; ssh, too, goes on without it
+        return
+    try:
+        yield agent.get_keys()
+    finally:
+        agent.close()
+
+
+def _public_blob(file: Path) -> bytes:
+    """The public half that lies beside a private key; empty where there is none."""
+    try:
+        return base64.b64decode(file.with_name(f"{file.name}.pub").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return b""
+
+
+def _read_key(file: Path) -> paramiko.PKey | str:
+    try:
+        return paramiko.PKey.from_path(file)
+    except TypeError:
+        return "needs its passphrase and no agent holds it"
+    except PermissionError:
+        return "cannot be read"
+    except (paramiko.SSHException, UnknownKeyType, ValueError, OSError, NotImplementedError):
+        return "is of a kind this transport cannot use (a security key?)"

@@ -1,0 +1,200 @@
+"""The sentences and exact cures for everything that can go wrong on the way to a host."""
+
+from __future__ import annotations
+
+import errno
+import shlex
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+from clusterctl.transport.endpoint import Endpoint
+from clusterctl.transport.known_hosts import Entry, Verdict
+from clusterctl.transport.protocol import Failure, Stage
+
+CA_CURE = "use `--transport openssh`: the default transport cannot check host certificates"
+
+
+def failure(endpoint: Endpoint, stage: Stage, message: str, hint: str = "") -> Failure:
+    return Failure(host=endpoint.name, stage=stage, message=message, hint=hint)
+
+
+def ssh_command(endpoint: Endpoint, *words: str) -> str:
+    """The `ssh` line a person would type to try this host by hand."""
+    config = ["-F", str(endpoint.config)] if endpoint.config else []
+    return shlex.join(["ssh", *config, endpoint.name, *words])
+
+
+def unresolved(endpoint: Endpoint) -> Failure:
+    return failure(
+        endpoint,
+        "resolve",
+        f"no address is known for the name '{endpoint.hostname}'",
+        f"correct the name in the hostfile, or add `Host {endpoint.name}` with its HostName to ~/.ssh/config",
+    )
+
+
+def unconnected(endpoint: Endpoint, error: OSError, waited: float) -> Failure:
+    """TCP did not come about. ``waited`` is seconds."""
+    if isinstance(error, (TimeoutError, socket.timeout)) or error.errno == errno.ETIMEDOUT:
+        return failure(
+            endpoint,
+            "connect",
+            f"no answer from {endpoint.address} within {waited:.0f} s",
+            "the host is down, or a firewall drops the packets; try: ping -c 3 " + endpoint.hostname,
+        )
+    if error.errno == errno.ECONNREFUSED:
+        return failure(
+            endpoint,
+            "connect",
+            f"{endpoint.address} refuses the connection: the machine is up, but no sshd listens there",
+            f"start sshd on it, or set the right Port under `Host {endpoint.name}` in ~/.ssh/config",
+        )
+    return failure(
+        endpoint,
+        "connect",
+        f"cannot reach {endpoint.address}: {error.strerror or error}",
+        "check the address, and that this machine has a route to it: ip route get " + endpoint.hostname,
+    )
+
+
+def dropped_before_banner(endpoint: Endpoint) -> Failure:
+    return failure(
+        endpoint,
+        "banner",
+        f"sshd on {endpoint.address} closed the connection before its greeting",
+        "too many logins at once (MaxStartups), a penalty for this address, or hosts.deny; wait a minute, "
+        "then look into sshd's log on the host",
+    )
+
+
+def silent(endpoint: Endpoint, waited: float) -> Failure:
+    return failure(
+        endpoint,
+        "banner",
+        f"{endpoint.address} accepts connections but sent no SSH greeting within {waited:.0f} s",
+        "sshd there is frozen or overloaded, or the port belongs to something else; try: "
+        + ssh_command(endpoint, "true"),
+    )
+
+
+def no_ssh_server(endpoint: Endpoint, detail: str) -> Failure:
+    return failure(
+        endpoint,
+        "banner",
+        f"{endpoint.address} is no SSH server we can talk to: {detail}",
+        f"check Port under `Host {endpoint.name}`; if `{ssh_command(endpoint, 'true')}` works, "
+        "use `--transport openssh`",
+    )
+
+
+def late(endpoint: Endpoint, phase: str) -> Failure:
+    return failure(
+        endpoint,
+        "deadline",
+        f"{endpoint.address}: the time was over during {phase}",
+        f"see how long `{ssh_command(endpoint, 'true')}` takes; raise the limit if the host is just slow",
+    )
+
+
+def bad_host_key(
+    endpoint: Endpoint, verdict: Verdict, entry: Entry | None, key_type: str, fingerprint: str
+) -> Failure:
+    """``fingerprint`` is OpenSSH's form, ``SHA256:...``."""
+    name = endpoint.key_names[0]
+    if verdict == "revoked" and entry:
+        return failure(
+            endpoint,
+            "hostkey",
+            f"{endpoint.address} shows a host key that {entry.file} line {entry.line} revokes",
+            "do not connect; ask who administers the host",
+        )
+    if verdict == "changed" and entry:
+        remove = shlex.join(["ssh-keygen", "-R", name, "-f", str(entry.file)])
+        return failure(
+            endpoint,
+            "hostkey",
+            f"the host key of {endpoint.address} has changed: it now shows {key_type} {fingerprint}, "
+            f"{entry.file} line {entry.line} has another",
+            f"if the machine was reinstalled: {remove}; then: {learn(endpoint, key_type)}. Otherwise "
+            "somebody may be listening in",
+        )
+    if verdict == "authority":
+        return failure(
+            endpoint,
+            "hostkey",
+            f"{endpoint.address} is trusted by a certificate authority in known_hosts, not by its own key",
+            CA_CURE,
+        )
+    told = f"the host key of {endpoint.address} is unknown: it shows {key_type} {fingerprint}"
+    if entry:
+        told += f", and {entry.file} has only an {entry.key_type} key for it"
+    if endpoint.strict_host_keys == "no":
+        told += " (StrictHostKeyChecking no is not followed here: host keys are always checked)"
+    return failure(endpoint, "hostkey", told, f"compare the fingerprint, then: {learn(endpoint, key_type)}")
+
+
+def learn(endpoint: Endpoint, key_type: str) -> str:
+    """The command that files the host's key, for a person who has compared the fingerprint."""
+    file = endpoint.user_known_hosts[0] if endpoint.user_known_hosts else Path("~/.ssh/known_hosts")
+    if endpoint.jumps or endpoint.proxy_command or endpoint.host_key_alias or str(file) == "/dev/null":
+        return ssh_command(endpoint, "-o", "StrictHostKeyChecking=ask", "true").replace(
+            f" {endpoint.name} -o StrictHostKeyChecking=ask", f" -o StrictHostKeyChecking=ask {endpoint.name}"
+        )
+    short = {"ssh-ed25519": "ed25519", "ssh-rsa": "rsa"}.get(key_type, "ecdsa")
+    port = [] if endpoint.port == 22 else ["-p", str(endpoint.port)]
+    return shlex.join(["ssh-keyscan", "-t", short, *port, endpoint.hostname]) + f" >> {_tilde(file)}"
+
+
+def refused_login(endpoint: Endpoint, tried: Sequence[str], notes: Sequence[str]) -> Failure:
+    """``tried`` names the keys offered, ``notes`` says why others were not."""
+    offered = ", ".join(tried) if tried else "no key (none was found)"
+    message = f"{endpoint.address} does not let {endpoint.user} in; offered: {offered}"
+    if notes:
+        message += f" ({'; '.join(notes)})"
+    if not tried and notes:
+        return failure(endpoint, "auth", message, notes_cure(notes))
+    port = [] if endpoint.port == 22 else ["-p", str(endpoint.port)]
+    config = ["-F", str(endpoint.config)] if endpoint.config else []
+    copy = shlex.join(["ssh-copy-id", *config, *port, f"{endpoint.user}@{endpoint.hostname}"])
+    hint = f"{copy}; or set User and IdentityFile under `Host {endpoint.name}` in ~/.ssh/config"
+    return failure(
+        endpoint,
+        "auth",
+        message,
+        hint if tried or endpoint.identity_files else f"make a key with ssh-keygen, then: {hint}",
+    )
+
+
+def notes_cure(notes: Sequence[str]) -> str:
+    encrypted = next((note.split(" ")[0] for note in notes if "passphrase" in note), None)
+    if encrypted:
+        return f'load the key into an agent: eval "$(ssh-agent)" && ssh-add {encrypted}'
+    return "use `--transport openssh`, or a key of a common type (ssh-keygen -t ed25519)"
+
+
+def through(gateway: str, broken: Failure, host: str) -> Failure:
+    """The same failure, told of a host behind the gateway that broke."""
+    return Failure(
+        host=host,
+        stage=broken.stage,
+        message=f"through the gateway {gateway}: {broken.message}",
+        hint=broken.hint,
+    )
+
+
+def _tilde(file: Path) -> str:
+    home = Path.home()
+    return f"~/{file.relative_to(home)}" if file.is_relative_to(home) else shlex.quote(str(file))
+
+
+def unfinished_handshake(endpoint: Endpoint, error: Exception, seconds: float) -> Failure:
+    """A connection that ended between TCP and authentication."""
+    cause = error.__context__ or error
+    if "protocol banner" in str(error):
+        if isinstance(cause, TimeoutError):
+            return silent(endpoint, seconds)
+        return dropped_before_banner(endpoint)
+    if isinstance(error, (EOFError, ConnectionError)):
+        return dropped_before_banner(endpoint)
+    return no_ssh_server(endpoint, str(error) or type(error).__name__)

@@ -1,0 +1,59 @@
+"""Jump hosts: one connection each, shared by all hosts behind it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from clusterctl.settings import SSH
+from clusterctl.transport.link import Link
+from clusterctl.transport.protocol import Failure
+
+
+class Gateway:
+    """A connection that the first who needs it opens, and at most a window of new sessions through it.
+
+    Each host behind a jump host asks its sshd for work at once; MaxStartups is per sshd.
+    """
+
+    def __init__(self, name: str, open_link: Callable[[float], Link | Failure]) -> None:
+        self.name = name
+        self._open_link = open_link
+        self._opening = threading.Lock()
+        self._slots = threading.BoundedSemaphore(SSH.gateway_window)
+        self._link: Link | None = None
+        self._failure: tuple[float, Failure] | None = None
+
+    @contextlib.contextmanager
+    def slot(self, deadline: float) -> Iterator[bool]:
+        """True inside the block when a place was free before ``deadline`` (time.monotonic)."""
+        granted = self._slots.acquire(timeout=max(0.0, deadline - time.monotonic()))
+        try:
+            yield granted
+        finally:
+            if granted:
+                self._slots.release()
+
+    def link(self, deadline: float) -> Link | Failure:
+        """The shared connection. A failure is remembered briefly: 64 hosts need not wait for it in turn."""
+        if not self._opening.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            return Failure(host=self.name, stage="deadline", message="the gateway did not answer in time")
+        try:
+            if self._link is not None and self._link.alive:
+                return self._link
+            if self._failure and time.monotonic() - self._failure[0] < SSH.gateway_memory:
+                return self._failure[1]
+            opened = self._open_link(deadline)
+            if isinstance(opened, Failure):
+                self._failure = (time.monotonic(), opened)
+            else:
+                self._link, self._failure = opened, None
+            return opened
+        finally:
+            self._opening.release()
+
+    def close(self) -> None:
+        if self._link is not None:
+            self._link.close()
