@@ -10,6 +10,12 @@ from errors import UserError
 DTYPES = ("auto", "bf16", "fp16", "fp32")
 
 
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        # An argument that is None until later explains its default in its own words.
+        return action.help if action.default is None else super()._get_help_string(action)
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UserError(message, hint="`python pretrain.py --help` lists every argument")
@@ -31,7 +37,7 @@ def _build() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="pretrain.py",
         description="Train a GPT from scratch with DeepSpeed ZeRO. Start it with torchrun or deepspeed.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_Formatter,
         allow_abbrev=False,
     )
     model = parser.add_argument_group("model")
@@ -43,12 +49,16 @@ def _build() -> argparse.ArgumentParser:
 
     training = parser.add_argument_group("training")
     training.add_argument("--steps", type=int, default=60, help="optimizer steps")
-    training.add_argument("--lr", type=float, default=1e-3, help="peak learning rate")
+    training.add_argument(
+        "--lr", type=float, help="peak learning rate (default: from --ds_config, else 1e-3)"
+    )
     training.add_argument("--warmup", type=int, default=10, help="steps of linear warm-up")
     training.add_argument(
         "--lr_decay_steps", type=int, help="cosine decay to a tenth ends here (default: --steps)"
     )
-    training.add_argument("--weight_decay", type=float, default=0.1, help="on matrices only")
+    training.add_argument(
+        "--weight_decay", type=float, help="on matrices only (default: from --ds_config, else 0.1)"
+    )
     training.add_argument("--seed", type=int, default=1234)
     training.add_argument(
         "--micro_batch", type=int, help="samples per rank and pass (default: from --ds_config)"
@@ -108,11 +118,10 @@ def _refuse_nonsense(args: argparse.Namespace) -> None:
     for name in ("n_layer", "d_model", "n_head", "seq_len", "steps", "log_every", "keep"):
         _at_least(args, name, 1)
     for name in ("micro_batch", "gas", "lr_decay_steps"):
-        if getattr(args, name) is not None:
-            _at_least(args, name, 1)
+        _at_least(args, name, 1)
     for name in ("warmup", "seed", "eval_every", "eval_batches", "save_every", "weight_decay"):
         _at_least(args, name, 0)
-    if args.lr <= 0:
+    if args.lr is not None and args.lr <= 0:
         raise UserError(f"--lr is {args.lr:g}", hint="give a learning rate above 0, such as 3e-4")
     if not 0 <= args.dropout < 1:
         raise UserError(
@@ -138,5 +147,5 @@ def _refuse_nonsense(args: argparse.Namespace) -> None:
 
 def _at_least(args: argparse.Namespace, name: str, least: int) -> None:
     value = getattr(args, name)
-    if value < least:
+    if value is not None and value < least:
         raise UserError(f"--{name} is {value}", hint=f"give {least} or more")

@@ -18,7 +18,17 @@ NAME = re.compile(r"step-(\d{6,})")
 RECORD = "complete.json"
 # A checkpoint continues only a run that agrees in these; the rest is noted.
 MUST_AGREE = ("world_size", "zero_stage", "dtype", "n_layer", "d_model", "n_head", "vocab_size")
-EXACT_WHEN_EQUAL = ("seq_len", "global_batch", "seed", "data", "dropout", "lr", "lr_decay_steps", "warmup")
+EXACT_WHEN_EQUAL = ("seq_len", "global_batch", "seed", "data", "dropout", "lr_decay_steps", "warmup")
+IDENTIFYING_ARGUMENTS = (
+    "n_layer",
+    "d_model",
+    "n_head",
+    "seq_len",
+    "dropout",
+    "seed",
+    "lr_decay_steps",
+    "warmup",
+)
 
 
 def each_host_has_its_own(directory: Path, place: Place) -> bool:
@@ -37,9 +47,9 @@ def each_host_has_its_own(directory: Path, place: Place) -> bool:
                 f"{place.host} cannot write to {directory}: {error.strerror}", hint="give another --save_dir"
             )
     fail_together(problem)
-    marks = {found.name for found in gather(mark) if found}
-    seen = {found.name for found in directory.glob(".seen-*")} & marks
-    views = gather(sorted(seen))
+    marks = [name for name in gather(mark and mark.name) if name]
+    # Asked by name, not listed: NFS may show an old listing for a while.
+    views = gather([name for name in marks if (directory / name).exists()])
     if mark:
         mark.unlink()
     if all(len(view) == len(marks) for view in views):
@@ -53,7 +63,7 @@ def each_host_has_its_own(directory: Path, place: Place) -> bool:
 
 
 class Checkpoints:
-    """The checkpoints of one run below `directory`; each host holds its own ranks' shards when `node_local`."""
+    """The checkpoints of one run; with `node_local`, each host's `directory` holds its own ranks' shards."""
 
     def __init__(
         self, directory: Path, place: Place, *, node_local: bool, keep: int, facts: dict[str, Any]
@@ -89,31 +99,25 @@ class Checkpoints:
             shutil.rmtree(path)
 
 
-def find(what: str, save_dir: Path | None, facts: dict[str, Any]) -> tuple[Path, list[str]] | None:
-    """The checkpoint to resume, the newest that every rank sees whole, and what keeps it from being exact.
-
-    None when `what` is auto and there is none yet. Collective; raises UserError on all ranks alike.
-    """
-    root = save_dir if what == "auto" else Path(what)
-    assert root is not None
-    if NAME.fullmatch(root.name):
-        root, candidates = root.parent, [root] if (root / RECORD).is_file() else []
+def newest(where: Path) -> Path | None:
+    """The newest checkpoint in `where` (or it itself) that every rank sees whole, else None. Collective."""
+    if NAME.fullmatch(where.name):
+        root, found = where.parent, [where] if (where / RECORD).is_file() else []
     else:
-        candidates = _whole(root)
-    common = set.intersection(*(set(names) for names in gather([path.name for path in candidates])))
-    if not common:
-        if what == "auto":
-            return None
-        raise UserError(
-            f"{what} holds no checkpoint that is whole on every host",
-            hint="give the --save_dir of an earlier run, or one step-... directory in it",
-        )
-    path = root / max(common, key=_step)
+        root, found = where, _whole(where)
+    common = set.intersection(*(set(names) for names in gather([path.name for path in found])))
+    return root / max(common, key=_step) if common else None
+
+
+def compare(path: Path, facts: dict[str, Any]) -> list[str]:
+    """What makes a run with `facts` another one than that of the checkpoint, though it can go on. Collective.
+
+    Raises UserError where it cannot go on: another number of ranks, another model.
+    """
     record = json.loads((path / RECORD).read_text(encoding="utf-8"))
     fail_together(_mismatch(path, record, facts))
-    return path, [
-        f"{name} {record[name]} -> {facts[name]}" for name in EXACT_WHEN_EQUAL if record[name] != facts[name]
-    ]
+    differing = [name for name in EXACT_WHEN_EQUAL if record[name] != facts[name]]
+    return [f"{name} was {record[name]}, now {facts[name]}" for name in differing]
 
 
 def load(engine: Any, path: Path, place: Place) -> tuple[int, int]:
@@ -134,7 +138,8 @@ def _mismatch(path: Path, record: dict[str, Any], facts: dict[str, Any]) -> User
     if record["world_size"] != facts["world_size"]:
         return UserError(
             f"{path.name} was written by {record['world_size']} ranks, this run has {facts['world_size']}",
-            hint=f"DeepSpeed resumes only on as many ranks: start {record['world_size']}, or begin anew elsewhere",
+            hint=f"DeepSpeed resumes on as many ranks only: start {record['world_size']},"
+            " or begin anew with another --save_dir",
         )
     for name in MUST_AGREE:
         if record[name] != facts[name]:

@@ -11,6 +11,8 @@ from errors import UserError
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
 DEFAULT_MICRO_BATCH = 4
+DEFAULT_LR = 1e-3
+DEFAULT_WEIGHT_DECAY = 0.1
 NEVER = 10**9
 
 
@@ -41,23 +43,27 @@ def read(name: str) -> dict[str, Any]:
 
 
 def complete(config: dict[str, Any], args: Namespace, *, on_cpu: bool, world_size: int) -> dict[str, Any]:
-    """A copy of `config` in which everything but the dtype is settled: arguments first, then the file.
+    """A copy of `config` with everything but the dtype settled: by the arguments, the file, the defaults.
 
     Raises UserError when the file fixes a global batch that this world size cannot produce.
     """
-    config = json.loads(json.dumps(config))
-    config["train_micro_batch_size_per_gpu"] = _settled(
-        config, "train_micro_batch_size_per_gpu", args.micro_batch, DEFAULT_MICRO_BATCH
-    )
-    config["gradient_accumulation_steps"] = _settled(config, "gradient_accumulation_steps", args.gas, 1)
-    config["gradient_clipping"] = _settled(config, "gradient_clipping", None, 1.0)
-    config.setdefault("steps_per_print", NEVER)
+    scheduler_is_open = "auto" in json.dumps(config.get("scheduler"))
+    config = _without_auto(config)
+    if scheduler_is_open:
+        del config["scheduler"]
+    for key, argument, default in (
+        ("train_micro_batch_size_per_gpu", args.micro_batch, DEFAULT_MICRO_BATCH),
+        ("gradient_accumulation_steps", args.gas, 1),
+        ("gradient_clipping", None, 1.0),
+        ("steps_per_print", None, NEVER),
+    ):
+        config[key] = _first(argument, config.get(key), default)
     _check_global_batch(config, world_size)
-
     zero = config.setdefault("zero_optimization", {})
-    if args.zero_stage is not None:
-        zero["stage"] = args.zero_stage
-    config.setdefault("optimizer", {"type": "AdamW", "params": _adamw(args, zero, on_cpu=on_cpu)})
+    zero["stage"] = _first(args.zero_stage, zero.get("stage"), 2)
+    optimizer = config.setdefault("optimizer", {})
+    optimizer.setdefault("type", "AdamW")
+    _set_optimizer(optimizer, args, offloaded="offload_optimizer" in zero, on_cpu=on_cpu)
     return config
 
 
@@ -92,21 +98,25 @@ def validate(config: dict[str, Any]) -> None:
         ) from error
 
 
-def _settled(config: dict[str, Any], key: str, argument: int | None, default: float) -> Any:
-    if argument is not None:
-        return argument
-    value = config.get(key, "auto")
-    return default if value == "auto" else value
+def _without_auto(value: Any) -> Any:
+    """A copy without the settings that say "auto", which only transformers understands."""
+    if isinstance(value, dict):
+        return {key: _without_auto(inner) for key, inner in value.items() if inner != "auto"}
+    return [_without_auto(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _first(*choices: Any) -> Any:
+    return next((choice for choice in choices if choice is not None), None)
 
 
 def _check_global_batch(config: dict[str, Any], world_size: int) -> None:
-    stated = config.pop("train_batch_size", "auto")
+    stated = config.pop("train_batch_size", None)
     micro, accumulate = config["train_micro_batch_size_per_gpu"], config["gradient_accumulation_steps"]
     for key in ("train_micro_batch_size_per_gpu", "gradient_accumulation_steps"):
         if not isinstance(config[key], int) or config[key] < 1:
             raise UserError(f"the ds_config has {key} = {config[key]!r}", hint="give a whole number above 0")
     real = micro * accumulate * world_size
-    if stated not in ("auto", real):
+    if stated not in (None, real):
         raise UserError(
             f"the ds_config has train_batch_size {stated}, but {micro} per rank x {accumulate} accumulated"
             f" x {world_size} ranks = {real}",
@@ -114,14 +124,14 @@ def _check_global_batch(config: dict[str, Any], world_size: int) -> None:
         )
 
 
-def _adamw(args: Namespace, zero: dict[str, Any], *, on_cpu: bool) -> dict[str, Any]:
-    # torch's own AdamW: DeepSpeed's FusedAdam and CPUAdam would be compiled on every host first.
-    offloaded = (zero.get("offload_optimizer") or {}).get("device", "none") != "none"
-    return {
-        "lr": args.lr,
-        "betas": [0.9, 0.95],
-        "eps": 1e-8,
-        "weight_decay": args.weight_decay,
-        "torch_adam": True,
-        "fused": not (on_cpu or offloaded),
-    }
+def _set_optimizer(optimizer: dict[str, Any], args: Namespace, *, offloaded: bool, on_cpu: bool) -> None:
+    params = optimizer.setdefault("params", {})
+    params["lr"] = _first(args.lr, params.get("lr"), DEFAULT_LR)
+    if optimizer["type"].lower() not in ("adam", "adamw"):
+        return
+    params["weight_decay"] = _first(args.weight_decay, params.get("weight_decay"), DEFAULT_WEIGHT_DECAY)
+    params.setdefault("betas", [0.9, 0.95])
+    params.setdefault("eps", 1e-8)
+    # torch's own Adam: DeepSpeed's FusedAdam and CPUAdam would first be compiled on every host.
+    if params.setdefault("torch_adam", True):
+        params.setdefault("fused", not (on_cpu or offloaded))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-# Dense bf16 TFLOP/s without 2:4 sparsity, from the vendor's data sheets. The first name found in the device's own
-# name counts. A device that is not here gets no MFU: a guess would be worse than none.
+# Dense bf16 TFLOP/s, without 2:4 sparsity, from the vendor's data sheets. The first entry that is part of the
+# device's name counts. A device that is not here gets no MFU: a guess would be worse than none.
 PEAK_BF16_TFLOPS = (
     ("H200", 989.0),
     ("H100 NVL", 835.0),
@@ -22,8 +22,8 @@ PEAK_BF16_TFLOPS = (
 def per_token(parameters: int, n_layer: int, d_model: int, seq_len: int) -> float:
     """FLOPs of forward and backward for one token: 6 N + 12 L d T.
 
-    The convention of PaLM (arXiv 2204.02311, appendix B), which nanoGPT uses too: N includes the tied head, and the
-    attention scores count in full although half of them are masked.
+    The convention of PaLM (arXiv 2204.02311, appendix B), which nanoGPT uses too: N includes the tied head,
+    and the attention scores count in full although half of them are masked.
     """
     return 6.0 * parameters + 12.0 * n_layer * d_model * seq_len
 

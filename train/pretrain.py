@@ -7,12 +7,14 @@ import sys
 
 from arguments import parse
 from errors import EXIT_USAGE, UserError
+from quiet import quieten
 
 
 def main(argv: list[str]) -> int:
     """Exit code: 0 when trained to the end, 64 for a mistake in the request, 128+n when a signal ended it."""
     try:
         args = parse(argv)
+        quieten()
         # Imported late: a wrong argument is answered before torch and DeepSpeed have loaded.
         import training
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import resource
 import time
@@ -10,7 +11,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-import torch
+from deepspeed.accelerator import get_accelerator
 
 import flops
 from ranks import Place
@@ -49,7 +50,8 @@ class Progress:
     def hello(self) -> None:
         place = self.place
         say(
-            f"rank {place.rank}/{place.world_size} on {place.host}: local rank {place.local_rank}, {place.device}, pid {os.getpid()}"
+            f"rank {place.rank} of {place.world_size} on {place.host}:"
+            f" local rank {place.local_rank}, {place.device}, pid {os.getpid()}"
         )
 
     def header(self, facts: dict[str, Any]) -> None:
@@ -85,7 +87,8 @@ class Progress:
         self.record("eval", step=step, loss=loss, perplexity=perplexity, tokens=tokens)
         if self.place.is_first:
             say(
-                f"eval {step}/{self.steps}  loss {loss:.4f}  perplexity {perplexity:,.1f}  on {tokens:,} held-out tokens"
+                f"eval {step}/{self.steps}  loss {loss:.4f}  perplexity {perplexity:,.1f}"
+                f"  on {tokens:,} held-out tokens"
             )
 
     def note(self, line: str) -> None:
@@ -105,7 +108,8 @@ class Progress:
 
     def record(self, event: str, **values: Any) -> None:
         if self.metrics:
-            self.metrics.write(json.dumps({"event": event, "time": time.time(), **values}) + "\n")
+            known = {name: value if _is_json(value) else None for name, value in values.items()}
+            self.metrics.write(json.dumps({"event": event, "time": time.time(), **known}) + "\n")
             self.metrics.flush()
 
     def _line(self, step: int, loss: float, lr: float, grad_norm: float | None) -> str:
@@ -124,6 +128,11 @@ class Progress:
         return None if self.peak is None else self.flops_per_token * rate / self.place.world_size / self.peak
 
 
+def _is_json(value: Any) -> bool:
+    """An overflow in fp16 gives inf or nan, for which JSON has no word."""
+    return not isinstance(value, float) or math.isfinite(value)
+
+
 def say(line: str) -> None:
     print(line, flush=True)
 
@@ -132,7 +141,7 @@ def peak_memory(place: Place) -> int:
     """Bytes: allocated on the GPU at most, or the resident set at most on a CPU."""
     if place.on_cpu:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return int(torch.cuda.max_memory_allocated(place.device))
+    return int(get_accelerator().max_memory_allocated())
 
 
 def memory_text(place: Place) -> str:

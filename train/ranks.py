@@ -21,7 +21,7 @@ COLLECTIVE_TIMEOUT = timedelta(minutes=30)
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """One process of the job. `local_rank` counts within its host; hosts may have different numbers of ranks."""
+    """One process of the job. `local_rank` counts within its host; hosts may have unequal counts of ranks."""
 
     rank: int
     world_size: int

@@ -1,6 +1,6 @@
 """Which tokens a rank sees at which step: a pure function of the seed and the samples consumed so far.
 
-Nothing of it has a state, so a resumed run continues exactly, and every rank always has a batch of equal size.
+It keeps no state, so a resumed run continues exactly, and all ranks always get batches of equal size.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from errors import UserError
 
 
 class TrainingSamples:
-    """An endless sequence of windows over the tokens: each epoch visits all of them once, in its own order."""
+    """An endless sequence of windows over the tokens: an epoch visits each once, in its own order."""
 
     def __init__(self, tokens: np.ndarray, seq_len: int, seed: int) -> None:
         self.tokens = tokens

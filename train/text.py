@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import lzma
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -15,8 +15,7 @@ WIKITEXT = ("Salesforce/wikitext", "wikitext-2-raw-v1")
 PIECE_CHARACTERS = 1 << 16
 ROW_FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".arrow": "arrow"}
 COLUMN = "text"
-# Also the name of the end mark inside the built-in corpus, which its tokenizer knows as one token.
-END_OF_DOCUMENT = "\0"
+Source = Path | Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -24,8 +23,8 @@ class Text:
     """A text to train on. `heldout` is None where the end of `training` has to serve."""
 
     name: str
-    training: tuple[Any, ...]
-    heldout: tuple[Any, ...] | None = None
+    training: tuple[Source, ...]
+    heldout: tuple[Source, ...] | None = None
 
 
 def find(what: str) -> Text:
@@ -50,8 +49,8 @@ def find(what: str) -> Text:
     return Text(str(path), files)
 
 
-def pieces(sources: tuple[Any, ...]) -> Iterator[str]:
-    """Strings of at most some 64 K characters and one line; END_OF_DOCUMENT stands alone between documents."""
+def pieces(sources: tuple[Source, ...]) -> Iterator[str | None]:
+    """Strings of about 64 K characters that end with a line; None stands between documents."""
     for source in sources:
         if not isinstance(source, Path):
             yield from _rows(source)
@@ -60,7 +59,7 @@ def pieces(sources: tuple[Any, ...]) -> Iterator[str]:
         else:
             with _open(source) as handle:
                 yield from _chunks(handle, source)
-            yield END_OF_DOCUMENT
+            yield None
 
 
 def _files_below(directory: Path) -> list[Path]:
@@ -84,10 +83,10 @@ def _chunks(handle: IO[str], path: Path) -> Iterator[str]:
         ) from error
 
 
-def _rows(rows: Any) -> Iterator[str]:
+def _rows(rows: Sequence[str]) -> Iterator[str | None]:
     for text in rows:
         yield text
-        yield END_OF_DOCUMENT
+        yield None
 
 
 def _load_rows(path: Path) -> Any:
@@ -113,7 +112,7 @@ def _wikitext() -> Text:
     datasets = _datasets()
     try:
         splits = datasets.load_dataset(*WIKITEXT)
-    # The hub client fails in many unrelated ways when it is offline: OSError, requests and httpx errors, its own.
+    # Offline, the hub client fails in unrelated ways: OSError, errors of requests and httpx, its own.
     except Exception as error:
         raise UserError(
             f"wikitext-2 is not in the local cache and the hub does not answer: {type(error).__name__}",

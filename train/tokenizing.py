@@ -1,4 +1,4 @@
-"""Text to token ids, once per host: the ids stay in a memory-mapped file named after what they were made from."""
+"""Text to token ids, once per host: they stay in a memory-mapped file named after what they came from."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def load_tokenizer(what: str) -> Tokenizer:
 
 
 def prepare(data: str, tokenizer: str, cache: Path, place: Place) -> Tokens:
-    """The tokens of `data`, made by the first rank of each host where they are not in `cache` yet. Collective.
+    """The tokens of `data`; the first rank of each host makes them if `cache` has none. Collective.
 
     Raises UserError on all ranks when one host lacks the text or has another one than the first host.
     """
@@ -107,7 +107,7 @@ def _fingerprint(source: text.Text, tokenizer: Tokenizer) -> str:
     for part in (source.training, source.heldout or ()):
         digest.update(b"\0part\0")
         for piece in text.pieces(part):
-            digest.update(piece.encode())
+            digest.update(b"\0end\0" if piece is None else piece.encode())
     return digest.hexdigest()[:32]
 
 
@@ -138,22 +138,18 @@ def _tokenise(source: text.Text, tokenizer: Tokenizer, cache: Path, key: str) ->
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _write(stream: Iterator[str], tokenizer: Tokenizer, path: Path) -> int:
+def _write(stream: Iterator[str | None], tokenizer: Tokenizer, path: Path) -> int:
     dtype = np.dtype(path.suffix[1:])
     end = next((token for name in END_TOKENS if (token := tokenizer.token_to_id(name)) is not None), None)
+    between_documents = [] if end is None else [end]
     count = 0
     with path.open("wb") as out:
+        # Many pieces at once: the tokenizer spreads them over the cores.
         while batch := list(islice(stream, PIECES_AT_ONCE)):
-            encoded = iter(
-                tokenizer.encode_batch(
-                    [p for p in batch if p != text.END_OF_DOCUMENT], add_special_tokens=False
-                )
-            )
+            words = [piece for piece in batch if piece is not None]
+            encoded = iter(tokenizer.encode_batch(words, add_special_tokens=False))
             for piece in batch:
-                if piece != text.END_OF_DOCUMENT:
-                    ids = next(encoded).ids
-                else:
-                    ids = [] if end is None else [end]
+                ids = between_documents if piece is None else next(encoded).ids
                 out.write(np.asarray(ids, dtype=dtype).tobytes())
                 count += len(ids)
     return count
