@@ -11,7 +11,7 @@ import msgspec
 
 from clusterctl.facts.model import Facts, Interface
 from clusterctl.network.candidates import is_wired
-from clusterctl.network.traffic import Traffic
+from clusterctl.network.traffic import Proof, Traffic
 
 NCCL_ASSUMED_SPEED = 10_000
 """Mbit/s that NCCL takes for an interface whose driver does not say."""
@@ -31,7 +31,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Group(msgspec.Struct, frozen=True):
-    """``members`` in inventory order; ``failed`` counts ordered pairs whose traffic did not pass."""
+    """``members`` in inventory order; ``failed`` counts ordered pairs whose traffic did not pass, or astray."""
 
     members: tuple[Member, ...]
     failed: int
@@ -133,7 +133,9 @@ def _grow(seed: Member, pools: Mapping[str, tuple[Member, ...]], traffic: Traffi
         if host == seed.host:
             yield seed
             continue
-        fitting = [member for member in pool if _one_network(seed, member, traffic)]
+        fitting = [member for member in pool if _one_network(seed, member, traffic)] or [
+            member for member in pool if member.subnet == seed.subnet
+        ]
         if fitting:
             yield min(fitting, key=lambda member: (member.subnet != seed.subnet, not member.first))
 
@@ -159,10 +161,16 @@ def _by_route(pools: Mapping[str, tuple[Member, ...]], facts: Mapping[str, Facts
     return tuple(chosen)
 
 
+def _proof(near: Member, far: Member, traffic: Traffic) -> Proof:
+    """Traffic that leaves by another interface than the group's proves nothing for the group."""
+    device = traffic.device(near.host, far.address)
+    return "failed" if device and device != near.link.name else traffic.proof(near.host, far.address)
+
+
 def _weigh(grown: tuple[Member, ...], traffic: Traffic) -> Group:
     if not traffic.asked:
         return Group(grown, 0, False, 0.0)
-    proofs = [traffic.proof(near.host, far.address) for near, far in permutations(grown, 2)]
+    proofs = [_proof(near, far, traffic) for near, far in permutations(grown, 2)]
     latencies = [
         seconds
         for near, far in permutations(grown, 2)

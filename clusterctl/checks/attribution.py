@@ -1,0 +1,91 @@
+"""Who is to blame for broken paths: one host's inbound side once, instead of a line for each pair."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Set
+from typing import Literal
+
+import msgspec
+
+Edge = tuple[str, str]
+Side = Literal["inbound", "outbound", "both", "all", "pair"]
+
+CULPRIT_FRACTION = 0.5
+
+
+class Blame(msgspec.Struct, frozen=True):
+    """``hosts`` are at fault; ``peers`` are those at the other end. A pair is (source, target)."""
+
+    side: Side
+    hosts: tuple[str, ...]
+    peers: tuple[str, ...]
+
+
+def attribute(bad: Set[Edge], asked: Set[Edge]) -> tuple[Blame, ...]:
+    """The fewest culprits that explain the ``bad`` edges out of the ``asked`` ones.
+
+    Everything broken is nobody's fault in particular. Else hosts that nobody reaches explain it, or hosts
+    that reach nobody, whichever are fewer (a firewall sits in front of the listener more often); else
+    culprits one by one, by the share of their edges that is bad; what is left are single paths.
+    """
+    if not bad:
+        return ()
+    if bad == asked:
+        ends = tuple(sorted({host for edge in bad for host in edge}))
+        return (Blame("all", ends, ends),)
+    inbound, outbound = _fully(bad, asked, 1), _fully(bad, asked, 0)
+    explained_in = {edge for edge in bad if edge[1] in inbound} == bad
+    explained_out = {edge for edge in bad if edge[0] in outbound} == bad
+    if explained_in and not (explained_out and len(outbound) < len(inbound)):
+        return tuple(_blame("inbound", host, bad) for host in sorted(inbound))
+    if explained_out:
+        return tuple(_blame("outbound", host, bad) for host in sorted(outbound))
+    return _one_by_one(set(bad), asked)
+
+
+def _fully(bad: Set[Edge], asked: Set[Edge], end: int) -> set[str]:
+    """Hosts whose every asked edge at that end (0 source, 1 target) is bad."""
+    of_bad, of_asked = Counter(edge[end] for edge in bad), Counter(edge[end] for edge in asked)
+    return {host for host, count in of_bad.items() if count == of_asked[host]}
+
+
+def _one_by_one(left: set[Edge], asked: Set[Edge]) -> tuple[Blame, ...]:
+    blames: list[Blame] = []
+    while left:
+        found = _worst(left, asked)
+        if found is None:
+            break
+        blames.append(found)
+        (host,) = found.hosts
+        left -= {
+            edge
+            for edge in left
+            if (found.side != "outbound" and edge[1] == host) or (found.side != "inbound" and edge[0] == host)
+        }
+    blames.extend(Blame("pair", (target,), (source,)) for source, target in sorted(left))
+    return tuple(blames)
+
+
+def _worst(left: Set[Edge], asked: Set[Edge]) -> Blame | None:
+    """The host that explains most; none when no host is bad towards half of two or more peers."""
+    bad_in, bad_out = Counter(edge[1] for edge in left), Counter(edge[0] for edge in left)
+    all_in, all_out = Counter(edge[1] for edge in asked), Counter(edge[0] for edge in asked)
+    best: tuple[int, str, Side] | None = None
+    for host in sorted({host for edge in left for host in edge}):
+        is_in = bad_in[host] >= 2 and bad_in[host] >= CULPRIT_FRACTION * all_in[host]
+        is_out = bad_out[host] >= 2 and bad_out[host] >= CULPRIT_FRACTION * all_out[host]
+        side: Side = "both" if is_in and is_out else "inbound" if is_in else "outbound"
+        weight = bad_in[host] * is_in + bad_out[host] * is_out
+        if weight and (best is None or weight > best[0]):
+            best = (weight, host, side)
+    return _blame(best[2], best[1], left) if best else None
+
+
+def _blame(side: Side, host: str, bad: Set[Edge]) -> Blame:
+    peers = {
+        edge[0] if edge[1] == host else edge[1]
+        for edge in bad
+        if (side != "outbound" and edge[1] == host) or (side != "inbound" and edge[0] == host)
+    }
+    return Blame(side, (host,), tuple(sorted(peers)))

@@ -1,0 +1,75 @@
+"""One value on all hosts: who deviates, from what, and by how many it is held."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+
+from clusterctl.checks.finding import Severity
+from clusterctl.checks.rule import Hit
+
+
+def deviations(
+    values: Mapping[str, str], *, severity: Severity | None = None, symptom: str = "", fix: str = ""
+) -> Iterator[Hit]:
+    """One hit for each value that is not the majority's, with all its hosts.
+
+    Without a majority (one host each way) nobody can say who is wrong: one hit with every host.
+    """
+    holders: defaultdict[str, list[str]] = defaultdict(list)
+    for host, value in values.items():
+        holders[value].append(host)
+    if len(holders) < 2:
+        return
+    ranked = sorted(holders.items(), key=lambda item: -len(item[1]))
+    (usual, most), second = ranked[0], ranked[1][1]
+    if len(most) == len(second):
+        parts = [f"{', '.join(hosts[:3])}{' …' * (len(hosts) > 3)}: {value}" for value, hosts in ranked]
+        yield Hit(
+            hosts=tuple(values),
+            observed="; ".join(parts),
+            expected="the same on all hosts",
+            severity=severity,
+            symptom=symptom,
+            fix=fix,
+        )
+        return
+    for value, hosts in ranked[1:]:
+        yield Hit(
+            hosts=tuple(hosts),
+            observed=value,
+            expected=f"{usual}, as on {len(most)} of {len(values)} hosts",
+            severity=severity,
+            symptom=symptom,
+            fix=fix,
+        )
+
+
+def unlike(values: Mapping[str, str], wanted: str, *, severity: Severity | None = None) -> Iterator[Hit]:
+    """One hit for each value that is not what the profile expects."""
+    holders: defaultdict[str, list[str]] = defaultdict(list)
+    for host, value in values.items():
+        if not satisfies(value, wanted):
+            holders[value].append(host)
+    for value, hosts in holders.items():
+        yield Hit(hosts=tuple(hosts), observed=value, expected=f"{wanted}, by the profile", severity=severity)
+
+
+def satisfies(version: str, wanted: str) -> bool:
+    """``3.11`` is satisfied by 3.11.7 but not 3.1; a build tag (``+cu124``) counts only when asked for."""
+    if "+" not in wanted:
+        version = version.partition("+")[0]
+    return version == wanted or version.startswith(f"{wanted}.")
+
+
+def release(version: str) -> tuple[int, ...]:
+    """The leading numbers of a version: ``2.21.5+cuda12`` -> (2, 21, 5); empty where there are none."""
+    numbers: list[int] = []
+    for part in version.partition("+")[0].split("."):
+        digits = part[: len(part) - len(part.lstrip("0123456789"))]
+        if not digits:
+            break
+        numbers.append(int(digits))
+        if digits != part:
+            break
+    return tuple(numbers)

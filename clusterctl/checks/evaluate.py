@@ -1,0 +1,167 @@
+"""Runs every rule over the evidence and folds what they say into findings, results and verdicts."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Literal
+
+import msgspec
+
+from clusterctl.checks import gpu, names, net, rdma, reach, ssh, system, variables, versions
+from clusterctl.checks.finding import CheckResult, Finding, Severity, Status
+from clusterctl.checks.rule import Blocked, Evidence, Hit, NoAnswer, NotKnown, Passed, Rule, Skipped, Verdict
+from clusterctl.facts.model import Facts, Reachability
+from clusterctl.inventory.model import Inventory
+from clusterctl.network.model import Network
+
+Ready = Literal["ready", "not-ready", "unknown"]
+
+RULES: tuple[Rule, ...] = (
+    *ssh.RULES,
+    *versions.RULES,
+    *gpu.RULES,
+    *system.RULES,
+    *names.RULES,
+    *net.RULES,
+    *variables.RULES,
+    *reach.RULES,
+    *rdma.RULES,
+)
+_WORST_FIRST: tuple[Severity, ...] = ("fail", "unknown", "warn", "info")
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """``findings`` worst first; ``checks`` in the order of the rules; ``hosts`` in inventory order."""
+
+    findings: tuple[Finding, ...]
+    checks: tuple[CheckResult, ...]
+    hosts: dict[str, Ready]
+
+    @property
+    def verdict(self) -> Ready:
+        found = {finding.severity for finding in self.findings}
+        if "fail" in found or "not-ready" in self.hosts.values():
+            return "not-ready"
+        return "unknown" if "unknown" in found or "unknown" in self.hosts.values() else "ready"
+
+    @property
+    def ready(self) -> tuple[str, ...]:
+        return tuple(host for host, verdict in self.hosts.items() if verdict == "ready")
+
+
+def evaluate(
+    inventory: Inventory,
+    facts: Mapping[str, Facts],
+    failures: Iterable[NoAnswer] = (),
+    reachability: Reachability | None = None,
+    network: Network | None = None,
+    *,
+    expect: Mapping[str, str] | None = None,
+    user_env: Mapping[str, str] | None = None,
+    quick: bool = False,
+    simulated: bool = False,
+    rules: tuple[Rule, ...] = RULES,
+) -> Report:
+    """Judge a cluster. A host without facts is never ready, whatever the rules say."""
+    return judge(
+        Evidence(
+            inventory=inventory,
+            facts={host: facts[host] for host in inventory.names if host in facts},
+            failures=tuple(failures),
+            reachability=reachability or Reachability(),
+            network=network or Network(),
+            expect=expect or {},
+            user_env=user_env or {},
+            quick=quick,
+            simulated=simulated,
+        ),
+        rules,
+    )
+
+
+def judge(evidence: Evidence, rules: tuple[Rule, ...] = RULES) -> Report:
+    """As `evaluate`, on evidence that is already put together."""
+    findings: list[Finding] = []
+    checks: list[CheckResult] = []
+    for rule in rules:
+        verdicts = tuple(rule.judge(evidence))
+        findings.extend(_findings(rule, verdicts, evidence.inventory.names))
+        checks.extend(_results(rule, verdicts, evidence))
+    findings.sort(key=lambda finding: _WORST_FIRST.index(finding.severity))
+    return Report(
+        findings=tuple(findings),
+        checks=tuple(checks),
+        hosts={host: _host_verdict(host, findings, evidence) for host in evidence.inventory.names},
+    )
+
+
+def _host_verdict(host: str, findings: list[Finding], evidence: Evidence) -> Ready:
+    severities = {finding.severity for finding in findings if host in finding.hosts}
+    if "fail" in severities:
+        return "not-ready"
+    return "unknown" if host not in evidence.facts or "unknown" in severities else "ready"
+
+
+def _findings(rule: Rule, verdicts: tuple[Verdict, ...], order: tuple[str, ...]) -> Iterable[Finding]:
+    """One finding per cause: equal sentences are merged over their hosts.
+
+    A mere note from a rule that can fail carries no cure: nothing is broken.
+    """
+    merged: defaultdict[tuple[Severity, str, str, str, str], set[str]] = defaultdict(set)
+    for verdict in verdicts:
+        if isinstance(verdict, Hit):
+            severity = verdict.severity or rule.severity
+            note = severity == "info" and rule.severity != "info"
+            symptom = verdict.symptom or ("" if note else rule.symptom)
+            fix = verdict.fix or ("" if note else rule.fix)
+            key = (severity, verdict.observed, verdict.expected, symptom, fix)
+            merged[key].update(verdict.hosts)
+        elif isinstance(verdict, NotKnown):
+            merged["unknown", f"could not be read: {verdict.reason}", "", "", ""].add(verdict.host)
+    for (severity, observed, expected, symptom, fix), hosts in merged.items():
+        yield Finding(
+            code=rule.code,
+            severity=severity,
+            hosts=tuple(host for host in order if host in hosts),
+            observed=observed,
+            expected=expected,
+            symptom=symptom,
+            fix=fix,
+        )
+
+
+def _results(rule: Rule, verdicts: tuple[Verdict, ...], evidence: Evidence) -> Iterable[CheckResult]:
+    """Every host under exactly one status, the worst that was said about it."""
+    skipped = next((verdict for verdict in verdicts if isinstance(verdict, Skipped)), None)
+    if skipped:
+        return (
+            CheckResult(code=rule.code, status="skip", hosts=evidence.inventory.names, reason=skipped.reason),
+        )
+    told: dict[str, tuple[Status, str]] = {
+        host: ("pass", "") if host in evidence.facts else ("unknown", "no answer")
+        for host in evidence.inventory.names
+    }
+    for verdict in sorted(verdicts, key=lambda each: _badness(each, rule)):
+        if isinstance(verdict, Hit):
+            severity = verdict.severity or rule.severity
+            if severity != "info":
+                told.update(dict.fromkeys(verdict.hosts, (severity, verdict.observed)))
+        elif isinstance(verdict, Passed):
+            told[verdict.host] = ("pass", "")
+        elif isinstance(verdict, NotKnown | Blocked):
+            told[verdict.host] = ("unknown", verdict.reason)
+    grouped: defaultdict[tuple[Status, str], list[str]] = defaultdict(list)
+    for host, outcome in told.items():
+        grouped[outcome].append(host)
+    return tuple(
+        CheckResult(code=rule.code, status=status, hosts=tuple(hosts), reason=reason)
+        for (status, reason), hosts in grouped.items()
+    )
+
+
+def _badness(verdict: Verdict, rule: Rule) -> int:
+    """Mildest first, so that the worst that is said about a host is written last."""
+    if isinstance(verdict, Hit):
+        return {"info": 1, "warn": 2, "unknown": 3, "fail": 4}[verdict.severity or rule.severity]
+    return 3 if isinstance(verdict, NotKnown | Blocked) else 0

@@ -1,0 +1,169 @@
+"""1E: what host names and addresses resolve to, where a run depends on it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from ipaddress import ip_address
+
+from clusterctl.checks.rule import Evidence, Hit, NotKnown, Rule, Skipped, Verdict, never_asked
+from clusterctl.facts.model import Facts, Name
+from clusterctl.network.candidates import is_usable, is_wired, machine
+
+
+def _resolved(facts: Facts, query: str) -> Name | None:
+    return next((name for name in facts.names if name.query == query), None)
+
+
+def _loopback(evidence: Evidence) -> Iterator[Verdict]:
+    """Debian writes 127.0.1.1 into every /etc/hosts: harmless where Gloo is told its interface."""
+    for host, facts in evidence.facts.items():
+        own = _resolved(facts, facts.hostname)
+        if own is None:
+            yield NotKnown(host, "its own host name was not looked up")
+        elif own.addresses and ip_address(own.addresses[0].partition("%")[0]).is_loopback:
+            covered = evidence.network.of(host) is not None
+            yield Hit(
+                hosts=(host,),
+                observed=f"its own name resolves to {own.addresses[0]}"
+                + ("; GLOO_SOCKET_IFNAME covers that in a launch" if covered else ""),
+                expected="" if covered else "an address the others can reach",
+                severity="info" if covered else "fail",
+            )
+
+
+def _master(evidence: Evidence) -> Iterator[Verdict]:
+    name = evidence.user_env.get("MASTER_ADDR", "")
+    if not name or _is_address(name):
+        yield Skipped("MASTER_ADDR is an address, not a name")
+        return
+    seen: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
+    for host, facts in evidence.facts.items():
+        found = _resolved(facts, name)
+        if found is None:
+            yield NotKnown(host, f"{name} was not looked up")
+        elif not found.addresses:
+            yield Hit(hosts=(host,), observed=f"{name} does not resolve", expected="one address everywhere")
+        else:
+            seen[tuple(sorted(found.addresses))].append(host)
+    if len(seen) > 1:
+        parts = "; ".join(f"{', '.join(hosts[:3])}: {addresses[0]}" for addresses, hosts in seen.items())
+        yield Hit(
+            hosts=tuple(host for hosts in seen.values() for host in hosts),
+            observed=f"{name} is {parts}",
+            expected="one address everywhere",
+        )
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _master_local(evidence: Evidence) -> Iterator[Verdict]:
+    if not evidence.network.hosts:
+        yield Skipped("no network was chosen")
+        return
+    first = evidence.network.hosts[0].host
+    master = evidence.network.master_addr
+    if not _is_address(master):
+        found = _resolved(evidence.facts[first], master)
+        master = found.addresses[0] if found and found.addresses else master
+    own = {
+        address.address
+        for link in evidence.facts[first].interfaces
+        if is_usable(link)
+        for address in link.addresses
+    }
+    if master not in own:
+        yield Hit(
+            hosts=(first,),
+            observed=f"MASTER_ADDR {evidence.network.master_addr} is on none of its running interfaces",
+            expected=f"an address of rank 0's host, e.g. {evidence.network.hosts[0].address}",
+        )
+
+
+def _family(evidence: Evidence) -> Iterator[Verdict]:
+    families: dict[str, set[int]] = {}
+    for host, facts in evidence.facts.items():
+        own = _resolved(facts, facts.hostname)
+        if own and own.addresses:
+            families[host] = {ip_address(text.partition("%")[0]).version for text in own.addresses}
+    only_six = tuple(host for host, versions in families.items() if versions == {6})
+    if only_six and len(only_six) < len(families):
+        yield Hit(
+            hosts=only_six,
+            observed="its name resolves to IPv6 only, the others' to IPv4",
+            expected="one address family",
+        )
+
+
+def _duplicate_address(evidence: Evidence) -> Iterator[Verdict]:
+    bearers: defaultdict[str, dict[tuple[object, ...], tuple[str, str]]] = defaultdict(dict)
+    for host, facts in evidence.facts.items():
+        for link in facts.interfaces:
+            if is_usable(link) and is_wired(facts, link):
+                for address in link.addresses:
+                    if not ip_address(address.address).is_link_local:
+                        bearers[address.address][machine(facts)] = (host, link.name)
+    for text, by_machine in bearers.items():
+        if len(by_machine) > 1:
+            places = ", ".join(f"{name} of {host}" for host, name in by_machine.values())
+            yield Hit(
+                hosts=tuple(host for host, _ in by_machine.values()),
+                observed=f"{text} is on {places}",
+                expected="an address of its own on each",
+            )
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        code="name.loopback",
+        severity="fail",
+        looks_at="what the host's own name resolves to, on the host",
+        judge=_loopback,
+        symptom="Gloo tells its peers 127.0.1.1, and they answer “Connection refused”",
+        fix="take the name out of the 127.0.1.1 line of /etc/hosts, or set GLOO_SOCKET_IFNAME",
+    ),
+    Rule(
+        code="name.master",
+        severity="fail",
+        looks_at="a MASTER_ADDR given as a name, resolved on every host",
+        judge=_master,
+        symptom="the rendezvous times out on some nodes",
+        fix="give MASTER_ADDR as an address",
+    ),
+    Rule(
+        code="name.master-local",
+        severity="fail",
+        looks_at="MASTER_ADDR against the running interfaces of rank 0's host",
+        judge=_master_local,
+        symptom="rank 0 cannot listen there, and all ranks wait for ten minutes",
+        fix="unset MASTER_ADDR: clusterctl gives the address it chose",
+    ),
+    Rule(
+        code="name.rdzv-host",
+        severity="fail",
+        looks_at="whether torchrun's dynamic rendezvous would know its own host",
+        judge=never_asked("ranks are assigned: no dynamic rendezvous takes place"),
+    ),
+    Rule(
+        code="name.family",
+        severity="warn",
+        looks_at="the address family of the hosts' own names",
+        judge=_family,
+        symptom="errno 97, or “family … neither AF_INET nor AF_INET6”",
+        fix="NCCL_SOCKET_FAMILY=AF_INET, and an IPv4 line for the host in /etc/hosts",
+    ),
+    Rule(
+        code="ip.duplicate",
+        severity="fail",
+        looks_at="one address on real interfaces of two machines",
+        judge=_duplicate_address,
+        symptom="a peer connects to itself, or to whichever machine answers first, and hangs",
+        fix="give one of them another address",
+    ),
+)

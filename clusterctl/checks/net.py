@@ -1,0 +1,253 @@
+"""1F, what one host's facts and the chosen network tell; traffic between hosts is judged in `reach`."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
+
+from clusterctl.checks.consistency import deviations
+from clusterctl.checks.rule import Evidence, Hit, Judge, NotKnown, Rule, Skipped, Verdict
+from clusterctl.facts.model import Interface
+from clusterctl.network.candidates import is_usable, is_wired
+from clusterctl.network.model import HostNetwork
+
+SLOW_SPEED = 1_000
+"""Mbit/s below which a link is rather a bad cable than a choice."""
+FEW_PORTS = 1_000
+OVERLAYS = {"wireless": "Wi-Fi", "wireguard": "a WireGuard tunnel", "tun": "a tunnel"}
+
+
+def _over_chosen(judge: Judge) -> Judge:
+    """Skips what needs a chosen network where there is none, or where the network is only simulated."""
+
+    def over(evidence: Evidence) -> Iterator[Verdict]:
+        if evidence.simulated:
+            yield Skipped("simulated: all hosts share this machine's network")
+        elif not evidence.network.hosts:
+            yield Skipped("no network was chosen")
+        else:
+            yield from judge(evidence)
+
+    return over
+
+
+def _link(evidence: Evidence, entry: HostNetwork) -> Interface:
+    return next(link for link in evidence.facts[entry.host].interfaces if link.name == entry.ifname)
+
+
+def _choice(evidence: Evidence) -> Iterator[Verdict]:
+    network = evidence.network
+    if network.problem:
+        covered = {entry.host for entry in network.hosts}
+        yield Hit(
+            hosts=tuple(host for host in evidence.facts if host not in covered),
+            observed=network.problem,
+            expected="one network that all hosts share",
+        )
+    if len(network.hosts) > 1 and not evidence.simulated:
+        yield Hit(
+            hosts=tuple(entry.host for entry in network.hosts),
+            observed=f"network {network.subnet}, "
+            + ("proven by traffic both ways" if network.proven else "not proven by traffic"),
+            severity="info",
+        )
+        for other in network.alternatives:
+            yield Hit(
+                hosts=tuple(other.members),
+                observed=f"also possible: {other.subnet} ({other.reason})",
+                severity="info",
+            )
+
+
+def _same_name(evidence: Evidence) -> Iterator[Verdict]:
+    names: defaultdict[str, list[str]] = defaultdict(list)
+    for entry in evidence.network.hosts:
+        names[entry.ifname].append(entry.host)
+    if len(names) > 1:
+        parts = ", ".join(f"{name} on {len(hosts)} host(s)" for name, hosts in names.items())
+        yield Hit(
+            hosts=tuple(entry.host for entry in evidence.network.hosts),
+            observed=f"the interface has different names ({parts}): variables must be set per host",
+        )
+
+
+def _carrier(evidence: Evidence) -> Iterator[Verdict]:
+    """NCCL up to 2.27 picks an interface that has an address but no cable, unless it is told a name."""
+    for host, facts in evidence.facts.items():
+        for link in facts.interfaces:
+            dead = link.up and link.carrier is False and is_wired(facts, link)
+            if dead and any(address.scope == "global" for address in link.addresses):
+                yield Hit(hosts=(host,), observed=f"{link.name} has an address but no link")
+
+
+def _dual_subnet(evidence: Evidence) -> Iterator[Verdict]:
+    for host, facts in evidence.facts.items():
+        subnets: defaultdict[str, list[str]] = defaultdict(list)
+        for link in facts.interfaces:
+            if is_usable(link) and link.kind not in ("loopback", "bridge"):
+                for address in link.addresses:
+                    if address.family == "inet" and not ip_address(address.address).is_link_local:
+                        subnet = ip_network(f"{address.address}/{address.prefix}", strict=False)
+                        subnets[str(subnet)].append(link.name)
+        for subnet_text, links in subnets.items():
+            if len(set(links)) > 1:
+                yield Hit(
+                    hosts=(host,),
+                    observed=f"{' and '.join(dict.fromkeys(links))} are both in {subnet_text}",
+                    expected="one interface per subnet",
+                )
+
+
+def _mtu(evidence: Evidence) -> Iterator[Verdict]:
+    mtus = {entry.host: f"MTU {entry.mtu} on {entry.ifname}" for entry in evidence.network.hosts}
+    if len({entry.mtu for entry in evidence.network.hosts}) > 1:
+        yield from deviations(mtus)
+
+
+def _speed(evidence: Evidence) -> Iterator[Verdict]:
+    speeds = {entry.host: entry.speed for entry in evidence.network.hosts if entry.speed}
+    slow = tuple(host for host, speed in speeds.items() if speed < SLOW_SPEED)
+    for host in slow:
+        yield Hit(hosts=(host,), observed=f"link at {speeds[host]} Mbit/s", expected="1 Gb/s or more")
+    told = {
+        entry.host: f"{entry.speed / 1000:g} Gb/s"
+        for entry in evidence.network.hosts
+        if entry.speed and entry.host not in slow and entry.physical
+    }
+    yield from deviations(told)
+
+
+def _overlay(evidence: Evidence) -> Iterator[Verdict]:
+    for entry in evidence.network.hosts:
+        kind = _link(evidence, entry).kind
+        if kind in OVERLAYS:
+            yield Hit(
+                hosts=(entry.host,),
+                observed=f"{entry.ifname} is {OVERLAYS[kind]}",
+                expected="a cable between the hosts",
+            )
+
+
+def _rp_filter(evidence: Evidence) -> Iterator[Verdict]:
+    for entry in evidence.network.hosts:
+        facts = evidence.facts[entry.host]
+        subnet = next(
+            ip_network(f"{address.address}/{address.prefix}", strict=False)
+            for address in _link(evidence, entry).addresses
+            if address.address == entry.address
+        )
+        beside = [
+            link.name
+            for link in facts.interfaces
+            if link.name != entry.ifname
+            and is_usable(link)
+            and any(
+                ip_address(address.address) in subnet
+                for address in link.addresses
+                if address.family == "inet" and subnet.version == 4
+            )
+        ]
+        if beside and _link(evidence, entry).rp_filter == 1:
+            yield Hit(
+                hosts=(entry.host,),
+                observed=f"rp_filter=1 on {entry.ifname}, with {beside[0]} in the same subnet",
+                expected="rp_filter=2",
+                fix=f"sudo sysctl -w net.ipv4.conf.{entry.ifname}.rp_filter=2",
+            )
+
+
+def _portrange(evidence: Evidence) -> Iterator[Verdict]:
+    ranges = {host: facts.port_range for host, facts in evidence.facts.items()}
+    for host, (low, high) in ranges.items():
+        if high - low + 1 < FEW_PORTS:
+            yield Hit(
+                hosts=(host,), observed=f"only {high - low + 1} ports ({low}-{high})", expected="1000 or more"
+            )
+    wide = {host: f"{low}-{high}" for host, (low, high) in ranges.items() if high - low + 1 >= FEW_PORTS}
+    yield from deviations(wide)
+
+
+def _ports_known(evidence: Evidence) -> Iterator[Verdict]:
+    for host, facts in evidence.facts.items():
+        if not facts.interfaces:
+            yield NotKnown(host, "no network interface could be read")
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        code="net.choice",
+        severity="fail",
+        looks_at="one network that all hosts share, proven by traffic where it was asked for",
+        judge=_choice,
+        symptom="ranks cannot find one another: a hang at init_process_group",
+        fix="connect the hosts to one network, or --exclude those outside it",
+    ),
+    Rule(
+        code="net.interfaces",
+        severity="fail",
+        looks_at="whether the host's interfaces could be read at all",
+        judge=_ports_known,
+    ),
+    Rule(
+        code="net.same-name",
+        severity="info",
+        looks_at="the chosen interface's name on all hosts",
+        judge=_over_chosen(_same_name),
+    ),
+    Rule(
+        code="net.carrier",
+        severity="warn",
+        looks_at="real interfaces with an address but without a link",
+        judge=_carrier,
+        symptom="NCCL up to 2.27 may pick it when started by hand: “No route to host”",
+        fix="plug the cable, or: sudo ip addr flush dev NAME",
+    ),
+    Rule(
+        code="net.dual-subnet",
+        severity="warn",
+        looks_at="two interfaces of one host in one subnet",
+        judge=_dual_subnet,
+        symptom="all traffic leaves by one of them whatever is asked: half the bandwidth, or one-way paths",
+        fix="give each interface a subnet of its own, or source routing rules",
+    ),
+    Rule(
+        code="net.rp_filter",
+        severity="warn",
+        looks_at="reverse-path filtering where two interfaces share a subnet",
+        judge=_over_chosen(_rp_filter),
+        symptom="packets arrive and are silently thrown away",
+    ),
+    Rule(
+        code="net.mtu",
+        severity="warn",
+        looks_at="the MTU over the chosen network",
+        judge=_over_chosen(_mtu),
+        symptom="small messages pass and large ones may hang",
+        fix="sudo ip link set dev NAME mtu 1500 (the same everywhere, switches included)",
+    ),
+    Rule(
+        code="net.speed",
+        severity="warn",
+        looks_at="the link speed over the chosen network",
+        judge=_over_chosen(_speed),
+        symptom="the slowest link sets the pace of every all-reduce",
+        fix="check cable and switch port: ethtool NAME",
+    ),
+    Rule(
+        code="net.wireless-overlay",
+        severity="warn",
+        looks_at="whether the chosen interface is Wi-Fi or a tunnel",
+        judge=_over_chosen(_overlay),
+        symptom="gradients crawl, and a roaming host aborts the run",
+        fix="connect the hosts by cable; clusterctl chooses it by itself",
+    ),
+    Rule(
+        code="net.portrange",
+        severity="warn",
+        looks_at="ip_local_port_range, from which NCCL and Gloo take their listening ports",
+        judge=_portrange,
+        symptom="“Cannot assign requested address” in large runs; firewall rules that fit only some hosts",
+        fix="sudo sysctl -w net.ipv4.ip_local_port_range='32768 60999'",
+    ),
+)

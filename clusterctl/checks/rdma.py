@@ -1,0 +1,162 @@
+"""1G: RDMA ports, where there are any."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from clusterctl.checks.consistency import deviations
+from clusterctl.checks.rule import Evidence, Hit, Judge, Rule, Skipped, Verdict
+from clusterctl.network.rdma import is_active, select, usable_ports
+
+
+def _where_present(judge: Judge) -> Judge:
+    def over(evidence: Evidence) -> Iterator[Verdict]:
+        if not any(facts.rdma for facts in evidence.facts.values()):
+            yield Skipped("no RDMA device on any host")
+        else:
+            yield from judge(evidence)
+
+    return over
+
+
+def _present(evidence: Evidence) -> Iterator[Verdict]:
+    usable = {host: len(usable_ports(facts)) for host, facts in evidence.facts.items()}
+    lacking = tuple(host for host, count in usable.items() if not count)
+    if lacking and any(usable.values()):
+        yield Hit(
+            hosts=lacking,
+            observed="no usable RDMA port",
+            expected=f"one or more, as on {len(usable) - len(lacking)} of {len(usable)} hosts",
+        )
+    elif not lacking:
+        yield from deviations({host: f"{count} usable port(s)" for host, count in usable.items()})
+
+
+def _state(evidence: Evidence) -> Iterator[Verdict]:
+    for host, facts in evidence.facts.items():
+        others_work = bool(usable_ports(facts))
+        for port in facts.rdma:
+            if not is_active(port):
+                yield Hit(
+                    hosts=(host,),
+                    observed=f"{port.device}:{port.port} is {port.state}, {port.physical_state}",
+                    expected="ACTIVE, LinkUp",
+                    severity="info" if others_work else "warn",
+                )
+
+
+def _rate(evidence: Evidence) -> Iterator[Verdict]:
+    best = {
+        host: f"{max(port.rate or 0.0 for port in usable_ports(facts)):g} Gb/s"
+        for host, facts in evidence.facts.items()
+        if usable_ports(facts)
+    }
+    yield from deviations(best)
+
+
+def _link_layer(evidence: Evidence) -> Iterator[Verdict]:
+    layers = {
+        host: " + ".join(sorted({port.link_layer for port in usable_ports(facts)}))
+        for host, facts in evidence.facts.items()
+        if usable_ports(facts)
+    }
+    yield from deviations(layers)
+
+
+def _libraries(evidence: Evidence) -> Iterator[Verdict]:
+    for host, facts in evidence.facts.items():
+        if facts.rdma and facts.verbs_library is False:
+            yield Hit(hosts=(host,), observed="libibverbs.so.1 is missing", expected="installed")
+
+
+def _subnet_manager(evidence: Evidence) -> Iterator[Verdict]:
+    for host, facts in evidence.facts.items():
+        for port in facts.rdma:
+            linked = port.link_layer == "InfiniBand" and "LinkUp" in port.physical_state
+            if linked and not port.sm_lid:
+                yield Hit(hosts=(host,), observed=f"{port.device}:{port.port} knows no subnet manager")
+
+
+def _mtu(evidence: Evidence) -> Iterator[Verdict]:
+    chosen = select(evidence.facts)
+    mtus = {
+        host: f"MTU {min(port.netdev_mtu or 0 for port in ports)}"
+        for host, ports in chosen.items()
+        if ports and ports[0].link_layer == "Ethernet" and all(port.netdev_mtu for port in ports)
+    }
+    yield from deviations(mtus)
+
+
+def _firmware(evidence: Evidence) -> Iterator[Verdict]:
+    versions = {
+        host: ", ".join(sorted({port.firmware for port in usable_ports(facts) if port.firmware}))
+        for host, facts in evidence.facts.items()
+        if usable_ports(facts)
+    }
+    yield from deviations({host: version for host, version in versions.items() if version})
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        code="ib.present",
+        severity="warn",
+        looks_at="usable RDMA ports on all hosts or on none",
+        judge=_where_present(_present),
+        symptom="NCCL hangs when only some hosts have RDMA; clusterctl therefore switches it off everywhere",
+        fix="repair the host's RDMA, or accept TCP",
+    ),
+    Rule(
+        code="ib.state",
+        severity="warn",
+        looks_at="the state of every RDMA port",
+        judge=_where_present(_state),
+        symptom="NCCL does not use the port",
+        fix="check cable and subnet manager: ibstat",
+    ),
+    Rule(
+        code="ib.rate",
+        severity="fail",
+        looks_at="the fastest usable port of each host",
+        judge=_where_present(_rate),
+        symptom="half the bandwidth on every all-reduce",
+        fix="check cable and port: ibstat",
+    ),
+    Rule(
+        code="ib.linklayer",
+        severity="fail",
+        looks_at="InfiniBand or Ethernet",
+        judge=_where_present(_link_layer),
+        symptom="NCCL refuses to join ports of two kinds",
+        fix="name the ports of one kind: --env NCCL_IB_HCA==mlx5_0:1",
+    ),
+    Rule(
+        code="ib.libs",
+        severity="fail",
+        looks_at="libibverbs where there is an RDMA device",
+        judge=_where_present(_libraries),
+        symptom="NCCL uses TCP without a word: ten times slower",
+        fix="sudo apt install ibverbs-providers",
+    ),
+    Rule(
+        code="ib.sm",
+        severity="fail",
+        looks_at="the subnet manager's lid on InfiniBand ports that have a link",
+        judge=_where_present(_subnet_manager),
+        symptom="the port stays in INIT",
+        fix="start opensm on one host, or the switch's own",
+    ),
+    Rule(
+        code="ib.mtu",
+        severity="fail",
+        looks_at="the MTU of the network devices under RoCE",
+        judge=_where_present(_mtu),
+        symptom="small messages pass, large ones hang",
+        fix="sudo ip link set dev NAME mtu 9000 (the same everywhere, switches included)",
+    ),
+    Rule(
+        code="ib.fw",
+        severity="info",
+        looks_at="the adapters' firmware",
+        judge=_where_present(_firmware),
+    ),
+)

@@ -1,0 +1,179 @@
+"""Settings of the user's and of the hosts' that NCCL, Gloo and DeepSpeed would read."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from ipaddress import ip_address
+
+from clusterctl.checks.rule import Evidence, Hit, Rule, Skipped, Verdict
+from clusterctl.facts.model import Facts
+from clusterctl.network.candidates import is_usable, is_wired
+from clusterctl.network.ifname import GLOO, NCCL, TENSORPIPE, VARIABLES, admitted, parse_nccl
+
+
+def _settings(evidence: Evidence, host: str, names: tuple[str, ...]) -> Iterator[tuple[str, str, str]]:
+    """(variable, value, origin) of what the user set for the run or what is set on the host."""
+    for name in names:
+        if name in evidence.user_env:
+            yield name, evidence.user_env[name], "your setting"
+        else:
+            for variable in evidence.facts[host].variables:
+                if variable.name == name:
+                    yield name, variable.value, variable.origin
+
+
+def _nccl_name(evidence: Evidence) -> Iterator[Verdict]:
+    asked = False
+    for host, facts in evidence.facts.items():
+        for name, value, origin in _settings(evidence, host, (NCCL,)):
+            asked = True
+            yield from _judge_filter(facts, name, value, origin)
+    if not asked:
+        yield Skipped(f"{NCCL} is set nowhere")
+
+
+def _judge_filter(facts: Facts, name: str, value: str, origin: str) -> Iterator[Verdict]:
+    usable = [link for link in facts.interfaces if is_usable(link) and link.addresses]
+    fitting = admitted(name, value, [link.name for link in usable])
+    said = f"{name}={value} ({origin})"
+    wanted = parse_nccl(value)
+    if wanted is None:
+        yield Hit(hosts=(facts.host,), observed=f"{said} is too short: NCCL ignores it", severity="warn")
+    elif not fitting:
+        has = ", ".join(link.name for link in usable if link.kind != "loopback")
+        yield Hit(
+            hosts=(facts.host,),
+            observed=f"{said} matches no running interface",
+            expected=f"one of: {has}",
+        )
+    elif " " in value:
+        yield Hit(
+            hosts=(facts.host,), observed=f"{said} has spaces, which belong to the name", severity="warn"
+        )
+    elif len(fitting) > 1 and not wanted.excludes:
+        yield Hit(
+            hosts=(facts.host,),
+            observed=f"{said} matches {', '.join(fitting)}: NCCL spreads data over all of them",
+            expected=f"{NCCL}=={fitting[0]}",
+            severity="warn",
+        )
+    else:
+        decoys = [name for name in fitting if _is_decoy(facts, name)]
+        if decoys and (wanted.excludes or len(decoys) == len(fitting)):
+            yield Hit(
+                hosts=(facts.host,),
+                observed=f"{said} leaves {', '.join(decoys)}, which lead nowhere",
+                severity="warn",
+            )
+
+
+def _is_decoy(facts: Facts, ifname: str) -> bool:
+    link = next(link for link in facts.interfaces if link.name == ifname)
+    only_local = all(ip_address(address.address).is_link_local for address in link.addresses)
+    return link.kind == "loopback" or only_local or (link.kind == "bridge" and not is_wired(facts, link))
+
+
+def _gloo_name(evidence: Evidence) -> Iterator[Verdict]:
+    asked = False
+    for host, facts in evidence.facts.items():
+        present = {link.name for link in facts.interfaces if is_usable(link)}
+        for name, value, origin in _settings(evidence, host, (GLOO, TENSORPIPE)):
+            asked = True
+            said = f"{name}={value} ({origin})"
+            parts = [part.strip() for part in value.split(",")]
+            if value.startswith(("^", "=")):
+                yield Hit(
+                    hosts=(host,), observed=f"{said} is NCCL's syntax", expected="a bare interface name"
+                )
+            elif not any(part in present for part in parts):
+                yield Hit(
+                    hosts=(host,),
+                    observed=f"{said} names no running interface",
+                    expected=f"one of: {', '.join(sorted(present - {'lo'}))}",
+                )
+    if not asked:
+        yield Skipped(f"{GLOO} and {TENSORPIPE} are set nowhere")
+
+
+def _nccl_settings(evidence: Evidence) -> Iterator[Verdict]:
+    """Settings that lie about on hosts: equal ones are told, different ones warned of."""
+    by_name: defaultdict[str, dict[str, tuple[str, str]]] = defaultdict(dict)
+    for host, facts in evidence.facts.items():
+        for variable in facts.variables:
+            if ".deepspeed_env" not in variable.origin and variable.name not in VARIABLES:
+                by_name[variable.name][host] = (variable.value, variable.origin)
+    for name, settings in sorted(by_name.items()):
+        values = {value for value, _ in settings.values()}
+        everywhere = len(settings) == len(evidence.facts)
+        value, origin = next(iter(settings.values()))
+        if name == "CUDA_VISIBLE_DEVICES" and evidence.has_gpus:
+            for host, (shown, source) in settings.items():
+                yield Hit(
+                    hosts=(host,),
+                    observed=f"{name}={shown} ({source}) hides GPUs from the run",
+                    expected="unset: slots say which GPUs are used",
+                )
+        elif len(values) > 1 or not everywhere:
+            where = "differs between hosts" if len(values) > 1 else f"is set on {len(settings)} of the hosts"
+            yield Hit(
+                hosts=tuple(settings),
+                observed=f"{name} {where} ({value!r}, {origin})",
+                expected="the same on all hosts, or unset",
+            )
+        else:
+            yield Hit(hosts=tuple(settings), observed=f"{name}={value} ({origin})", severity="info")
+
+
+def _deepspeed_env(evidence: Evidence) -> Iterator[Verdict]:
+    for host, facts in evidence.facts.items():
+        found = [variable for variable in facts.variables if ".deepspeed_env" in variable.origin]
+        local = [variable.name for variable in found if variable.name in VARIABLES]
+        if local:
+            yield Hit(
+                hosts=(host,),
+                observed=f"{found[0].origin.partition(':')[0]} sets {', '.join(local)} for every host alike",
+                expected="interface names per host",
+            )
+        elif found:
+            yield Hit(
+                hosts=(host,),
+                observed=f"{found[0].origin.partition(':')[0]} sets {', '.join(v.name for v in found)}",
+                severity="info",
+            )
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        code="net.ifname-user",
+        severity="fail",
+        looks_at="a NCCL_SOCKET_IFNAME of the user's, with NCCL's grammar, on every host",
+        judge=_nccl_name,
+        symptom="“no socket interface found”, or data over the wrong interface",
+        fix="unset it and let clusterctl set it per host, or write NCCL_SOCKET_IFNAME==NAME",
+    ),
+    Rule(
+        code="net.gloo-name",
+        severity="fail",
+        looks_at="GLOO_SOCKET_IFNAME and TP_SOCKET_IFNAME, which take plain names only",
+        judge=_gloo_name,
+        symptom="“Unable to find address for: ^lo”",
+        fix="unset it and let clusterctl set it per host",
+    ),
+    Rule(
+        code="sw.nccl-env",
+        severity="warn",
+        looks_at="NCCL_, GLOO_, TORCH_NCCL_ and similar settings in the session and in nccl.conf files",
+        judge=_nccl_settings,
+        symptom="hosts behave differently, and settings given elsewhere seem to be ignored",
+        fix="remove it from the file named, or set it for the run: --env NAME=VALUE",
+    ),
+    Rule(
+        code="sw.ds-env",
+        severity="warn",
+        looks_at="interface names in .deepspeed_env, which go to every host alike",
+        judge=_deepspeed_env,
+        symptom="the name is right on one host only, and the others hang",
+        fix="take the lines out: clusterctl sets them per host",
+    ),
+)

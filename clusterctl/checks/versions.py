@@ -1,0 +1,317 @@
+"""1B: the same software on all hosts, and what the profile expects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from clusterctl.checks.consistency import deviations, release, unlike
+from clusterctl.checks.finding import Severity
+from clusterctl.checks.rule import Blocked, Evidence, Hit, NotKnown, Rule, Skipped, Verdict
+from clusterctl.facts.model import Facts
+
+OLDEST_KERNEL = (5, 5)
+"""accelerate warns below it: processes may hang. Enterprise kernels (.el8) have the fix at lower numbers."""
+
+
+def _with_python(evidence: Evidence) -> dict[str, Facts]:
+    return {host: facts for host, facts in evidence.facts.items() if not facts.python.error}
+
+
+def _without_python(evidence: Evidence) -> Iterator[Verdict]:
+    for host, facts in evidence.facts.items():
+        if facts.python.error:
+            yield Blocked(host, "no python to ask")
+
+
+def _python(evidence: Evidence) -> Iterator[Verdict]:
+    yield from _without_python(evidence)
+    versions = {host: facts.python.version for host, facts in _with_python(evidence).items()}
+    for host, version in versions.items():
+        if not version:
+            yield NotKnown(host, "the interpreter did not tell its version")
+    known = {host: version for host, version in versions.items() if version}
+    if wanted := evidence.expect.get("python"):
+        yield from unlike(known, wanted)
+        return
+    minors = {host: ".".join(version.split(".")[:2]) for host, version in known.items()}
+    yield from deviations(minors)
+
+
+def _package(name: str, *, required: bool, severity: Severity) -> Callable[[Evidence], Iterator[Verdict]]:
+    """One version everywhere or nowhere; ``required`` packages may not be missing everywhere either."""
+
+    def judge(evidence: Evidence) -> Iterator[Verdict]:
+        yield from _without_python(evidence)
+        asked = _with_python(evidence)
+        versions = {host: facts.python.packages.get(name, "") for host, facts in asked.items()}
+        wanted = evidence.expect.get(name)
+        if not any(versions.values()) and not required and not wanted:
+            yield Skipped(f"{name} is on no host")
+            return
+        lacking = tuple(host for host, version in versions.items() if not version)
+        if lacking:
+            python = next((asked[host].python.executable for host in lacking), "") or "python3"
+            newest = max((v for v in versions.values() if v), key=release, default="")
+            pinned = f"{name}=={wanted or newest.partition('+')[0]}" if wanted or newest else name
+            yield Hit(
+                hosts=lacking,
+                observed=f"{name} is not installed",
+                expected=f"{name} {wanted or newest}".rstrip(),
+                severity=severity,
+                fix=f"{python} -m pip install {pinned}",
+            )
+        present = {host: version for host, version in versions.items() if version}
+        yield from (
+            unlike(present, wanted, severity=severity) if wanted else deviations(present, severity=severity)
+        )
+
+    return judge
+
+
+def _torch(evidence: Evidence) -> Iterator[Verdict]:
+    yield from _package("torch", required=True, severity="fail")(evidence)
+    builds = {
+        host: f"torch built for {'CUDA ' + facts.python.torch_cuda if facts.python.torch_cuda else 'CPU'}"
+        for host, facts in _with_python(evidence).items()
+        if facts.python.torch_cuda is not None and "torch" in facts.python.packages
+    }
+    wanted = evidence.expect.get("cuda")
+    if wanted:
+        yield from unlike({host: build.rpartition(" ")[2] for host, build in builds.items()}, wanted)
+    else:
+        yield from deviations(builds)
+
+
+def _cpu_build(evidence: Evidence) -> Iterator[Verdict]:
+    if not evidence.has_gpus:
+        yield Skipped("no GPU on any host")
+        return
+    for host, facts in evidence.facts.items():
+        if facts.nvidia.gpus and facts.python.torch_cuda == "":
+            yield Hit(
+                hosts=(host,),
+                observed="torch is a CPU-only build",
+                expected=f"a build for CUDA {facts.nvidia.cuda or 'of the driver'} or older",
+            )
+
+
+def _torch_import(evidence: Evidence) -> Iterator[Verdict]:
+    if evidence.quick:
+        yield Skipped("not asked with --quick")
+        return
+    for host, facts in evidence.facts.items():
+        if facts.torch is None:
+            yield Blocked(host, "torch was not imported")
+        elif not facts.torch.ok:
+            yield Hit(hosts=(host,), observed=_last_line(facts.torch.error), expected="`import torch` works")
+        elif not facts.torch.distributed:
+            yield Hit(
+                hosts=(host,),
+                observed="this build of torch has no torch.distributed",
+                expected="a build with it",
+            )
+
+
+def _last_line(text: str) -> str:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1] if lines else "import torch failed without a word"
+
+
+def _nccl_loaded(evidence: Evidence) -> Iterator[Verdict]:
+    if evidence.quick:
+        yield Skipped("not asked with --quick")
+        return
+    if not evidence.has_gpus:
+        yield Skipped("no GPU on any host: gloo does the work")
+        return
+    loaded: dict[str, str] = {}
+    for host, facts in evidence.facts.items():
+        if facts.torch is None or not facts.torch.ok:
+            yield Blocked(host, "torch was not imported")
+        elif not facts.torch.nccl_version:
+            if facts.nvidia.gpus and facts.python.torch_cuda:
+                yield NotKnown(host, "torch did not tell its NCCL version")
+        else:
+            loaded[host] = facts.torch.nccl_version
+    if wanted := evidence.expect.get("nccl"):
+        yield from unlike(loaded, wanted)
+    else:
+        yield from deviations(loaded)
+
+
+def _nccl_shadow(evidence: Evidence) -> Iterator[Verdict]:
+    paths = {host: facts.torch.nccl_path for host, facts in evidence.facts.items() if facts.torch}
+    if not any(paths.values()):
+        yield Skipped("no host loaded a libnccl of its own")
+        return
+    for host, path in paths.items():
+        if path and "site-packages" not in path and "dist-packages" not in path:
+            yield Hit(hosts=(host,), observed=f"loads {path}", expected="the libnccl that came with torch")
+
+
+def _driver(evidence: Evidence) -> Iterator[Verdict]:
+    drivers = {
+        host: facts.nvidia.kernel_driver or facts.nvidia.gpus[0].driver
+        for host, facts in evidence.facts.items()
+        if facts.nvidia.kernel_driver or facts.nvidia.gpus
+    }
+    if not drivers:
+        yield Skipped("no NVIDIA driver on any host")
+    elif wanted := evidence.expect.get("driver"):
+        yield from unlike(drivers, wanted)
+    else:
+        yield from deviations(drivers)
+
+
+def _cuda_compat(evidence: Evidence) -> Iterator[Verdict]:
+    if not evidence.has_gpus:
+        yield Skipped("no GPU on any host")
+        return
+    for host, facts in evidence.facts.items():
+        can, needs = release(facts.nvidia.cuda), release(facts.python.torch_cuda or "")
+        if facts.nvidia.gpus and needs and not can:
+            yield NotKnown(host, "nvidia-smi did not tell its CUDA version")
+        elif can and needs and can[0] < needs[0]:
+            yield Hit(
+                hosts=(host,),
+                observed=f"the driver serves CUDA up to {facts.nvidia.cuda}",
+                expected=f"CUDA {facts.python.torch_cuda}, for which torch was built",
+            )
+
+
+def _kernel(evidence: Evidence) -> Iterator[Verdict]:
+    kernels = {host: facts.kernel for host, facts in evidence.facts.items() if facts.kernel}
+    for host, kernel in kernels.items():
+        if release(kernel)[:2] < OLDEST_KERNEL and ".el" not in kernel:
+            yield Hit(hosts=(host,), observed=kernel, expected="5.5 or newer")
+    if wanted := evidence.expect.get("kernel"):
+        yield from unlike(kernels, wanted)
+    elif len(set(kernels.values())) > 1:
+        yield from deviations(kernels, severity="info")
+
+
+def _toolchain(evidence: Evidence) -> Iterator[Verdict]:
+    tools = {host: frozenset(_tool(line) for line in f.compilers) for host, f in evidence.facts.items()}
+    common = frozenset().union(*tools.values()) if tools else frozenset()
+    if not common:
+        yield Skipped("no compiler on any host: DeepSpeed operators that compile at first use will not work")
+        return
+    for tool in sorted(common):
+        lacking = tuple(host for host, have in tools.items() if tool not in have)
+        if lacking:
+            yield Hit(
+                hosts=lacking,
+                observed=f"{tool} is missing",
+                expected=f"{tool}, as on {len(tools) - len(lacking)} of {len(tools)} hosts",
+            )
+
+
+def _tool(line: str) -> str:
+    """``/usr/bin/g++ 12.2.0`` and ``g++`` alike are ``g++``."""
+    return line.split()[0].rpartition("/")[2] if line.split() else line
+
+
+_ALIGN = "install the same version everywhere; a pinned list is in the profile's constraints"
+_LIBRARIES = ("transformers", "accelerate", "datasets", "tokenizers")
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        code="sw.python",
+        severity="fail",
+        looks_at="the training interpreter's version (major.minor)",
+        judge=_python,
+        symptom="pickles and compiled extensions of one host do not load on another",
+        fix="use one python on all hosts, or name the right one per host in the profile",
+    ),
+    Rule(
+        code="sw.torch",
+        severity="fail",
+        looks_at="torch's version and the CUDA it was built for, from its metadata",
+        judge=_torch,
+        symptom="“Mismatched NCCL version”, or ranks that speak different store protocols and hang",
+        fix=_ALIGN,
+    ),
+    Rule(
+        code="sw.cpu-build",
+        severity="fail",
+        looks_at="a CPU-only torch on a host with GPUs",
+        judge=_cpu_build,
+        symptom="torch.cuda.is_available() is False on this host, and its ranks die at the first .cuda()",
+        fix="pip install torch from the CUDA index that pytorch.org names for this driver",
+    ),
+    Rule(
+        code="sw.torch-import",
+        severity="fail",
+        looks_at="one real `import torch` per host",
+        judge=_torch_import,
+        symptom="every rank of this host dies at its first line",
+        fix="repair the environment there: python -c 'import torch'",
+    ),
+    Rule(
+        code="sw.nccl-loaded",
+        severity="fail",
+        looks_at="the NCCL that torch really loads",
+        judge=_nccl_loaded,
+        symptom="ncclInvalidUsage, “Mismatched NCCL version detected”, at the first collective",
+        fix="install the same torch wheel everywhere, and look for another libnccl in LD_LIBRARY_PATH",
+    ),
+    Rule(
+        code="sw.nccl-shadow",
+        severity="warn",
+        looks_at="where the loaded libnccl.so.2 lies",
+        judge=_nccl_shadow,
+        symptom="the NCCL version that pip shows is not the one that runs",
+        fix="take its directory out of LD_LIBRARY_PATH (or LD_PRELOAD)",
+    ),
+    Rule(
+        code="sw.deepspeed",
+        severity="fail",
+        looks_at="deepspeed's version",
+        judge=_package("deepspeed", required=False, severity="fail"),
+        symptom="ZeRO partitions and checkpoints of different versions do not fit together",
+        fix=_ALIGN,
+    ),
+    *(
+        Rule(
+            code=f"sw.{name}",
+            severity="warn",
+            looks_at=f"{name}'s version",
+            judge=_package(name, required=False, severity="warn"),
+            symptom="hosts may read a model, a tokenizer or a data set differently",
+            fix=_ALIGN,
+        )
+        for name in _LIBRARIES
+    ),
+    Rule(
+        code="sw.driver",
+        severity="warn",
+        looks_at="the NVIDIA driver's version",
+        judge=_driver,
+        symptom="the host with the older driver fails first when CUDA moves on",
+        fix="install one driver version on all hosts and hold its package",
+    ),
+    Rule(
+        code="sw.cuda-compat",
+        severity="fail",
+        looks_at="the CUDA version the driver serves against the one torch was built for",
+        judge=_cuda_compat,
+        symptom="“The NVIDIA driver on your system is too old”, and no GPU in torch",
+        fix="upgrade the driver, or install a torch built for the older CUDA",
+    ),
+    Rule(
+        code="sw.kernel",
+        severity="warn",
+        looks_at="the kernel's release",
+        judge=_kernel,
+        symptom="accelerate warns that processes may hang on such a kernel",
+        fix="upgrade the kernel",
+    ),
+    Rule(
+        code="sw.toolchain",
+        severity="info",
+        looks_at="compilers that some hosts have and others lack",
+        judge=_toolchain,
+        symptom="an operator that DeepSpeed compiles at first use fails on one host while the others wait",
+        fix="sudo apt install g++ ninja-build",
+    ),
+)

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from itertools import permutations
+
+import pytest
+
+from clusterctl.checks.attribution import Blame, attribute
+
+FOUR = "abcd"
+ALL = frozenset(permutations(FOUR, 2))
+
+
+def into(*hosts: str) -> set[tuple[str, str]]:
+    return {edge for edge in ALL if edge[1] in hosts}
+
+
+def out_of(*hosts: str) -> set[tuple[str, str]]:
+    return {edge for edge in ALL if edge[0] in hosts}
+
+
+CASES = {
+    "nothing": (set(), []),
+    "one inbound": (into("c"), [("inbound", "c", "abd")]),
+    "one outbound": (out_of("c"), [("outbound", "c", "abd")]),
+    "three of four inbound": (into("a", "b", "c"), [("inbound", h, None) for h in "abc"]),
+    "one cut off": (into("b") | out_of("b"), [("both", "b", "acd")]),
+    "one path": ({("a", "b")}, [("pair", "b", "a")]),
+    "one cut off and one path": (
+        into("b") | out_of("b") | {("c", "d")},
+        [("both", "b", "acd"), ("pair", "d", "c")],
+    ),
+    "everything": (set(ALL), [("all", "abcd", "abcd")]),
+    "most of the inbound": (into("c") - {("a", "c")}, [("inbound", "c", "bd")]),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_fewest_culprits_that_explain_it(case: str) -> None:
+    bad, expected = CASES[case]
+    found = [
+        (blame.side, "".join(blame.hosts), "".join(blame.peers) if peers else None)
+        for blame, (*_, peers) in zip(attribute(bad, ALL), expected, strict=True)
+    ]
+    assert found == expected
+
+
+def test_of_two_hosts_the_listener_is_asked_first() -> None:
+    both = {("a", "b"), ("b", "a")}
+    assert attribute({("a", "b")}, both) == (Blame("inbound", ("b",), ("a",)),)
+    assert attribute(both, both) == (Blame("all", ("a", "b"), ("a", "b")),)
