@@ -94,7 +94,7 @@ def _count(evidence: Evidence) -> Iterator[Verdict]:
         if evidence.facts:
             yield Hit(
                 hosts=tuple(evidence.facts),
-                observed="no GPU on any host: a CPU cluster, where slots count processes and gloo is used",
+                observed="no GPU found: a CPU cluster, where slots count processes and gloo carries the data",
                 severity="info",
             )
         return

@@ -137,7 +137,7 @@ def _rule_to_add(evidence: Evidence, blame: Blame, cause: str) -> str:
         return f"sudo iptables -I OUTPUT -p tcp{towards} --dport {low}:{high} -j ACCEPT"
     source = f" -s {subnet}" if single else ""
     ufw = f"sudo ufw allow proto tcp from {subnet if single else 'any'} to any port {low}:{high}"
-    return f"{ufw}   (without ufw: sudo iptables -I INPUT -p tcp{source} --dport {low}:{high} -j ACCEPT)"
+    return f"{ufw}\nsudo iptables -I INPUT -p tcp{source} --dport {low}:{high} -j ACCEPT"
 
 
 def _pmtu(evidence: Evidence) -> Iterator[Verdict]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 from clusterctl.checks.consistency import deviations, release, unlike
@@ -187,7 +188,10 @@ def _kernel(evidence: Evidence) -> Iterator[Verdict]:
     if wanted := evidence.expect.get("kernel"):
         yield from unlike(kernels, wanted)
     elif len(set(kernels.values())) > 1:
-        yield from deviations(kernels, severity="info")
+        several = ", ".join(
+            f"{kernel} ({count})" for kernel, count in Counter(kernels.values()).most_common(4)
+        )
+        yield Hit(hosts=tuple(kernels), observed=f"kernels differ: {several}", severity="info")
 
 
 def _toolchain(evidence: Evidence) -> Iterator[Verdict]:

@@ -31,7 +31,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Group(msgspec.Struct, frozen=True):
-    """``members`` in inventory order; ``failed`` counts ordered pairs whose traffic did not pass, or astray."""
+    """``members`` in inventory order; ``failed`` counts ordered pairs whose traffic did not pass."""
 
     members: tuple[Member, ...]
     failed: int

@@ -1,0 +1,125 @@
+"""What doctor says, for people: hosts, findings worst first, the network, and one line to act on."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from clusterctl.checks.evaluate import Report
+from clusterctl.checks.finding import CheckResult
+from clusterctl.facts.model import Facts
+from clusterctl.inventory.fold import fold
+from clusterctl.inventory.model import Inventory
+from clusterctl.network.model import Network
+from clusterctl.report import findings, hosts
+
+_SHOWN_ELSEWHERE = frozenset({"net.choice", "net.same-name"})
+"""Notes that the network's own line already tells."""
+
+
+def render(
+    inventory: Inventory,
+    facts: Mapping[str, Facts],
+    network: Network,
+    report: Report,
+    *,
+    width: int,
+    verbose: bool = False,
+    launch: str = "clusterctl launch",
+) -> RenderableType:
+    """The whole report, fitted to ``width``; print it uncropped, as commands to paste are never broken.
+
+    ``launch`` is the command to suggest, with its hostfile option.
+    """
+    total = len(inventory.hosts)
+    shown = [
+        finding
+        for finding in report.findings
+        if finding.severity != "info" or finding.code not in _SHOWN_ELSEWHERE
+    ]
+    parts: list[RenderableType] = [
+        hosts.render(inventory, facts, network, report, width=width),
+        Text(),
+    ]
+    if shown:
+        parts += [findings.render(shown, hosts=total), Text()]
+    if verbose:
+        parts += [_checks(report, total), Text()]
+    if network.hosts:
+        blocked = any(finding.severity == "fail" for finding in shown if finding.code.startswith("net."))
+        parts.append(_network(network, "see above" if blocked else "by subnet; no traffic was sent"))
+    parts.append(_verdict(inventory, report, launch))
+    return Group(*parts)
+
+
+def _network(network: Network, unproven: str) -> Text:
+    """``network 10.0.0.0/24 (traffic proven both ways): eno1 on node1, enp5s0 on node[2-4]``."""
+    by_name: defaultdict[str, list[str]] = defaultdict(list)
+    for entry in network.hosts:
+        by_name[entry.ifname].append(entry.host)
+    places = (
+        f"{next(iter(by_name))} on every host"
+        if len(by_name) == 1 and len(network.hosts) > 1 and not network.problem
+        else ", ".join(f"{name} on {fold(on)}" for name, on in by_name.items())
+    )
+    proof = ""
+    if len(network.hosts) > 1:
+        proof = " (traffic proven both ways)" if network.proven else f" ({unproven})"
+    line = Text.assemble(("network  ", "dim"), (network.subnet, "bold"), (proof, "dim"), f": {places}")
+    for other in network.alternatives:
+        line.append(f"; also possible: {other.subnet} ({other.reason})", style="dim")
+    return line
+
+
+def _verdict(inventory: Inventory, report: Report, launch: str) -> Text:
+    total, ready = len(inventory.hosts), len(report.ready)
+    counts = Counter(finding.severity for finding in report.findings)
+    noted = f" with {counts['warn']} warning{'s' * (counts['warn'] != 1)}" if counts["warn"] else ""
+    hosts_word = "host" if total == 1 else "hosts"
+    if report.verdict == "ready":
+        return Text(f"✓ {ready} of {total} {hosts_word} ready{noted}: {launch}", style="bold green")
+    unknown = [host for host, verdict in report.hosts.items() if verdict == "unknown"]
+    line = f"✗ {ready} of {total} {hosts_word} ready"
+    style = "bold red"
+    if report.verdict == "unknown":
+        line, style = line.replace("✗", "?"), "bold magenta"
+    if unknown:
+        line += f", {len(unknown)} unknown"
+    others = [host for host, verdict in report.hosts.items() if verdict != "ready"]
+    if ready and others:
+        excluded = "@".join(others)
+        other = "the other" if len(others) == 1 else "the others"
+        line += f"; launch without {other}: {launch} --exclude {excluded}"
+    elif others:
+        line += ": mend what is marked above, then run doctor again"
+    return Text(line, style=style, no_wrap=True, overflow="ignore")
+
+
+def _checks(report: Report, total: int) -> RenderableType:
+    """What was looked at, and what was not and why: a check that ran is told from one that did not."""
+    passed = [check.code for check in report.checks if check.status == "pass" and len(check.hosts) == total]
+    partly = [check for check in report.checks if check.status == "unknown"]
+    reasons: defaultdict[tuple[str, tuple[str, ...]], list[str]] = defaultdict(list)
+    for check in partly:
+        reasons[check.reason, check.hosts].append(check.code)
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(style="dim", overflow="fold")
+    grid.add_row("passed", ", ".join(passed) or "none")
+    for (reason, on), codes in reasons.items():
+        grid.add_row("unknown", f"{fold(on)}: {reason} ({', '.join(codes)})")
+    for reason, codes in _skipped(report.checks).items():
+        grid.add_row("skipped", f"{reason} ({', '.join(codes)})")
+    return grid
+
+
+def _skipped(checks: tuple[CheckResult, ...]) -> dict[str, list[str]]:
+    grouped: defaultdict[str, list[str]] = defaultdict(list)
+    for check in checks:
+        if check.status == "skip":
+            grouped[check.reason].append(check.code)
+    return dict(grouped)

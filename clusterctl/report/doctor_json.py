@@ -1,0 +1,41 @@
+"""What doctor says, for programs: the schema ``clusterctl.doctor/1``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from clusterctl.checks.evaluate import Report
+from clusterctl.facts.model import Facts
+from clusterctl.inventory.model import Inventory
+from clusterctl.network.model import Network
+
+SCHEMA = "clusterctl.doctor/1"
+
+
+def encode(
+    inventory: Inventory, facts: Mapping[str, Facts], network: Network, report: Report, seconds: float
+) -> str:
+    """One JSON object, indented. A host that gave no answer has ``facts`` null."""
+    document = {
+        "schema": SCHEMA,
+        "verdict": report.verdict,
+        "hosts": {
+            entry.name: {
+                "rank": rank,
+                "slots": len(entry.slots),
+                "verdict": report.hosts[entry.name],
+                "facts": facts.get(entry.name),
+            }
+            for rank, entry in enumerate(inventory.hosts)
+        },
+        "network": {
+            entry.host: {"ifname": entry.ifname, "address": entry.address, "env": entry.env}
+            for entry in network.hosts
+        },
+        "findings": report.findings,
+        "checks": report.checks,
+        "seconds": round(seconds, 3),
+    }
+    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
