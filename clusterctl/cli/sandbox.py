@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Virtual hosts on this machine, each with a real SSH server.", no_args_is_help=True)
 
 _Name = Annotated[str, typer.Option("--name", help="Which sandbox; several may run side by side.")]
-_AS_IS = {"allow_extra_args": True, "ignore_unknown_options": True}
+_AS_IS = {"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
+"""Everything after HOST belongs to the command that is to run there."""
 
 
 @app.command()
@@ -107,7 +108,7 @@ def ssh(
     program = shutil.which("ssh")
     if program is None:
         raise ClusterctlError("there is no `ssh` on this machine", hint="install openssh-client")
-    os.execv(program, ["ssh", "-F", str(box.ssh_config), target, *context.args])
+    os.execv(program, ["ssh", "-F", str(box.ssh_config), target, *_command(context)])
 
 
 @app.command(name="exec", context_settings=_AS_IS)
@@ -128,20 +129,25 @@ def execute(
     from clusterctl.sandbox import Sandbox
 
     box = Sandbox.load(name)
-    if not context.args:
+    argv = _command(context)
+    if not argv:
         raise UsageError("no command given", hint="clusterctl sandbox exec node1 -- hostname")
     if host != "all":
-        command = box.host(host).command(context.args, terminal=os.environ.get("TERM"))
+        command = box.host(host).command(argv, terminal=os.environ.get("TERM"))
         raise typer.Exit(subprocess.run(command, check=False).returncode)
     worst = 0
     width = max(len(each.name) for each in box.hosts)
-    running = [(each, each.popen(context.args)) for each in box.hosts]
+    running = [(each, each.popen(argv)) for each in box.hosts]
     for each, process in running:
         output, _ = process.communicate()
         worst = max(worst, process.returncode)
         for line in output.splitlines() or [""]:
             sys.stdout.write(f"{each.name:{width}}  {line}\n")
     raise typer.Exit(worst)
+
+
+def _command(context: typer.Context) -> list[str]:
+    return context.args[1:] if context.args[:1] == ["--"] else context.args
 
 
 def _show(box: Sandbox, what: str) -> None:

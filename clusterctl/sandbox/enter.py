@@ -64,6 +64,8 @@ def _become(order: dict[str, Any], outer: tuple[int, int]) -> None:
             # Inside its own namespace the user is root; a session has to be the plain user again.
             kernel.unshare(kernel.NEW_USER)
             kernel.map_one_user(*outer, os.getuid(), os.getgid())
+        # A caller that gives up kills this program's parent, never what lives behind it.
+        kernel.die_with_parent()
         os.chdir(order.get("cwd") or "/")
         environment: dict[str, str] = order["env"]
         argv: list[str] = order["argv"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Literal
 
 Direction = Literal["in", "out"]
@@ -16,6 +17,11 @@ _TARGETS: dict[str, tuple[str, ...]] = {
 STOP_SSHD = (
     "read pid < /run/sshd.pid && kill $pid || exit 1; "
     "for i in 1 2 3 4 5 6 7 8 9 10; do kill -0 $pid 2>/dev/null || exit 0; sleep 0.1; done; exit 1"
+)
+
+EITHER_IPTABLES = (
+    'iptables -w "$@" && exit 0; '
+    'command -v iptables-legacy >/dev/null || exit 1; exec iptables-legacy -w "$@"'
 )
 
 
@@ -54,17 +60,14 @@ def rate_limit(card: str, rate: str) -> list[str]:
 
 
 def decoy_bridge(name: str, address: str, carrier: bool) -> list[list[str]]:
-    """A bridge with an address and, for a carrier, one plugged cable whose other end nobody uses."""
-    orders = [["ip", "link", "add", name, "type", "bridge"]]
-    if carrier:
-        port = f"veth{sum(name.encode()) % 0xFFFF:04x}"
-        orders += [
-            ["ip", "link", "add", port, "type", "veth", "peer", "name", f"{port}p"],
-            ["ip", "link", "set", port, "master", name, "up"],
-            ["ip", "link", "set", f"{port}p", "up"],
-        ]
+    """A bridge with an address and one cable plugged in, whose other end is switched on for a carrier."""
+    port = f"veth{zlib.crc32(name.encode()):08x}"
+    far = f"{port}p"
     return [
-        *orders,
+        ["ip", "link", "add", name, "type", "bridge"],
+        ["ip", "link", "add", port, "type", "veth", "peer", "name", far],
+        ["ip", "link", "set", port, "master", name, "up"],
+        ["ip", "link", "set", far, "up" if carrier else "down"],
         ["ip", "addr", "add", address, "broadcast", "+", "dev", name],
         ["ip", "link", "set", name, "up"],
     ]

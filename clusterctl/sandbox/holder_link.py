@@ -14,7 +14,7 @@ from typing import Any
 
 from clusterctl.errors import ClusterctlError
 from clusterctl.sandbox.files import helper
-from clusterctl.sandbox.state import Mode, ProcessId, identity
+from clusterctl.sandbox.state import Mode, Places, ProcessId, identity
 from clusterctl.settings import SANDBOX
 
 _REFUSED_HINT = (
@@ -25,7 +25,7 @@ _REFUSED_HINT = (
 
 
 def build(
-    mode: Mode, log: Path, record: Callable[[ProcessId], dict[str, Any]]
+    mode: Mode, places: Places, record: Callable[[ProcessId], dict[str, Any]]
 ) -> tuple[ProcessId, dict[str, int]]:
     """Start the holder and have it build the hosts. Returns it and each host's first process, by name.
 
@@ -33,9 +33,11 @@ def build(
     Raises ClusterctlError with the kernel's own reason.
     """
     deadline = time.monotonic() + SANDBOX.up_deadline
+    log = places.holder_log
     with log.open("wb") as errors:
         process = subprocess.Popen(
-            [*helper("holder"), mode],
+            # The directory is for people who read `ps`.
+            [*helper("holder"), mode, str(places.directory)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}, cwd="/", start_new_session=True,
         )  # fmt: skip

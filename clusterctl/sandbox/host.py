@@ -159,11 +159,11 @@ class Host:
 
     def freeze(self) -> None:
         """SIGSTOP for all its processes, sshd included; the kernel still completes TCP connections."""
-        self.admin(["/bin/sh", "-c", "kill -s STOP -1"])
+        self.admin(["/bin/sh", "-c", "kill -s STOP -- -1"])
 
     def thaw(self) -> None:
         """Undo `freeze`."""
-        self.admin(["/bin/sh", "-c", "kill -s CONT -1"])
+        self.admin(["/bin/sh", "-c", "kill -s CONT -- -1"])
 
     def stop_sshd(self) -> None:
         """End the listening sshd; sessions that are open stay open."""
@@ -198,11 +198,8 @@ class Host:
         return self._output(argv, self._finish([*helper("enter"), json.dumps(order)], ""))
 
     def _iptables(self, rule: Sequence[str]) -> None:
-        try:
-            self.admin(["iptables", "-w", *rule])
-        except ClusterctlError:
-            # The default flavour needs nf_tables, which some kernels lack.
-            self.admin(["iptables-legacy", "-w", *rule])
+        # The default flavour needs nf_tables, which some kernels lack.
+        self.admin(["/bin/sh", "-c", faults.EITHER_IPTABLES, "iptables", *rule])
 
     def _entering(self, argv: Sequence[str], env: Mapping[str, str], *, as_user: bool) -> list[str]:
         order = {

@@ -164,7 +164,7 @@ def _build(
             uplink.connect(recorded.link, lan.controller, prefix, holder.pid)
         return _plan(places, recorded, ip, cache)
 
-    holder, pids = holder_link.build(mode, places.holder_log, record)
+    holder, pids = holder_link.build(mode, places, record)
     started = tuple(
         msgspec.structs.replace(host, pid=pids[host.name], start=state.identity(pids[host.name]).start)
         for host in recorded.hosts

@@ -1,0 +1,96 @@
+"""Fixtures for tests that need real hosts. No test writes to the user's own ~/.clusterctl."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from clusterctl.sandbox import HostSpec, Sandbox
+from clusterctl.sandbox.lifecycle import take_down
+from clusterctl.sandbox.spec import numbered
+from clusterctl.sandbox.sshd import find_sshd
+from clusterctl.sandbox.state import names
+
+MakeSandbox = Callable[..., Sandbox]
+_OWN_CACHE = Path.home() / ".clusterctl/sandbox/.cache/openssh"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clusterctl_home() -> Iterator[Path]:
+    """A ``CLUSTERCTL_HOME`` of this test session, with a short path: sockets lie in it."""
+    home = Path(tempfile.mkdtemp(prefix="cctl-"))
+    before = os.environ.get("CLUSTERCTL_HOME")
+    os.environ["CLUSTERCTL_HOME"] = str(home)
+    yield home
+    if before is None:
+        del os.environ["CLUSTERCTL_HOME"]
+    else:
+        os.environ["CLUSTERCTL_HOME"] = before
+    shutil.rmtree(home)
+
+
+@pytest.fixture(scope="session")
+def openssh_cache(clusterctl_home: Path) -> Path:
+    """Where a private copy of sshd lies, if one is needed: fetched once, not by every test."""
+    cache = clusterctl_home / "sandbox/.cache"
+    cache.mkdir(mode=0o700, parents=True)
+    if (_OWN_CACHE / "usr/sbin/sshd").exists():
+        (cache / "openssh").symlink_to(_OWN_CACHE)
+    find_sshd(cache)
+    return cache
+
+
+@pytest.fixture
+def empty_home(namespaces: None, openssh_cache: Path) -> Iterator[Path]:
+    """A ``CLUSTERCTL_HOME`` without any sandbox, for one test."""
+    home = Path(tempfile.mkdtemp(prefix="cctl-"))
+    cache = home / "sandbox/.cache"
+    cache.mkdir(mode=0o700, parents=True)
+    if (openssh_cache / "openssh").exists():
+        (cache / "openssh").symlink_to((openssh_cache / "openssh").resolve())
+    yield home
+    for name in names(home):
+        take_down(name, home)
+    shutil.rmtree(home)
+
+
+@pytest.fixture(scope="session")
+def namespaces(openssh_cache: Path) -> None:
+    """Skips where virtual hosts are impossible."""
+    argv = (
+        ["unshare", "--net", "true"] if os.geteuid() == 0 else ["unshare", "--map-root-user", "--net", "true"]
+    )
+    probe = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if probe.returncode != 0:
+        pytest.skip(f"the kernel refuses namespaces: {probe.stderr.strip()}")
+
+
+@pytest.fixture(scope="session")
+def sandbox(namespaces: None) -> Iterator[Sandbox]:
+    """Four hosts, node1 to node4 with 2 slots, for tests that leave them as they found them."""
+    with Sandbox.create("shared", numbered(4, (2,))) as box:
+        yield box
+
+
+@pytest.fixture
+def make_sandbox(namespaces: None) -> Iterator[MakeSandbox]:
+    """``make_sandbox(hosts=[HostSpec(...), ...])``: hosts of one test's own, gone after it."""
+    made: list[Sandbox] = []
+
+    def make(hosts: Sequence[HostSpec]) -> Sandbox:
+        made.append(Sandbox.create(f"own{next(_NUMBERS)}", hosts))
+        return made[-1]
+
+    yield make
+    for box in made:
+        box.down()
+
+
+_NUMBERS = count(1)
