@@ -280,8 +280,8 @@ def test_equal_causes_are_one_finding_with_all_hosts() -> None:
 
 def test_the_majority_is_what_is_expected() -> None:
     (finding,) = of("sw.torch", report(packages(torch="2.4.0")(cluster(4))))
-    assert (finding.hosts, finding.observed) == (("node2",), "2.4.0")
-    assert finding.expected == "2.5.1, as on 3 of 4 hosts"
+    assert (finding.hosts, finding.observed) == (("node2",), "torch 2.4.0")
+    assert finding.expected == "torch 2.5.1, as on 3 of 4 hosts"
 
 
 def test_two_hosts_that_differ_are_both_named() -> None:

@@ -9,10 +9,8 @@ from clusterctl.checks.finding import Severity
 from clusterctl.checks.rule import Hit
 
 
-def deviations(
-    values: Mapping[str, str], *, severity: Severity | None = None, symptom: str = "", fix: str = ""
-) -> Iterator[Hit]:
-    """One hit for each value that is not the majority's, with all its hosts.
+def deviations(values: Mapping[str, str], *, of: str = "", severity: Severity | None = None) -> Iterator[Hit]:
+    """One hit for each value that is not the majority's, with all its hosts; ``of`` names the thing.
 
     Without a majority (one host each way) nobody can say who is wrong: one hit with every host.
     """
@@ -27,32 +25,39 @@ def deviations(
         parts = [f"{', '.join(hosts[:3])}{' …' * (len(hosts) > 3)}: {value}" for value, hosts in ranked]
         yield Hit(
             hosts=tuple(values),
-            observed="; ".join(parts),
+            observed=_named(of, "; ".join(parts)),
             expected="the same on all hosts",
             severity=severity,
-            symptom=symptom,
-            fix=fix,
         )
         return
     for value, hosts in ranked[1:]:
         yield Hit(
             hosts=tuple(hosts),
-            observed=value,
-            expected=f"{usual}, as on {len(most)} of {len(values)} hosts",
+            observed=_named(of, value),
+            expected=f"{_named(of, usual)}, as on {len(most)} of {len(values)} hosts",
             severity=severity,
-            symptom=symptom,
-            fix=fix,
         )
 
 
-def unlike(values: Mapping[str, str], wanted: str, *, severity: Severity | None = None) -> Iterator[Hit]:
+def unlike(
+    values: Mapping[str, str], wanted: str, *, of: str = "", severity: Severity | None = None
+) -> Iterator[Hit]:
     """One hit for each value that is not what the profile expects."""
     holders: defaultdict[str, list[str]] = defaultdict(list)
     for host, value in values.items():
         if not satisfies(value, wanted):
             holders[value].append(host)
     for value, hosts in holders.items():
-        yield Hit(hosts=tuple(hosts), observed=value, expected=f"{wanted}, by the profile", severity=severity)
+        yield Hit(
+            hosts=tuple(hosts),
+            observed=_named(of, value),
+            expected=f"{_named(of, wanted)}, by the profile",
+            severity=severity,
+        )
+
+
+def _named(of: str, value: str) -> str:
+    return f"{of} {value}" if of else value
 
 
 def satisfies(version: str, wanted: str) -> bool:

@@ -115,7 +115,7 @@ def _speed(evidence: Evidence) -> Iterator[Verdict]:
         for entry in evidence.network.hosts
         if entry.speed and entry.host not in slow and entry.physical
     }
-    yield from deviations(told)
+    yield from deviations(told, of="link at")
 
 
 def _overlay(evidence: Evidence) -> Iterator[Verdict]:
@@ -165,7 +165,7 @@ def _portrange(evidence: Evidence) -> Iterator[Verdict]:
                 hosts=(host,), observed=f"only {high - low + 1} ports ({low}-{high})", expected="1000 or more"
             )
     wide = {host: f"{low}-{high}" for host, (low, high) in ranges.items() if high - low + 1 >= FEW_PORTS}
-    yield from deviations(wide)
+    yield from deviations(wide, of="ports")
 
 
 def _ports_known(evidence: Evidence) -> Iterator[Verdict]:

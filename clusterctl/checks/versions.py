@@ -32,10 +32,10 @@ def _python(evidence: Evidence) -> Iterator[Verdict]:
             yield NotKnown(host, "the interpreter did not tell its version")
     known = {host: version for host, version in versions.items() if version}
     if wanted := evidence.expect.get("python"):
-        yield from unlike(known, wanted)
+        yield from unlike(known, wanted, of="python")
         return
     minors = {host: ".".join(version.split(".")[:2]) for host, version in known.items()}
-    yield from deviations(minors)
+    yield from deviations(minors, of="python")
 
 
 def _package(name: str, *, required: bool, severity: Severity) -> Callable[[Evidence], Iterator[Verdict]]:
@@ -63,7 +63,9 @@ def _package(name: str, *, required: bool, severity: Severity) -> Callable[[Evid
             )
         present = {host: version for host, version in versions.items() if version}
         yield from (
-            unlike(present, wanted, severity=severity) if wanted else deviations(present, severity=severity)
+            unlike(present, wanted, of=name, severity=severity)
+            if wanted
+            else deviations(present, severity=severity)
         )
 
     return judge
@@ -78,7 +80,9 @@ def _torch(evidence: Evidence) -> Iterator[Verdict]:
     }
     wanted = evidence.expect.get("cuda")
     if wanted:
-        yield from unlike({host: build.rpartition(" ")[2] for host, build in builds.items()}, wanted)
+        yield from unlike(
+            {host: build.rpartition(" ")[2] for host, build in builds.items()}, wanted, of="CUDA"
+        )
     else:
         yield from deviations(builds)
 
@@ -135,9 +139,9 @@ def _nccl_loaded(evidence: Evidence) -> Iterator[Verdict]:
         else:
             loaded[host] = facts.torch.nccl_version
     if wanted := evidence.expect.get("nccl"):
-        yield from unlike(loaded, wanted)
+        yield from unlike(loaded, wanted, of="NCCL")
     else:
-        yield from deviations(loaded)
+        yield from deviations(loaded, of="NCCL")
 
 
 def _nccl_shadow(evidence: Evidence) -> Iterator[Verdict]:
@@ -159,9 +163,9 @@ def _driver(evidence: Evidence) -> Iterator[Verdict]:
     if not drivers:
         yield Skipped("no NVIDIA driver on any host")
     elif wanted := evidence.expect.get("driver"):
-        yield from unlike(drivers, wanted)
+        yield from unlike(drivers, wanted, of="driver")
     else:
-        yield from deviations(drivers)
+        yield from deviations(drivers, of="driver")
 
 
 def _cuda_compat(evidence: Evidence) -> Iterator[Verdict]:
@@ -184,9 +188,9 @@ def _kernel(evidence: Evidence) -> Iterator[Verdict]:
     kernels = {host: facts.kernel for host, facts in evidence.facts.items() if facts.kernel}
     for host, kernel in kernels.items():
         if release(kernel)[:2] < OLDEST_KERNEL and ".el" not in kernel:
-            yield Hit(hosts=(host,), observed=kernel, expected="5.5 or newer")
+            yield Hit(hosts=(host,), observed=f"kernel {kernel}", expected="5.5 or newer")
     if wanted := evidence.expect.get("kernel"):
-        yield from unlike(kernels, wanted)
+        yield from unlike(kernels, wanted, of="kernel")
     elif len(set(kernels.values())) > 1:
         several = ", ".join(
             f"{kernel} ({count})" for kernel, count in Counter(kernels.values()).most_common(4)

@@ -12,10 +12,13 @@ from rich.text import Text
 from clusterctl.checks.evaluate import Report
 from clusterctl.checks.finding import CheckResult
 from clusterctl.facts.model import Facts
-from clusterctl.inventory.fold import fold
 from clusterctl.inventory.model import Inventory
 from clusterctl.network.model import Network
 from clusterctl.report import findings, hosts
+from clusterctl.report.findings import brief
+
+MOST_EXCLUDED = 64
+"""More than these are no command to paste any more."""
 
 _SHOWN_ELSEWHERE = frozenset({"net.choice", "net.same-name"})
 """Notes that the network's own line already tells."""
@@ -64,7 +67,7 @@ def _network(network: Network, unproven: str) -> Text:
     places = (
         f"{next(iter(by_name))} on every host"
         if len(by_name) == 1 and len(network.hosts) > 1 and not network.problem
-        else ", ".join(f"{name} on {fold(on)}" for name, on in by_name.items())
+        else ", ".join(f"{name} on {brief(on)}" for name, on in by_name.items())
     )
     proof = ""
     if len(network.hosts) > 1:
@@ -90,11 +93,11 @@ def _verdict(inventory: Inventory, report: Report, launch: str) -> Text:
     if unknown:
         line += f", {len(unknown)} unknown"
     others = [host for host, verdict in report.hosts.items() if verdict != "ready"]
-    if ready and others:
+    if ready and others and len(others) <= MOST_EXCLUDED:
         excluded = "@".join(others)
         other = "the other" if len(others) == 1 else "the others"
         line += f"; launch without {other}: {launch} --exclude {excluded}"
-    elif others:
+    else:
         line += ": mend what is marked above, then run doctor again"
     return Text(line, style=style, no_wrap=True, overflow="ignore")
 
@@ -111,7 +114,7 @@ def _checks(report: Report, total: int) -> RenderableType:
     grid.add_column(style="dim", overflow="fold")
     grid.add_row("passed", ", ".join(passed) or "none")
     for (reason, on), codes in reasons.items():
-        grid.add_row("unknown", f"{fold(on)}: {reason} ({', '.join(codes)})")
+        grid.add_row("unknown", f"{brief(on)}: {reason} ({', '.join(codes)})")
     for reason, codes in _skipped(report.checks).items():
         grid.add_row("skipped", f"{reason} ({', '.join(codes)})")
     return grid

@@ -20,6 +20,7 @@ MARKS: dict[Severity, tuple[str, str]] = {
 """Severity -> sign and style; the signs alone tell them apart where there is no colour."""
 
 _LABEL = 10
+_LONGEST = 48
 _COMMANDS = ("clusterctl", "dmesg", "du", "echo", "ethtool", "ip", "nvidia-smi", "pip", "rm", "ssh", "sudo")
 
 
@@ -40,7 +41,14 @@ def render(findings: Sequence[Finding], *, hosts: int) -> RenderableType:
 def hosts_text(names: Iterable[str], total: int) -> str:
     """``all 4 hosts``, or the names folded."""
     chosen = tuple(names)
-    return f"all {total} hosts" if len(chosen) == total > 1 else fold(chosen)
+    return f"all {total} hosts" if len(chosen) == total > 1 else brief(chosen)
+
+
+def brief(names: Iterable[str]) -> str:
+    """The names folded, and cut where even that is long: ``node[1,3,5,… (512 hosts)``."""
+    chosen = tuple(names)
+    folded = fold(chosen)
+    return folded if len(folded) <= _LONGEST else f"{folded[:_LONGEST]}… ({len(chosen)} hosts)"
 
 
 def _problem(finding: Finding, total: int) -> Iterator[RenderableType]:
@@ -82,6 +90,6 @@ def _notes(notes: Sequence[Finding], total: int) -> RenderableType:
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold", style="dim")
     for note in notes:
-        where = "" if len(note.hosts) == total else f"{fold(note.hosts)}: "
+        where = "" if len(note.hosts) == total else f"{brief(note.hosts)}: "
         grid.add_row(MARKS["info"][0], f"{where}{note.observed}  ({note.code})")
     return grid

@@ -20,11 +20,13 @@ from clusterctl.facts.model import Facts
 from clusterctl.inventory.fold import fold
 from clusterctl.inventory.model import Inventory
 from clusterctl.network.model import Network
+from clusterctl.report.findings import brief
 
 FOLD_FROM = 25
 """From this many hosts on, rows that say the same are one row."""
 
 _GAP = 2
+_LONGEST_RANKS = 12
 _FOLDABLE = ("driver", "NCCL", "python", "torch")
 _COMPARED = frozenset((*_FOLDABLE, "GPU", "CPU"))
 _MARKS = {
@@ -161,11 +163,12 @@ def _cells(group: Sequence[_Row], columns: Sequence[str], usual: Mapping[str, st
 def _rank(group: Sequence[_Row]) -> str:
     if len(group) == 1:
         return str(group[0].rank)
-    return fold(str(row.rank) for row in group).strip("[]")
+    ranks = fold(str(row.rank) for row in group).strip("[]")
+    return ranks if len(ranks) <= _LONGEST_RANKS else f"{group[0].rank},…"
 
 
 def _host(group: Sequence[_Row]) -> str:
-    return fold(row.host for row in group)
+    return brief(row.host for row in group)
 
 
 def _value(group: Sequence[_Row], name: str) -> str:
