@@ -65,7 +65,7 @@ def _package(name: str, *, required: bool, severity: Severity) -> Callable[[Evid
         yield from (
             unlike(present, wanted, of=name, severity=severity)
             if wanted
-            else deviations(present, severity=severity)
+            else deviations(present, of=name, severity=severity)
         )
 
     return judge
