@@ -109,7 +109,14 @@ def healthy(number: int, *, gpus: int = 0, **changes: object) -> Facts:
             executable="/opt/venv/bin/python",
             requested="/opt/venv/bin/python",
             version="3.11.7",
-            packages={"torch": "2.5.1", "deepspeed": "0.16.0", "transformers": "4.46.0"},
+            packages={
+                "torch": "2.5.1",
+                "deepspeed": "0.16.0",
+                "transformers": "4.46.0",
+                "accelerate": "1.1.0",
+                "datasets": "3.1.0",
+                "tokenizers": "0.20.3",
+            },
             torch_cuda="12.4" if gpus else "",
         ),
         torch=TorchImport(

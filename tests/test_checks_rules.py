@@ -204,6 +204,19 @@ ONE_HOST = [
         0,
     ),
     ("name.family", "warn", changed(names=(Name("node2", ("2001:db8::7",)),)), 0),
+    ("os.stack", "warn", changed(limits=Limits(nofile=65536, stack=None)), 2),
+    ("gpu.present", "unknown", changed(nvidia=nvidia("node2", 0)), 2),
+    (
+        "net.rp_filter",
+        "warn",
+        links(
+            nic("eth0", "10.0.0.3", prefix=16, rp_filter=1), nic("eth1", "10.0.0.99", prefix=16, kind="veth")
+        ),
+        0,
+    ),
+    ("sw.accelerate", "warn", packages(accelerate=""), 0),
+    ("sw.datasets", "warn", packages(datasets="2.0"), 0),
+    ("sw.tokenizers", "warn", packages(tokenizers="0.1"), 0),
     ("os.shm", "unknown", changed(filesystems=()), 0),
     ("time.skew", "unknown", changed(clock_offset=None), 0),
     ("name.loopback", "unknown", changed(names=()), 0),
@@ -465,6 +478,48 @@ def test_a_thousand_equal_hosts_are_a_handful_of_findings() -> None:
     for number in range(1, 1025, 2):
         facts[f"node{number}"] = msgspec.structs.replace(facts[f"node{number}"], clock_offset=99.0)
     assert len(report(facts).findings) < 20
+
+
+def test_a_name_on_loopback_fails_where_no_interface_is_set_for_gloo() -> None:
+    facts = altered(
+        cluster(2),
+        "node2",
+        names=(Name("node2", ("127.0.1.1",)),),
+        interfaces=(LOOPBACK, nic("eth0", "192.168.9.9")),
+        ssh_address="",
+        default_device="",
+    )
+    (finding,) = of("name.loopback", report(facts))
+    assert (finding.hosts, finding.severity) == (("node2",), "fail")
+
+
+def test_sessions_dropped_when_many_open_at_once() -> None:
+    facts = cluster(12)
+    hosts = inventory(facts)
+    dropped = [Failure(host=f"node{n}", stage="banner", message="closed") for n in (11, 12)]
+    found = report({host: facts[host] for host in hosts.names[:10]}, hosts=hosts, failures=dropped)
+    (finding,) = of("ssh.fanout", found)
+    assert finding.hosts == ("node11", "node12")
+    assert "MaxStartups" in finding.fix
+
+
+def test_roce_devices_of_different_mtu() -> None:
+    roce = msgspec.structs.replace(PORT, link_layer="Ethernet", netdev="eth0", netdev_mtu=9000)
+    facts = {
+        host: msgspec.structs.replace(of_host, rdma=(roce,), verbs_library=True)
+        for host, of_host in cluster(3).items()
+    }
+    assert not of("ib.mtu", report(facts))
+    facts = altered(facts, "node2", rdma=(msgspec.structs.replace(roce, netdev_mtu=1500),))
+    assert [finding.hosts for finding in of("ib.mtu", report(facts))] == [("node2",)]
+
+
+def test_what_only_differs_is_a_note_and_no_complaint() -> None:
+    facts = altered(cluster(3), "node2", kernel="6.8.0", workdir_exists=False, compilers=("g++ 12.2",))
+    found = report(facts)
+    notes = {finding.code for finding in found.findings if finding.severity == "info"}
+    assert {"sw.kernel", "env.path", "sw.toolchain"} <= notes
+    assert found.verdict == "ready"
 
 
 def test_desktop_processes_do_not_count_as_foreign() -> None:
