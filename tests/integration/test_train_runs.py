@@ -1,0 +1,234 @@
+"""The workload under the launchers that people use, without anything of clusterctl."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+for package in ("torch", "deepspeed", "tokenizers"):
+    pytest.importorskip(package)
+
+from pretraining import (  # noqa: E402
+    BIN,
+    PATIENCE,
+    SCRIPT,
+    TINY,
+    alone,
+    environment,
+    free_port,
+    losses,
+    records,
+    run,
+    run_together,
+    torchrun,
+    torchrun_nodes,
+)
+
+pytestmark = pytest.mark.training
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tokens are made by whichever test comes first."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def straight(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six steps without a break, on a machine that has no compiler, saved in the middle and at the end."""
+    home = tmp_path_factory.mktemp("straight")
+    tools = home / "bin"
+    tools.mkdir()
+    for name in ("env", "sh", "uname", "hostname"):
+        found = next(Path(place) / name for place in ("/usr/bin", "/bin") if (Path(place) / name).exists())
+        (tools / name).symlink_to(found)
+    env = environment(cache, PATH=str(tools))
+    arguments = ("--steps", 6, "--save_dir", home / "saved", "--save_every", 3, "--dropout", 0.1)
+    done = run(torchrun(*arguments, "--metrics", home / "metrics.jsonl", "--eval_every", 2), env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (home / "output").write_text(done.stdout)
+    return home
+
+
+def test_it_trains_without_a_compiler_and_says_how(straight: Path) -> None:
+    said = (straight / "output").read_text()
+    assert "ZeRO stage 2" in said and "cpu over gloo" in said
+    for rank in (0, 1):
+        assert f"rank {rank} of 2 on {os.uname().nodename}: local rank {rank}, cpu, pid " in said
+        assert f"rank {rank} on {os.uname().nodename}: done after 6 steps" in said
+    assert "step 6/6  loss " in said and "peak RSS" in said and "MFU n/a" in said
+    curve = losses(straight / "metrics.jsonl")
+    assert list(curve) == [1, 2, 3, 4, 5, 6]
+    assert curve[6] < curve[1] < 9.2
+    evaluations = records(straight / "metrics.jsonl", "eval")
+    assert [line["step"] for line in evaluations] == [2, 4, 6]
+    assert evaluations[-1]["perplexity"] < evaluations[0]["perplexity"] < 8192
+
+
+def test_a_resumed_run_repeats_the_losses_to_the_last_bit(
+    straight: Path, cache: Path, tmp_path: Path
+) -> None:
+    metrics = tmp_path / "metrics.jsonl"
+    arguments = ("--steps", 6, "--dropout", 0.1, "--resume", straight / "saved" / "step-000003")
+    done = run(torchrun(*arguments, "--metrics", metrics), environment(cache))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "not an exact continuation" not in done.stdout
+    whole = losses(straight / "metrics.jsonl")
+    assert losses(metrics) == {step: whole[step] for step in (4, 5, 6)}
+    assert records(metrics, "eval")[-1]["loss"] == records(straight / "metrics.jsonl", "eval")[-1]["loss"]
+
+
+def test_another_number_of_ranks_is_refused(straight: Path, cache: Path) -> None:
+    done = run(alone("--steps", 6, "--resume", straight / "saved"), environment(cache))
+    assert done.returncode == 64
+    assert "step-000006 was written by 2 ranks, this run has 1" in done.stderr
+    assert "hint: " in done.stderr and "Traceback" not in done.stderr
+
+
+def test_nodes_without_a_shared_directory_keep_their_own_shards(cache: Path, tmp_path: Path) -> None:
+    nodes = [tmp_path / "first", tmp_path / "second"]
+    for node in nodes:
+        node.mkdir()
+    # Relative paths: every node saves below its own working directory. Two ranks here and one there.
+    arguments = ("--steps", 4, "--save_dir", "saved", "--save_every", 2, "--metrics", "metrics.jsonl")
+    for done in run_together(torchrun_nodes(*arguments, ranks=(2, 1)), environment(cache), nodes):
+        assert done.returncode == 0, done.stdout
+    held = [
+        sorted(path.name[:14] for path in (node / "saved/step-000002").glob("zero*.pt")) for node in nodes
+    ]
+    assert held == [["zero_pp_rank_0", "zero_pp_rank_1"], ["zero_pp_rank_2"]]
+    whole = losses(nodes[0] / "metrics.jsonl")
+    (nodes[0] / "metrics.jsonl").unlink()
+    # The second node died before its last checkpoint was whole: both must fall back to the one before.
+    (nodes[1] / "saved/step-000004/complete.json").unlink()
+    for done in run_together(
+        torchrun_nodes(*arguments, "--resume", "auto", ranks=(2, 1)), environment(cache), nodes
+    ):
+        assert done.returncode == 0, done.stdout
+    assert losses(nodes[0] / "metrics.jsonl") == {step: whole[step] for step in (3, 4)}
+
+
+def test_sigterm_on_one_rank_saves_on_all_and_ends_with_143(cache: Path, tmp_path: Path) -> None:
+    port = str(free_port())
+    command = alone("--steps", 1000, "--log_every", 1, "--save_dir", tmp_path / "saved")
+    ranks = [
+        subprocess.Popen(
+            command,
+            env=environment(
+                cache, RANK=rank, LOCAL_RANK=rank, WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=port
+            ),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in ("0", "1")
+    ]
+    try:
+        assert ranks[0].stdout is not None
+        for line in ranks[0].stdout:
+            if line.startswith("step ") and "3/1000 " in line:
+                break
+        ranks[1].send_signal(signal.SIGTERM)
+        said = [process.communicate(timeout=PATIENCE)[0] for process in ranks]
+    finally:
+        for process in ranks:
+            process.kill()
+            process.wait()
+    assert [process.returncode for process in ranks] == [143, 143], said
+    assert all("stopped by signal 15" in output for output in said)
+    (saved,) = (tmp_path / "saved").glob("step-*/complete.json")
+    assert len(list(saved.parent.glob("zero_pp_rank_*"))) == 2
+
+
+def test_plain_deepspeed_runs_it(cache: Path, tmp_path: Path) -> None:
+    hostfile = tmp_path / "hostfile"
+    hostfile.write_text("localhost slots=2\n")
+    launcher = ["--no_ssh", "--node_rank=0", f"--hostfile={hostfile}", "--master_addr=127.0.0.1"]
+    command = [str(BIN / "deepspeed"), *launcher, f"--master_port={free_port()}", str(SCRIPT), *TINY]
+    metrics = tmp_path / "metrics.jsonl"
+    env = environment(cache, PATH=f"{BIN}:{os.environ['PATH']}")
+    done = run([*command, "--steps", "3", "--gas", "2", "--metrics", str(metrics)], env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 samples x 2 ranks x 2 accumulated = 512 tokens per step" in done.stdout
+    assert list(losses(metrics)) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        ('{"zero_optimization": {"stage": 2, "offload_gradients": true}}', "offload_gradients"),
+        ('{"train_batch_size": 32, "train_micro_batch_size_per_gpu": 4}', "train_batch_size 32"),
+    ],
+)
+def test_a_config_that_deepspeed_refuses_is_a_sentence(
+    config: str, says: str, cache: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "ds.json"
+    path.write_text(config)
+    done = run(alone("--ds_config", path), environment(cache))
+    assert done.returncode == 64, done.stdout + done.stderr
+    assert says in done.stderr and "hint: " in done.stderr and "Traceback" not in done.stderr
+
+
+def test_fp16_on_a_cpu_is_refused(cache: Path) -> None:
+    done = run(alone("--dtype", "fp16"), environment(cache))
+    assert done.returncode == 64
+    assert "cannot train in fp16" in done.stderr and "--dtype fp32 or bf16" in done.stderr
+
+
+@pytest.mark.long
+def test_every_stage_gives_the_same_loss(cache: Path, tmp_path: Path) -> None:
+    curves = {}
+    for config in ("zero0", "zero1", "zero2", "zero3", "zero2_offload"):
+        metrics = tmp_path / f"{config}.jsonl"
+        done = run(torchrun("--steps", 4, "--ds_config", config, "--metrics", metrics), environment(cache))
+        assert done.returncode == 0, config + done.stdout + done.stderr
+        curves[config] = list(losses(metrics).values())
+    for config, curve in curves.items():
+        assert curve == pytest.approx(curves["zero0"], abs=2e-4), config
+
+
+@pytest.mark.long
+def test_bf16_and_stage_3_resume_too(cache: Path, tmp_path: Path) -> None:
+    common = ("--steps", 4, "--dtype", "bf16", "--zero_stage", 3)
+    whole, resumed = tmp_path / "whole.jsonl", tmp_path / "resumed.jsonl"
+    saving = ("--save_dir", tmp_path / "saved", "--save_every", 2, "--metrics", whole)
+    done = run(torchrun(*common, *saving), environment(cache))
+    assert done.returncode == 0, done.stdout + done.stderr
+    checkpoint = tmp_path / "saved" / "step-000002"
+    done = run(torchrun(*common, "--resume", checkpoint, "--metrics", resumed), environment(cache))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert losses(resumed) == {step: losses(whole)[step] for step in (3, 4)}
+
+
+@pytest.mark.long
+def test_only_the_newest_checkpoints_stay(cache: Path, tmp_path: Path) -> None:
+    arguments = ("--steps", 5, "--save_dir", tmp_path, "--save_every", 1, "--keep", 3)
+    assert run(alone(*arguments), environment(cache)).returncode == 0
+    kept = sorted(path.name for path in tmp_path.glob("step-*"))
+    assert kept == ["step-000003", "step-000004", "step-000005"]
+
+
+@pytest.mark.long
+def test_without_any_argument_it_learns_within_its_sixty_steps(cache: Path) -> None:
+    command = [str(BIN / "torchrun"), "--nproc-per-node=2", f"--master-port={free_port()}", str(SCRIPT)]
+    done = run(command, environment(cache))
+    assert done.returncode == 0, done.stdout + done.stderr
+    (evaluation,) = [line for line in done.stdout.splitlines() if line.startswith("eval 60/60")]
+    assert float(evaluation.split("perplexity ")[1].split()[0]) < 600
+
+
+def test_it_is_itself_wherever_it_lies(cache: Path, tmp_path: Path) -> None:
+    """Inside a wheel the directory bears another name and the working directory is elsewhere."""
+    place = tmp_path / "site-packages" / "clusterctl" / "_train"
+    place.parent.mkdir(parents=True)
+    place.symlink_to(SCRIPT.parent)
+    command = [sys.executable, str(place / "pretrain.py"), *TINY, "--steps", "1", "--ds_config", "zero1"]
+    done = run(command, environment(cache), cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ZeRO stage 1" in done.stdout
