@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Virtual hosts on this machine, each with a real SSH server.", no_args_is_help=True)
 
 _Name = Annotated[str, typer.Option("--name", help="Which sandbox; several may run side by side.")]
+_Which = Annotated[
+    str | None, typer.Option("--name", help="Which sandbox (default: the one named so, or the only one).")
+]
 _AS_IS = {"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
 """Everything after HOST belongs to the command that is to run there."""
 
@@ -41,7 +44,7 @@ def up(
 
     began = time.monotonic()
     running = find(name)
-    if running is not None and nodes is None and not slots and loopback == running.state.simulated:
+    if running is not None and nodes is None and not slots and (not loopback or running.state.simulated):
         _show(running, "runs already")
         return
     counts = _slot_counts(slots)
@@ -94,16 +97,15 @@ def status() -> None:
 def ssh(
     context: typer.Context,
     host: Annotated[str, typer.Argument(help="A host of the sandbox.")],
-    name: _Name = SANDBOX.name,
+    name: _Which = None,
 ) -> None:
     """Log in to a host over SSH, or run a command there: `clusterctl sandbox ssh node1 hostname`."""
     import os
     import shutil
 
     from clusterctl.errors import ClusterctlError
-    from clusterctl.sandbox import Sandbox
 
-    box = Sandbox.load(name)
+    box = _running(name)
     target = box.host(host).name
     program = shutil.which("ssh")
     if program is None:
@@ -115,7 +117,7 @@ def ssh(
 def execute(
     context: typer.Context,
     host: Annotated[str, typer.Argument(help="A host of the sandbox, or `all`.")],
-    name: _Name = SANDBOX.name,
+    name: _Which = None,
 ) -> None:
     """Run a command in a host's namespaces, also when its SSH server is down: `exec node1 -- ps aux`.
 
@@ -126,9 +128,8 @@ def execute(
     import sys
 
     from clusterctl.errors import UsageError
-    from clusterctl.sandbox import Sandbox
 
-    box = Sandbox.load(name)
+    box = _running(name)
     argv = _command(context)
     if not argv:
         raise UsageError("no command given", hint="clusterctl sandbox exec node1 -- hostname")
@@ -146,6 +147,13 @@ def execute(
     raise typer.Exit(worst)
 
 
+def _running(name: str | None) -> Sandbox:
+    from clusterctl.sandbox import Sandbox, running_default
+
+    box = None if name else running_default()
+    return box or Sandbox.load(name or SANDBOX.name)
+
+
 def _command(context: typer.Context) -> list[str]:
     return context.args[1:] if context.args[:1] == ["--"] else context.args
 
@@ -156,14 +164,9 @@ def _show(box: Sandbox, what: str) -> None:
 
     console = Console(highlight=False)
     count = len(box.hosts)
-    console.print(
-        f"Sandbox [bold]{box.name}[/] {what}: {count} host{'s' if count > 1 else ''}"
-        + (
-            " on loopback addresses ([yellow]simulated[/]: network checks mean nothing)"
-            if box.state.simulated
-            else ""
-        )
-    )
+    console.print(f"Sandbox [bold]{box.name}[/] {what}: {count} host{'s' if count > 1 else ''}")
+    if box.state.simulated:
+        console.print("[yellow]Simulated[/]: on loopback addresses, where network checks mean nothing.")
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("host", "address", "slots", "ssh"):
         table.add_column(heading, justify="right" if heading == "slots" else "left")

@@ -62,8 +62,9 @@ def _become(order: dict[str, Any], outer: tuple[int, int]) -> None:
     try:
         if order.get("as_user") and os.getuid() != outer[0]:
             # Inside its own namespace the user is root; a session has to be the plain user again.
+            own = (os.getuid(), os.getgid())
             kernel.unshare(kernel.NEW_USER)
-            kernel.map_one_user(*outer, os.getuid(), os.getgid())
+            kernel.map_one_user(*outer, *own)
         # A caller that gives up kills this program's parent, never what lives behind it.
         kernel.die_with_parent()
         os.chdir(order.get("cwd") or "/")

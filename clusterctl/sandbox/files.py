@@ -44,10 +44,10 @@ def write_client_files(places: Places, state: SandboxState) -> None:
     places.hostfile.write_text(
         "".join(f"{host.name:{width}} slots={host.slots}\n" for host in state.hosts), encoding="ascii"
     )
-    places.ssh_config.write_text(_ssh_config(places, state), encoding="utf-8")
+    places.ssh_config.write_text(_ssh_config(places, state, proxy=state.mode == "user"), encoding="utf-8")
 
 
-def _ssh_config(places: Places, state: SandboxState) -> str:
+def _ssh_config(places: Places, state: SandboxState, *, proxy: bool) -> str:
     blocks = []
     for host in state.hosts:
         lines = [
@@ -62,7 +62,7 @@ def _ssh_config(places: Places, state: SandboxState) -> str:
             "  StrictHostKeyChecking yes",
             "  UpdateHostKeys no",
         ]
-        if state.mode == "user":
+        if proxy:
             command = shlex.join([*helper("dial"), str(places.state), host.name])
             lines.append(f"  ProxyCommand {command}")
         blocks.append("\n".join(lines) + "\n")
@@ -77,6 +77,10 @@ def write_host_files(places: Places, state: SandboxState, server: SshServer) -> 
         directory = places.host(host.name)
         for name in ("home", "sys", "etc", "laid", *(own for own, _ in SCRATCH)):
             (directory / name).mkdir(mode=0o700)
+        # Hosts are on one network: what is started on one of them reaches the others without a proxy.
+        own_ssh = directory / "home/.ssh"
+        own_ssh.mkdir(mode=0o700)
+        (own_ssh / "config").write_text(_ssh_config(places, state, proxy=False), encoding="utf-8")
         for own, _ in SCRATCH:
             (directory / own).chmod(0o1777)
         etc = {

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
         else:
             kernel.unshare(flags)
     except OSError as error:
-        _say({"error": f"the kernel refuses namespaces: {error}", "refused": True})
+        _say({"error": f"the kernel refuses namespaces: {error}"})
         return 1
     if os.fork() == 0:
         _hold()

@@ -66,7 +66,7 @@ def _hear(descriptor: int, deadline: float, log: Path) -> dict[str, Any]:
         text += data
     answer: dict[str, Any] = json.loads(text)
     if "error" in answer:
-        refused = answer.get("refused") or "Operation not permitted" in answer["error"]
+        refused = any(word in answer["error"] for word in ("not permitted", "Permission denied", "refuses"))
         raise ClusterctlError(answer["error"], hint=_REFUSED_HINT if refused else "")
     return answer
 

@@ -31,6 +31,7 @@ try() {
   mount -t overlay overlay -o "lowerdir=$dir,upperdir=$1/upper,workdir=$1/work$extra" "$dir" 2>/dev/null
 }
 try "$own" && exit 0
+own=$own/memory; mkdir "$own"
 mount -t tmpfs laid "$own" && mkdir "$own/upper" "$own/work" "$own/lower" || exit 1
 try "$own" && exit 0
 mount --rbind "$dir" "$own/lower" || exit 1

@@ -60,7 +60,8 @@ def start(places: Places, recorded: SandboxState, server: SshServer) -> SandboxS
         process = subprocess.Popen(
             [*host.sshd, "-D"],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            env=server.environment, cwd="/", start_new_session=True,
+            # The mark also finds a server that was started and not yet recorded when `up` was killed.
+            env=server.environment | {MARK: session[MARK]}, cwd="/", start_new_session=True,
         )  # fmt: skip
         known = state.identity(process.pid)
         hosts = list(recorded.hosts)
@@ -86,7 +87,7 @@ def _wait_for(process: subprocess.Popen[bytes], pid_file: Path, log: Path, name:
 
 
 def end_sessions(places: Places) -> None:
-    """End whatever was started over SSH in this sandbox: it bears the sandbox's mark in its environment."""
+    """End its servers and whatever was started over SSH: all bear the sandbox's mark in their environment."""
     mark = f"{MARK}={places.directory}".encode()
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
