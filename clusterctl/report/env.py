@@ -1,0 +1,65 @@
+"""One host's variables as shell lines, for people who start by hand."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+import msgspec
+
+from clusterctl.inventory.model import Inventory
+from clusterctl.network.model import Network
+
+SCHEMA = "clusterctl.env/1"
+
+
+class Export(msgspec.Struct, frozen=True):
+    """``origin`` says who decided the value."""
+
+    name: str
+    value: str
+    origin: str
+
+
+def exports(inventory: Inventory, network: Network, host: str, master_port: int) -> tuple[Export, ...]:
+    """Every variable that ``host`` needs to take part in a run over all hosts of ``inventory``.
+
+    ``host`` must be covered by ``network``.
+    """
+    chosen = network.of(host)
+    assert chosen is not None, host
+    rank = inventory.names.index(host)
+    return (
+        *(Export(name, value, chosen.origins.get(name, "")) for name, value in chosen.env.items()),
+        Export("MASTER_PORT", str(master_port), "clusterctl: outside the range the OS chooses from"),
+        Export("NNODES", str(len(inventory.hosts)), inventory.source),
+        Export("NODE_RANK", str(rank), f"{inventory.source}: position of {host}"),
+        Export(
+            "NPROC_PER_NODE", str(len(inventory.hosts[rank].slots)), f"{inventory.source}: slots of {host}"
+        ),
+    )
+
+
+def shell(host: str, variables: tuple[Export, ...]) -> str:
+    """``export K=V`` lines that any POSIX shell reads, each with its origin, and how to use them."""
+    lines = [f"# {host}: eval these lines there, then start by hand:"]
+    lines.append(
+        "#   torchrun --nnodes=$NNODES --node-rank=$NODE_RANK --nproc-per-node=$NPROC_PER_NODE \\\n"
+        "#     --master-addr=$MASTER_ADDR --master-port=$MASTER_PORT train.py"
+    )
+    settings = [(f"export {each.name}={shlex.quote(each.value)}", each.origin) for each in variables]
+    width = max(len(text) for text, _ in settings)
+    lines += [f"{text:<{width}}  # {origin}" for text, origin in settings]
+    return "\n".join(lines) + "\n"
+
+
+def encode(variables: dict[str, tuple[Export, ...]]) -> str:
+    """Host -> variable -> value and origin, as one JSON object."""
+    document = {
+        "schema": SCHEMA,
+        "hosts": {
+            host: {each.name: {"value": each.value, "origin": each.origin} for each in of_host}
+            for host, of_host in variables.items()
+        },
+    }
+    return json.dumps(document, indent=2)
