@@ -9,12 +9,13 @@ import resource
 import time
 from collections import deque
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from deepspeed.accelerator import get_accelerator
 
 import flops
-from ranks import Place
+from errors import UserError
+from ranks import Place, fail_together
 
 GIB = 1 << 30
 RECENT_STEPS = 20
@@ -31,7 +32,7 @@ class Progress:
         tokens_per_step: int,
         flops_per_token: float,
         dtype: str,
-        metrics: Path | None,
+        metrics: IO[str] | None,
     ) -> None:
         self.place = place
         self.steps = steps
@@ -42,10 +43,7 @@ class Progress:
         self.recent: deque[float] = deque(maxlen=RECENT_STEPS)
         self.began = time.monotonic()
         self.since_line: list[float] = []
-        self.metrics = None
-        if metrics and place.is_first:
-            metrics.parent.mkdir(parents=True, exist_ok=True)
-            self.metrics = metrics.open("a", encoding="utf-8")
+        self.metrics = metrics
 
     def hello(self) -> None:
         place = self.place
@@ -126,6 +124,21 @@ class Progress:
 
     def _mfu(self, rate: float) -> float | None:
         return None if self.peak is None else self.flops_per_token * rate / self.place.world_size / self.peak
+
+
+def open_metrics(path: Path, place: Place) -> IO[str] | None:
+    """The file for JSON lines on rank 0, None elsewhere. Collective; raises UserError on all ranks."""
+    file = problem = None
+    if place.is_first:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("a", encoding="utf-8")
+        except OSError as error:
+            problem = UserError(
+                f"{place.host} cannot write {path}: {error.strerror}", hint="give another --metrics"
+            )
+    fail_together(problem)
+    return file
 
 
 def _is_json(value: Any) -> bool:

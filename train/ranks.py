@@ -119,5 +119,6 @@ def _require_device(local_rank: int, devices: int) -> None:
 
 def _share_cores() -> None:
     if "OMP_NUM_THREADS" not in os.environ:
-        neighbours = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        # The name that torchrun gives, and the one that DeepSpeed's launcher gives.
+        neighbours = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("LOCAL_SIZE") or 1)
         torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // neighbours))

@@ -57,21 +57,24 @@ def prepare(data: str, tokenizer: str, cache: Path, place: Place) -> Tokens:
 
     Raises UserError on all ranks when one host lacks the text or has another one than the first host.
     """
-    key = problem = None
+    key = tokens = problem = None
     if place.local_rank == 0:
         try:
             key = _ensure(data, tokenizer, cache, place)
         except UserError as error:
             problem = UserError(f"on {place.host}: {error.message}", hint=error.hint)
     fail_together(problem)
-    keys = gather(key)
-    fail_together(_difference(key, keys[0], place))
+    first = gather(key)[0]
+    fail_together(_difference(key, first, place))
     try:
-        return _open(keys[0], data, tokenizer, cache)
-    except FileNotFoundError:
-        # The first local rank of this host keeps its cache elsewhere: make our own.
-        _ensure(data, tokenizer, cache, place)
-        return _open(keys[0], data, tokenizer, cache)
+        if not (cache / first).is_dir():
+            # The first local rank of this host keeps its cache elsewhere: make our own.
+            _ensure(data, tokenizer, cache, place)
+        tokens = _open(first, data, tokenizer, cache)
+    except UserError as error:
+        problem = UserError(f"rank {place.rank} on {place.host}: {error.message}", hint=error.hint)
+    fail_together(problem)
+    return tokens
 
 
 def default_cache() -> Path:

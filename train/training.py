@@ -23,7 +23,7 @@ import tokenizing
 from errors import UserError
 from evaluation import Evaluation
 from model import GPT, GPTShape
-from progress import Progress, say
+from progress import Progress, open_metrics, say
 from ranks import Place
 from sampling import HeldoutBatches, TrainingSamples
 from stopping import StopRequest, end_at_once_on_ctrl_c
@@ -169,7 +169,7 @@ def _prepare(args: Namespace, raw_config: dict[str, Any], place: Place, stop: St
         tokens_per_step=batch * args.seq_len,
         flops_per_token=flops.per_token(parameters, args.n_layer, args.d_model, args.seq_len),
         dtype=dtype,
-        metrics=Path(args.metrics) if args.metrics else None,
+        metrics=open_metrics(Path(args.metrics), place) if args.metrics else None,
     )
     progress.hello()
     hosts = len(set(ranks.gather(place.host)))
