@@ -48,7 +48,8 @@ def up(
         _show(running, "runs already")
         return
     counts = _slot_counts(slots)
-    hosts = numbered(nodes or (len(counts) if len(counts) > 1 else SANDBOX.nodes), counts)
+    usual = len(counts) if len(counts) > 1 else SANDBOX.nodes
+    hosts = numbered(usual if nodes is None else nodes, counts)
     box = Sandbox.create(name, hosts, simulated=loopback)
     same = running is not None and running.state.holder == box.state.holder
     _show(box, "runs already" if same else f"up in {time.monotonic() - began:.1f} s")

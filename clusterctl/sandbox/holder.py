@@ -27,7 +27,7 @@ JUMBO = 9216
 
 def main(arguments: Sequence[str]) -> int:
     """Leave the user's namespaces and leave the rest to a child that is PID 1 of the new ones."""
-    mode = arguments[0]
+    mode, directory = arguments
     uid, gid = os.getuid(), os.getgid()
     flags = kernel.NEW_NET | kernel.NEW_NS | kernel.NEW_PID | kernel.NEW_UTS | kernel.NEW_IPC
     try:
@@ -40,14 +40,15 @@ def main(arguments: Sequence[str]) -> int:
         _say({"error": f"the kernel refuses namespaces: {error}"})
         return 1
     if os.fork() == 0:
-        _hold()
+        _hold(Path(directory))
     return 0
 
 
-def _hold() -> None:
+def _hold(directory: Path) -> None:
     os.setsid()
     # /proc still belongs to the user's pid namespace: it tells the pid that `up` and `down` know.
-    _say({"pid": int(Path("/proc/self").readlink().name)})
+    pid = int(Path("/proc/self").readlink().name)
+    _say({"pid": pid})
     line = sys.stdin.readline()
     if not line:
         os._exit(1)
@@ -61,7 +62,19 @@ def _hold() -> None:
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)
-    host_init.reap_forever()
+    host_init.reap_while(lambda: _recorded(directory / "state.json", pid))
+    os._exit(0)
+
+
+def _recorded(state: Path, pid: int) -> bool:
+    """False once `down` could no longer find this process: somebody removed the sandbox's files by hand."""
+    try:
+        return bool(json.loads(state.read_bytes())["holder"]["pid"] == pid)
+    except (FileNotFoundError, TypeError):
+        return False
+    except (OSError, ValueError):
+        # The disk is in trouble, which is no reason to end what runs.
+        return True
 
 
 def _build(plan: dict[str, Any]) -> list[dict[str, Any]]:

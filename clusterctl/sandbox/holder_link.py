@@ -17,11 +17,12 @@ from clusterctl.sandbox.files import helper
 from clusterctl.sandbox.state import Mode, Places, ProcessId, identity
 from clusterctl.settings import SANDBOX
 
+_LAST_RESORT = "where that is not possible: `clusterctl sandbox up --loopback`"
 _REFUSED_HINT = (
-    "run it as root, or allow user namespaces (`sysctl -w kernel.unprivileged_userns_clone=1`; "
-    "on Ubuntu 24.04 `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`); where neither is possible: "
-    "`clusterctl sandbox up --loopback`"
+    "run it as root, or allow user namespaces (`sysctl -w kernel.unprivileged_userns_clone=1`; on Ubuntu "
+    f"24.04 `sysctl -w kernel.apparmor_restrict_unprivileged_userns=0`); {_LAST_RESORT}"
 )
+_REFUSED_ROOT_HINT = f"in a container start it with --privileged; {_LAST_RESORT}"
 
 
 def build(
@@ -67,7 +68,8 @@ def _hear(descriptor: int, deadline: float, log: Path) -> dict[str, Any]:
     answer: dict[str, Any] = json.loads(text)
     if "error" in answer:
         refused = any(word in answer["error"] for word in ("not permitted", "Permission denied", "refuses"))
-        raise ClusterctlError(answer["error"], hint=_REFUSED_HINT if refused else "")
+        hint = _REFUSED_HINT if os.geteuid() else _REFUSED_ROOT_HINT
+        raise ClusterctlError(answer["error"], hint=hint if refused else "")
     return answer
 
 

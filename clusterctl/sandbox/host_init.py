@@ -5,11 +5,13 @@ Standard library only; see `holder`, whose child it is.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -17,6 +19,7 @@ from clusterctl.sandbox import kernel
 
 _SSHD_PATIENCE = 30.0
 _POLL = 0.004
+_LOOK_EVERY = 5.0
 _LISTEN = "0A"
 
 SCRATCH = (("tmp", "/tmp"), ("var-tmp", "/var/tmp"))
@@ -51,20 +54,18 @@ def run(plan: dict[str, Any], host: dict[str, Any], line: socket.socket) -> NoRe
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
-    reap_forever()
-
-
-def reap_forever() -> NoReturn:
-    """Wait for children, also those that lost their parents, until the kernel ends us."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     while True:
-        try:
+        reap_while(lambda: True)
+
+
+def reap_while(wanted: Callable[[], bool]) -> None:
+    """Wait for children, also those that lost their parents, for as long as ``wanted`` says so."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    while wanted():
+        with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG) != (0, 0):
                 continue
-        except ChildProcessError:
-            signal.sigwaitinfo({signal.SIGCHLD})
-            continue
-        signal.sigwaitinfo({signal.SIGCHLD})
+        signal.sigtimedwait({signal.SIGCHLD}, _LOOK_EVERY)
 
 
 def _own_view(plan: dict[str, Any], host: dict[str, Any]) -> None:

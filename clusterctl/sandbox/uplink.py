@@ -36,6 +36,8 @@ def link_name(directory: Path) -> str:
 
 def connect(link: str, address: str, prefix: int, holder: int) -> None:
     """A cable from the user's network namespace to the switch; only hosts of the sandbox are behind it."""
+    # One of this name is left over from a sandbox whose files were removed by hand.
+    disconnect(link)
     orders = (
         f"link add {link} type veth peer name {SWITCH_END} netns {holder}\n"
         f"addr add {address}/{prefix} broadcast + dev {link}\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -174,6 +175,20 @@ def test_a_failed_up_cleans_after_itself_and_says_why(empty_home: Path) -> None:
     directory = empty_home / "sandbox/bad"
     assert processes_of(directory) == []
     assert not directory.exists() and not card_of(directory).exists()
+
+
+def test_a_sandbox_whose_files_were_removed_by_hand_ends_by_itself(empty_home: Path) -> None:
+    box = Sandbox.create("orphan", [HostSpec("a")], empty_home)
+    shutil.rmtree(box.directory)
+    with Sandbox.create("orphan", [HostSpec("b")], empty_home) as again:
+        assert again.host("b").run(["hostname"]).stdout == "b\n"
+        assert box.state.holder is not None
+        deadline = time.monotonic() + 30
+        while box.state.holder.alive and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not box.state.holder.alive
+        assert again.host("b").alive
+    assert processes_of(box.directory) == []
 
 
 def test_private_files_are_private(empty_home: Path) -> None:
