@@ -207,6 +207,18 @@ def test_bf16_and_stage_3_resume_too(cache: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.long
+def test_nodes_that_share_a_directory_write_one_set_of_shards(cache: Path, tmp_path: Path) -> None:
+    arguments = ("--steps", 1, "--save_dir", tmp_path / "saved")
+    commands = torchrun_nodes(*arguments, ranks=(1, 1))
+    for done in run_together(commands, environment(cache), [tmp_path, tmp_path]):
+        assert done.returncode == 0, done.stdout
+    (record,) = (tmp_path / "saved").glob("*/complete.json")
+    assert len(list(record.parent.glob("zero_pp_rank_*"))) == 2
+    assert len(list(record.parent.glob("mp_rank_*"))) == 1
+    assert list((tmp_path / "saved").glob(".seen-*")) == []
+
+
+@pytest.mark.long
 def test_only_the_newest_checkpoints_stay(cache: Path, tmp_path: Path) -> None:
     arguments = ("--steps", 5, "--save_dir", tmp_path, "--save_every", 1, "--keep", 3)
     assert run(alone(*arguments), environment(cache)).returncode == 0
