@@ -1,0 +1,113 @@
+"""Which hosts a verb works on: find the hostfile, read it, select from it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from clusterctl.errors import UsageError
+from clusterctl.inventory.hostfile import parse
+from clusterctl.inventory.model import Inventory
+from clusterctl.inventory.select import select
+from clusterctl.settings import HOSTFILE_VARIABLE, JOB_HOSTFILE, SSH_CONFIG_VARIABLE
+
+if TYPE_CHECKING:
+    from clusterctl.sandbox import Sandbox
+
+
+class Hosts(msgspec.Struct, frozen=True, kw_only=True):
+    """The selected hosts. ``how`` is one line for the screen: ``hosts: hostfiles/lab (4 hosts, 7 slots)``.
+
+    ``ssh_config`` None means what `ssh` itself reads. ``simulated``: a sandbox without namespaces, in which
+    network checks mean nothing.
+    """
+
+    inventory: Inventory
+    ssh_config: Path | None
+    simulated: bool
+    how: str
+
+
+def resolve(
+    hostfile: str | Path | None,
+    *,
+    nodes: int | None = None,
+    gpus_per_node: int | None = None,
+    include: str = "",
+    exclude: str = "",
+    ssh_config: str | Path | None = None,
+) -> Hosts:
+    """The hosts of ``hostfile``, or of the first default there is. Raises UsageError; never falls back to
+    running on this machine."""
+    path, source, sandbox = _find(hostfile)
+    everything = parse(_read(path), str(source))
+    chosen = select(everything, nodes=nodes, gpus_per_node=gpus_per_node, include=include, exclude=exclude)
+    config = ssh_config or os.environ.get(SSH_CONFIG_VARIABLE, "")
+    if config:
+        ssh_path: Path | None = Path(config).expanduser()
+    else:
+        ssh_path = sandbox.ssh_config if sandbox else None
+    return Hosts(
+        inventory=chosen,
+        ssh_config=ssh_path,
+        simulated=sandbox is not None and sandbox.state.simulated,
+        how=_how(everything, chosen, sandbox),
+    )
+
+
+def _find(hostfile: str | Path | None) -> tuple[Path, str | Path, Sandbox | None]:
+    """(file, its name in messages, the sandbox it belongs to)."""
+    named = hostfile or os.environ.get(HOSTFILE_VARIABLE, "")
+    if named:
+        path = Path(named).expanduser()
+        if not path.exists():
+            by = "" if hostfile else f" (from ${HOSTFILE_VARIABLE})"
+            raise UsageError(f"the hostfile {named}{by} does not exist", hint=_CURES)
+        return path, str(named), _sandbox_of(path)
+    for default in (Path("hostfile"), Path(JOB_HOSTFILE)):
+        if default.is_file():
+            return default, default, _sandbox_of(default)
+    from clusterctl.sandbox import running_default
+
+    sandbox = running_default()
+    if sandbox is None:
+        raise UsageError(
+            f"no hosts: looked for --hostfile, ${HOSTFILE_VARIABLE}, ./hostfile, {JOB_HOSTFILE} "
+            "and a running sandbox",
+            hint=_CURES,
+        )
+    return sandbox.hostfile, sandbox.hostfile, sandbox
+
+
+_CURES = "`clusterctl init HOST...` writes a hostfile for your machines; `clusterctl sandbox up` makes virtual hosts"
+
+
+def _sandbox_of(path: Path) -> Sandbox | None:
+    from clusterctl.sandbox.lifecycle import find
+    from clusterctl.sandbox.state import names
+
+    running = (find(name) for name in names(None))
+    return next((box for box in running if box and box.hostfile.resolve() == path.resolve()), None)
+
+
+def _read(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise UsageError(
+            f"the hostfile {path} cannot be read: {error.strerror}", hint="name a text file with -H"
+        ) from error
+    if "\0" in text:
+        raise UsageError(f"the hostfile {path} is not plain text", hint="save it as UTF-8")
+    return text
+
+
+def _how(everything: Inventory, chosen: Inventory, sandbox: Sandbox | None) -> str:
+    name = f"the running sandbox '{sandbox.name}'" if sandbox else everything.source
+    slots = f"{chosen.world_size} slot{'' if chosen.world_size == 1 else 's'}"
+    if chosen.names == everything.names:
+        return f"hosts: {name} ({len(chosen.hosts)} host{'' if len(chosen.hosts) == 1 else 's'}, {slots})"
+    return f"hosts: {name} ({len(chosen.hosts)} of {len(everything.hosts)} hosts, {slots})"

@@ -1,0 +1,75 @@
+"""Options that several verbs share, so that they read and mean the same everywhere."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+import typer
+
+from clusterctl.errors import UsageError
+
+Hostfile = Annotated[
+    str,
+    typer.Option(
+        "--hostfile",
+        "-H",
+        metavar="FILE",
+        help="Hosts and their slots. Default: $CLUSTERCTL_HOSTFILE, ./hostfile, /job/hostfile, "
+        "the running sandbox.",
+    ),
+]
+Include = Annotated[
+    str,
+    typer.Option(
+        "--include", "-i", metavar="HOSTS", help="Only these: gpu1@gpu2:0,1 or gpu[1-4] (slots after :)."
+    ),
+]
+Exclude = Annotated[
+    str, typer.Option("--exclude", "-e", metavar="HOSTS", help="All but these, written like --include.")
+]
+Nodes = Annotated[
+    int | None, typer.Option("--nodes", "-n", metavar="N", help="The first N hosts (of those selected).")
+]
+GpusPerNode = Annotated[
+    int | None,
+    typer.Option("--gpus-per-node", metavar="N", help="The first N slots of each host."),
+]
+SshConfig = Annotated[
+    str,
+    typer.Option(
+        "--ssh-config",
+        metavar="FILE",
+        help="Instead of ~/.ssh/config; also $CLUSTERCTL_SSH_CONFIG. A sandbox brings its own.",
+    ),
+]
+Transport = Annotated[
+    Literal["fabric", "openssh"],
+    typer.Option(
+        "--transport", help="openssh: one `ssh` per host, for host certificates, security keys and GSSAPI."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
+Profile = Annotated[
+    str, typer.Option("--profile", metavar="FILE", help="An environment profile, such as envs/x.yaml.")
+]
+Env = Annotated[
+    list[str] | None,
+    typer.Option("--env", metavar="K=V", help="A variable for all hosts; K alone copies yours. Repeatable."),
+]
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def seconds(text: str, option: str) -> float:
+    """Seconds of a duration such as ``5s``, ``10m``, ``1h30m``; a bare number is seconds.
+
+    Raises UsageError, naming ``option``, for anything else and for durations that are not above zero.
+    """
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", text)
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        parts = [(text, "s")]
+    total = sum(float(number) * _UNITS[unit] for number, unit in parts)
+    if total <= 0 or "".join(number + unit for number, unit in parts) not in (text, f"{text}s"):
+        raise UsageError(f"{option} {text!r} is no duration", hint="write 90s, 10m or 2h")
+    return total
