@@ -72,6 +72,30 @@ def _same_name(evidence: Evidence) -> Iterator[Verdict]:
         )
 
 
+def _nccl_pick(evidence: Evidence) -> Iterator[Verdict]:
+    """libnccl was asked under the user's settings, before ours: a wrong pick of its own is only a note."""
+    asked = False
+    for entry in evidence.network.hosts:
+        torch = evidence.facts[entry.host].torch
+        if torch is None or not (torch.nccl_pick or torch.nccl_error):
+            continue
+        asked = True
+        forced = "NCCL_SOCKET_IFNAME" in evidence.user_env
+        if torch.nccl_error and forced:
+            yield Hit(
+                hosts=(entry.host,), observed=f"libnccl says: {torch.nccl_error}", expected=entry.address
+            )
+        elif torch.nccl_pick and torch.nccl_pick != entry.address:
+            yield Hit(
+                hosts=(entry.host,),
+                observed=f"libnccl {'takes' if forced else 'by itself would take'} {torch.nccl_pick}",
+                expected=f"{entry.address} ({entry.ifname})",
+                severity="fail" if forced else "info",
+            )
+    if not asked:
+        yield Skipped("no libnccl was asked which interface it would use")
+
+
 def _carrier(evidence: Evidence) -> Iterator[Verdict]:
     """NCCL up to 2.27 picks an interface that has an address but no cable, unless it is told a name."""
     for host, facts in evidence.facts.items():
@@ -194,6 +218,14 @@ RULES: tuple[Rule, ...] = (
         severity="info",
         looks_at="the chosen interface's name on all hosts",
         judge=_over_chosen(_same_name),
+    ),
+    Rule(
+        code="net.nccl-pick",
+        severity="fail",
+        looks_at="the address that the loaded libnccl itself chooses, asked without a GPU",
+        judge=_over_chosen(_nccl_pick),
+        symptom="NCCL listens on an address that the peers cannot reach",
+        fix="unset NCCL_SOCKET_IFNAME: clusterctl sets it per host",
     ),
     Rule(
         code="net.carrier",
