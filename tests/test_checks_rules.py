@@ -366,6 +366,14 @@ def test_silence_without_a_reason_is_a_failure() -> None:
     assert found.hosts["node2"] == "not-ready"
 
 
+def test_where_nobody_answered_nothing_is_claimed_about_the_hosts() -> None:
+    hosts = inventory(("node1", "node2"))
+    found = report({}, hosts=hosts)
+    assert {finding.code for finding in found.findings} == {"env.result"}
+    statuses = {check.status for check in found.checks if not check.code.startswith("env.")}
+    assert statuses == {"unknown"}
+
+
 def test_two_entries_of_one_machine() -> None:
     facts = {"node1": healthy(1), "alias": msgspec.structs.replace(healthy(1), host="alias")}
     (finding,) = of("host.dup", report(facts))

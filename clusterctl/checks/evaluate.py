@@ -134,7 +134,7 @@ def _findings(rule: Rule, verdicts: tuple[Verdict, ...], order: tuple[str, ...])
 def _results(rule: Rule, verdicts: tuple[Verdict, ...], evidence: Evidence) -> Iterable[CheckResult]:
     """Every host under exactly one status, the worst that was said about it."""
     skipped = next((verdict for verdict in verdicts if isinstance(verdict, Skipped)), None)
-    if skipped:
+    if skipped and evidence.facts:
         return (
             CheckResult(code=rule.code, status="skip", hosts=evidence.inventory.names, reason=skipped.reason),
         )

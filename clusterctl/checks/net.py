@@ -38,7 +38,7 @@ def _link(evidence: Evidence, entry: HostNetwork) -> Interface:
 
 def _choice(evidence: Evidence) -> Iterator[Verdict]:
     network = evidence.network
-    if network.problem:
+    if network.problem and evidence.facts:
         covered = {entry.host for entry in network.hosts}
         yield Hit(
             hosts=tuple(host for host in evidence.facts if host not in covered),

@@ -1,0 +1,80 @@
+"""Ask every host, choose the network, judge: one examination of a cluster, for `doctor` and `env`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from ipaddress import ip_address
+from pathlib import Path
+
+import msgspec
+
+from clusterctl.ask.facts import Answers, FactsRequest, ask
+from clusterctl.checks.evaluate import Report, evaluate
+from clusterctl.cli.hosts import Hosts
+from clusterctl.cli.progress import Asking
+from clusterctl.errors import UsageError
+from clusterctl.network.choose import choose
+from clusterctl.network.model import Network
+from clusterctl.plan.variables import from_options
+from clusterctl.transport import Kind, connect
+
+
+class Examination(msgspec.Struct, frozen=True):
+    """What the hosts answered, the network they get, and the judgement."""
+
+    answers: Answers
+    network: Network
+    report: Report
+
+
+def examine(hosts: Hosts, *, kind: Kind, profile: str, env: Iterable[str], quick: bool) -> Examination:
+    """Everything there is to know about ``hosts``. A sick host is in the report, never an exception.
+
+    ``env`` are ``K=V`` and ``K`` as typed. Raises UsageError for a profile or variable that cannot be used.
+    """
+    names = hosts.inventory.names
+    user_env = {setting.name: setting.value for setting in from_options(env, os.environ)}
+    master = user_env.get("MASTER_ADDR", "")
+    request = FactsRequest(
+        quick=quick,
+        env=dict.fromkeys(names, user_env),
+        names=(master,) if master and not _is_address(master) else (),
+        workdir=str(Path.cwd()),
+        master_port=_port(user_env.get("MASTER_PORT", "")),
+    )
+    transport = connect(kind, hosts.ssh_config)
+    try:
+        then = "all answered" if quick else "importing torch, sending traffic between the hosts"
+        with Asking(names, then) as asking:
+            answers = ask(transport, hosts.inventory, request, on_progress=asking.answered)
+    finally:
+        transport.close()
+    network = choose(hosts.inventory, answers.facts, answers.reachability, user_env=user_env)
+    report = evaluate(
+        hosts.inventory,
+        answers.facts,
+        answers.failures.values(),
+        answers.reachability,
+        network,
+        user_env=user_env,
+        quick=quick,
+        simulated=hosts.simulated,
+    )
+    return Examination(answers, network, report)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _port(text: str) -> int | None:
+    if not text:
+        return None
+    if not text.isdigit() or not 0 < int(text) < 65536:
+        raise UsageError(f"MASTER_PORT={text} is no port", hint="--env MASTER_PORT=29500")
+    return int(text)
