@@ -48,6 +48,16 @@ class SyncDefaults:
 
 
 @dataclass(frozen=True)
+class ExecDefaults:
+    """One command on all hosts. ``max_output`` is for each stream of each host."""
+
+    timeout: float = 60.0
+    login_limit: float = 20.0
+    end_limit: float = 10.0
+    max_output: int = 16 * 10**6
+
+
+@dataclass(frozen=True)
 class SandboxDefaults:
     """Virtual hosts on this machine."""
 
@@ -61,9 +71,23 @@ class SandboxDefaults:
     loopback_port: int = 2200
 
 
+@dataclass(frozen=True)
+class AskDefaults:
+    """Limits of the doctor's talk with a host, in seconds; a torch import has its own in `SshDefaults`."""
+
+    facts: float = 30.0
+    listen: float = 10.0
+    dial: float = 30.0
+    dial_timeout: float = 3.5
+    dial_tries: int = 2
+    master_ports: int = 100
+
+
 SSH = SshDefaults()
+ASK = AskDefaults()
 RUN = RunDefaults()
 SYNC = SyncDefaults()
+EXEC = ExecDefaults()
 SANDBOX = SandboxDefaults()
 
 HOSTFILE_VARIABLE = "CLUSTERCTL_HOSTFILE"

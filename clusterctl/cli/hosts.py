@@ -82,15 +82,17 @@ def _find(hostfile: str | Path | None) -> tuple[Path, str | Path, Sandbox | None
     return sandbox.hostfile, sandbox.hostfile, sandbox
 
 
-_CURES = "`clusterctl init HOST...` writes a hostfile for your machines; `clusterctl sandbox up` makes virtual hosts"
+_CURES = "`clusterctl init HOST...` writes one for your machines; `clusterctl sandbox up` makes virtual hosts"
 
 
 def _sandbox_of(path: Path) -> Sandbox | None:
     from clusterctl.sandbox.lifecycle import find
-    from clusterctl.sandbox.state import names
+    from clusterctl.sandbox.state import Places, names
 
-    running = (find(name) for name in names(None))
-    return next((box for box in running if box and box.hostfile.resolve() == path.resolve()), None)
+    for name in names(None):
+        if Places(None, name).hostfile.resolve() == path.resolve():
+            return find(name)
+    return None
 
 
 def _read(path: Path) -> str:

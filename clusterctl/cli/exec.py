@@ -1,0 +1,174 @@
+"""`clusterctl exec`: one command on all hosts; hosts that answer alike are shown once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clusterctl.cli import options
+from clusterctl.errors import UsageError
+from clusterctl.settings import EXEC
+
+if TYPE_CHECKING:
+    from clusterctl.ask.exec import Answer
+
+
+def command(
+    words: Annotated[
+        list[str], typer.Argument(metavar="-- CMD [ARGS]...", help="The command. No shell reads it.")
+    ],
+    hostfile: options.Hostfile = "",
+    include: options.Include = "",
+    exclude: options.Exclude = "",
+    nodes: options.Nodes = None,
+    shell: Annotated[
+        bool, typer.Option("--shell", help="CMD is one text for `sh -c` on the hosts: pipes, $VARIABLES.")
+    ] = False,
+    timeout: Annotated[
+        str, typer.Option("--timeout", metavar="TIME", help="End the command after this long: 90s, 10m.")
+    ] = f"{EXEC.timeout:g}s",
+    fold: Annotated[
+        bool, typer.Option("--fold/--no-fold", help="--no-fold: every line as it comes, behind its host.")
+    ] = True,
+    as_json: options.Json = False,
+    transport: options.Transport = "fabric",
+    ssh_config: options.SshConfig = "",
+) -> int:
+    """Run one command on all hosts.
+
+    Exit code: the highest of all hosts; 124 for a command that was ended at its timeout, 255 for a host that
+    could not be asked.
+    """
+    from clusterctl.ask.exec import run, worst
+    from clusterctl.cli import screen
+    from clusterctl.cli.hosts import resolve
+    from clusterctl.transport import connect
+
+    limit = options.seconds(timeout, "--timeout")
+    if not words:
+        raise UsageError("no command given", hint="clusterctl exec -- nvidia-smi -L")
+    hosts = resolve(
+        hostfile or None, nodes=nodes, include=include, exclude=exclude, ssh_config=ssh_config or None
+    )
+    names = hosts.inventory.names
+    screen.print_warnings(hosts.inventory)
+    if not as_json:
+        screen.err().print(hosts.how, style="dim")
+    lines = _Lines(names) if not fold and not as_json else None
+    link = connect(transport, hosts.ssh_config)
+    try:
+        answers = run(
+            link,
+            names,
+            ["sh", "-c", " ".join(words)] if shell else words,
+            timeout=limit,
+            on_output=lines.feed if lines else None,
+        )
+    finally:
+        link.close()
+    if as_json:
+        _print_json(answers)
+        return worst(answers)
+    if lines:
+        lines.flush()
+    else:
+        _print_folded(answers)
+    _print_failures(answers, limit)
+    return worst(answers)
+
+
+class _Lines:
+    """Whole lines of all hosts as they come, each behind its host's name."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self._width = max(map(len, names))
+        self._partial: dict[tuple[str, str], bytes] = {}
+
+    def feed(self, host: str, stream: str, data: bytes) -> None:
+        *lines, rest = (self._partial.get((host, stream), b"") + data).split(b"\n")
+        self._partial[host, stream] = rest
+        for line in lines:
+            self._print(host, stream, line)
+
+    def flush(self) -> None:
+        for (host, stream), line in self._partial.items():
+            if line:
+                self._print(host, stream, line)
+
+    def _print(self, host: str, stream: str, line: bytes) -> None:
+        from rich.text import Text
+
+        from clusterctl.cli import screen
+
+        console = screen.out() if stream == "out" else screen.err()
+        text = Text.from_ansi(line.decode("utf-8", "replace"))
+        console.print(Text.assemble((f"{host:{self._width}} ", "cyan"), text))
+
+
+def _print_folded(answers: tuple[Answer, ...]) -> None:
+    from rich.rule import Rule
+    from rich.text import Text
+
+    from clusterctl.cli import screen
+    from clusterctl.inventory.fold import fold
+
+    groups: dict[tuple[bytes, bytes, int], list[Answer]] = {}
+    for answer in answers:
+        if answer.failure is None:
+            groups.setdefault((answer.stdout, answer.stderr, answer.exit_code), []).append(answer)
+    for (stdout, stderr, code), alike in groups.items():
+        title = Text(fold(answer.host for answer in alike), style="bold")
+        if len(alike) > 1:
+            title.append(f"  {len(alike)} hosts", style="dim")
+        if code:
+            title.append(f"  exit {code}", style="bold red")
+        screen.out().print(Rule(title, align="left", style="dim"))
+        for data, style in ((stdout, ""), (stderr, "yellow")):
+            if data:
+                text = Text.from_ansi(data.decode("utf-8", "replace").rstrip("\n"))
+                text.style = style
+                screen.out().print(text)
+
+
+def _print_failures(answers: tuple[Answer, ...], limit: float) -> None:
+    from clusterctl.cli import screen
+    from clusterctl.inventory.fold import fold
+
+    late = [answer.host for answer in answers if answer.exit_code == 124 and answer.failure is None]
+    if late:
+        screen.complain(
+            "error",
+            f"{fold(late)}: the command was ended after {limit:g} s; nothing of it runs on",
+            "give it longer with --timeout",
+        )
+    cut = [answer.host for answer in answers if answer.truncated]
+    if cut:
+        screen.complain(
+            "warning", f"{fold(cut)}: only the first {EXEC.max_output // 10**6} MB of output are shown"
+        )
+    for answer in answers:
+        if answer.failure is not None:
+            screen.complain("error", f"{answer.host}: {answer.failure.message}", answer.failure.hint)
+
+
+def _print_json(answers: tuple[Answer, ...]) -> None:
+    import json
+
+    hosts = {
+        answer.host: {
+            "exit_code": answer.exit_code,
+            "stdout": answer.stdout.decode("utf-8", "replace"),
+            "stderr": answer.stderr.decode("utf-8", "replace"),
+            "truncated": answer.truncated,
+            "seconds": round(answer.seconds, 3),
+            "failure": answer.failure
+            and {
+                "stage": answer.failure.stage,
+                "message": answer.failure.message,
+                "hint": answer.failure.hint,
+            },
+        }
+        for answer in answers
+    }
+    print(json.dumps({"schema": "clusterctl.exec/1", "hosts": hosts}, indent=2))
