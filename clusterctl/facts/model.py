@@ -151,6 +151,9 @@ class TorchImport(msgspec.Struct, frozen=True, kw_only=True):
     distributed: bool = True
     capabilities: tuple[str, ...] = ()
     bf16: bool | None = None
+    nccl_pick: str = ""
+    """Address on which libnccl itself would listen under the variables it was given."""
+    nccl_error: str = ""
 
 
 class Name(msgspec.Struct, frozen=True):
@@ -206,6 +209,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     shared_token: str = ""
     seconds: float = 0.0
     """How long the node itself took to collect this."""
+    errors: tuple[str, ...] = ()
+    """``what: why`` for each fact that could not be read; it is None or empty above."""
 
 
 class Dial(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,123 @@
+"""Asks every host about itself, over one channel each, and lets the hosts try one another."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import msgspec
+
+from clusterctl.ask import mesh
+from clusterctl.ask.bundle import REMOTE_COMMAND, pack
+from clusterctl.ask.inquiry import Inquiry, Progress
+from clusterctl.facts.model import Facts, Reachability
+from clusterctl.inventory.model import Inventory
+from clusterctl.settings import ASK, RUN, SSH
+from clusterctl.transport.protocol import Failure, Transport
+
+_PROBE = (
+    "files", "netlink", "probe_system", "probe_net", "probe_gpu", "probe_python", "torch_import",
+    "reach", "dialer", "master_port",
+)  # fmt: skip
+
+
+_LEFTOVER = 5.0
+"""Seconds that a node outlives our deadline: it ends itself when the end of its input never arrives."""
+
+
+class FactsRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What to ask. ``python`` and ``env`` are per host; a host without ``python`` takes the usual one.
+
+    ``torch`` and ``mesh`` are left out with ``quick``. ``master_port`` is the user's own choice; without it
+    the first free one from 29500 on, outside the host's own port range. Seconds throughout.
+    """
+
+    quick: bool = False
+    torch: bool = True
+    mesh: bool = True
+    python: dict[str, str] = {}
+    env: dict[str, dict[str, str]] = {}
+    names: tuple[str, ...] = ()
+    """Names that every host resolves, besides its own."""
+    workdir: str = ""
+    master_port: int | None = None
+    deadline: float = SSH.probe_deadline
+    torch_deadline: float = SSH.torch_deadline
+
+
+class Answers(msgspec.Struct, frozen=True, kw_only=True):
+    """Every host of the inventory is in ``facts`` or in ``failures``, in inventory order."""
+
+    facts: dict[str, Facts]
+    failures: dict[str, Failure]
+    reachability: Reachability
+    seconds: float
+
+
+def ask(
+    transport: Transport,
+    inventory: Inventory,
+    request: FactsRequest,
+    *,
+    on_progress: Progress | None = None,
+) -> Answers:
+    """Ask all hosts at once. A sick host is an outcome in ``failures``; nothing is raised for it.
+
+    ``on_progress(host, facts or failure)`` is called once for each host, as they answer, in this thread.
+    Nothing stays on any host, whatever ends the talk.
+    """
+    began = time.monotonic()
+    torch = request.torch and not request.quick
+    limit = began + request.deadline + (request.torch_deadline if torch else 0.0)
+    opening = _Openings(request, limit - began)
+    inquiry = Inquiry(
+        transport,
+        inventory.names,
+        opening.of,
+        command=REMOTE_COMMAND,
+        limit=limit,
+        torch_seconds=request.torch_deadline if torch else None,
+        on_progress=on_progress or (lambda host, answer: None),
+    )
+    try:
+        inquiry.gather(began + min(ASK.facts, request.deadline))
+        reachability = mesh.reach(
+            inquiry,
+            began + request.deadline,
+            everywhere=request.mesh and not request.quick,
+            master_port=request.master_port,
+            preferred=RUN.preferred_master_port,
+        )
+        inquiry.settle(limit)
+        facts = inquiry.facts()
+    finally:
+        inquiry.close()
+    return Answers(
+        facts={host: facts[host] for host in inventory.names if host in facts},
+        failures={host: inquiry.failures[host] for host in inventory.names if host in inquiry.failures},
+        reachability=reachability,
+        seconds=time.monotonic() - began,
+    )
+
+
+class _Openings:
+    """The first bytes for each host; hosts that are asked the same share one bundle."""
+
+    def __init__(self, request: FactsRequest, seconds: float) -> None:
+        self._request = request
+        self._seconds = seconds
+        self._packed: dict[bytes, bytes] = {}
+
+    def of(self, host: str) -> bytes:
+        asked = {
+            "deadline": self._seconds + _LEFTOVER,
+            "python": self._request.python.get(host, ""),
+            "controller_python": sys.executable,
+            "env": self._request.env.get(host, {}),
+            "names": self._request.names,
+            "workdir": self._request.workdir,
+        }
+        key = msgspec.json.encode(asked)
+        if key not in self._packed:
+            self._packed[key] = pack("probe", asked, _PROBE)
+        return self._packed[key]

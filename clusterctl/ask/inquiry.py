@@ -1,0 +1,173 @@
+"""What has been heard so far from each host, and what became of those that fell silent."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from clusterctl.ask.bundle import NO_PYTHON
+from clusterctl.ask.conversation import Conversation
+from clusterctl.ask.crowd import Crowd, Event
+from clusterctl.facts.decode import decode_facts, decode_torch
+from clusterctl.facts.model import Facts, TorchImport
+from clusterctl.transport.protocol import Failure, Stage, Transport
+
+Progress = Callable[[str, Facts | Failure], None]
+
+
+class Inquiry:
+    """One talk with all hosts. ``answers[kind][host]`` holds the latest message of each kind."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        hosts: Sequence[str],
+        opening: Callable[[str], bytes],
+        *,
+        command: str,
+        limit: float,
+        torch_seconds: float | None,
+        on_progress: Progress,
+    ) -> None:
+        """``limit`` is time.monotonic seconds; ``torch_seconds`` None leaves torch out."""
+        self.hosts = tuple(hosts)
+        self.failures: dict[str, Failure] = {}
+        self.answers: defaultdict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
+        self._facts: dict[str, Facts] = {}
+        self._clock: dict[str, tuple[float, float]] = {}
+        self._importing: set[str] = set()
+        self._torch_seconds = torch_seconds
+        self._on_progress = on_progress
+        self._began = time.monotonic()
+        self._crowd = Crowd(transport, hosts, command, opening, limit)
+
+    @property
+    def present(self) -> dict[str, Facts]:
+        """Hosts that have answered and are still there to be asked, in inventory order."""
+        return {
+            host: self._facts[host]
+            for host in self.hosts
+            if host in self._facts and host in self._crowd.conversations
+        }
+
+    def send(self, host: str, message: dict[str, Any]) -> bool:
+        """Whether the host took the message."""
+        return self._crowd.send(host, message)
+
+    def gather(self, deadline: float) -> None:
+        """Hear facts until every host has answered or failed. Who is silent at the end has failed."""
+        self._until(lambda: len(self._facts) + len(self.failures) == len(self.hosts), deadline)
+        for host in self.hosts:
+            if host not in self._facts and host not in self.failures:
+                self._fail(host, *self._silent(self._crowd.conversations.get(host)))
+
+    def wait(self, kind: str, hosts: Sequence[str], deadline: float) -> dict[str, dict[str, Any]]:
+        """Answers of this kind from ``hosts``, as far as they came before the deadline or the end."""
+
+        def done() -> bool:
+            waiting = (host for host in hosts if host not in self.answers[kind])
+            return not any(host in self._crowd.conversations for host in waiting)
+
+        self._until(done, deadline)
+        return {host: self.answers[kind][host] for host in hosts if host in self.answers[kind]}
+
+    def settle(self, deadline: float) -> None:
+        """Hear what is still to come: clocks, and imports of torch."""
+        self.wait("pong", tuple(self.present), min(deadline, time.monotonic() + 2.0))
+        self.wait("torch", tuple(self._importing), deadline)
+
+    def facts(self) -> dict[str, Facts]:
+        """Facts of every host that answered, with its clock and its import of torch."""
+        return {host: self._complete(host, self._facts[host]) for host in self.hosts if host in self._facts}
+
+    def close(self) -> None:
+        self._crowd.close()
+
+    def _until(self, done: Callable[[], bool], deadline: float) -> None:
+        if done():
+            return
+        for event in self._crowd.events(deadline):
+            self._take(event)
+            if done():
+                return
+
+    def _take(self, event: Event) -> None:
+        host = event.host
+        if event.kind == "failed" and event.failure is not None:
+            self.failures[host] = event.failure
+            self._on_progress(host, event.failure)
+        elif event.kind == "ended" and host not in self._facts:
+            self._fail(host, *_ended(self._crowd.conversations[host]))
+        elif event.kind == "message":
+            kind = str(event.message.get("is", ""))
+            self.answers[kind][host] = event.message
+            if kind == "facts":
+                self._heard_facts(host, event.message)
+            elif kind == "pong":
+                self._heard_clock(host, event.message)
+
+    def _heard_facts(self, host: str, message: dict[str, Any]) -> None:
+        told = message.get("facts")
+        noise = self._crowd.conversations[host].noise.decode("utf-8", "replace")
+        facts = decode_facts(host, told if isinstance(told, dict) else {}, noise=noise)
+        self._facts[host] = facts
+        self.send(host, {"ping": time.time()})
+        if self._torch_seconds is not None and "torch" in facts.python.packages:
+            self._importing.add(host)
+            self.send(host, {"torch": {"python": facts.python.executable, "seconds": self._torch_seconds}})
+        self._on_progress(host, facts)
+
+    def _heard_clock(self, host: str, message: dict[str, Any]) -> None:
+        sent, there, now = message.get("ping"), message.get("time"), time.time()
+        if isinstance(sent, int | float) and isinstance(there, int | float):
+            self._clock[host] = (there - (sent + now) / 2, (now - sent) / 2)
+
+    def _complete(self, host: str, facts: Facts) -> Facts:
+        torch = None
+        if host in self.answers["torch"]:
+            torch = decode_torch(self.answers["torch"][host])
+        elif host in self._importing:
+            torch = TorchImport(ok=False, error="the host did not tell how `import torch` ended")
+        offset, error = self._clock.get(host, (None, None))
+        return msgspec.structs.replace(facts, torch=torch, clock_offset=offset, clock_error=error)
+
+    def _fail(self, host: str, stage: Stage, message: str, hint: str) -> None:
+        seconds = time.monotonic() - self._began
+        failure = Failure(host=host, stage=stage, message=message, hint=hint, seconds=seconds)
+        self.failures[host] = failure
+        self._on_progress(host, failure)
+
+    def _silent(self, conversation: Conversation | None) -> tuple[Stage, str, str]:
+        seconds = time.monotonic() - self._began
+        if conversation is None:
+            return "connect", f"no connection within {seconds:.0f} s", "is the host up, and sshd reachable?"
+        said = _last_words(conversation)
+        return (
+            "deadline",
+            f"connected, but no answer within {seconds:.0f} s{f'; it last said: {said}' if said else ''}",
+            f"look at its load and its disks: ssh {conversation.host} uptime",
+        )
+
+
+def _ended(conversation: Conversation) -> tuple[Stage, str, str]:
+    code, said, host = conversation.channel.exit_code, _last_words(conversation), conversation.host
+    if code == NO_PYTHON:
+        return "python", "no Python 3.8 or newer found there", "install python3 on it (apt install python3)"
+    if code is None or code < 0:
+        return "decode", f"the session ended before an answer came{f': {said}' if said else ''}", ""
+    if b"Traceback" in conversation.stderr:
+        return "decode", f"the probe broke there: {said}", f"ssh {host} /usr/bin/python3 --version"
+    return "exec", f"the login shell ended with {code}{f': {said}' if said else ''}", f"try: ssh {host} true"
+
+
+def _last_words(conversation: Conversation) -> str:
+    """The last line of stderr, else of what the login shell printed."""
+    for text in (conversation.stderr, conversation.noise):
+        lines = [line.strip() for line in text.decode("utf-8", "replace").splitlines() if line.strip()]
+        if lines:
+            return lines[-1][:200]
+    return ""

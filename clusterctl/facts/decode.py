@@ -1,0 +1,45 @@
+"""A node's answer as typed facts. Nodes are strange machines: one bad value costs itself, never the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from clusterctl.facts.model import Facts, TorchImport
+
+Value = TypeVar("Value", bound=msgspec.Struct)
+
+
+def decode_facts(host: str, answer: Mapping[str, Any], **seen: Any) -> Facts:
+    """Facts about ``host``. What has the wrong shape is left at its default and named in ``errors``.
+
+    ``seen`` holds fields that only the asking side knows, such as ``noise``.
+    """
+    values, errors = _fields(Facts, answer)
+    values.setdefault("hostname", host)
+    told = values.pop("errors", ())
+    return Facts(**{**values, **seen, "host": host, "errors": (*told, *errors)})
+
+
+def decode_torch(answer: Mapping[str, Any]) -> TorchImport:
+    """What one real import showed. An answer without ``ok`` counts as a failed import."""
+    values, errors = _fields(TorchImport, answer)
+    values.setdefault("ok", False)
+    if errors and not values.get("error"):
+        values["error"] = "; ".join(errors)
+    return TorchImport(**values)
+
+
+def _fields(model: type[Value], answer: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    values: dict[str, Any] = {}
+    errors: list[str] = []
+    for field in msgspec.structs.fields(model):
+        if field.name not in answer:
+            continue
+        try:
+            values[field.name] = msgspec.convert(answer[field.name], field.type)
+        except msgspec.ValidationError as error:
+            errors.append(f"{field.name}: {error}")
+    return values, errors

@@ -1,0 +1,136 @@
+"""Everything one host can tell about itself, in one answer; then it stays to be asked more.
+
+The first line of stdin's talk is the request (it comes with the bundle). Facts follow by themselves. Later
+messages: ``ping``, ``torch`` (one real import), ``listen`` and ``dial`` (traffic between hosts). The end of
+stdin ends everything here, as does the deadline.
+"""
+
+import os
+import sys
+import threading
+import time
+
+from . import probe_gpu, probe_net, probe_python, probe_system, wire
+
+GRACE = 1.0
+
+
+def main(request, files):
+    """Answer until stdin ends; returns only then."""
+    end = wire.leave_nothing_behind(request["deadline"])
+    environ = dict(os.environ, **request.get("env", {}))
+    threading.Thread(target=tell_facts, args=(request, environ), daemon=True).start()
+    reach = None
+    for message in wire.messages():
+        if "ping" in message:
+            wire.emit({"is": "pong", "ping": message["ping"], "time": time.time()})
+        elif "torch" in message:
+            _in_background("torch", import_torch, message["torch"], files, environ)
+        elif "listen" in message:
+            from . import reach as reach_module
+
+            reach = reach_module.Reach(message["listen"])
+            _in_background("listening", reach.listen)
+        elif "dial" in message and reach is not None:
+            _in_background("dialled", reach.dial, message["dial"])
+    end()
+
+
+def tell_facts(request, environ):
+    began = time.monotonic()
+    known, errors = collect(request, environ)
+    known["seconds"] = round(time.monotonic() - began, 4)
+    known["errors"] = errors
+    wire.emit({"is": "facts", "time": time.time(), "facts": known})
+
+
+def collect(request, environ):
+    """(facts, errors). Sections run side by side, each under its own limit: none can lose another's."""
+    own_name = os.uname().nodename
+    queries = list(dict.fromkeys([own_name, *request.get("names", ())]))
+    sections = {
+        "system": (probe_system.system, 5.0),
+        "settings": (lambda: probe_system.settings(environ), 5.0),
+        "disks": (probe_system.filesystems, 5.0),
+        "shared memory": (probe_system.stale_segments, 5.0),
+        "interfaces": (probe_net.interfaces, 5.0),
+        "routes": (probe_net.routes, 5.0),
+        "rdma": (probe_net.rdma, 5.0),
+        "names": (lambda: probe_net.names(queries), probe_net.NAME_SECONDS),
+        "gpus": (lambda: probe_gpu.nvidia(environ), probe_gpu.SMI_SECONDS),
+        "python": (lambda: _python(request, environ), 2 * probe_python.PYTHON_SECONDS),
+        "workdir": (lambda: probe_system.workdir(request.get("workdir", "")), 5.0),
+    }
+    answers = {}
+    began = time.monotonic()
+    threads = {
+        what: threading.Thread(target=_guarded, args=(what, function, answers), daemon=True)
+        for what, (function, _) in sections.items()
+    }
+    for thread in threads.values():
+        thread.start()
+    known, errors = {}, []
+    for what, (_, limit) in sections.items():
+        threads[what].join(max(0.0, began + limit + GRACE - time.monotonic()))
+        found, error = answers.get(what, ({}, "no answer within %g s" % limit))
+        known.update(found)
+        if error:
+            errors.append("%s: %s" % (what, error))
+    return known, errors
+
+
+def _guarded(what, function, answers):
+    try:
+        answers[what] = (function(), "")
+    except Exception as error:  # one broken subsystem of a strange host must not hide the others
+        answers[what] = ({}, "%s: %s" % (type(error).__name__, error))
+
+
+def _in_background(kind, function, *arguments):
+    """Answer ``{"is": kind, ...}`` when done; a failure answers with ``error``."""
+
+    def work():
+        try:
+            answer = function(*arguments)
+        except Exception as error:  # whoever waits for this answer must learn why it will not come
+            answer = {"error": "%s: %s" % (type(error).__name__, error)}
+        wire.emit(dict(answer, **{"is": kind}))
+
+    threading.Thread(target=work, daemon=True).start()
+
+
+def _python(request, environ):
+    found = probe_python.python(request, environ)
+    executable = found["python"]["executable"]
+    return dict(found, compilers=probe_python.compilers(executable, environ), probe_python=sys.executable)
+
+
+def import_torch(order, files, environ):
+    """Run ``torch_import`` under the training interpreter; it reads its own source from stdin."""
+    import json
+    import subprocess
+
+    began = time.monotonic()
+    environ = dict(environ, **order.get("env", {}))
+    child = subprocess.Popen(
+        [order["python"], "-"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environ,
+    )
+    try:
+        source = files["torch_import"].encode("utf-8")
+        out, err = child.communicate(source, timeout=order["seconds"])
+    except subprocess.TimeoutExpired:
+        child.kill()
+        return {"ok": False, "error": "`import torch` did not end within %g s" % order["seconds"]}
+    seconds = round(time.monotonic() - began, 3)
+    try:
+        return dict(json.loads(out.decode().strip().splitlines()[-1]), seconds=seconds)
+    except (ValueError, IndexError):
+        said = [line for line in err.decode("utf-8", "replace").splitlines() if line.strip()]
+        why = said[-1].strip() if said else "ended without a word"
+        if child.returncode < 0:
+            why = "killed by signal %d while importing torch" % -child.returncode
+        return {"ok": False, "seconds": seconds, "error": why}

@@ -1,0 +1,155 @@
+"""Interfaces, routes, ports, RDMA and names, as this host sees them."""
+
+import ctypes
+import os
+import socket
+import threading
+import time
+
+from . import netlink
+from .files import listing, number, read
+
+IFF_UP, IFF_LOOPBACK, IFF_RUNNING = 0x1, 0x8, 0x40
+KINDS = {
+    "bond": "bond", "team": "bond", "vlan": "vlan", "bridge": "bridge", "openvswitch": "bridge",
+    "veth": "veth", "tun": "tun", "wireguard": "wireguard", "ipoib": "physical",
+}  # fmt: skip
+NAME_SECONDS = 3.0
+
+
+def interfaces():
+    names = {}
+    by_index = {}
+    for index, family, address, prefix, scope in netlink.addresses():
+        by_index.setdefault(index, []).append([family, address, prefix, scope])
+    links = netlink.links()
+    for link in links:
+        names[link["index"]] = link["name"]
+    return {"interfaces": [_interface(link, names, by_index.get(link["index"], [])) for link in links]}
+
+
+def _interface(link, names, addresses):
+    name = link["name"]
+    sysfs = "/sys/class/net/" + name
+    # Another namespace's /sys may have an interface of the same name.
+    own_sysfs = number(sysfs + "/ifindex") == link["index"] and read(sysfs + "/address") == link["mac"]
+    speed = number(sysfs + "/speed") if own_sysfs else None
+    strict = [number("/proc/sys/net/ipv4/conf/%s/rp_filter" % each) for each in ("all", name)]
+    return {
+        "name": name,
+        "index": link["index"],
+        "kind": kind(link, sysfs if own_sysfs else ""),
+        "up": bool(link["flags"] & IFF_UP),
+        "running": bool(link["flags"] & IFF_RUNNING),
+        "carrier": link["carrier"],
+        "operstate": link["operstate"],
+        "mtu": link["mtu"],
+        "speed": speed if speed and speed > 0 else None,
+        "mac": link["mac"],
+        "carrier_changes": link["carrier_changes"],
+        "rp_filter": max((value for value in strict if value is not None), default=None),
+        "addresses": [
+            {"family": family, "address": address, "prefix": prefix, "scope": scope}
+            for family, address, prefix, scope in addresses
+        ],
+        "bridge_of": names.get(link["master"], ""),
+    }
+
+
+def kind(link, sysfs):
+    """What the interface is; ``sysfs`` is its directory, "" where /sys is not this host's."""
+    if link["flags"] & IFF_LOOPBACK:
+        return "loopback"
+    if sysfs and (os.path.exists(sysfs + "/wireless") or os.path.exists(sysfs + "/phy80211")):
+        return "wireless"
+    if link["kind"]:
+        return KINDS.get(link["kind"], "virtual")
+    if sysfs and os.path.exists(sysfs + "/tun_flags"):
+        return "tun"
+    return "physical" if not sysfs or os.path.exists(sysfs + "/device") else "virtual"
+
+
+def routes():
+    low, high = read("/proc/sys/net/ipv4/ip_local_port_range").split()
+    return {"default_device": default_device(), "port_range": [int(low), int(high)]}
+
+
+def default_device():
+    """Interface of the default route with the lowest metric, IPv4 before IPv6; "" without one."""
+    four = [line.split() for line in read("/proc/net/route").splitlines()[1:]]
+    usual = [(int(row[6]), row[0]) for row in four if row[1] == "00000000" and row[7] == "00000000"]
+    if not usual:
+        six = [line.split() for line in read("/proc/net/ipv6_route").splitlines()]
+        usual = [(int(row[5], 16), row[9]) for row in six if row[1] == "00" and row[9] != "lo"]
+    return min(usual)[1] if usual else ""
+
+
+def rdma(root="/sys/class/infiniband"):
+    ports = []
+    for device in listing(root):
+        base = "%s/%s" % (root, device)
+        for port in listing(base + "/ports"):
+            ports.append(_rdma_port(base, device, port))
+    return {"rdma": ports, "verbs_library": _verbs() if ports else None}
+
+
+def _rdma_port(base, device, port):
+    at = "%s/ports/%s" % (base, port)
+    netdev = read(at + "/gid_attrs/ndevs/0") or _netdev(base + "/device/net", int(port))
+    rate = read(at + "/rate").split()
+    return {
+        "device": device,
+        "port": int(port),
+        "state": read(at + "/state"),
+        "physical_state": read(at + "/phys_state"),
+        "rate": float(rate[0]) if rate else None,
+        "link_layer": read(at + "/link_layer"),
+        "lid": int(read(at + "/lid") or "0", 16),
+        "sm_lid": int(read(at + "/sm_lid") or "0", 16),
+        "netdev": netdev,
+        "firmware": read(base + "/fw_ver"),
+        "netdev_mtu": number("/sys/class/net/%s/mtu" % netdev) if netdev else None,
+    }
+
+
+def _netdev(directory, port):
+    """A function of two ports shows both devices: ``dev_port`` counts from 0."""
+    names = listing(directory)
+    for name in names:
+        if number("%s/%s/dev_port" % (directory, name)) == port - 1:
+            return name
+    return names[0] if names else ""
+
+
+def _verbs():
+    try:
+        ctypes.CDLL("libibverbs.so.1")
+    except OSError:
+        return False
+    return True
+
+
+def names(queries):
+    """What each name resolves to here. A resolver that hangs costs its own name only."""
+    answers = {}
+    for query in queries:
+        threading.Thread(target=_resolve, args=(query, answers), daemon=True).start()
+    limit = time.monotonic() + NAME_SECONDS
+    while len(answers) < len(queries) and time.monotonic() < limit:
+        time.sleep(0.002)
+    late = "no answer from the resolver within %g s" % NAME_SECONDS
+    return {
+        "names": [answers.get(query, {"query": query, "addresses": [], "error": late}) for query in queries]
+    }
+
+
+def _resolve(query, answers):
+    found, error = [], ""
+    try:
+        # As bytes: for str Python loads its IDNA tables, which costs more than the rest of the probe.
+        for row in socket.getaddrinfo(query.encode("ascii"), None, type=socket.SOCK_STREAM):
+            if row[4][0] not in found:
+                found.append(row[4][0])
+    except (OSError, UnicodeError) as problem:
+        error = str(problem)
+    answers[query] = {"query": query, "addresses": found, "error": error}

@@ -1,0 +1,159 @@
+"""The interpreter that will train: which one it is, and what is installed there. Nothing is imported."""
+
+import glob
+import json
+import os
+import re
+import subprocess
+
+from .files import listing, read, which
+
+PYTHON_SECONDS = 20.0
+PACKAGES = (
+    "torch", "deepspeed", "transformers", "datasets", "accelerate", "tokenizers", "numpy", "pydantic", "triton",
+    "flash-attn", "peft", "bitsandbytes",
+)  # fmt: skip
+PREFIXES = ("nvidia-nccl-",)
+ASK = (
+    "import sys,json;print(json.dumps([sys.executable,'.'.join(map(str,sys.version_info[:3])),"
+    "[p for p in sys.path if p]]))"
+)
+
+
+def python(request, environ):
+    """What is known about the training interpreter that the request names, or about the usual one."""
+    wanted = request.get("python", "")
+    if wanted:
+        return {"python": dict(describe(wanted, environ), requested=wanted)}
+    here = request.get("controller_python", "")
+    if here and os.access(here, os.X_OK):
+        found = describe(here, environ)
+        if "torch" in found["packages"]:
+            return {"python": dict(found, requested="%s, as on the controlling machine" % here)}
+    usual = [each for each in ("python3", "python") if which(each, environ.get("PATH", ""))]
+    described = [describe(each, environ) for each in usual[:1]]
+    if usual[1:] and "torch" not in described[0]["packages"]:
+        described.append(describe(usual[1], environ))
+    for found in described:
+        if "torch" in found["packages"]:
+            return {"python": dict(found, requested="python3 of the login PATH")}
+    found = described[0] if described else _nothing("no python3 and no python on PATH")
+    return {"python": dict(found, requested="python3 of the login PATH")}
+
+
+def describe(name, environ):
+    """Facts about one interpreter, by path or by name on PATH."""
+    path = os.path.expanduser(name) if "/" in name else which(name, environ.get("PATH", ""))
+    if not path:
+        return _nothing("%s is not on PATH" % name)
+    if not os.path.isfile(path):
+        return _nothing("%s does not exist" % path)
+    if not os.access(path, os.X_OK):
+        return _nothing("%s is not executable" % path)
+    known = None if environ.get("PYTHONPATH") else closed_environment(path)
+    if known is None:
+        known, error = _run(path, environ)
+        if error:
+            return dict(_nothing(error), executable=path)
+    executable, version, directories = known
+    packages = installed(directories)
+    return dict(
+        {"executable": executable, "version": version, "packages": packages, "error": ""},
+        **_torch(directories),
+    )
+
+
+def closed_environment(path):
+    """(executable, version, site directories) of a venv or conda environment, read from its files.
+
+    None where only the interpreter itself knows: system pythons, shims, venvs that admit system packages.
+    """
+    path = os.path.abspath(path)
+    prefix = os.path.dirname(os.path.dirname(path))
+    settings = {
+        key.strip().lower(): value.strip()
+        for key, equals, value in (line.partition("=") for line in read(prefix + "/pyvenv.cfg").splitlines())
+        if equals
+    }
+    version = settings.get("version") or settings.get("version_info", "")
+    if settings.get("include-system-site-packages", "false").lower() == "true":
+        return None
+    if not settings:
+        versions = [
+            re.fullmatch(r"python-(\d+\.\d+\.\d+)-.*\.json", name) for name in listing(prefix + "/conda-meta")
+        ]
+        version = next((match.group(1) for match in versions if match), "")
+    digits = re.match(r"\d+\.\d+\.\d+", version)
+    if not digits:
+        return None
+    minor = ".".join(digits.group(0).split(".")[:2])
+    directories = [
+        "%s/%s/python%s/site-packages" % (prefix, lib, minor)
+        for lib in ("lib", "lib64")
+        if not os.path.islink("%s/%s" % (prefix, lib))
+    ]
+    directories = [directory for directory in directories if os.path.isdir(directory)]
+    return (path, digits.group(0), directories) if directories else None
+
+
+def _run(path, environ):
+    try:
+        child = subprocess.run(
+            [path, "-c", ASK],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            timeout=PYTHON_SECONDS,
+            env=environ,
+        )
+    except subprocess.TimeoutExpired:
+        return None, "%s did not start within %g s" % (path, PYTHON_SECONDS)
+    except OSError as error:
+        return None, "%s does not start: %s" % (path, error.strerror)
+    try:
+        executable, version, directories = json.loads(child.stdout.decode().strip().splitlines()[-1])
+    except (ValueError, IndexError):
+        said = child.stderr.decode("utf-8", "replace").strip().splitlines()
+        return None, "%s does not start: %s" % (path, said[-1] if said else "exit code %d" % child.returncode)
+    return (executable or path, version, directories), ""
+
+
+def installed(directories):
+    """Version of each distribution of interest; the first directory that has it wins, as for import."""
+    found = {}
+    for directory in directories:
+        for entry in listing(directory):
+            stem, _, ending = entry.rpartition(".")
+            if ending in ("dist-info", "egg-info"):
+                name, _, version = stem.partition("-")
+                name = re.sub(r"[-_.]+", "-", name).lower()
+                if name in PACKAGES or name.startswith(PREFIXES):
+                    found.setdefault(name, version.split("-py")[0])
+    return found
+
+
+def _torch(directories):
+    """The CUDA that torch was built for ("" for a CPU build) and its commit, from torch/version.py."""
+    for directory in directories:
+        text = read(directory + "/torch/version.py")
+        if text:
+            cuda = re.search(r"^cuda\b[^=]*=\s*'([^']*)'", text, re.MULTILINE)
+            commit = re.search(r"^git_version\s*=\s*'([^']*)'", text, re.MULTILINE)
+            return {
+                "torch_cuda": cuda.group(1) if cuda else "",
+                "torch_git": commit.group(1) if commit else None,
+            }
+    return {}
+
+
+def compilers(executable, environ):
+    """Compilers that operators built at first use would need, as paths."""
+    near = os.path.dirname(executable) if executable else ""
+    path = ":".join(each for each in (environ.get("PATH", ""), near, "/usr/local/cuda/bin") if each)
+    newest = glob.glob("/usr/local/cuda-*/bin")
+    path = ":".join([path, *sorted(newest)])
+    return [found for found in (which(name, path) for name in ("g++", "nvcc", "ninja")) if found]
+
+
+def _nothing(error):
+    return {"executable": "", "version": "", "packages": {}, "error": error}

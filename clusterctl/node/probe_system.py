@@ -1,0 +1,162 @@
+"""The machine, its user, limits, disks and the settings that reach processes there."""
+
+import os
+import pwd
+import resource
+
+from .files import listing, read
+
+PREFIXES = ("NCCL_", "GLOO_", "TP_", "UCX_", "TORCH_NCCL_", "TORCH_DISTRIBUTED_", "MASTER_")
+NAMES = ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "LD_PRELOAD", "WORLD_SIZE", "RANK", "LOCAL_RANK")
+SEGMENTS = ("nccl-", "torch_")
+
+
+def system():
+    uname = os.uname()
+    uid = os.getuid()
+    try:
+        account = pwd.getpwuid(uid)
+    except KeyError:  # containers run as users that no passwd file knows
+        account = pwd.struct_passwd((str(uid), "", uid, os.getgid(), "", "", ""))
+    memory = dict(line.split(":", 1) for line in read("/proc/meminfo").splitlines() if ":" in line)
+    client = os.environ.get("SSH_CONNECTION", "").split()
+    return {
+        "hostname": uname.nodename,
+        "machine_id": read("/etc/machine-id"),
+        "boot_id": read("/proc/sys/kernel/random/boot_id"),
+        "user": account.pw_name,
+        "uid": account.pw_uid,
+        "home": os.environ.get("HOME", account.pw_dir),
+        "shell": account.pw_shell,
+        "kernel": uname.release,
+        "os_release": _pretty_name(read("/etc/os-release")),
+        "architecture": uname.machine,
+        "cpus": len(os.sched_getaffinity(0)),
+        "memory_total": _kilobytes(memory.get("MemTotal", "0")),
+        "memory_available": _kilobytes(memory.get("MemAvailable", "0")),
+        "path": os.environ.get("PATH", ""),
+        "ssh_address": _plain(client[2]) if len(client) == 4 else "",
+        "ssh_peer": _plain(client[0]) if len(client) == 4 else "",
+        "limits": limits(),
+    }
+
+
+def _pretty_name(text):
+    for line in text.splitlines():
+        if line.startswith("PRETTY_NAME="):
+            return line.partition("=")[2].strip("\"'")
+    return ""
+
+
+def _kilobytes(text):
+    return int(text.split()[0]) * 1024
+
+
+def _plain(address):
+    address = address.partition("%")[0]
+    return address[7:] if address.startswith("::ffff:") else address
+
+
+def limits():
+    def soft(which):
+        value = resource.getrlimit(which)[0]
+        return None if value == resource.RLIM_INFINITY else value
+
+    return {
+        "memlock": soft(resource.RLIMIT_MEMLOCK),
+        "nofile": soft(resource.RLIMIT_NOFILE),
+        "stack": soft(resource.RLIMIT_STACK),
+        "nproc": soft(resource.RLIMIT_NPROC),
+    }
+
+
+def filesystems():
+    home = os.environ.get("HOME", "/")
+    runs = home + "/.clusterctl"
+    places = {
+        "root": "/",
+        "tmp": os.environ.get("TMPDIR", "/tmp"),
+        "home": home,
+        "shm": "/dev/shm",
+        "run": runs if os.path.isdir(runs) else home,
+    }
+    return {"filesystems": [_filesystem(role, path) for role, path in places.items() if os.path.isdir(path)]}
+
+
+def _filesystem(role, path):
+    space = os.statvfs(path)
+    return {
+        "role": role,
+        "path": path,
+        "total": space.f_blocks * space.f_frsize,
+        "free": space.f_bavail * space.f_frsize,
+        # btrfs and others make inodes as they go and say 0.
+        "inodes_free_percent": round(100.0 * space.f_favail / space.f_files, 1) if space.f_files else None,
+        "writable": _writable(path),
+        "device": str(os.stat(path).st_dev),
+    }
+
+
+def _writable(path):
+    """Tries it: access() believes an NFS server's mode bits. A nameless file leaves nothing behind."""
+    try:
+        os.close(os.open(path, os.O_TMPFILE | os.O_WRONLY, 0o600))
+    except OSError:
+        return os.access(path, os.W_OK | os.X_OK)
+    return True
+
+
+def stale_segments(root="/dev/shm"):
+    """Segments of ours that no process has mapped or open any more."""
+    ours = [
+        "%s/%s" % (root, name)
+        for name in listing(root)
+        if name.startswith(SEGMENTS) and _is_ours("%s/%s" % (root, name))
+    ]
+    if not ours:
+        return {"stale_shm": []}
+    used = set()
+    for pid in listing("/proc"):
+        if pid.isdigit():
+            maps = read("/proc/%s/maps" % pid)
+            used.update(path for path in ours if path in maps)
+            used.update(_open_files(pid).intersection(ours))
+    return {"stale_shm": [path for path in ours if path not in used]}
+
+
+def _is_ours(path):
+    try:
+        return os.stat(path).st_uid == os.getuid()
+    except OSError:
+        return False
+
+
+def _open_files(pid):
+    found = set()
+    for descriptor in listing("/proc/%s/fd" % pid):
+        try:
+            found.add(os.readlink("/proc/%s/fd/%s" % (pid, descriptor)))
+        except OSError:
+            continue
+    return found
+
+
+def settings(environ):
+    """Variables that steer NCCL, Gloo and the launchers, with where each comes from."""
+    found = [[name, environ[name], "environment"] for name in sorted(environ) if _steers(name)]
+    home = environ.get("HOME", "")
+    own = environ.get("NCCL_CONF_FILE", home + "/.nccl.conf")
+    for path in (own, "/etc/nccl.conf", home + "/.deepspeed_env"):
+        for position, line in enumerate(read(path).splitlines(), 1):
+            name, equals, value = line.partition("=")
+            if equals and _steers(name.strip()):
+                found.append([name.strip(), value.strip(), "%s:%d" % (path, position)])
+    return {"variables": [{"name": n, "value": v, "origin": origin} for n, v, origin in found]}
+
+
+def _steers(name):
+    return name.startswith(PREFIXES) or name in NAMES
+
+
+def workdir(path):
+    return {"workdir_exists": os.path.isdir(path) if path else None}

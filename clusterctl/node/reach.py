@@ -1,0 +1,144 @@
+"""Listens for the other hosts, and dials them: the proof that training traffic will pass.
+
+Training libraries listen on ports that the OS chooses, so that is what is tried, with both ends and the
+middle of the range beside it. Listeners bind to the addresses they are given, serve only peers that know the
+token, and end with this process.
+"""
+
+import selectors
+import threading
+import time
+
+from . import dialer, master_port
+
+IDLE_SECONDS = 30.0
+NEARBY = 16
+
+
+class Reach:
+    """The traffic part of one talk. ``order`` says where to listen, and carries the token of this run."""
+
+    def __init__(self, order):
+        self.order = order
+        self.token = bytes.fromhex(order["token"])
+        self.selector = selectors.DefaultSelector()
+
+    def listen(self):
+        """Open all listeners and serve them from a thread; tells the ports, and the master port if asked."""
+        answer, found = {}, []
+        ports = self.order["range"]
+        if "master" in self.order:
+            port, problem = master_port.find(self.order["master"], ports)
+            answer.update(master_port=port, master_error=problem)
+        for address in self.order["addresses"]:
+            for _ in range(self.order["ephemeral"]):
+                found.append(("ephemeral", master_port.listener(address, 0)))
+            for kind, start, step in (
+                ("low", ports[0], 1),
+                ("middle", sum(ports) // 2, 1),
+                ("high", ports[1], -1),
+            ):
+                made = _near(address, start, step)
+                if made:
+                    found.append((kind, made))
+            if answer.get("master_port") and not answer["master_error"]:
+                found.append(("master", master_port.listener(address, answer["master_port"])))
+        for _, made in found:
+            made.setblocking(False)
+            self.selector.register(made, selectors.EVENT_READ, None)
+        if found:
+            threading.Thread(target=self._serve, daemon=True).start()
+        answer["listeners"] = [
+            [made.getsockname()[0].partition("%")[0], made.getsockname()[1], kind] for kind, made in found
+        ]
+        return answer
+
+    def dial(self, order):
+        """Dial everything in the order; tells one row for each dial that was made in time."""
+        return {"results": dialer.dial_all(order, self.token)}
+
+    def _serve(self):
+        while True:
+            for key, events in self.selector.select(1.0):
+                if key.data is None:
+                    self._accept(key.fileobj)
+                elif not key.data.move(events):
+                    self._drop(key.fileobj)
+                else:
+                    self.selector.modify(key.fileobj, key.data.interest(), key.data)
+            for key in list(self.selector.get_map().values()):
+                if key.data is not None and time.monotonic() - key.data.moved > IDLE_SECONDS:
+                    self._drop(key.fileobj)
+
+    def _accept(self, listening):
+        try:
+            made, peer = listening.accept()
+        except OSError:  # the peer is gone already, or this process is out of descriptors for now
+            return
+        made.setblocking(False)
+        self.selector.register(made, selectors.EVENT_READ, Guest(made, peer[0], self.token))
+
+    def _drop(self, made):
+        self.selector.unregister(made)
+        made.close()
+
+
+def _near(address, start, step):
+    """A listener on the first free port from ``start`` on, None where all near it are taken or forbidden."""
+    for port in range(start, start + NEARBY * step, step):
+        try:
+            return master_port.listener(address, port)
+        except (OSError, OverflowError):
+            continue
+    return None
+
+
+class Guest:
+    """One accepted connection: hello in, reply out, and for bulk 1 MB each way and a last byte."""
+
+    def __init__(self, made, peer, token):
+        self.socket = made
+        self.peer = peer.partition("%")[0]
+        self.token = token
+        self.head = b""
+        self.out = memoryview(b"")
+        self.awaited = 0
+        self.moved = time.monotonic()
+
+    def interest(self):
+        return selectors.EVENT_READ | (selectors.EVENT_WRITE if self.out else 0)
+
+    def move(self, events):
+        """Read and write what can be; False when the connection is to be dropped."""
+        self.moved = time.monotonic()
+        try:
+            if events & selectors.EVENT_READ and not self._read(self.socket.recv(1 << 16)):
+                return False
+            if self.out:
+                self.out = self.out[self.socket.send(self.out) :]
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return True
+
+    def _read(self, data):
+        if not data:
+            return False
+        if len(self.head) < dialer.HELLO.size:
+            self.head += data
+            if len(self.head) < dialer.HELLO.size:
+                return True
+            data = self.head[dialer.HELLO.size :]
+            magic, token, nonce, bulk = dialer.HELLO.unpack(self.head[: dialer.HELLO.size])
+            if magic != dialer.MAGIC or token != self.token:
+                return False
+            reply = dialer.REPLY.pack(dialer.MAGIC, nonce, self.peer.encode("ascii"))
+            self.awaited = dialer.BULK if bulk else 0
+            self.out = memoryview(reply + bytes(self.awaited))
+        if self.awaited:
+            self.awaited -= len(data)
+            if self.awaited <= 0:
+                self.awaited = 0
+                self.out = memoryview(bytes(self.out) + dialer.LAST)
+        return True

@@ -1,0 +1,75 @@
+"""One real `import torch` in its own process, under the interpreter that will train.
+
+It arrives on that interpreter's stdin and prints one JSON line. A crash or a hang costs this process only.
+"""
+
+import ctypes
+import json
+import re
+import socket
+import struct
+
+UNIQUE_ID = 128
+MAGIC = 8
+
+
+def main():
+    try:
+        import torch
+    except BaseException as error:  # an extension may raise anything, SystemExit included
+        lines = str(error).strip().splitlines() or [""]
+        return {"ok": False, "error": "%s: %s" % (type(error).__name__, lines[-1])}
+    found = {"ok": True, "distributed": torch.distributed.is_available()}
+    found.update(_cuda(torch))
+    found["nccl_path"] = loaded_nccl()
+    found.update(nccl_pick(found["nccl_path"] or "libnccl.so.2"))
+    return found
+
+
+def _cuda(torch):
+    if torch.version.cuda is None:
+        return {"cuda_available": False, "device_count": 0}
+    available = torch.cuda.is_available()
+    count = torch.cuda.device_count() if available else 0
+    return {
+        "cuda_available": available,
+        "device_count": count,
+        "nccl_version": ".".join(map(str, torch.cuda.nccl.version())),
+        "capabilities": ["%d.%d" % torch.cuda.get_device_capability(index) for index in range(count)],
+        "bf16": torch.cuda.is_bf16_supported() if available else None,
+    }
+
+
+def loaded_nccl():
+    """Path of the libnccl that importing torch brought into this process, or ""."""
+    with open("/proc/self/maps") as maps:
+        paths = re.findall(r"(/\S*libnccl\.so\S*)", maps.read())
+    return paths[0] if paths else ""
+
+
+def nccl_pick(path):
+    """The address libnccl would listen on under these variables: asked, not predicted. Needs no GPU."""
+    try:
+        library = ctypes.CDLL(path)
+    except OSError:
+        return {}
+    unique = ctypes.create_string_buffer(UNIQUE_ID)
+    code = library.ncclGetUniqueId(unique)
+    if code != 0:
+        library.ncclGetErrorString.restype = ctypes.c_char_p
+        return {"nccl_error": library.ncclGetErrorString(code).decode("utf-8", "replace")}
+    return {"nccl_pick": address_in(unique.raw)}
+
+
+def address_in(unique):
+    """The listening address inside a ncclUniqueId: 8 bytes, then a sockaddr; "" for an unknown family."""
+    (family,) = struct.unpack_from("=H", unique, MAGIC)
+    if family == socket.AF_INET:
+        return socket.inet_ntop(socket.AF_INET, unique[MAGIC + 4 : MAGIC + 8])
+    if family == socket.AF_INET6:
+        return socket.inet_ntop(socket.AF_INET6, unique[MAGIC + 8 : MAGIC + 24])
+    return ""
+
+
+if __name__ == "__main__":
+    print(json.dumps(main()))
