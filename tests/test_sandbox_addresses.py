@@ -5,7 +5,7 @@ from ipaddress import IPv4Network
 import pytest
 
 from clusterctl.errors import UsageError
-from clusterctl.sandbox.addresses import plan_addresses
+from clusterctl.sandbox.addresses import known_neighbours, plan_addresses
 from clusterctl.sandbox.spec import HostSpec, Nic
 
 
@@ -68,3 +68,13 @@ def test_a_full_subnet_is_said() -> None:
 def test_a_wrong_address_names_the_host_and_the_card() -> None:
     with pytest.raises(UsageError, match="gpu3: eth0"):
         plan_addresses("box", [HostSpec("gpu3", nics=(Nic("eth0", address="10.1.1.300"),))], [])
+
+
+def test_many_hosts_know_their_neighbours_and_few_ask_for_them() -> None:
+    _, few = plan_addresses("box", [HostSpec(f"h{i}") for i in range(8)], [])
+    assert known_neighbours(few) == {}
+    nics = (Nic("eth0"), Nic("ib0", "fabric"), Nic("eth9", "spare", ""))
+    _, many = plan_addresses("box", [HostSpec(f"h{i}", nics=nics) for i in range(64)], [])
+    known = known_neighbours(many)
+    assert set(known) == {"lan", "fabric"}
+    assert len({mac for members in known.values() for _, mac in members}) == 128

@@ -12,6 +12,7 @@ from clusterctl.errors import ClusterctlError, UsageError
 from clusterctl.sandbox.spec import HostSpec
 
 PREFIX = 24
+_PAIRS_BY_ARP = 400
 
 
 class WiredNic(msgspec.Struct, frozen=True, kw_only=True):
@@ -21,6 +22,7 @@ class WiredNic(msgspec.Struct, frozen=True, kw_only=True):
     network: str
     bridge: str
     port: str
+    mac: str
     address: str
     prefix: int
     mtu: int | None
@@ -76,6 +78,7 @@ def plan_addresses(
                     network=nic.network,
                     bridge=bridges[nic.network],
                     port=f"h{index + 1}n{number}",
+                    mac=f"02:cc:00:{index + 1:02x}:{number >> 8:02x}:{number & 0xFF:02x}",
                     address=address,
                     prefix=prefix,
                     mtu=nic.mtu,
@@ -83,6 +86,23 @@ def plan_addresses(
             )
         wired.append(tuple(cards))
     return networks, tuple(wired)
+
+
+def known_neighbours(cards: Iterable[Sequence[WiredNic]]) -> dict[str, tuple[tuple[str, str], ...]]:
+    """(address, Ethernet address) of every card, by network, for a sandbox that must not ask by ARP; else {}.
+
+    The kernel has one table of answers for the whole machine, 1024 at most, and permanent entries do not
+    count: 64 hosts that all speak to each other would fill it, for the user's own network too.
+    """
+    networks: dict[str, list[tuple[str, str]]] = {}
+    for host in cards:
+        for card in host:
+            if card.address:
+                networks.setdefault(card.network, []).append((card.address, card.mac))
+    pairs = sum(len(members) * (len(members) - 1) for members in networks.values())
+    if pairs <= _PAIRS_BY_ARP:
+        return {}
+    return {name: tuple(members) for name, members in networks.items()}
 
 
 def _address(wish: str | None, subnet: IPv4Network, index: int, used: set[str]) -> tuple[str, int]:

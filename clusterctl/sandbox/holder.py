@@ -143,7 +143,8 @@ def _wire(plan: dict[str, Any], pids: Sequence[int]) -> None:
         orders.append(f"link set {plan['uplink']} mtu {JUMBO} master {plan['networks'][0]['bridge']} up")
     for host, pid in zip(plan["hosts"], pids, strict=True):
         for nic in host["nics"]:
-            orders.append(f"link add {nic['port']} mtu {JUMBO} type veth peer name {nic['name']} netns {pid}")
+            far_end = f"peer name {nic['name']} address {nic['mac']} netns {pid}"
+            orders.append(f"link add {nic['port']} mtu {JUMBO} type veth {far_end}")
             orders.append(f"link set {nic['port']} master {nic['bridge']} up")
     done = subprocess.run(
         [plan["ip"], "-batch", "-"],

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from clusterctl.errors import ClusterctlError, UsageError
-from clusterctl.sandbox import faults, lay
+from clusterctl.sandbox import faults, holder_link, lay
 from clusterctl.sandbox.addresses import WiredNic
 from clusterctl.sandbox.faults import BlockKind, Direction
 from clusterctl.sandbox.files import helper
@@ -48,6 +48,8 @@ class Host:
     @property
     def accepts_ssh(self) -> bool:
         """Whether an sshd listens on the host's port."""
+        if not self.alive:
+            return False
         wanted = f":{self.port:04X}"
         rows = Path(f"/proc/{self._host.pid}/net/tcp").read_text(encoding="ascii").splitlines()[1:]
         return any(row.split()[1].endswith(wanted) and row.split()[3] == "0A" for row in rows)
@@ -164,6 +166,11 @@ class Host:
     def thaw(self) -> None:
         """Undo `freeze`."""
         self.admin(["/bin/sh", "-c", "kill -s CONT -- -1"])
+
+    def crash(self) -> None:
+        """Power off: its processes and its network cards are gone at once, and nobody says goodbye."""
+        self._need_namespaces("crash")
+        holder_link.end(self._host.process)
 
     def stop_sshd(self) -> None:
         """End the listening sshd; sessions that are open stay open."""

@@ -20,6 +20,7 @@ from clusterctl.sandbox import kernel
 _SSHD_PATIENCE = 30.0
 _POLL = 0.004
 _LOOK_EVERY = 5.0
+_MANY = 4096
 _LISTEN = "0A"
 
 SCRATCH = (("tmp", "/tmp"), ("var-tmp", "/var/tmp"))
@@ -43,14 +44,14 @@ def run(plan: dict[str, Any], host: dict[str, Any], line: socket.socket) -> NoRe
         kernel.sethostname(host["name"])
         if not line.recv(8):
             os._exit(1)
-        _own_network(host)
+        _own_network(plan, host)
         _start_sshd(plan, host)
     except OSError as error:
         tell(line, {"error": str(error)})
         os._exit(1)
     tell(line, {"ready": True})
     line.close()
-    os.closerange(3, os.sysconf("SC_OPEN_MAX") if os.sysconf("SC_OPEN_MAX") < 4096 else 4096)
+    os.closerange(3, _MANY)
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)
@@ -108,12 +109,15 @@ def _own_sys(root: Path) -> None:
     kernel.bind(str(fresh), "/sys", recursive=True)
 
 
-def _own_network(host: dict[str, Any]) -> None:
+def _own_network(plan: dict[str, Any], host: dict[str, Any]) -> None:
     # Without it an ordinary user's sshd could not listen on port 22, nor anybody ping.
     Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").write_text("0", encoding="ascii")
     kernel.configure_interface("lo", "127.0.0.1", 8, None)
     for nic in host["nics"]:
         kernel.configure_interface(nic["name"], nic["address"], nic["prefix"], nic["mtu"])
+        for address, mac in plan["neighbours"].get(nic["network"], ()):
+            if address != nic["address"]:
+                kernel.add_neighbour(nic["name"], address, mac)
 
 
 def _start_sshd(plan: dict[str, Any], host: dict[str, Any]) -> None:

@@ -27,11 +27,15 @@ MS_BIND = 0x1000
 MS_REC = 0x4000
 MS_PRIVATE = 0x40000
 
+_SIOCSARP = 0x8955
+_SIOCGIFFLAGS = 0x8913
 _SIOCSIFFLAGS = 0x8914
 _SIOCSIFADDR = 0x8916
 _SIOCSIFNETMASK = 0x891C
 _SIOCSIFMTU = 0x8922
 _IFF_UP = 0x1
+_ETHERNET = 1
+_ARP_COMPLETE_AND_PERMANENT = 0x6
 _PR_SET_PDEATHSIG = 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -98,7 +102,28 @@ def configure_interface(name: str, address: str, prefix: int, mtu: int | None) -
             mask = (0xFFFFFFFF << (32 - prefix)) & 0xFFFFFFFF
             fcntl.ioctl(control, _SIOCSIFADDR, _with_address(card, socket.inet_aton(address)))
             fcntl.ioctl(control, _SIOCSIFNETMASK, _with_address(card, struct.pack(">I", mask)))
-        fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sh14x", card, _IFF_UP))
+        answer = fcntl.ioctl(control, _SIOCGIFFLAGS, struct.pack("16sh14x", card, 0))
+        flags: int = struct.unpack_from("16sh", answer)[1] | _IFF_UP
+        fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sh14x", card, flags))
+
+
+def add_neighbour(card: str, address: str, mac: str) -> None:
+    """Say for good which Ethernet address an IPv4 address has."""
+    request = struct.pack(
+        "=HH4s8xH14siHH4s8x16s",
+        socket.AF_INET,
+        0,
+        socket.inet_aton(address),
+        _ETHERNET,
+        bytes.fromhex(mac.replace(":", "")),
+        _ARP_COMPLETE_AND_PERMANENT,
+        socket.AF_INET,
+        0,
+        b"\xff" * 4,
+        card.encode(),
+    )
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        fcntl.ioctl(control, _SIOCSARP, request)
 
 
 def _with_address(card: bytes, packed: bytes) -> bytes:
@@ -106,9 +131,12 @@ def _with_address(card: bytes, packed: bytes) -> bytes:
 
 
 def start_time(pid: int) -> int:
-    """When a process started, in clock ticks since boot. Raises OSError when there is no such process.
+    """When a process started, in clock ticks since boot. Raises OSError when there is none, or only a zombie.
 
     Together with the pid it names one process for as long as the machine stays up.
     """
     stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-    return int(stat.rpartition(")")[2].split()[19])
+    fields = stat.rpartition(")")[2].split()
+    if fields[0] in "ZX":
+        raise ProcessLookupError(f"process {pid} has ended")
+    return int(fields[19])

@@ -17,7 +17,7 @@ import msgspec
 
 from clusterctl.errors import ClusterctlError, UsageError
 from clusterctl.sandbox import files, holder_link, loopback, session, sshd, state, uplink
-from clusterctl.sandbox.addresses import plan_addresses
+from clusterctl.sandbox.addresses import known_neighbours, plan_addresses
 from clusterctl.sandbox.host import Host
 from clusterctl.sandbox.spec import FileSpec, HostSpec, check_hosts, check_name
 from clusterctl.sandbox.state import HostState, Mode, Places, ProcessId, SandboxState
@@ -222,6 +222,7 @@ def _plan(places: Places, recorded: SandboxState, ip: str, cache: Path) -> dict[
         "uplink": uplink.SWITCH_END if recorded.link else "",
         "keep": session.kept_directories(places.directory, cache),
         "sshd_env": recorded.sshd_environment,
+        "neighbours": known_neighbours(host.nics for host in recorded.hosts),
         "networks": [
             {
                 "bridge": network.bridge,

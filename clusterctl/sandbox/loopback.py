@@ -32,7 +32,14 @@ def addresses(
     network = WiredNetwork(name="loopback", bridge="", subnet="127.0.0.0/8", controller="127.0.0.1")
     cards = (
         WiredNic(
-            name="lo", network="loopback", bridge="", port="", address=f"127.0.0.{index}", prefix=8, mtu=None
+            name="lo",
+            network="loopback",
+            bridge="",
+            port="",
+            mac="",
+            address=f"127.0.0.{index}",
+            prefix=8,
+            mtu=None,
         )
         for index in range(2, len(hosts) + 2)
     )

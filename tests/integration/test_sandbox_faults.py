@@ -163,6 +163,16 @@ def test_sshd_stops_and_starts_while_the_host_lives(left: Host, right: Host) -> 
     assert dial(left, right.address()) == "open"
 
 
+def test_a_crashed_host_is_gone_and_its_neighbours_live(make_sandbox) -> None:
+    box = make_sandbox(hosts=[HostSpec("a"), HostSpec("b")])
+    a, b = box.hosts
+    b.crash()
+    assert not b.alive and not b.accepts_ssh
+    assert dial(a, b.address()) in ("silence", _UNREACHABLE)
+    assert b.run(["true"]).returncode == 125
+    assert a.run(["hostname"]).stdout == "a\n"
+
+
 def test_a_laid_file_covers_the_machine_s_on_one_host(left: Host, right: Host) -> None:
     before = Path("/etc/os-release").read_text()
     left.lay("/etc/os-release", "ID=other\n")

@@ -202,9 +202,19 @@ def test_private_files_are_private(empty_home: Path) -> None:
             assert file.stat().st_mode & 0o777 == 0o600
 
 
+_MESH = """
+import socket, sys
+for name in sys.argv[1:]:
+    socket.create_connection((name, 22), 20).close()
+print("all")
+"""
+
+
 @pytest.mark.long
-def test_sixty_four_hosts(empty_home: Path) -> None:
+def test_sixty_four_hosts_all_reach_each_other(empty_home: Path) -> None:
     with Sandbox.create("big", numbered(64, (8,)), empty_home) as box:
         argv = ["ssh", "-F", str(box.ssh_config), "node64", "hostname"]
         assert subprocess.run(argv, capture_output=True, text=True, check=True).stdout == "node64\n"
-        assert all(host.accepts_ssh for host in box.hosts)
+        names = [host.name for host in box.hosts]
+        dialling = [host.popen(["python3", "-S", "-c", _MESH, *names]) for host in box.hosts]
+        assert {process.communicate(timeout=120)[0] for process in dialling} == {"all\n"}
