@@ -59,7 +59,7 @@ def render(
     return Group(*parts)
 
 
-def _network(network: Network, unproven: str) -> Text:
+def _network(network: Network, unproven: str) -> RenderableType:
     """``network 10.0.0.0/24 (traffic proven both ways): eno1 on node1, enp5s0 on node[2-4]``."""
     by_name: defaultdict[str, list[str]] = defaultdict(list)
     for entry in network.hosts:
@@ -72,10 +72,14 @@ def _network(network: Network, unproven: str) -> Text:
     proof = ""
     if len(network.hosts) > 1:
         proof = " (traffic proven both ways)" if network.proven else f" ({unproven})"
-    line = Text.assemble(("network  ", "dim"), (network.subnet, "bold"), (proof, "dim"), f": {places}")
+    line = Text.assemble((network.subnet, "bold"), (proof, "dim"), f": {places}")
     for other in network.alternatives:
         line.append(f"; also possible: {other.subnet} ({other.reason})", style="dim")
-    return line
+    row = Table.grid(padding=(0, 2, 0, 0))
+    row.add_column(style="dim", no_wrap=True)
+    row.add_column(overflow="fold")
+    row.add_row("network", line)
+    return row
 
 
 def _verdict(inventory: Inventory, report: Report, launch: str) -> Text:
@@ -84,7 +88,8 @@ def _verdict(inventory: Inventory, report: Report, launch: str) -> Text:
     noted = f" with {counts['warn']} warning{'s' * (counts['warn'] != 1)}" if counts["warn"] else ""
     hosts_word = "host" if total == 1 else "hosts"
     if report.verdict == "ready":
-        return Text(f"✓ {ready} of {total} {hosts_word} ready{noted}: {launch}", style="bold green")
+        line = f"✓ {ready} of {total} {hosts_word} ready{noted}: {launch}"
+        return Text(line, style="bold green", no_wrap=True, overflow="ignore")
     unknown = [host for host, verdict in report.hosts.items() if verdict == "unknown"]
     line = f"✗ {ready} of {total} {hosts_word} ready"
     style = "bold red"

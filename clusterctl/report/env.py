@@ -47,10 +47,15 @@ def shell(host: str, variables: tuple[Export, ...]) -> str:
         "#   torchrun --nnodes=$NNODES --node-rank=$NODE_RANK --nproc-per-node=$NPROC_PER_NODE \\\n"
         "#     --master-addr=$MASTER_ADDR --master-port=$MASTER_PORT train.py"
     )
-    settings = [(f"export {each.name}={shlex.quote(each.value)}", each.origin) for each in variables]
+    settings = [(f"export {each.name}={_quoted(each.value)}", each.origin) for each in variables]
     width = max(len(text) for text, _ in settings)
     lines += [f"{text:<{width}}  # {origin}" for text, origin in settings]
     return "\n".join(lines) + "\n"
+
+
+def _quoted(value: str) -> str:
+    """As shlex does, and also where zsh would take ``=name`` for a command's path."""
+    return f"'{value}'" if value.startswith("=") and shlex.quote(value) == value else shlex.quote(value)
 
 
 def encode(variables: dict[str, tuple[Export, ...]]) -> str:

@@ -1,0 +1,238 @@
+"""doctor against real SSH servers: each sickness is found on the right host; health is quiet."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clusterctl.sandbox import FileSpec, HostSpec, Nic, Sandbox
+
+pytestmark = pytest.mark.sandbox
+
+ROOT = Path(__file__).parents[2]
+MakeSandbox = Callable[..., Sandbox]
+
+
+def clusterctl(box: Sandbox, *argv: str, deadline: float = 240) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("CLUSTERCTL_")}
+    environment |= {
+        "CLUSTERCTL_HOME": os.environ["CLUSTERCTL_HOME"],
+        "CLUSTERCTL_SSH_CONFIG": str(box.ssh_config),
+        "PYTHONPATH": str(ROOT),
+    }
+    return subprocess.run(
+        [sys.executable, "-c", "from clusterctl.cli.main import entry; entry()", *argv],
+        capture_output=True,
+        text=True,
+        timeout=deadline,
+        check=False,
+        env=environment,
+    )
+
+
+def doctor(box: Sandbox, *argv: str) -> tuple[int, dict[str, Any]]:
+    """(exit code, the JSON report). Nothing but the report is on stdout."""
+    done = clusterctl(box, "doctor", str(box.hostfile), "--json", *argv)
+    assert done.stdout, done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+def problems(report: dict[str, Any]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for finding in report["findings"]:
+        if finding["severity"] != "info":
+            found.setdefault(finding["code"], set()).update(finding["hosts"])
+    return found
+
+
+def observed(report: dict[str, Any], code: str) -> str:
+    return next(finding["observed"] for finding in report["findings"] if finding["code"] == code)
+
+
+def test_a_healthy_sandbox_is_ready_and_quiet(sandbox: Sandbox) -> None:
+    code, report = doctor(sandbox)
+    assert problems(report) == {}
+    assert (code, report["verdict"]) == (0, "ready")
+    assert {host["verdict"] for host in report["hosts"].values()} == {"ready"}
+    assert {entry["ifname"] for entry in report["network"].values()} == {"eth0"}
+    ran = {check["code"] for check in report["checks"] if check["status"] == "pass"}
+    assert {"net.backconnect", "net.pmtu", "sw.torch-import", "net.master-port"} <= ran
+
+
+def test_the_page_for_people_ends_with_what_to_type(sandbox: Sandbox) -> None:
+    done = clusterctl(sandbox, "doctor", "--quick", "--hostfile", str(sandbox.hostfile))
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.strip().splitlines()
+    assert lines[-1].startswith("✓ 4 of 4 hosts ready")
+    assert str(sandbox.hostfile) in done.stdout + done.stderr
+    assert not any(line.startswith("!") for line in lines)
+
+
+def test_selection(sandbox: Sandbox) -> None:
+    _, report = doctor(sandbox, "--quick", "-e", "node3")
+    assert list(report["hosts"]) == ["node1", "node2", "node4"]
+
+
+def test_wrong_usage_is_64(sandbox: Sandbox) -> None:
+    done = clusterctl(sandbox, "doctor", "/nowhere/hostfile")
+    assert done.returncode == 64
+    assert "hint:" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_interface_names_that_differ_and_a_bridge_that_all_have(make_sandbox: MakeSandbox) -> None:
+    box = make_sandbox(hosts=[HostSpec("a", nics=(Nic("eno1"),)), HostSpec("b", nics=(Nic("enp5s0"),))])
+    for host in box.hosts:
+        host.add_decoy_bridge("docker0", "172.17.0.1/16")
+    code, report = doctor(box)
+    assert (code, problems(report)) == (0, {})
+    assert {name: entry["ifname"] for name, entry in report["network"].items()} == {
+        "a": "eno1",
+        "b": "enp5s0",
+    }
+    assert report["network"]["b"]["env"]["NCCL_SOCKET_IFNAME"] == "=enp5s0"
+    shown = clusterctl(box, "env", "b", "--hostfile", str(box.hostfile))
+    assert shown.returncode == 0, shown.stderr
+    assert "export GLOO_SOCKET_IFNAME=enp5s0" in shown.stdout
+    assert "export NODE_RANK=1" in shown.stdout
+
+
+def test_a_firewall_before_the_ports_that_the_os_chooses(make_sandbox: MakeSandbox) -> None:
+    box = make_sandbox(hosts=[HostSpec("a"), HostSpec("b"), HostSpec("c")])
+    box.host("b").block("in", "drop", (32768, 60999))
+    code, report = doctor(box)
+    assert code == 1
+    assert problems(report) == {"net.backconnect": {"b"}}
+    assert "from all 2 peers dropped" in observed(report, "net.backconnect")
+    assert report["hosts"]["a"]["verdict"] == "ready"
+
+
+@pytest.mark.parametrize(("kind", "word"), [("reset", "TCP reset"), ("admin-prohibited", "admin-prohibited")])
+def test_other_kinds_of_firewall_are_told_apart(make_sandbox: MakeSandbox, kind: str, word: str) -> None:
+    box = make_sandbox(hosts=[HostSpec("a"), HostSpec("b")])
+    box.host("a").block("in", kind, (1024, 65535))  # type: ignore[arg-type]
+    _, report = doctor(box)
+    assert word in observed(report, "net.backconnect")
+
+
+def test_an_mtu_black_hole(make_sandbox: MakeSandbox) -> None:
+    box = make_sandbox(
+        hosts=[HostSpec("a", nics=(Nic("eth0", mtu=9000),)), HostSpec("b", nics=(Nic("eth0", mtu=9000),))]
+    )
+    box.host("b").set_switch_mtu("eth0", 1500)
+    code, report = doctor(box)
+    assert code == 1
+    assert "net.pmtu" in problems(report)
+    assert "net.backconnect" not in problems(report)
+
+
+def test_another_torch_on_one_host(make_sandbox: MakeSandbox) -> None:
+    import torch
+
+    box = make_sandbox(hosts=[HostSpec("a"), HostSpec("b"), HostSpec("c")])
+    version_file = Path(torch.__file__).with_name("version.py")
+    text = version_file.read_text(encoding="utf-8")
+    box.host("c").lay(str(version_file), text.replace(torch.__version__.partition("+")[0], "2.1.0"))
+    code, report = doctor(box, "--quick")
+    assert code == 1
+    assert problems(report) == {"sw.torch": {"c"}}
+
+
+def test_a_small_shared_memory(make_sandbox: MakeSandbox) -> None:
+    box = make_sandbox(hosts=[HostSpec("a"), HostSpec("b")])
+    box.host("b").admin(["mount", "-t", "tmpfs", "-o", "size=16m", "shm", "/dev/shm"])
+    code, report = doctor(box, "--quick")
+    assert (code, problems(report)) == (1, {"os.shm": {"b"}})
+
+
+def test_a_host_that_is_down_and_one_whose_key_changed(make_sandbox: MakeSandbox) -> None:
+    box = make_sandbox(hosts=[HostSpec("a"), HostSpec("b"), HostSpec("c")])
+    box.host("b").stop_sshd()
+    known = box.known_hosts.read_text()
+    key_of_a = known.splitlines()[0].split()[2]
+    lines = [
+        " ".join([*line.split()[:2], key_of_a]) if line.startswith("c,") else line
+        for line in known.splitlines()
+    ]
+    box.known_hosts.write_text("\n".join(lines) + "\n")
+    code, report = doctor(box, "--quick")
+    assert code == 1
+    assert problems(report) == {"ssh.reach": {"b"}, "ssh.hostkey": {"c"}}
+    assert {name: host["verdict"] for name, host in report["hosts"].items()} == {
+        "a": "ready",
+        "b": "not-ready",
+        "c": "not-ready",
+    }
+    page = clusterctl(box, "doctor", "--quick", str(box.hostfile)).stdout
+    assert page.strip().splitlines()[-1].endswith("--exclude b@c")
+
+
+def test_three_gpus_and_one(make_sandbox: MakeSandbox) -> None:
+    box = make_sandbox(
+        hosts=[
+            HostSpec("a", slots=3, files={"/usr/bin/nvidia-smi": FileSpec(fake_smi("a", 3), 0o755)}),
+            HostSpec("b", slots=1, files={"/usr/bin/nvidia-smi": FileSpec(fake_smi("b", 1), 0o755)}),
+        ]
+    )
+    _, report = doctor(box, "--quick")
+    assert {name: len(host["facts"]["nvidia"]["gpus"]) for name, host in report["hosts"].items()} == {
+        "a": 3,
+        "b": 1,
+    }
+    assert not {"host.slots", "gpu.smi", "gpu.model", "gpu.count"} & problems(report).keys()
+
+
+def test_slots_beyond_the_gpus(make_sandbox: MakeSandbox) -> None:
+    box = make_sandbox(
+        hosts=[
+            HostSpec("a", slots=2, files={"/usr/bin/nvidia-smi": FileSpec(fake_smi("a", 2), 0o755)}),
+            HostSpec("b", slots=2, files={"/usr/bin/nvidia-smi": FileSpec(fake_smi("b", 1), 0o755)}),
+        ]
+    )
+    _, report = doctor(box, "--quick")
+    assert problems(report)["host.slots"] == {"b"}
+
+
+def test_a_shell_that_prints_a_banner(make_sandbox: MakeSandbox) -> None:
+    box = make_sandbox(hosts=[HostSpec("a"), HostSpec("b")])
+    box.host("b").shell_profile("echo Welcome to the lab; sleep 1\n")
+    code, report = doctor(box, "--quick")
+    assert (code, problems(report)) == (0, {"env.noise": {"b"}})
+    strict, _ = doctor(box, "--quick", "--strict")
+    assert strict == 1
+
+
+def fake_smi(host: str, count: int) -> str:
+    """An nvidia-smi that answers `--query-gpu=FIELDS --format=csv` with ``count`` healthy cards."""
+    return f'''#!{sys.executable}
+import sys
+VALUES = {{
+    "name": "NVIDIA RTX A6000", "memory.total": "49140", "memory.used": "3", "driver_version": "550.54.15",
+    "utilization.gpu": "0", "compute_mode": "Default", "mig.mode.current": "[N/A]", "count": "{count}",
+    "ecc.errors.uncorrected.volatile.total": "0", "persistence_mode": "Enabled",
+    "ecc.mode.current": "Enabled",
+}}
+query = next((arg.split("=", 1)[1] for arg in sys.argv if arg.startswith("--query-gpu=")), None)
+if query:
+    units = {{"memory.total": " MiB", "memory.used": " MiB", "utilization.gpu": " %"}}
+    plain = "nounits" in " ".join(sys.argv)
+    if "noheader" not in " ".join(sys.argv):
+        print(", ".join(query.split(",")))
+    for index in range({count}):
+        bus = f"00000000:0{{index + 1}}:00.0"
+        own = {{"index": str(index), "uuid": f"GPU-{host}-{{index}}", "pci.bus_id": bus}}
+        cells = []
+        for field in query.split(","):
+            value = (VALUES | own).get(field.strip(), "[N/A]")
+            cells.append(value + ("" if plain else units.get(field.strip(), "")))
+        print(", ".join(cells))
+elif not any(arg.startswith("--query") for arg in sys.argv):
+    print("NVIDIA-SMI 550.54.15    Driver Version: 550.54.15    CUDA Version: 12.4")
+'''
