@@ -6,6 +6,7 @@ import json
 import math
 import os
 import resource
+import sys
 import time
 from collections import deque
 from pathlib import Path
@@ -147,7 +148,9 @@ def _is_json(value: Any) -> bool:
 
 
 def say(line: str) -> None:
-    print(line, flush=True)
+    # In one piece: with unbuffered output, print would let another rank in before the line end.
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def peak_memory(place: Place) -> int:
