@@ -10,8 +10,8 @@ from .files import listing, read, which
 
 PYTHON_SECONDS = 20.0
 PACKAGES = (
-    "torch", "deepspeed", "transformers", "datasets", "accelerate", "tokenizers", "numpy", "pydantic", "triton",
-    "flash-attn", "peft", "bitsandbytes",
+    "torch", "deepspeed", "transformers", "datasets", "accelerate", "tokenizers", "numpy", "pydantic",
+    "triton", "flash-attn", "peft", "bitsandbytes",
 )  # fmt: skip
 PREFIXES = ("nvidia-nccl-",)
 ASK = (
@@ -57,10 +57,10 @@ def describe(name, environ):
             return dict(_nothing(error), executable=path)
     executable, version, directories = known
     packages = installed(directories)
-    return dict(
-        {"executable": executable, "version": version, "packages": packages, "error": ""},
-        **_torch(directories),
-    )
+    torch = _torch(directories)
+    if "version" in torch:
+        packages["torch"] = torch.pop("version")
+    return dict(torch, executable=executable, version=version, packages=packages, error="")
 
 
 def closed_environment(path):
@@ -133,16 +133,16 @@ def installed(directories):
 
 
 def _torch(directories):
-    """The CUDA that torch was built for ("" for a CPU build) and its commit, from torch/version.py."""
+    """What torch says of itself in torch/version.py; its metadata may be left over from another install.
+
+    ``torch_cuda`` is the CUDA it was built for, "" for a CPU build.
+    """
     for directory in directories:
         text = read(directory + "/torch/version.py")
         if text:
-            cuda = re.search(r"^cuda\b[^=]*=\s*'([^']*)'", text, re.MULTILINE)
-            commit = re.search(r"^git_version\s*=\s*'([^']*)'", text, re.MULTILINE)
-            return {
-                "torch_cuda": cuda.group(1) if cuda else "",
-                "torch_git": commit.group(1) if commit else None,
-            }
+            said = dict(re.findall(r"^(\w+)\b[^=\n]*=\s*'([^'\n]*)'", text, re.MULTILINE))
+            found = {"torch_cuda": said.get("cuda", ""), "torch_git": said.get("git_version")}
+            return dict(found, version=said["__version__"]) if "__version__" in said else found
     return {}
 
 

@@ -1,0 +1,162 @@
+"""An environment profile: which python trains on the nodes, what it holds, and which variables it gets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from ipaddress import ip_address, ip_network
+from typing import Any, get_args, get_origin
+
+import msgspec
+
+from clusterctl.errors import UsageError
+from clusterctl.facts.model import Facts
+from clusterctl.plan import yaml_lines
+from clusterctl.plan.variables import check_name
+from clusterctl.plan.yaml_lines import Path
+
+EXPECTABLE = (
+    "python", "torch", "cuda", "nccl", "driver", "kernel", "deepspeed", "transformers", "accelerate",
+    "datasets", "tokenizers",
+)  # fmt: skip
+
+
+class HostProfile(msgspec.Struct, frozen=True, kw_only=True):
+    """What is different on one host. Empty means: as for all."""
+
+    python: str = ""
+    env: dict[str, str] = {}
+    workdir: str = ""
+    ifname: str = ""
+
+
+class NetworkPin(msgspec.Struct, frozen=True, kw_only=True):
+    """The network to use, by interface name (where it is the same on all hosts) or by subnet."""
+
+    ifname: str = ""
+    subnet: str = ""
+
+
+class Profile(msgspec.Struct, frozen=True, kw_only=True):
+    """One file of ``envs/``. Versions in ``expect`` are prefixes: 3.11 is satisfied by 3.11.7."""
+
+    description: str = ""
+    python: str | dict[str, str] = ""
+    """Absolute path on the nodes (``~/`` is the home directory there), or one for each host."""
+    activate: str = ""
+    """A line for bash that prepares the environment, such as ``conda activate train``."""
+    expect: dict[str, str] = {}
+    env: dict[str, str] = {}
+    hosts: dict[str, HostProfile] = {}
+    network: NetworkPin = NetworkPin()
+
+    def python_of(self, host: str) -> str:
+        """The interpreter for one host; "" where the profile leaves it to the host."""
+        own = self.hosts[host].python if host in self.hosts else ""
+        return own or (self.python if isinstance(self.python, str) else self.python.get(host, ""))
+
+    def env_of(self, host: str) -> dict[str, str]:
+        """Variables for one host; its own win over those for all."""
+        return {**self.env, **(self.hosts[host].env if host in self.hosts else {})}
+
+    def workdir_of(self, host: str) -> str:
+        """Where the run works on this host; "" for the usual place."""
+        return self.hosts[host].workdir if host in self.hosts else ""
+
+    def pins(self, facts: Mapping[str, Facts]) -> dict[str, str]:
+        """Host -> the interface this profile wants; hosts it says nothing about are left out.
+
+        A host without an address in the wanted subnet gets the subnet's text: no interface has that name, so
+        the choice of the network says that the pin cannot be met there.
+        """
+        found = {}
+        for host, of_host in facts.items():
+            own = self.hosts[host].ifname if host in self.hosts else ""
+            wanted = own or self.network.ifname
+            if wanted or self.network.subnet:
+                found[host] = wanted or _inside(of_host, self.network.subnet) or self.network.subnet
+        return found
+
+
+def decode(text: str, source: str) -> Profile:
+    """Read a profile. Raises UsageError that names the place: ``envs/x.yaml line 4, expect.torhc: ...``."""
+    document = yaml_lines.load(text, source)
+    profile: Profile = _convert(document, document.value, (), Profile)
+    _check(document, profile)
+    return profile
+
+
+def _convert(document: yaml_lines.Document, value: Any, path: Path, kind: Any) -> Any:
+    """As msgspec.convert, but an error knows every key on its path, so that it can name the line."""
+    if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and isinstance(value, dict):
+        fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
+        for key in value:
+            if key not in fields:
+                raise _no_such_key(document, (*path, key), tuple(fields))
+        return kind(
+            **{key: _convert(document, item, (*path, key), fields[key]) for key, item in value.items()}
+        )
+    if get_origin(kind) is dict and isinstance(value, dict):
+        of_item = get_args(kind)[1]
+        return {key: _convert(document, item, (*path, key), of_item) for key, item in value.items()}
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        is_map = not isinstance(kind, type) or issubclass(kind, msgspec.Struct)
+        wanted = "`key: value` lines" if is_map else "one text"
+        raise UsageError(
+            f"{document.place(path)}: {wanted} expected", hint="envs/cpu.yaml shows every key there is"
+        ) from None
+
+
+def _no_such_key(document: yaml_lines.Document, path: Path, known: tuple[str, ...]) -> UsageError:
+    near = get_close_matches(path[-1], known, n=1)
+    return UsageError(
+        f"{document.place(path)}: there is no such key",
+        hint=f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}",
+    )
+
+
+def _check(document: yaml_lines.Document, profile: Profile) -> None:
+    for name in profile.expect:
+        if name not in EXPECTABLE:
+            raise _no_such_key(document, ("expect", name), EXPECTABLE)
+    for path, text in _interpreters(profile):
+        if text and not text.startswith(("/", "~/")):
+            raise UsageError(
+                f"{document.place(path)}: {text!r} is not an absolute path",
+                hint="the interpreter on the nodes, e.g. /opt/venv/bin/python; without it, the usual one",
+            )
+    own = [(("hosts", host, "env"), each.env) for host, each in profile.hosts.items()]
+    for base, names in ((("env",), profile.env), *own):
+        for name in names:
+            check_name(name, document.place((*base, name)))
+    if profile.network.subnet:
+        try:
+            ip_network(profile.network.subnet)
+        except ValueError as error:
+            raise UsageError(
+                f"{document.place(('network', 'subnet'))}: {error}", hint="as in 10.0.5.0/24"
+            ) from None
+
+
+def _interpreters(profile: Profile) -> list[tuple[Path, str]]:
+    found: list[tuple[Path, str]]
+    if isinstance(profile.python, str):
+        found = [(("python",), profile.python)]
+    else:
+        found = [(("python", host), path) for host, path in profile.python.items()]
+    return found + [(("hosts", host, "python"), own.python) for host, own in profile.hosts.items()]
+
+
+def _inside(facts: Facts, subnet: str) -> str:
+    network = ip_network(subnet)
+    return next(
+        (
+            link.name
+            for link in facts.interfaces
+            for address in link.addresses
+            if ip_address(address.address) in network
+        ),
+        "",
+    )
