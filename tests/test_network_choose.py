@@ -175,6 +175,16 @@ def test_a_setting_on_one_host_names_its_file() -> None:
     assert network.hosts[1].origins["NCCL_SOCKET_IFNAME"] == "/etc/nccl.conf:3 on node2"
 
 
+def test_a_pin_and_a_setting_for_one_host_hold_that_host_only() -> None:
+    facts = two_networks({"speed": 1_000}, {"speed": 25_000})
+    network = choose(inventory(facts), facts, mesh(facts), pins={"node1": "a0"})
+    assert [entry.ifname for entry in network.hosts] == ["a0", "b0"]
+    network = choose(inventory(facts), facts, mesh(facts), host_env={"node2": {"GLOO_SOCKET_IFNAME": "b0"}})
+    assert [entry.ifname for entry in network.hosts] == ["a0", "b0"]
+    network = choose(inventory(facts), facts, pins={"node1": "10.9.0.0/16"})
+    assert "the profile's 10.9.0.0/16 leaves no usable interface on node1" in network.problem
+
+
 def test_a_setting_that_leaves_nothing_is_the_problem() -> None:
     facts = cluster(2)
     network = choose(inventory(facts), facts, user_env={"NCCL_SOCKET_IFNAME": "eth9"})

@@ -80,9 +80,8 @@ def _torch(evidence: Evidence) -> Iterator[Verdict]:
     }
     wanted = evidence.expect.get("cuda")
     if wanted:
-        yield from unlike(
-            {host: build.rpartition(" ")[2] for host, build in builds.items()}, wanted, of="CUDA"
-        )
+        cuda = {host: evidence.facts[host].python.torch_cuda or "none (a CPU build)" for host in builds}
+        yield from unlike(cuda, wanted, of="CUDA")
     else:
         yield from deviations(builds)
 

@@ -12,6 +12,7 @@ import msgspec
 from clusterctl.ask.facts import Answers, FactsRequest, ask
 from clusterctl.checks.evaluate import Report, evaluate
 from clusterctl.cli.hosts import Hosts
+from clusterctl.cli.profiles import read
 from clusterctl.cli.progress import Asking
 from clusterctl.errors import UsageError
 from clusterctl.network.choose import choose
@@ -34,11 +35,15 @@ def examine(hosts: Hosts, *, kind: Kind, profile: str, env: Iterable[str], quick
     ``env`` are ``K=V`` and ``K`` as typed. Raises UsageError for a profile or variable that cannot be used.
     """
     names = hosts.inventory.names
-    user_env = {setting.name: setting.value for setting in from_options(env, os.environ)}
+    wanted = read(profile)
+    typed = {setting.name: setting.value for setting in from_options(env, os.environ)}
+    user_env = {**wanted.env, **typed}
+    host_env = {host: {**wanted.env_of(host), **typed} for host in names}
     master = user_env.get("MASTER_ADDR", "")
     request = FactsRequest(
         quick=quick,
-        env=dict.fromkeys(names, user_env),
+        python={host: python for host in names if (python := wanted.python_of(host))},
+        env=host_env,
         names=(master,) if master and not _is_address(master) else (),
         workdir=str(Path.cwd()),
         master_port=_port(user_env.get("MASTER_PORT", "")),
@@ -50,13 +55,21 @@ def examine(hosts: Hosts, *, kind: Kind, profile: str, env: Iterable[str], quick
             answers = ask(transport, hosts.inventory, request, on_progress=asking.answered)
     finally:
         transport.close()
-    network = choose(hosts.inventory, answers.facts, answers.reachability, user_env=user_env)
+    network = choose(
+        hosts.inventory,
+        answers.facts,
+        answers.reachability,
+        user_env=user_env,
+        host_env=host_env,
+        pins=wanted.pins(answers.facts),
+    )
     report = evaluate(
         hosts.inventory,
         answers.facts,
         answers.failures.values(),
         answers.reachability,
         network,
+        expect=wanted.expect,
         user_env=user_env,
         quick=quick,
         simulated=hosts.simulated,

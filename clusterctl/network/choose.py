@@ -24,18 +24,23 @@ def choose(
     reachability: Reachability = NOT_ASKED,
     *,
     user_env: Mapping[str, str] = {},
+    host_env: Mapping[str, Mapping[str, str]] = {},
     pins: Mapping[str, str] = {},
 ) -> Network:
     """The best network for the hosts that answered, in inventory order.
 
     With dials it is proven by traffic; without, it is the best common subnet. ``user_env`` holds the
-    variables the user set for the run and ``pins`` host -> interface of a profile: both win over our ranking.
+    variables the user set for the run, ``host_env`` those for one host, ``pins`` host -> interface of a
+    profile: all win over our ranking.
     ``problem`` is set when the network does not take in every host that answered.
     """
     answered = {host: facts[host] for host in inventory.names if host in facts}
     if not answered:
         return Network(problem="no host answered")
-    settings = {host: user_settings(of_host, user_env) for host, of_host in answered.items()}
+    settings = {
+        host: user_settings(of_host, {**user_env, **host_env.get(host, {})})
+        for host, of_host in answered.items()
+    }
     offered = candidates(answered)
     pools = {
         host: tuple(

@@ -145,6 +145,17 @@ def test_another_torch_on_one_host(make_sandbox: MakeSandbox) -> None:
     assert problems(report) == {"sw.torch": {"c"}}
 
 
+def test_the_profile_is_held_against_every_host(sandbox: Sandbox, tmp_path: Path) -> None:
+    profile = tmp_path / "lab.yaml"
+    profile.write_text("expect:\n  python: 2.7\n")
+    code, report = doctor(sandbox, "--quick", "--profile", str(profile))
+    assert (code, problems(report)) == (1, {"sw.python": {"node1", "node2", "node3", "node4"}})
+    profile.write_text("expect:\n  pyhton: 3\n")
+    done = clusterctl(sandbox, "doctor", "--profile", str(profile))
+    assert done.returncode == 64
+    assert "lab.yaml line 2" in done.stderr
+
+
 def test_a_small_shared_memory(make_sandbox: MakeSandbox) -> None:
     box = make_sandbox(hosts=[HostSpec("a"), HostSpec("b")])
     box.host("b").admin(["mount", "-t", "tmpfs", "-o", "size=16m", "shm", "/dev/shm"])
