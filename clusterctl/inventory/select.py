@@ -88,7 +88,8 @@ def _specs(text: str, known: dict[str, Host]) -> list[str]:
     while pieces:
         for taken in range(min(longest, len(pieces)), 0, -1):
             spec = "@".join(pieces[:taken])
-            if taken == 1 or spec in known or spec.rpartition(":")[0] in known:
+            name, _, slots = spec.rpartition(":")
+            if taken == 1 or spec in known or (name in known and "@" not in slots):
                 specs.append(spec)
                 del pieces[:taken]
                 break
@@ -112,11 +113,11 @@ def _host_and_slots(spec: str, known: dict[str, Host], option: str) -> tuple[str
 
 def _unknown_host(inventory: Inventory, name: str, option: str) -> UsageError:
     close = difflib.get_close_matches(name, inventory.names, n=1)
-    if close:
+    if "," in name:
+        hint = "join hosts with @, such as gpu1@gpu2; commas join slots"
+    elif close:
         line = next(host.line for host in inventory.hosts if host.name == close[0])
         hint = f"did you mean '{close[0]}' ({inventory.source} line {line})?"
-    elif "," in name:
-        hint = "join hosts with @, such as gpu1@gpu2; commas join slots"
     else:
         hint = f"it has {fold(inventory.names)}"
     return UsageError(f"{option}: host '{name}' is not in {inventory.source}", hint=hint)

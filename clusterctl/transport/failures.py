@@ -59,6 +59,13 @@ def unconnected(endpoint: Endpoint, error: OSError, waited: float) -> Failure:
 
 
 def dropped_before_banner(endpoint: Endpoint) -> Failure:
+    if endpoint.proxy_command:
+        return failure(
+            endpoint,
+            "connect",
+            "the ProxyCommand ended before sshd answered",
+            f"run it by hand: {endpoint.proxy_command}",
+        )
     return failure(
         endpoint,
         "banner",

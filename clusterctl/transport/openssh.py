@@ -81,11 +81,10 @@ class OpensshTransport:
         if channel.wait_for_login(deadline):
             channel.seconds = time.monotonic() - began
             return channel
-        ended, complaint = channel.ended, channel.complaint
         channel.close()
-        if not ended and time.monotonic() >= deadline:
+        if time.monotonic() >= deadline:
             return failures.late(endpoint, "the login")
-        return explain(endpoint, complaint, time.monotonic() - began)
+        return explain(endpoint, channel.complaint, time.monotonic() - began)
 
 
 def _options(endpoint: Endpoint, deadline: float) -> list[str]:
@@ -136,7 +135,7 @@ class OpensshChannel:
         """True once ssh has logged in; false when it gave up or ``deadline`` has passed."""
         while not self._streams[self._stdout].startswith(_CONNECTED):
             left = deadline - time.monotonic()
-            if left <= 0 or self.ended:
+            if left <= 0 or not self._open:
                 self.complaint = self._streams[self._stderr].decode(errors="replace")
                 return False
             self._selector.select(left)

@@ -33,6 +33,13 @@ def explain(endpoint: Endpoint, complaint: str, seconds: float) -> Failure:
     if "Permission denied" in complaint or "Too many authentication failures" in complaint:
         tried = [str(file) for file in endpoint.identity_files if file.exists()]
         return failures.refused_login(endpoint, tried, [])
+    if endpoint.jumps and "UNKNOWN port" in complaint:
+        return failures.failure(
+            endpoint,
+            "connect",
+            f"the way through the gateway {endpoint.jumps[-1]} failed: {complaint.strip().splitlines()[0].strip()}",
+            f"try the gateway alone: ssh {endpoint.jumps[-1]} true",
+        )
     if "kex_exchange_identification" in complaint or "Connection closed by" in complaint:
         return failures.dropped_before_banner(endpoint)
     lines = [line for line in complaint.strip().splitlines() if line.strip()]
