@@ -22,7 +22,7 @@ class WiredNic(msgspec.Struct, frozen=True, kw_only=True):
     network: str
     bridge: str
     port: str
-    mac: str
+    mac: str = ""
     address: str
     prefix: int
     mtu: int | None
