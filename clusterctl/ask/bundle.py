@@ -32,13 +32,14 @@ REMOTE_COMMAND = (
 )
 
 _LOADER = """
-import importlib.abc, importlib.util, json, sys
+import importlib, json, sys
+from importlib.machinery import ModuleSpec
 bundle = json.loads({bundle!r})
-class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+class Finder:  # no subclass of importlib.abc: that module costs more to load than the bundle takes to run
     def find_spec(self, name, path=None, target=None):
         if name == "clusterctl_node" or name.rpartition(".")[2] in bundle["files"] \\
                 and name.startswith("clusterctl_node."):
-            return importlib.util.spec_from_loader(name, self, is_package=name == "clusterctl_node")
+            return ModuleSpec(name, self, is_package=name == "clusterctl_node")
         return None
     def create_module(self, spec):
         return None

@@ -1,9 +1,7 @@
 """NVIDIA GPUs: what the driver's own tool says, and what the PCI bus shows whether or not it agrees."""
 
-import ctypes
 import os
 import re
-import subprocess
 import time
 
 from .files import listing, owner_of, read, which
@@ -75,6 +73,8 @@ def _ask(tool, environ):
 
 def _run(argv, environ, limit):
     """(exit code, output); the code is None when the tool had to be killed at the limit."""
+    import subprocess  # here, like ctypes: most of the probe's time goes into imports
+
     child = subprocess.Popen(
         argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environ
     )
@@ -139,6 +139,8 @@ def cuda_in(text):
 
 
 def _cuda():
+    import ctypes
+
     try:
         library = ctypes.CDLL("libcuda.so.1")
     except OSError:

@@ -1,6 +1,5 @@
 """Interfaces, routes, ports, RDMA and names, as this host sees them."""
 
-import ctypes
 import os
 import socket
 import threading
@@ -122,6 +121,8 @@ def _netdev(directory, port):
 
 
 def _verbs():
+    import ctypes
+
     try:
         ctypes.CDLL("libibverbs.so.1")
     except OSError:

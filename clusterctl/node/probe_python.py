@@ -1,10 +1,7 @@
 """The interpreter that will train: which one it is, and what is installed there. Nothing is imported."""
 
-import glob
-import json
 import os
 import re
-import subprocess
 
 from .files import listing, read, which
 
@@ -97,6 +94,9 @@ def closed_environment(path):
 
 
 def _run(path, environ):
+    import json
+    import subprocess  # here: it costs as much as the rest of this file
+
     try:
         child = subprocess.run(
             [path, "-c", ASK],
@@ -150,8 +150,8 @@ def compilers(executable, environ):
     """Compilers that operators built at first use would need, as paths."""
     near = os.path.dirname(executable) if executable else ""
     path = ":".join(each for each in (environ.get("PATH", ""), near, "/usr/local/cuda/bin") if each)
-    newest = glob.glob("/usr/local/cuda-*/bin")
-    path = ":".join([path, *sorted(newest)])
+    toolkits = [name for name in listing("/usr/local") if name.startswith("cuda-")]
+    path = ":".join([path, *("/usr/local/%s/bin" % name for name in toolkits)])
     return [found for found in (which(name, path) for name in ("g++", "nvcc", "ninja")) if found]
 
 
