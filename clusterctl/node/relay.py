@@ -201,11 +201,8 @@ class Relay:
 
     def agent_gone(self):
         """True when the agent ended without saying so: somebody killed it."""
-        if self.agent is not None:
-            gone = self.agent.poll() is not None
-        else:
-            gone = not is_alive(self.agent_pid())
-        return gone and not self.agent_ended()
+        alive = is_alive(self.agent_pid()) if self.agent is None else self.agent.poll() is None
+        return not alive and not self.agent_ended()
 
     def agent_pid(self):
         with open(self.path("events.jsonl")) as stream:
@@ -253,7 +250,7 @@ class Relay:
     def finish(self):
         """All has been forwarded: say what the controller must have, to the last byte."""
         names = sorted(os.listdir(self.path("logs")))
-        while any([self.forward_log(name) for name in names]):
+        while any(self.forward_log(name) for name in names):
             continue
         self.complete = True
         emit({"is": "complete", "logs": {name: self.fingerprint(name) for name in names}})
