@@ -1,0 +1,288 @@
+"""What runs on a node, on this machine: parsing what hardware prints, and surviving what breaks."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clusterctl.ask.bundle import REMOTE_COMMAND, pack
+from clusterctl.node import probe, probe_gpu, probe_net, probe_python, probe_system, torch_import
+
+SMI = Path(__file__).parent / "fixtures/nvidia-smi"
+MARK = b"@@clusterctl1 "
+
+
+def smi(name: str) -> str:
+    return (SMI / name).read_text(encoding="utf-8")
+
+
+def tool(directory: Path, name: str, script: str) -> None:
+    path = directory / name
+    path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    path.chmod(0o755)
+
+
+def test_one_line_of_the_gpu_query_is_one_gpu() -> None:
+    cards = probe_gpu.gpus(smi("h100-8.csv"))
+    assert [card["index"] for card in cards] == list(range(8))
+    busy = cards[2]
+    assert (busy["name"], busy["memory_total"], busy["memory_used"], busy["utilization"]) == (
+        "NVIDIA H100 80GB HBM3",
+        81559 * 2**20,
+        40316 * 2**20,
+        98,
+    )
+    assert (cards[3]["ecc_errors"], cards[6]["compute_mode"]) == (2, "Exclusive_Process")
+    assert (cards[7]["mig_mode"], cards[7]["utilization"]) == ("Enabled", None)
+
+
+def test_what_a_geforce_does_not_have_is_unknown_and_not_zero() -> None:
+    card = probe_gpu.gpus(smi("rtx3090-2.csv"))[0]
+    assert (card["ecc_errors"], card["mig_mode"], card["compute_mode"]) == (None, "", "Default")
+
+
+def test_processes_come_under_their_gpu_even_when_another_container_owns_them() -> None:
+    cards = probe_gpu.gpus(smi("h100-8.csv"))
+    own = f"{cards[0]['uuid']}, {os.getpid()}, 512, python"
+    probe_gpu.add_processes(cards, smi("h100-8-apps.csv") + own)
+    assert [process["pid"] for process in cards[2]["processes"]] == [4194001, 4194002]
+    assert cards[2]["processes"][0]["memory"] == 40308 * 2**20
+    assert cards[2]["processes"][1]["memory"] is None
+    mine = cards[0]["processes"][0]
+    assert "pytest" in mine["command"] or "python" in mine["command"]
+    assert 0 < time.time() - mine["started"] < 86400
+
+
+@pytest.mark.parametrize(
+    ("name", "version"), [("proc-driver-open.txt", "550.54.15"), ("proc-driver-closed.txt", "535.183.01")]
+)
+def test_kernel_driver(name: str, version: str) -> None:
+    assert probe_gpu.kernel_driver(smi(name)) == version
+
+
+def test_an_old_driver_is_asked_again_for_less(tmp_path: Path) -> None:
+    tool(
+        tmp_path,
+        "nvidia-smi",
+        'case "$1" in *mig.mode*) echo \'Field "mig.mode.current" is not a valid field to query.\'; exit 2;; '
+        "--query-gpu*) echo '0, GPU-1, Tesla V100-SXM2-16GB, 16160, 0, 418.87.00';; "
+        f"--query-compute*) ;; *) cat {SMI}/table-h100.txt;; esac",
+    )
+    found = probe_gpu.nvidia({"PATH": f"{tmp_path}:/usr/bin:/bin"})["nvidia"]
+    assert (found["exit_code"], found["gpus"][0]["name"]) == (0, "Tesla V100-SXM2-16GB")
+
+
+def test_what_nvidia_smi_says_when_it_fails_is_kept(tmp_path: Path) -> None:
+    tool(tmp_path, "nvidia-smi", f"cat {SMI}/mismatch.txt; exit 18")
+    found = probe_gpu.nvidia({"PATH": f"{tmp_path}:/usr/bin:/bin"})["nvidia"]
+    assert (found["present"], found["exit_code"]) == (True, 18)
+    assert "Driver/library version mismatch" in found["error"]
+
+
+def test_a_hanging_nvidia_smi_costs_its_limit_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe_gpu, "SMI_SECONDS", 0.5)
+    tool(tmp_path, "nvidia-smi", "trap '' TERM; exec sleep 300")
+    found = probe_gpu.nvidia({"PATH": f"{tmp_path}:/usr/bin:/bin"})["nvidia"]
+    assert (found["present"], found["exit_code"], "gpus" in found) == (True, None, False)
+
+
+def test_gpus_on_the_pci_bus_are_counted_without_a_driver(tmp_path: Path) -> None:
+    for number, (vendor, kind) in enumerate(
+        [("0x10de", "0x030200"), ("0x10de", "0x030000"), ("0x10de", "0x040300"), ("0x8086", "0x030000")]
+    ):
+        device = tmp_path / f"0000:0{number}:00.0"
+        device.mkdir()
+        (device / "vendor").write_text(f"{vendor}\n")
+        (device / "class").write_text(f"{kind}\n")
+    assert probe_gpu.devices(str(tmp_path)) == 2
+    assert probe_gpu.devices(str(tmp_path / "missing")) is None
+
+
+def test_rdma_ports_are_read_from_sysfs(tmp_path: Path) -> None:
+    files = {
+        "fw_ver": "28.39.1002",
+        "ports/1/state": "4: ACTIVE",
+        "ports/1/phys_state": "5: LinkUp",
+        "ports/1/rate": "400 Gb/sec (4X NDR)",
+        "ports/1/link_layer": "InfiniBand",
+        "ports/1/lid": "0x1f",
+        "ports/1/sm_lid": "0x1",
+    }
+    for name, text in files.items():
+        path = tmp_path / "mlx5_0" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{text}\n")
+    (port,) = probe_net.rdma(str(tmp_path))["rdma"]
+    assert (port["device"], port["port"], port["rate"], port["lid"], port["sm_lid"]) == (
+        "mlx5_0",
+        1,
+        400.0,
+        31,
+        1,
+    )
+    assert (port["state"], port["firmware"]) == ("4: ACTIVE", "28.39.1002")
+    assert probe_net.rdma(str(tmp_path / "none")) == {"rdma": [], "verbs_library": None}
+
+
+def test_interfaces_agree_with_the_system() -> None:
+    found = {link["name"]: link for link in probe_net.interfaces()["interfaces"]}
+    assert {name for _, name in socket.if_nameindex()} == set(found)
+    assert found["lo"]["kind"] == "loopback"
+    assert {"family": "inet", "address": "127.0.0.1", "prefix": 8, "scope": "host"} in found["lo"][
+        "addresses"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [("veth", "veth"), ("bond", "bond"), ("vlan", "vlan"), ("bridge", "bridge"), ("wireguard", "wireguard"),
+     ("tun", "tun"), ("vxlan", "virtual"), ("dummy", "virtual"), ("ipoib", "physical"), ("", "physical")],
+)  # fmt: skip
+def test_kinds_of_interface(said: str, kind: str) -> None:
+    assert probe_net.kind({"flags": 0x41, "kind": said}, "") == kind
+
+
+def test_an_interface_without_a_device_is_virtual_and_with_a_radio_wireless(tmp_path: Path) -> None:
+    assert probe_net.kind({"flags": 0x41, "kind": ""}, str(tmp_path)) == "virtual"
+    (tmp_path / "device").mkdir()
+    assert probe_net.kind({"flags": 0x41, "kind": ""}, str(tmp_path)) == "physical"
+    (tmp_path / "phy80211").mkdir()
+    assert probe_net.kind({"flags": 0x41, "kind": ""}, str(tmp_path)) == "wireless"
+
+
+def test_names_that_do_not_resolve_say_why() -> None:
+    found = {name["query"]: name for name in probe_net.names(["localhost", "no-such.invalid", "ä"])["names"]}
+    assert "127.0.0.1" in found["localhost"]["addresses"] or "::1" in found["localhost"]["addresses"]
+    assert not found["no-such.invalid"]["addresses"] and found["no-such.invalid"]["error"]
+    assert not found["ä"]["addresses"] and found["ä"]["error"]
+
+
+def environment(prefix: Path, *packages: str) -> Path:
+    """A venv as its files look; its interpreter would not start, so it must not be started."""
+    site = prefix / "lib/python3.11/site-packages"
+    site.mkdir(parents=True)
+    for package in packages:
+        (site / f"{package}.dist-info").mkdir()
+    (prefix / "bin").mkdir()
+    tool(prefix / "bin", "python", "echo started >&2; exit 9")
+    (prefix / "pyvenv.cfg").write_text("home = /usr/bin\nversion = 3.11.9\n")
+    return prefix / "bin/python"
+
+
+def test_a_venv_is_read_without_starting_its_python(tmp_path: Path) -> None:
+    python = environment(tmp_path, "torch-2.5.1+cu124", "nvidia_nccl_cu12-2.21.5", "Flash_Attn-2.6.3", "x-1")
+    version = tmp_path / "lib/python3.11/site-packages/torch/version.py"
+    version.parent.mkdir()
+    version.write_text(
+        "from typing import Optional\n__all__ = ['__version__', 'debug', 'cuda', 'git_version']\n"
+        "__version__ = '2.5.1+cu124'\ndebug = False\ncuda: Optional[str] = '12.4'\n"
+        "git_version = 'a8d6afb511a69687bbb2b7e88a3cf67917e1697e'\nhip: Optional[str] = None\n"
+    )
+    found = probe_python.describe(str(python), {"PATH": "/usr/bin"})
+    assert (found["executable"], found["version"], found["error"]) == (str(python), "3.11.9", "")
+    assert found["packages"] == {"torch": "2.5.1+cu124", "nvidia-nccl-cu12": "2.21.5", "flash-attn": "2.6.3"}
+    assert (found["torch_cuda"], found["torch_git"][:7]) == ("12.4", "a8d6afb")
+
+
+def test_a_cpu_build_of_torch_has_no_cuda(tmp_path: Path) -> None:
+    python = environment(tmp_path, "torch-2.13.0")
+    version = tmp_path / "lib/python3.11/site-packages/torch/version.py"
+    version.parent.mkdir()
+    version.write_text("__version__ = '2.13.0+cpu'\ncuda: Optional[str] = None\ngit_version = 'cf3'\n")
+    found = probe_python.describe(str(python), {})
+    assert (found["torch_cuda"], found["packages"]["torch"]) == ("", "2.13.0+cpu")
+
+
+def test_a_system_python_tells_itself_where_it_imports_from() -> None:
+    found = probe_python.describe(sys.executable, {**os.environ, "PYTHONPATH": "/somewhere"})
+    assert found["executable"] == sys.executable
+    assert found["version"] == ".".join(map(str, sys.version_info[:3]))
+    assert "pydantic" in found["packages"]
+
+
+def test_pythons_that_cannot_train_say_why(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("")
+    tool(tmp_path, "broken", "echo 'libpython3.11.so.1.0: cannot open shared object file' >&2; exit 127")
+    said = {
+        name: probe_python.describe(f"{tmp_path}/{name}", {})["error"] for name in ("none", "data", "broken")
+    }
+    assert said["none"].endswith("none does not exist")
+    assert said["data"].endswith("data is not executable")
+    assert "libpython3.11.so.1.0" in said["broken"]
+
+
+def test_the_usual_python_is_the_first_that_has_torch(tmp_path: Path) -> None:
+    bare, full = environment(tmp_path / "bare"), environment(tmp_path / "full", "torch-2.5.1")
+    (bare.parent / "python3").symlink_to("python")
+    request = {"controller_python": str(full)}
+    assert probe_python.python(request, {"PATH": str(bare.parent)})["python"]["executable"] == str(full)
+    request = {"controller_python": str(bare)}
+    path = f"{bare.parent}:{full.parent}"
+    assert probe_python.python(request, {"PATH": path})["python"]["executable"].startswith(str(bare.parent))
+    tool(full.parent, "python3", "")
+    path = f"{full.parent}:{bare.parent}"
+    found = probe_python.python(request, {"PATH": path})["python"]
+    assert found["executable"] == str(full.parent / "python3")
+    assert "PATH" in found["requested"]
+
+
+def test_settings_say_where_they_come_from(tmp_path: Path) -> None:
+    (tmp_path / ".nccl.conf").write_text("# mine\nNCCL_DEBUG=WARN\n")
+    (tmp_path / ".deepspeed_env").write_text("HF_TOKEN=secret\nNCCL_SOCKET_IFNAME=eth1\n")
+    environ = {"HOME": str(tmp_path), "GLOO_SOCKET_IFNAME": "eth0", "AWS_SECRET_ACCESS_KEY": "x"}
+    found = probe_system.settings(environ)["variables"]
+    assert [(each["name"], each["value"], each["origin"]) for each in found] == [
+        ("GLOO_SOCKET_IFNAME", "eth0", "environment"),
+        ("NCCL_DEBUG", "WARN", f"{tmp_path}/.nccl.conf:2"),
+        ("NCCL_SOCKET_IFNAME", "eth1", f"{tmp_path}/.deepspeed_env:2"),
+    ]
+
+
+def test_segments_without_an_owner_are_stale(tmp_path: Path) -> None:
+    for name in ("nccl-abc", "nccl-used", "other"):
+        (tmp_path / name).write_text("")
+    with (tmp_path / "nccl-used").open():
+        assert probe_system.stale_segments(str(tmp_path)) == {"stale_shm": [f"{tmp_path}/nccl-abc"]}
+
+
+def test_one_broken_subsystem_costs_itself_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> dict[str, Any]:
+        raise ValueError("strange kernel")
+
+    monkeypatch.setattr(probe_net, "interfaces", broken)
+    known, errors = probe.collect({"controller_python": sys.executable}, dict(os.environ))
+    assert errors == ["interfaces: ValueError: strange kernel"]
+    assert "interfaces" not in known
+    assert known["hostname"] and known["python"]["version"] and known["filesystems"]
+
+
+def test_libnccl_unique_id_holds_its_address() -> None:
+    four = bytes(8) + (2).to_bytes(2, sys.byteorder) + b"\x9c\x40" + bytes([10, 9, 8, 7]) + bytes(112)
+    six = bytes(8) + (10).to_bytes(2, sys.byteorder) + bytes(6) + bytes([0xFD]) + bytes(15) + bytes(96)
+    assert torch_import.address_in(four) == "10.9.8.7"
+    assert torch_import.address_in(six) == "fd00::"
+    assert torch_import.address_in(bytes(128)) == ""
+
+
+def test_the_bundle_answers_under_a_bare_python_and_ends_with_its_input() -> None:
+    request = {"deadline": 60, "controller_python": sys.executable}
+    files = ("files", "netlink", "probe_system", "probe_net", "probe_gpu", "probe_python")
+    with subprocess.Popen(
+        ["/bin/sh", "-c", REMOTE_COMMAND], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdin is not None and child.stdout is not None
+        child.stdin.write(pack("probe", request, files))
+        child.stdin.flush()
+        answer = json.loads(child.stdout.readline().partition(MARK)[2])
+        assert answer["facts"]["errors"] == []
+        assert answer["facts"]["boot_id"]
+        child.stdin.close()
+        child.wait(20)
