@@ -33,11 +33,12 @@ def explain(endpoint: Endpoint, complaint: str, seconds: float) -> Failure:
     if "Permission denied" in complaint or "Too many authentication failures" in complaint:
         tried = [str(file) for file in endpoint.identity_files if file.exists()]
         return failures.refused_login(endpoint, tried, [])
-    if endpoint.jumps and "UNKNOWN port" in complaint:
+    if endpoint.jumps and "kex_exchange_identification" in complaint:
+        said = complaint.strip().splitlines()[0].strip()
         return failures.failure(
             endpoint,
             "connect",
-            f"the way through the gateway {endpoint.jumps[-1]} failed: {complaint.strip().splitlines()[0].strip()}",
+            f"the way through the gateway {endpoint.jumps[-1]} failed: {said}",
             f"try the gateway alone: ssh {endpoint.jumps[-1]} true",
         )
     if "kex_exchange_identification" in complaint or "Connection closed by" in complaint:

@@ -1,0 +1,238 @@
+"""Both transports against real OpenSSH servers: bytes, exit codes, deadlines."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from clusterctl.sandbox import HostSpec, Nic, Sandbox
+from clusterctl.transport import Channel, Failure, Kind, Transport, connect
+
+pytestmark = pytest.mark.sandbox
+KINDS: tuple[Kind, ...] = ("fabric", "openssh")
+NAMES = ("node1", "node2", "node3", "node4")
+
+
+@pytest.fixture(params=KINDS)
+def link(request: pytest.FixtureRequest, sandbox: Sandbox) -> Iterator[Transport]:
+    transport = connect(request.param, sandbox.ssh_config)
+    yield transport
+    transport.close()
+
+
+def soon(seconds: float = 30.0) -> float:
+    return time.monotonic() + seconds
+
+
+def opened(link: Transport, host: str, command: str, deadline: float | None = None) -> Channel:
+    channel = link.open(host, command, deadline or soon())
+    assert not isinstance(channel, Failure), channel
+    return channel
+
+
+def read_all(channels: Sequence[Channel], deadline: float) -> dict[str, tuple[bytes, bytes]]:
+    """One selector thread reads every channel to its end, as the product does."""
+    said = {id(channel): [b"", b""] for channel in channels}
+    with selectors.DefaultSelector() as selector:
+        for channel in channels:
+            selector.register(channel.fileno(), selectors.EVENT_READ, channel)
+        while selector.get_map():
+            assert time.monotonic() < deadline, "channels did not end"
+            for key, _ in selector.select(1.0):
+                out, err = key.data.receive()
+                said[id(key.data)][0] += out
+                said[id(key.data)][1] += err
+                if key.data.ended:
+                    selector.unregister(key.fileobj)
+    return {
+        f"{channel.host}/{n}": (said[id(channel)][0], said[id(channel)][1])
+        for n, channel in enumerate(channels)
+    }
+
+
+def test_input_output_and_exit_code_arrive_whole(link: Transport) -> None:
+    channel = opened(link, "node1", "cat; echo done >&2; exit 7")
+    data = os.urandom(3_000_000)
+    received = bytearray()
+    for start in range(0, len(data), 100_000):
+        channel.send(data[start : start + 100_000])
+        received += channel.receive()[0]
+    channel.close_input()
+    ((out, err),) = read_all([channel], soon()).values()
+    assert bytes(received) + out == data
+    assert err == b"done\n"
+    assert channel.exit_code == 7
+    assert channel.seconds > 0
+    channel.close()
+
+
+def test_all_hosts_answer_as_they_complete(link: Transport) -> None:
+    found = dict(link.open_all(NAMES, "hostname", soon()))
+    channels = [channel for channel in found.values() if not isinstance(channel, Failure)]
+    said = read_all(channels, soon())
+    assert sorted(out for out, _ in said.values()) == [f"{name}\n".encode() for name in NAMES]
+    assert {channel.exit_code for channel in channels} == {0}
+
+
+def test_sixteen_channels_with_much_on_both_streams(link: Transport) -> None:
+    noise = "head -c 3000000 /dev/zero >&2; head -c 100000 /dev/zero; exit 0"
+    channels = [
+        channel
+        for _, channel in link.open_all(NAMES * 4, noise, soon(60))
+        if not isinstance(channel, Failure)
+    ]
+    assert len(channels) == 16
+    said = read_all(channels, soon(60))
+    assert {(len(out), len(err)) for out, err in said.values()} == {(100_000, 3_000_000)}
+    assert {channel.exit_code for channel in channels} == {0}
+
+
+def test_closing_tells_the_remote_command(link: Transport, sandbox: Sandbox) -> None:
+    mark = sandbox.host("node2").home / f"eof-{id(link)}"
+    channel = opened(link, "node2", f"echo up; cat > /dev/null; touch {mark.name}")
+    wait_for(lambda: channel.receive()[0] == b"up\n")
+    assert not mark.exists()
+    channel.close()
+    wait_for(mark.exists)
+
+
+def test_a_running_command_has_no_exit_code(link: Transport) -> None:
+    channel = opened(link, "node1", "cat")
+    assert (channel.ended, channel.exit_code) == (False, None)
+    channel.close_input()
+    read_all([channel], soon())
+    assert (channel.ended, channel.exit_code) == (True, 0)
+
+
+def test_an_ended_channel_stays_readable(link: Transport) -> None:
+    channel = opened(link, "node1", "echo x")
+    read_all([channel], soon())
+    assert channel.receive() == (b"", b"")
+    with selectors.DefaultSelector() as selector:
+        selector.register(channel.fileno(), selectors.EVENT_READ)
+        assert selector.select(5.0)
+
+
+def test_a_full_remote_command_does_not_hold_send_beyond_the_deadline(link: Transport) -> None:
+    channel = opened(link, "node1", "sleep 60", soon(15))
+    channel.send(b"x")
+    started = time.monotonic()
+    with pytest.raises(OSError):
+        for _ in range(1000):
+            channel.send(b"x" * 1_000_000)
+    assert time.monotonic() - started < 45
+    channel.close()
+
+
+def test_an_iteration_ended_early_leaves_no_session_behind(link: Transport, sandbox: Sandbox) -> None:
+    iterator = link.open_all(NAMES * 2, "exec cat > /dev/null", soon())
+    _, first = next(iterator)
+    iterator.close()  # type: ignore[attr-defined]
+    assert not isinstance(first, Failure)
+    first.close()
+    # The pattern never is grep's own name, and `cat` ends when its input does.
+    count = "grep -lx cat /proc/[0-9]*/comm 2>/dev/null | wc -l"
+    wait_for(lambda: all(host.run(["sh", "-c", count]).stdout.strip() == "0" for host in sandbox.hosts))
+
+
+def test_a_start_up_file_that_talks_and_sleeps_is_only_noise(make_sandbox: Callable[..., Sandbox]) -> None:
+    box = make_sandbox([HostSpec("slow")])
+    box.host("slow").shell_profile("echo welcome to slow; echo motd >&2; sleep 2\n")
+    for kind in KINDS:
+        transport = connect(kind, box.ssh_config)
+        channel = opened(transport, "slow", "echo here")
+        ((out, err),) = read_all([channel], soon()).values()
+        assert out.endswith(b"here\n")
+        assert b"welcome" in out
+        assert b"motd" in err
+        transport.close()
+
+
+def test_another_user_and_port_from_the_configuration(make_sandbox: Callable[..., Sandbox]) -> None:
+    box = make_sandbox([HostSpec("odd", nics=(Nic("enp5s0"),), user="trainer", port=2222)])
+    for kind in KINDS:
+        transport = connect(kind, box.ssh_config)
+        channel = opened(transport, "odd", "echo $USER $SSH_CONNECTION")
+        ((out, _),) = read_all([channel], soon()).values()
+        assert out.startswith(b"trainer ")
+        assert out.rstrip().endswith(b" 2222")
+        transport.close()
+
+
+def test_a_signal_is_told_as_minus_one(sandbox: Sandbox) -> None:
+    transport = connect("fabric", sandbox.ssh_config)
+    channel = opened(transport, "node1", "kill -KILL $$")
+    read_all([channel], soon())
+    assert channel.exit_code == -1
+    transport.close()
+
+
+def test_a_link_that_breaks_has_no_exit_code(make_sandbox: Callable[..., Sandbox]) -> None:
+    box = make_sandbox([HostSpec("doomed")])
+    transport = connect("fabric", box.ssh_config)
+    channel = opened(transport, "doomed", "echo $PPID; cat")
+    wait_for(lambda: bool(channel.receive()[0]))
+    session = box.host("doomed").run(["sh", "-c", "grep -l sshd /proc/[0-9]*/comm"]).stdout.split()
+    for path in session:
+        pid = int(path.split("/")[2])
+        command = box.host("doomed").run(["cat", f"/proc/{pid}/cmdline"]).stdout
+        if "listener" not in command and "-D" not in command.split("\0"):
+            box.host("doomed").admin(["kill", "-KILL", str(pid)])
+    read_all([channel], soon())
+    assert channel.exit_code is None
+    with pytest.raises(OSError):
+        channel.send(b"x")
+    transport.close()
+
+
+def test_a_frozen_host_is_given_up_at_the_deadline(make_sandbox: Callable[..., Sandbox]) -> None:
+    box = make_sandbox([HostSpec("frozen"), HostSpec("fine")])
+    box.host("frozen").freeze()
+    for kind in KINDS:
+        transport = connect(kind, box.ssh_config)
+        found = dict(transport.open_all(["frozen", "fine"], "true", soon(6)))
+        frozen = found["frozen"]
+        assert isinstance(frozen, Failure)
+        assert frozen.stage in ("deadline", "banner")
+        assert frozen.seconds < 20
+        assert not isinstance(found["fine"], Failure)
+        transport.close()
+    box.host("frozen").thaw()
+
+
+def test_many_hosts_behind_one_gateway_share_its_connection(sandbox: Sandbox, tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text(
+        "Host node1\n  ProxyJump none\nHost node*\n  ProxyJump node1\n"
+        f"Host *\n  Include {sandbox.ssh_config}\n"
+    )
+    transport = connect("fabric", config)
+    found = dict(transport.open_all(NAMES[1:], "echo $SSH_CONNECTION", soon()))
+    channels = [channel for channel in found.values() if not isinstance(channel, Failure)]
+    assert len(channels) == 3, found
+    gateway = sandbox.host("node1").address()
+    assert {out.split()[0].decode() for out, _ in read_all(channels, soon()).values()} == {gateway}
+    transport.close()
+
+
+def wait_for(true: Callable[[], bool], limit: float = 20.0) -> None:
+    deadline = time.monotonic() + limit
+    while not true():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.05)
+
+
+def test_ssh_children_end_with_the_transport(sandbox: Sandbox) -> None:
+    transport = connect("openssh", sandbox.ssh_config)
+    channel = opened(transport, "node1", "cat")
+    pid = channel._process.pid  # type: ignore[attr-defined]
+    os.kill(pid, 0)
+    transport.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
