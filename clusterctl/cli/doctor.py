@@ -43,10 +43,12 @@ def command(
     """
     from clusterctl.cli.examine import examine
     from clusterctl.cli.hosts import resolve
+    from clusterctl.cli.profiles import read
     from clusterctl.cli.screen import err, out
     from clusterctl.errors import UsageError
     from clusterctl.report import doctor as page
     from clusterctl.report import doctor_json
+    from clusterctl.transport import connect
 
     if positional and hostfile and positional != hostfile:
         raise UsageError(f"two hostfiles: {positional} and --hostfile {hostfile}", hint="name one of them")
@@ -56,7 +58,11 @@ def command(
     )
     if not as_json:
         out().print(hosts.how, style="dim")
-    seen = examine(hosts, kind=transport, profile=profile, env=env or (), quick=quick)
+    link = connect(transport, hosts.ssh_config)
+    try:
+        seen = examine(hosts, link, wanted=read(profile), env=env or (), quick=quick)
+    finally:
+        link.close()
     if as_json:
         text = doctor_json.encode(
             hosts.inventory, seen.answers.facts, seen.network, seen.report, seen.answers.seconds

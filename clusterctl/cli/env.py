@@ -27,10 +27,12 @@ def command(
     """
     from clusterctl.cli.examine import examine
     from clusterctl.cli.hosts import resolve
+    from clusterctl.cli.profiles import read
     from clusterctl.cli.screen import err
     from clusterctl.errors import ClusterctlError, UsageError
     from clusterctl.report.env import encode, exports, shell
     from clusterctl.settings import RUN
+    from clusterctl.transport import connect
 
     hosts = resolve(
         hostfile or None, nodes=nodes, include=include, exclude=exclude, ssh_config=ssh_config or None
@@ -42,7 +44,11 @@ def command(
                 hint=f"its hosts: {', '.join(hosts.inventory.names[:8])}",
             )
     err().print(hosts.how, style="dim")
-    seen = examine(hosts, kind=transport, profile=profile, env=env or (), quick=True)
+    link = connect(transport, hosts.ssh_config)
+    try:
+        seen = examine(hosts, link, wanted=read(profile), env=env or (), torch=False)
+    finally:
+        link.close()
     port = seen.answers.reachability.master_port or RUN.preferred_master_port
     found = {}
     for host in wanted:

@@ -1,4 +1,4 @@
-"""Ask every host, choose the network, judge: one examination of a cluster, for `doctor` and `env`."""
+"""Ask every host, choose the network, judge: one examination of a cluster, for every verb that needs one."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import msgspec
 from clusterctl.ask.facts import Answers, FactsRequest, ask
 from clusterctl.checks.evaluate import Report, evaluate
 from clusterctl.cli.hosts import Hosts
-from clusterctl.cli.profiles import read
 from clusterctl.cli.progress import Asking
 from clusterctl.errors import UsageError
 from clusterctl.network.choose import choose
 from clusterctl.network.model import Network
+from clusterctl.plan.profile import Profile
 from clusterctl.plan.variables import from_options
-from clusterctl.transport import Kind, connect
+from clusterctl.transport import Transport
 
 
 class Examination(msgspec.Struct, frozen=True):
@@ -29,13 +29,22 @@ class Examination(msgspec.Struct, frozen=True):
     report: Report
 
 
-def examine(hosts: Hosts, *, kind: Kind, profile: str, env: Iterable[str], quick: bool) -> Examination:
+def examine(
+    hosts: Hosts,
+    transport: Transport,
+    *,
+    wanted: Profile,
+    env: Iterable[str],
+    quick: bool = False,
+    torch: bool = True,
+    workdir: Path | None = None,
+) -> Examination:
     """Everything there is to know about ``hosts``. A sick host is in the report, never an exception.
 
+    ``quick`` asks for facts only; without ``torch`` traffic is sent, but torch is not imported.
     ``env`` are ``K=V`` and ``K`` as typed. Raises UsageError for a profile or variable that cannot be used.
     """
     names = hosts.inventory.names
-    wanted = read(profile)
     typed = {setting.name: setting.value for setting in from_options(env, os.environ)}
     user_env = {**wanted.env, **typed}
     host_env = {host: {**wanted.env_of(host), **typed} for host in names}
@@ -45,16 +54,14 @@ def examine(hosts: Hosts, *, kind: Kind, profile: str, env: Iterable[str], quick
         python={host: python for host in names if (python := wanted.python_of(host))},
         env=host_env,
         names=(master,) if master and not _is_address(master) else (),
-        workdir=str(Path.cwd()),
+        torch=torch,
+        workdir=str(workdir or Path.cwd()),
         master_port=_port(user_env.get("MASTER_PORT", "")),
     )
-    transport = connect(kind, hosts.ssh_config)
-    try:
-        then = "all answered" if quick else "importing torch, sending traffic between the hosts"
-        with Asking(names, then) as asking:
-            answers = ask(transport, hosts.inventory, request, on_progress=asking.answered)
-    finally:
-        transport.close()
+    traffic = "sending traffic between the hosts"
+    then = "all answered" if quick else f"importing torch, {traffic}" if torch else traffic
+    with Asking(names, then) as asking:
+        answers = ask(transport, hosts.inventory, request, on_progress=asking.answered)
     network = choose(
         hosts.inventory,
         answers.facts,
@@ -71,7 +78,7 @@ def examine(hosts: Hosts, *, kind: Kind, profile: str, env: Iterable[str], quick
         network,
         expect=wanted.expect,
         user_env=user_env,
-        quick=quick,
+        quick=quick or not torch,
         simulated=hosts.simulated,
     )
     return Examination(answers, network, report)

@@ -37,7 +37,7 @@ app.command("status", help="How a run stands, host by host.")(runs.status_comman
 app.command("stop", help="Stop a run on all hosts.")(runs.stop_command)
 app.command("pull", help="Bring outputs of a run back from the hosts.")(pull.command)
 app.command("env", help="Print the variables of one host, for a start by hand.")(env.command)
-app.command("exec", help="Run one command on all hosts; equal answers are folded.", context_settings=_PASS_ON)(
+app.command("exec", help="Run one command on all hosts, fold equal answers.", context_settings=_PASS_ON)(
     exec_.command
 )
 app.command("init", help="Write a hostfile: asks each host for its GPUs.")(init.command)
@@ -52,7 +52,9 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _global(
-    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version."
+    ),
 ) -> None:
     return
 

@@ -1,0 +1,62 @@
+"""The live output of an attached run: whole lines, each behind the host and rank it comes from."""
+
+from __future__ import annotations
+
+import colorsys
+from typing import BinaryIO
+
+from clusterctl.plan.model import LaunchPlan
+from clusterctl.run.supervise import Screen
+
+_RESET = b"\x1b[0m"
+_DIM = b"\x1b[2m"
+
+
+class LiveOutput(Screen):
+    """Bytes of a line go through untouched. A line a progress bar rewrites shows its last state."""
+
+    def __init__(self, plan: LaunchPlan, stream: BinaryIO, *, colour: bool) -> None:
+        self._stream = stream
+        self._colour = colour
+        self._partial: dict[tuple[str, str], bytes] = {}
+        self._style = {node.host: _hue(node.node_rank) for node in plan.nodes}
+        widest = max(len(_label(node.host, f"rank-{max(node.ranks)}.log")) for node in plan.nodes)
+        self._width = max(widest, len("clusterctl"))
+
+    def say(self, text: str) -> None:
+        self._write(_DIM, "clusterctl", text.encode())
+
+    def output(self, host: str, name: str, data: bytes) -> None:
+        if name == "agent.log":
+            return  # the engine's own talk: in the run directory, and on the screen when it was the cause
+        *lines, rest = (self._partial.get((host, name), b"") + data).split(b"\n")
+        self._partial[host, name] = rest
+        for line in lines:
+            self._write(self._style[host], _label(host, name), line.rstrip(b"\r").rpartition(b"\r")[2])
+
+    def flush(self) -> None:
+        """Print lines that never got their end."""
+        for (host, name), rest in self._partial.items():
+            if rest:
+                self._write(self._style[host], _label(host, name), rest)
+        self._partial.clear()
+
+    def _write(self, style: bytes, label: str, line: bytes) -> None:
+        prefix = f"{label:<{self._width}} │ ".encode()
+        if self._colour:
+            prefix = style + prefix + _RESET
+        self._stream.write(prefix + line + b"\n")
+        self._stream.flush()
+
+
+def _label(host: str, name: str) -> str:
+    rank = name.partition("-")[2].partition(".")[0]
+    return f"{host} {rank}"
+
+
+def _hue(node_rank: int) -> bytes:
+    """A colour of its own for each host; neighbours differ most (the golden ratio spreads the hues)."""
+    red, green, blue = (
+        round(255 * part) for part in colorsys.hls_to_rgb(node_rank * 0.618 % 1.0, 0.55, 0.55)
+    )
+    return b"\x1b[38;2;%d;%d;%dm" % (red, green, blue)
