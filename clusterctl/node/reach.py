@@ -102,7 +102,7 @@ class Guest:
         self.token = token
         self.head = b""
         self.out = memoryview(b"")
-        self.awaited = 0
+        self.awaited = self.owed = 0
         self.moved = time.monotonic()
 
     def interest(self):
@@ -134,9 +134,11 @@ class Guest:
             if magic != dialer.MAGIC or token != self.token:
                 return False
             reply = dialer.REPLY.pack(dialer.MAGIC, nonce, self.peer.encode("ascii"))
-            self.awaited = dialer.BULK if bulk else 0
-            self.out = memoryview(reply + bytes(self.awaited))
-        if self.awaited:
+            self.awaited = self.owed = dialer.BULK if bulk else 0
+            self.out = memoryview(reply)
+        if self.awaited and data:
+            # Not before the peer has our reply: in one large packet with the megabyte it would be lost too.
+            self.out, self.owed = memoryview(bytes(self.out) + bytes(self.owed)), 0
             self.awaited -= len(data)
             if self.awaited <= 0:
                 self.awaited = 0
