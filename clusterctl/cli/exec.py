@@ -22,7 +22,7 @@ def command(
     include: options.Include = "",
     exclude: options.Exclude = "",
     nodes: options.Nodes = None,
-    shell: Annotated[
+    as_script: Annotated[
         bool, typer.Option("--shell", help="CMD is one text for `sh -c` on the hosts: pipes, $VARIABLES.")
     ] = False,
     timeout: Annotated[
@@ -61,7 +61,7 @@ def command(
         answers = run(
             link,
             names,
-            ["sh", "-c", " ".join(words)] if shell else words,
+            ["sh", "-c", " ".join(words)] if as_script else words,
             timeout=limit,
             on_output=lines.feed if lines else None,
         )

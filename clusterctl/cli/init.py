@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,7 @@ import typer
 
 from clusterctl.cli import options
 from clusterctl.errors import ClusterctlError, UsageError
-from clusterctl.settings import EXEC, SSH_CONFIG_VARIABLE
+from clusterctl.settings import EXEC, SSH, SSH_CONFIG_VARIABLE
 
 if TYPE_CHECKING:
     from clusterctl.ask.exec import Answer
@@ -72,12 +73,11 @@ def command(
 
 
 def _wanted(names: list[str], from_ssh_config: bool, config: Path | None) -> tuple[str, ...]:
-    from clusterctl.cli.ssh_hosts import named_hosts
     from clusterctl.inventory.fold import expand
 
     hosts = [host for name in names for host in expand(name)]
     if from_ssh_config:
-        hosts += named_hosts(config)
+        hosts += _distinct_hosts(config)
     bad = [host for host in hosts if host.split() != [host] or host.startswith(("#", "-"))]
     if bad:
         raise UsageError(f"{bad[0]!r} cannot be a host name", hint="write names as `ssh` takes them")
@@ -86,6 +86,20 @@ def _wanted(names: list[str], from_ssh_config: bool, config: Path | None) -> tup
             "no hosts named", hint="clusterctl init gpu1 gpu2, or clusterctl init --from-ssh-config"
         )
     return tuple(dict.fromkeys(hosts))
+
+
+def _distinct_hosts(config: Path | None) -> list[str]:
+    """The names of ssh_config, without second names for a machine that has been named already."""
+    from clusterctl.cli.ssh_hosts import named_hosts
+    from clusterctl.transport.endpoint import Endpoint, resolve
+
+    first: dict[object, str] = {}
+    for name in named_hosts(config):
+        found = resolve(name, config, time.monotonic() + SSH.connect_timeout)
+        # Behind different jump hosts, one address may be several machines.
+        key = (found.hostname, found.port, found.jumps) if isinstance(found, Endpoint) else name
+        first.setdefault(key, name)
+    return list(first.values())
 
 
 def _line(answer: Answer) -> str:

@@ -14,7 +14,7 @@ import pytest
 
 from clusterctl.cli import exec as verb
 from clusterctl.errors import UsageError
-from clusterctl.sandbox import Sandbox
+from clusterctl.sandbox import HostSpec, Sandbox
 from clusterctl.settings import EXEC
 
 pytestmark = pytest.mark.sandbox
@@ -31,7 +31,7 @@ def test_equal_answers_are_shown_once(sandbox: Sandbox, capsys: Captured) -> Non
 
 def test_different_answers_stand_under_their_hosts(sandbox: Sandbox, capsys: Captured) -> None:
     script = "[ $(hostname) = node3 ] && { echo odd; exit 3; }; echo even"
-    assert verb.command([script], shell=True, hostfile=str(sandbox.hostfile)) == 3
+    assert verb.command([script], as_script=True, hostfile=str(sandbox.hostfile)) == 3
     out = capsys.readouterr().out
     assert "node[1-2,4]" in out
     assert out.index("even") < out.index("node3") < out.index("odd")
@@ -49,7 +49,7 @@ def test_no_shell_reads_the_words(sandbox: Sandbox, capsys: Captured) -> None:
 def test_json_has_every_host_and_stream(sandbox: Sandbox, capsys: Captured) -> None:
     code = verb.command(
         ["echo out; echo err >&2; kill -KILL $$"],
-        shell=True,
+        as_script=True,
         nodes=2,
         as_json=True,
         hostfile=str(sandbox.hostfile),
@@ -89,7 +89,7 @@ def test_a_command_that_is_not_there(sandbox: Sandbox, capsys: Captured) -> None
 def test_a_timeout_ends_everything_the_command_started(sandbox: Sandbox, capsys: Captured) -> None:
     script = "trap '' TERM; (setsid sleep 77001 &); env -i setsid sleep 77002 & sleep 77003"
     began = time.monotonic()
-    code = verb.command([script], shell=True, nodes=2, timeout="2s", hostfile=str(sandbox.hostfile))
+    code = verb.command([script], as_script=True, nodes=2, timeout="2s", hostfile=str(sandbox.hostfile))
     assert code == 124
     assert time.monotonic() - began < 2 + EXEC.login_limit
     assert "ended after 2 s" in capsys.readouterr().err
@@ -116,20 +116,20 @@ def test_nothing_stays_when_the_controller_goes(sandbox: Sandbox, number: signal
 
 def test_what_a_finished_command_leaves_does_not_hold_it_up(sandbox: Sandbox, capsys: Captured) -> None:
     began = time.monotonic()
-    assert verb.command(["sleep 40 & echo started"], shell=True, nodes=1, hostfile=str(sandbox.hostfile)) == 0
+    assert (
+        verb.command(["sleep 40 & echo started"], as_script=True, nodes=1, hostfile=str(sandbox.hostfile))
+        == 0
+    )
     assert time.monotonic() - began < 30
     assert "started" in capsys.readouterr().out
 
 
 def test_a_host_without_python_is_named(make_sandbox: Callable[..., Sandbox], capsys: Captured) -> None:
-    from clusterctl.sandbox import HostSpec
-
-    broken = "#!/bin/sh\nexit 85\n"
-    paths = ("/usr/bin/python3", "/usr/local/bin/python3", "/usr/bin/python", "/usr/local/bin/python")
     box = make_sandbox([HostSpec("bare")])
-    for path in paths:
-        if Path(path).exists():
-            box.host("bare").lay(str(Path(path).resolve()), broken, 0o755)
+    box.host("bare").shell_profile("PATH=/nowhere\n")
+    for path in map(Path, ("/usr/bin/python3", "/usr/local/bin/python3", "/opt/conda/bin/python3")):
+        if path.exists():
+            box.host("bare").lay(str(path.resolve()), "#!/bin/sh\nexit 85\n", 0o755)
     assert verb.command(["true"], hostfile=str(box.hostfile)) == 255
     assert "no Python 3.8" in capsys.readouterr().err
 
