@@ -128,3 +128,4 @@ class Crowd:
             self._selector.unregister(conversation.channel.fileno())
             yield Event(conversation.host, "ended")
             del self.conversations[conversation.host]
+            conversation.close()

@@ -70,7 +70,7 @@ def _backconnect(evidence: Evidence) -> Iterator[Verdict]:
         failed = [dial for dial in dials if dial.result not in ("ok", "stall")]
         if failed and edge[1] not in deaf:
             partly = len(failed) < len(dials)
-            bad[_cause(failed[0]), partly].add(edge)
+            bad[_cause(min(failed, key=lambda dial: dial.seconds)), partly].add(edge)
     for (cause, partly), broken in bad.items():
         for blame in attribute(broken, edges.keys()):
             yield _blocked(evidence, blame, cause, partly)

@@ -36,7 +36,7 @@ def dial_all(order, token):
     waiting = collections.deque(
         (position, address, port, bulk, 1) for position, (address, port, bulk) in enumerate(order["dials"])
     )
-    devices, rows = {}, []
+    devices, rows, looked = {}, [], 0.0
     with selectors.DefaultSelector() as selector:
         while (waiting or selector.get_map()) and time.monotonic() < limit:
             while waiting and len(selector.get_map()) < AT_ONCE:
@@ -49,8 +49,11 @@ def dial_all(order, token):
                 key.data.move(events)
                 if not key.data.result and key.events != key.data.interest():
                     selector.modify(key.fileobj, key.data.interest(), key.data)
+            look = time.monotonic() - looked > TICK
+            if look:
+                looked = time.monotonic()
             for key in list(selector.get_map().values()):
-                if key.data.result or key.data.is_late():
+                if key.data.result or (look and key.data.is_late()):
                     selector.unregister(key.fileobj)
                     key.fileobj.close()
                     _settle(key.data, waiting, rows, devices, order["tries"])
@@ -170,15 +173,14 @@ class Attempt:
     def is_late(self):
         """Ends an attempt that made no progress for the timeout; what the peer acknowledged is progress."""
         now = time.monotonic()
-        if now - self.moved < self.timeout:
-            return False
         if self.connected:
             unsent = array.array("i", [0])
             fcntl.ioctl(self.socket, termios.TIOCOUTQ, unsent)
             progress = self.sent - unsent[0] + self.received
             if progress > self.progress:
                 self.progress, self.moved = progress, now
-                return False
+        if now - self.moved < self.timeout:
+            return False
         if self.seen:
             self._end("stall", "small messages pass, 1 MB does not")
         else:
