@@ -130,7 +130,7 @@ def command(
             if as_json:
                 typer.echo(page.plan_json(plan))
             else:
-                screen.out().print(page.plan_text(plan, width=screen.out().width))
+                screen.out().print(page.plan_text(plan), soft_wrap=False, crop=False)
             return 0
         return _run(plan, work, found, seen, link)
     finally:
@@ -244,7 +244,7 @@ def _run(plan: LaunchPlan, work: Workload, hosts: Hosts, seen: Examination, link
 
     directory = RunDirectory.create(plan)
     directory.write("findings.json", seen.report.findings)
-    screen.out().print(page.opening(plan, directory.path))
+    screen.out().print(page.opening(plan, directory.path), soft_wrap=False, crop=False)
     live = LiveOutput(plan, sys.stdout.buffer, colour=screen.out().is_terminal and not screen.out().no_color)
     supervisor = Supervisor(
         plan,
@@ -271,5 +271,5 @@ def _run(plan: LaunchPlan, work: Workload, hosts: Hosts, seen: Examination, link
         for number, handler in previous.items():
             signal.signal(number, handler)
     live.flush()
-    screen.out().print(page.closing(plan, outcome, directory.path))
+    screen.out().print(page.closing(plan, outcome, directory.path), soft_wrap=False, crop=False)
     return outcome.exit_code

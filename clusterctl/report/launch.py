@@ -60,7 +60,7 @@ def plan_json(plan: LaunchPlan) -> str:
     return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
 
 
-def plan_text(plan: LaunchPlan, *, width: int) -> RenderableType:
+def plan_text(plan: LaunchPlan) -> RenderableType:
     """Per host: command, directory, and every variable with its origin; what is equal everywhere, once."""
     command = shlex.join([*plan.command, *plan.arguments])
     parts: list[RenderableType] = [
@@ -80,18 +80,27 @@ def plan_text(plan: LaunchPlan, *, width: int) -> RenderableType:
         parts.append(title)
         argv = node_argv(plan, node)
         if argv is not None:
-            parts.append(Text("  " + shlex.join(argv), overflow="fold"))
+            here = f"~/.clusterctl/node/{plan.run}/{node.node_rank}"
+            text = " ".join(
+                part.replace("{run_dir}", here) if "{run_dir}" in part else shlex.quote(part) for part in argv
+            )
+            parts.append(Text("  " + text, overflow="ignore", no_wrap=True))
         parts += [_setting(s) for s in node.settings if s not in everywhere]
     parts += ["", Text("nothing was started (--dry-run)", style="dim")]
     return Group(*parts)
 
 
 def _row(label: str, value: str) -> Text:
-    return Text.assemble((f"{label:<8}", "dim"), value)
+    return Text.assemble((f"{label:<8}", "dim"), value, overflow="ignore", no_wrap=True)
 
 
 def _setting(setting: Setting) -> Text:
-    return Text.assemble(f"  {setting.name}={shlex.quote(shown(setting))}", (f"   {setting.origin}", "dim"))
+    return Text.assemble(
+        f"  {setting.name}={shlex.quote(shown(setting))}",
+        (f"   {setting.origin}", "dim"),
+        overflow="ignore",
+        no_wrap=True,
+    )
 
 
 def _common(plan: LaunchPlan) -> tuple[Setting, ...]:

@@ -1,0 +1,122 @@
+"""Starts `clusterctl launch` as a user would, and reads what it left."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from clusterctl.sandbox import Sandbox
+
+PATIENCE = 180.0
+
+
+class Launch:
+    """One launch. ``lines`` is what it printed; ``outcome`` and ``run`` are read from its run directory."""
+
+    def __init__(self, process: subprocess.Popen[str], home: Path, seen: set[Path]) -> None:
+        self.process = process
+        self._runs = home / "runs"
+        self._seen = seen
+        self.text = ""
+
+    @property
+    def run(self) -> Path:
+        new = sorted(set(self._runs.iterdir()) - self._seen)
+        assert new, "no run directory yet"
+        return new[0]
+
+    def events(self) -> list[dict[str, Any]]:
+        try:
+            text = (self.run / "events.jsonl").read_text()
+        except (FileNotFoundError, AssertionError):
+            return []
+        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+    def wait_for(self, wanted: Callable[[list[dict[str, Any]]], bool]) -> None:
+        """Until the events satisfy ``wanted``."""
+        until = time.monotonic() + PATIENCE
+        while not wanted(self.events()):
+            assert time.monotonic() < until, self.events()
+            assert self.process.poll() is None, self.finish().text
+            time.sleep(0.05)
+
+    def wait_for_ranks(self, count: int) -> None:
+        self.wait_for(lambda events: sum(e["event"] == "rank-start" for e in events) == count)
+
+    def signal(self, number: int = signal.SIGINT) -> None:
+        self.process.send_signal(number)
+
+    def finish(self) -> Launch:
+        self.text, _ = self.process.communicate(timeout=PATIENCE)
+        return self
+
+    @property
+    def code(self) -> int:
+        return self.process.returncode
+
+    @property
+    def outcome(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.run / "outcome.json").read_text())
+        return found
+
+    def log(self, host: str, rank: int) -> str:
+        return (self.run / "logs" / host / f"rank-{rank}.log").read_text()
+
+
+def start(
+    sandbox: Sandbox,
+    *words: str,
+    cwd: Path,
+    env: Mapping[str, str] | None = None,
+    options: Sequence[str] = (),
+) -> Launch:
+    """`clusterctl launch OPTIONS WORDS` on the hosts of ``sandbox``, in the directory ``cwd``."""
+    home = Path(os.environ["CLUSTERCTL_HOME"])
+    (home / "runs").mkdir(exist_ok=True)
+    seen = set((home / "runs").iterdir())
+    argv = [sys.executable, "-m", "clusterctl", "launch", "-H", str(sandbox.hostfile), *options, *words]
+    process = subprocess.Popen(
+        argv,
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    return Launch(process, home, seen)
+
+
+def launch(sandbox: Sandbox, *words: str, cwd: Path, **more: Any) -> Launch:
+    """As `start`, to the end."""
+    return start(sandbox, *words, cwd=cwd, **more).finish()
+
+
+def leftovers(sandbox: Sandbox, run: str) -> list[str]:
+    """Command lines of every process on any host that bears the mark of ``run`` or lies in its directory."""
+    found = []
+    for host in sandbox.hosts:
+        text = host.run([sys.executable, "-S", "-c", _FIND, run]).stdout
+        found += [f"{host.name}: {line}" for line in str(text).splitlines()]
+    return found
+
+
+_FIND = """
+import os, sys
+for pid in filter(str.isdigit, os.listdir("/proc")):
+    try:
+        environ = open(f"/proc/{pid}/environ", "rb").read().split(b"\\0")
+        command = open(f"/proc/{pid}/cmdline", "rb").read().replace(b"\\0", b" ").decode(errors="replace")
+    except OSError:
+        continue
+    marked = f"CLUSTERCTL_RUN={sys.argv[1]}".encode() in environ or sys.argv[1] in command
+    if marked and int(pid) != os.getpid() and command:
+        print(pid, command)
+"""

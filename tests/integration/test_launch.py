@@ -1,0 +1,342 @@
+"""Real runs on real sshd hosts: what arrives, what stops, what is left."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from clusterctl.sandbox import HostSpec, Sandbox
+from tests.integration.launching import Launch, launch, leftovers, start
+
+pytestmark = pytest.mark.sandbox
+
+TELL = """
+import json, os, sys
+names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT",
+         "NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME", "CUDA_VISIBLE_DEVICES")
+told = {name: os.environ.get(name) for name in names}
+mine = {k: v for k, v in os.environ.items() if k.startswith("MY_")}
+told.update(argv=sys.argv[1:], cwd=os.getcwd(), mine=mine)
+print(json.dumps(told))
+"""
+
+MISBEHAVE = """
+import os, signal, sys, time
+what, who = sys.argv[1], int(sys.argv[2])
+if int(os.environ["RANK"]) == who:
+    if what == "raise": raise ValueError("boom in rank %d" % who)
+    if what == "exit": sys.exit(7)
+    if what == "kill": os.kill(os.getpid(), signal.SIGKILL)
+time.sleep(600)
+"""
+
+STUBBORN = """
+import os, signal, sys, time
+for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP): signal.signal(number, signal.SIG_IGN)
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        code = "import time, signal; signal.signal(15, signal.SIG_IGN); time.sleep(600)"
+        os.execve(sys.executable, [sys.executable, "-c", code], {})
+    os._exit(0)
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+SAVES = """
+import os, signal, sys, time
+def save(*_):
+    open("saved-%s" % os.environ["RANK"], "w").write("all of it")
+    print("saved", flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, save)
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    for name, text in (("tell", TELL), ("misbehave", MISBEHAVE), ("stubborn", STUBBORN), ("saves", SAVES)):
+        (tmp_path / f"{name}.py").write_text(text)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def uneven() -> Iterator[Sandbox]:
+    with Sandbox.create("uneven", [HostSpec("big", slots=3), HostSpec("small", slots=1)]) as box:
+        yield box
+
+
+def ranks_of(found: Launch, *hosts: tuple[str, int]) -> list[dict[str, object]]:
+    return [json.loads(found.log(host, rank).splitlines()[-1]) for host, rank in hosts]
+
+
+def assert_nothing_left(sandbox: Sandbox, found: Launch) -> None:
+    assert set(found.outcome["left_behind"].values()) == {0}
+    assert leftovers(sandbox, found.run.name) == []
+
+
+TORCHRUN = ["--engine", "torchrun"]
+DEEPSPEED = ["--engine", "deepspeed"]
+
+
+@pytest.mark.parametrize("engine", [TORCHRUN, DEEPSPEED], ids=["torchrun", "deepspeed"])
+def test_uneven_hosts_get_ranks_in_hostfile_order(uneven: Sandbox, project: Path, engine: list[str]) -> None:
+    found = launch(uneven, "tell.py", cwd=project, options=engine)
+    assert found.code == 0, found.text
+    told = ranks_of(found, ("big", 0), ("big", 1), ("big", 2), ("small", 3))
+    assert [t["RANK"] for t in told] == ["0", "1", "2", "3"]
+    assert [t["LOCAL_RANK"] for t in told] == ["0", "1", "2", "0"]
+    assert [t["LOCAL_WORLD_SIZE"] for t in told] == ["3", "3", "3", "1"]
+    assert [t["GROUP_RANK"] for t in told] == ["0", "0", "0", "1"]
+    assert {t["WORLD_SIZE"] for t in told} == {"4"}
+    assert {t["MASTER_ADDR"] for t in told} == {uneven.host("big").address()}
+    assert {t["NCCL_SOCKET_IFNAME"] for t in told} == {"=eth0"}
+    local_ranks = [[f"--local_rank={t['LOCAL_RANK']}"] for t in told]
+    assert [t["argv"] for t in told] == (local_ranks if engine == DEEPSPEED else [[]] * 4)
+    assert_nothing_left(uneven, found)
+
+
+def test_deepspeed_without_pdsh(
+    uneven: Sandbox, project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    tools = tmp_path_factory.mktemp("bin")
+    for name in ("ssh", "sh", "env"):
+        path = next(Path(folder) / name for folder in ("/usr/bin", "/bin") if (Path(folder) / name).exists())
+        (tools / name).symlink_to(path)
+    found = launch(uneven, "tell.py", cwd=project, options=DEEPSPEED, env={"PATH": str(tools)})
+    assert found.code == 0, found.text
+    assert "--no_ssh" in found.text
+    assert [t["LOCAL_RANK"] for t in ranks_of(found, ("big", 2), ("small", 3))] == ["2", "0"]
+
+
+def test_selected_slots_are_the_devices_of_a_rank(sandbox: Sandbox, project: Path) -> None:
+    found = launch(sandbox, "tell.py", cwd=project, options=["-i", "node2:1@node1"])
+    assert found.code == 0, found.text
+    told = ranks_of(found, ("node1", 0), ("node1", 1), ("node2", 2))
+    assert [t["LOCAL_RANK"] for t in told] == ["0", "1", "0"]
+
+
+NASTY = [
+    "", " ", "two words", "'", '"', "$HOME", "`id`", "\\", "\\n", "line\nbreak", "tab\there", "%h %u %n",
+    "a|b;c&d", "*", "~", "--", "-x", "!!", "{a,b}", '{"a": [1, "x y"]}', "ünïcödé 日本 🚀", "\x01\x7f", "K=V",
+    "#", "\r\n",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("engine", [TORCHRUN, DEEPSPEED], ids=["torchrun", "deepspeed"])
+def test_arguments_and_variables_arrive_byte_exact(
+    sandbox: Sandbox, project: Path, engine: list[str]
+) -> None:
+    check_transit(sandbox, project, NASTY, [*engine, "--no-local-rank"])
+
+
+words = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=40)
+
+
+@pytest.mark.long
+@settings(max_examples=15, deadline=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+@given(found=st.lists(words, min_size=5, max_size=40))
+def test_any_text_arrives_byte_exact(sandbox: Sandbox, project: Path, found: list[str]) -> None:
+    check_transit(sandbox, project, [*found, "x" * 100_000], ["--no-local-rank"])
+
+
+def check_transit(sandbox: Sandbox, project: Path, texts: list[str], options: list[str]) -> None:
+    env = [part for i, text in enumerate(texts) for part in ("--env", f"MY_{i}={text}")]
+    found = launch(sandbox, "tell.py", *texts, cwd=project, options=["-i", "node1:0@node2:0", *options, *env])
+    assert found.code == 0, found.text
+    for told in ranks_of(found, ("node1", 0), ("node2", 1)):
+        assert told["argv"] == texts
+        assert told["mine"] == {f"MY_{i}": text for i, text in enumerate(texts)}
+
+
+@pytest.mark.parametrize(
+    ("what", "code", "kind", "message"),
+    [
+        ("raise", 1, "exception", "ValueError: boom in rank 2"),
+        ("exit", 7, "exit", "ended with exit code 7"),
+        ("kill", 137, "signal", "killed by SIGKILL"),
+    ],
+)
+def test_first_failure_stops_all_and_is_named(
+    sandbox: Sandbox, project: Path, what: str, code: int, kind: str, message: str
+) -> None:
+    found = launch(sandbox, "misbehave.py", what, "2", cwd=project, options=["-n", "2"])
+    outcome = found.outcome
+    assert found.code == code == outcome["exit_code"], found.text
+    assert outcome["status"] == "failed"
+    cause = outcome["cause"]
+    assert (cause["host"], cause["rank"], cause["kind"], cause["message"]) == ("node2", 2, kind, message)
+    assert outcome["collateral"], "the ranks that were stopped are told apart from the cause"
+    assert f"{code}, the exit code of rank 2" in found.text
+    assert "0 processes left on 2 of 2 hosts" in found.text
+    if what == "raise":
+        assert "boom in rank 2" in cause["traceback"]
+        assert "boom in rank 2" in found.log("node2", 2)
+    assert_nothing_left(sandbox, found)
+
+
+def test_what_ignores_every_signal_is_ended_too(sandbox: Sandbox, project: Path) -> None:
+    bystander = sandbox.host("node1").popen(["sleep", "600"])
+    found = start(sandbox, "stubborn.py", cwd=project, options=["-n", "2", "--gpus-per-node", "1"])
+    found.wait_for_ranks(2)
+    found.signal()
+    found.wait_for(lambda events: any(e["event"] == "stopping" for e in events))
+    found.signal()
+    found.finish()
+    assert found.code == 123, found.text
+    assert found.outcome["cause"]["kind"] == "operator"
+    assert_nothing_left(sandbox, found)
+    sleeping = [
+        pid for host in sandbox.hosts for pid in host.pids() if "time.sleep(600)" in _command(host, pid)
+    ]
+    assert sleeping == [], "a grandchild that left the session and cleared its environment"
+    assert bystander.poll() is None, "what does not belong to the run is left alone"
+    bystander.kill()
+    bystander.wait()
+
+
+def _command(host: object, pid: int) -> str:
+    text = host.run(["cat", f"/proc/{pid}/cmdline"]).stdout  # type: ignore[attr-defined]
+    return str(text)
+
+
+def test_time_limit_lets_scripts_save(sandbox: Sandbox, project: Path) -> None:
+    found = launch(sandbox, "saves.py", cwd=project, options=["-n", "2", "--time-limit", "6s"])
+    assert found.code == 124, found.text
+    assert found.outcome["status"] == "timeout"
+    assert [found.log(h, r).split() for h, r in (("node1", 0), ("node2", 3))] == [["ready", "saved"]] * 2
+    assert_nothing_left(sandbox, found)
+
+
+def test_logs_are_complete_to_the_last_byte(sandbox: Sandbox, project: Path) -> None:
+    (project / "loud.py").write_text(
+        "import hashlib, os, sys\n"
+        "rank = int(os.environ['RANK'])\n"
+        "line = lambda i: b'%d %d %s\\n' % (rank, i, hashlib.sha256(b'%d' % i).digest())\n"
+        "data = b''.join(map(line, range(40000)))\n"
+        "sys.stdout.buffer.write(data + b'no newline at the end')\n"
+    )
+    found = launch(sandbox, "loud.py", cwd=project, options=["-n", "2", "--gpus-per-node", "1"])
+    assert found.code == 0, found.text[-2000:]
+    for host, rank in (("node1", 0), ("node2", 1)):
+        lines = b"".join(b"%d %d %s\n" % (rank, i, hashlib.sha256(b"%d" % i).digest()) for i in range(40000))
+        written = (found.run / "logs" / host / f"rank-{rank}.log").read_bytes()
+        assert written.endswith(lines + b"no newline at the end")
+    assert found.outcome["incomplete_logs"] == []
+
+
+def test_broken_connections_lose_nothing(make_sandbox, project: Path) -> None:  # type: ignore[no-untyped-def]
+    box = make_sandbox(hosts=[HostSpec("a"), HostSpec("b")])
+    (project / "count.py").write_text(
+        "import time\nfor i in range(80): print(i, flush=True); time.sleep(0.1)\n"
+    )
+    found = start(box, "count.py", cwd=project)
+    found.wait_for_ranks(2)
+    for _ in range(2):
+        box.host("b").stop_sshd()
+        box.host("b").start_sshd()
+    found.finish()
+    assert found.code == 0, found.text
+    assert "connected again" in found.text
+    assert found.log("b", 1).split()[-80:] == [str(i) for i in range(80)]
+    assert found.outcome["incomplete_logs"] == []
+    assert_nothing_left(box, found)
+
+
+def test_a_host_that_loses_power_is_lost(make_sandbox, project: Path) -> None:  # type: ignore[no-untyped-def]
+    box = make_sandbox(hosts=[HostSpec("a"), HostSpec("b"), HostSpec("c")])
+    found = start(box, "saves.py", cwd=project)
+    found.wait_for_ranks(3)
+    box.host("b").crash()
+    found.finish()
+    assert found.code == 121, found.text
+    assert found.outcome["cause"]["host"] == "b"
+    assert found.outcome["left_behind"] == {"a": 0, "b": None, "c": 0}
+
+
+def test_a_killed_agent_leaves_nothing(sandbox: Sandbox, project: Path) -> None:
+    found = start(sandbox, "stubborn.py", cwd=project, options=["-n", "2", "--gpus-per-node", "1"])
+    found.wait_for_ranks(2)
+    agent = next(e["pid"] for e in found.events() if e["event"] == "agent" and e["host"] == "node2")
+    sandbox.host("node2").run(["kill", "-9", str(agent)])
+    found.finish()
+    assert found.code == 125, found.text
+    assert found.outcome["cause"]["host"] == "node2"
+    assert_nothing_left(sandbox, found)
+
+
+@pytest.mark.long
+def test_a_killed_controller_ends_the_run_when_the_lease_is_over(sandbox: Sandbox, project: Path) -> None:
+    import time
+
+    found = start(sandbox, "stubborn.py", cwd=project, options=["-n", "2", "--gpus-per-node", "1"])
+    found.wait_for_ranks(2)
+    found.signal(signal.SIGKILL)
+    found.finish()
+    assert leftovers(sandbox, found.run.name), "the lease keeps the run alive for a while"
+    until = time.monotonic() + 150
+    while leftovers(sandbox, found.run.name) and time.monotonic() < until:
+        time.sleep(2)
+    assert leftovers(sandbox, found.run.name) == []
+
+
+def test_busy_slots_are_refused(sandbox: Sandbox, project: Path) -> None:
+    first = start(sandbox, "saves.py", cwd=project, options=["-n", "1", "--gpus-per-node", "1"])
+    first.wait_for_ranks(1)
+    second = launch_other(sandbox, project)
+    assert second.code == 120, second.text
+    assert f"busy with run {first.run.name}" in second.text
+    assert "hint:" in second.text
+    first.signal()
+    first.finish()
+    assert first.code == 123
+
+
+def launch_other(sandbox: Sandbox, project: Path) -> Launch:
+    return launch(sandbox, "tell.py", cwd=project, options=["-n", "2", "--gpus-per-node", "1"])
+
+
+def test_outputs_stay_in_the_copy_of_the_code(sandbox: Sandbox, project: Path) -> None:
+    (project / "data.txt").write_text("version one")
+    (project / "reads.py").write_text(
+        "import os\nprint(open('data.txt').read())\nopen('out.txt', 'w').write('x')\nprint(os.getcwd())\n"
+    )
+    (project / ".git").mkdir()
+    (project / ".git/huge").write_text("left out")
+    found = launch(sandbox, "reads.py", cwd=project, options=["-n", "1", "--gpus-per-node", "1"])
+    assert found.code == 0, found.text
+    assert found.log("node1", 0).splitlines() == ["version one", str(project)], (
+        "in place: equal content there"
+    )
+    assert (project / "out.txt").read_text() == "x"
+
+
+def test_wrong_usage_is_64_with_a_hint(sandbox: Sandbox, project: Path) -> None:
+    for words, expected in (
+        (["nothere.py"], "does not exist"),
+        (["/etc/hostname"], "outside the working directory"),
+    ):
+        found = launch(sandbox, *words, cwd=project)
+        assert found.code == 64
+        assert expected in found.text
+        assert "hint:" in found.text
+        assert "Traceback" not in found.text
+    for options, expected in (
+        (["--env", "PYTHONPATH=x"], "PYTHONPATH"),
+        (["--time-limit", "soon"], "soon"),
+        (["-n", "9"], "9"),
+        (["--nosuch"], "nosuch"),
+    ):
+        found = launch(sandbox, "tell.py", cwd=project, options=options)
+        assert (found.code, expected in found.text, "Traceback" in found.text) == (64, True, False), (
+            found.text
+        )

@@ -1,0 +1,202 @@
+"""The decisions of a run, step by step, with a clock in the test's hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from clusterctl.plan.model import Code, LaunchPlan, NodePlan
+from clusterctl.run.machine import Finish, Knock, Machine, Reconnect, Say, Stop
+from clusterctl.run.outcome import Outcome
+from clusterctl.settings import RUN
+
+
+def plan(hosts: int = 3, *, time_limit: float | None = None) -> LaunchPlan:
+    nodes = tuple(
+        NodePlan(
+            host=f"h{rank}",
+            node_rank=rank,
+            slots=(0,),
+            declared_slots=1,
+            ranks=(rank,),
+            address=f"10.0.0.{rank}",
+            ifname="eth0",
+            python="/usr/bin/python3",
+            settings=(),
+        )
+        for rank in range(hosts)
+    )
+    return LaunchPlan(
+        run="r",
+        start="torchrun",
+        command=("{python}", "t.py"),
+        arguments=(),
+        pass_local_rank=False,
+        world_size=hosts,
+        master_addr="10.0.0.0",
+        master_port=29500,
+        nodes=nodes,
+        code=Code(root="/p"),
+        hostfile="hostfile",
+        time_limit=time_limit,
+    )
+
+
+class Play:
+    """A machine and its clock; actions of the last step by type."""
+
+    def __init__(self, hosts: int = 3, **more: Any) -> None:
+        self.now = 100.0
+        self.machine = Machine(plan(hosts, **more), self.now, 1000.0)
+        self.actions: list[Any] = []
+
+    def do(self, what: str, *args: Any) -> Play:
+        self.actions = getattr(self.machine, what)(*args, self.now)
+        return self
+
+    def exits(self, node: int, code: int = 0, *, told: bool = False, **more: Any) -> Play:
+        event = {
+            "event": "rank-exit",
+            "rank": node,
+            "code": code,
+            "signal": None,
+            "error": None,
+            "oom": False,
+        }
+        return self.do("agent_event", node, {**event, "told": told, **more}, 1000.0 + self.now - 100)
+
+    def ends(self, node: int, left: int = 0) -> Play:
+        self.do("agent_event", node, {"event": "end", "left": left}, 0.0)
+        return self.do("complete", node)
+
+    def pass_time(self, seconds: float, *, heard: tuple[int, ...] = ()) -> Play:
+        """Ticks of half a second; ``heard`` hosts send a heartbeat in each. Collects what was decided."""
+        actions: list[Any] = []
+        for _ in range(round(seconds * 2)):
+            self.now += 0.5
+            for node in heard:
+                self.machine.heard(node, self.now)
+            actions += self.machine.tick(self.now)
+        self.actions = actions
+        return self
+
+    def of(self, kind: type) -> list[Any]:
+        return [action for action in self.actions if isinstance(action, kind)]
+
+    @property
+    def outcome(self) -> Outcome:
+        (finish,) = self.of(Finish)
+        return finish.outcome
+
+
+def test_all_ranks_end_well() -> None:
+    play = Play(2).exits(0).exits(1).ends(0)
+    assert play.of(Finish) == []
+    outcome = play.ends(1).outcome
+    assert (outcome.status, outcome.exit_code, outcome.left_behind) == ("succeeded", 0, {"h0": 0, "h1": 0})
+
+
+def test_the_first_failure_stops_every_host_at_once() -> None:
+    play = Play(3).exits(1, 7)
+    assert play.of(Stop) == [Stop((0, 1, 2), RUN.failure_grace, "h1 rank 1: ended with exit code 7")]
+    play.exits(0, 143, told=True).exits(2, 1).ends(0).ends(1).ends(2)
+    assert (play.outcome.status, play.outcome.exit_code) == ("failed", 7)
+    assert play.outcome.cause is not None
+    assert play.outcome.cause.rank == 1
+    assert {cause.rank for cause in play.outcome.collateral} == {0, 2}
+
+
+def test_a_second_failure_gives_no_second_order() -> None:
+    assert Play(3).exits(1, 7).exits(2, 1).of(Stop) == []
+
+
+def test_interrupts_first_let_save_then_mean_now() -> None:
+    play = Play(2).do("interrupt")
+    assert [stop.grace for stop in play.of(Stop)] == [RUN.stop_grace]
+    assert [stop.grace for stop in play.do("interrupt").of(Stop)] == [0.0]
+    play.exits(0, 143).ends(0).ends(1)
+    assert (play.outcome.status, play.outcome.exit_code) == ("stopped", 123)
+    assert play.outcome.cause is not None
+    assert play.outcome.cause.kind == "operator"
+
+
+def test_asking_twice_to_stop_keeps_the_grace() -> None:
+    assert Play(2).do("stop_asked", False).of(Stop)
+    play = Play(2).do("stop_asked", False)
+    assert play.do("stop_asked", False).of(Stop) == []
+
+
+def test_an_interrupt_while_a_failure_is_stopped_keeps_the_cause() -> None:
+    play = Play(2).exits(0, 7).do("interrupt").do("interrupt").ends(0).ends(1)
+    assert (play.outcome.status, play.outcome.exit_code) == ("failed", 7)
+
+
+def test_the_time_limit_stops_with_the_long_grace() -> None:
+    play = Play(1, time_limit=60.0).pass_time(59, heard=(0,))
+    assert play.of(Stop) == []
+    play.pass_time(2, heard=(0,))
+    assert [stop.grace for stop in play.of(Stop)] == [RUN.stop_grace]
+    play.exits(0, 143, told=True).ends(0)
+    assert (play.outcome.status, play.outcome.exit_code) == ("timeout", 124)
+
+
+def test_a_broken_link_is_mended_and_stops_nothing() -> None:
+    play = Play(2).do("link_lost", 1, "reset")
+    assert play.of(Stop) == []
+    play.pass_time(1, heard=(0,))
+    assert play.of(Reconnect) == [Reconnect(1)]
+    play.do("linked", 1)
+    assert [say.text for say in play.of(Say)] == ["h1: connected again, nothing was lost"]
+    assert play.pass_time(20, heard=(0, 1)).actions == []
+
+
+def test_a_silent_host_is_lost_only_when_both_witnesses_say_so() -> None:
+    play = Play(3).pass_time(RUN.heartbeat_limit + 1, heard=(0, 2))
+    assert play.of(Reconnect) == [Reconnect(1)]
+    assert play.of(Knock) == []
+    play.do("link_lost", 1, "timed out").pass_time(1, heard=(0, 2))
+    assert play.of(Knock)[0] == Knock(0, 1)
+    alive = play.do("knocked", 1, True).pass_time(3, heard=(0, 2))
+    assert alive.of(Stop) == []
+    play.do("link_lost", 1, "timed out").do("knocked", 1, False).pass_time(1, heard=(0, 2))
+    assert [stop.nodes for stop in play.of(Stop)] == [(0, 2)]
+    play.ends(0).ends(2)
+    assert (play.outcome.status, play.outcome.exit_code) == ("lost", 121)
+    assert play.outcome.left_behind == {"h0": 0, "h1": None, "h2": 0}
+
+
+def test_silence_of_all_hosts_is_the_controllers_own_until_the_lease_ends() -> None:
+    play = Play(2).pass_time(RUN.heartbeat_limit + 5)
+    assert {action.node for action in play.of(Reconnect)} == {0, 1}
+    for _ in range(5):
+        play.do("link_lost", 0, "timed out").do("link_lost", 1, "timed out").pass_time(5)
+        assert play.of(Stop) == []
+    play.pass_time(RUN.lease_attached)
+    assert play.outcome.status == "lost"
+
+
+def test_a_machine_that_slept_blames_nobody() -> None:
+    play = Play(2).pass_time(2, heard=(0, 1))
+    play.now += 3600
+    assert play.do("tick").actions == []
+
+
+def test_a_rebooted_host_is_lost_at_once() -> None:
+    play = Play(2).do("absent", 1)
+    assert [stop.nodes for stop in play.of(Stop)] == [(0,)]
+
+
+def test_a_refused_slot_is_refused_not_failed() -> None:
+    play = Play(2).do(
+        "agent_event", 1, {"event": "refused", "reason": "slot 0 is busy with run x of alice"}, 0.0
+    )
+    assert [stop.grace for stop in play.of(Stop)] == [0.0]
+    play.exits(0, 143).ends(0).ends(1)
+    assert (play.outcome.status, play.outcome.exit_code) == ("refused", 120)
+    assert play.outcome.cause is not None
+    assert play.outcome.cause.message == "slot 0 is busy with run x of alice"
+
+
+def test_a_rank_that_ends_early_is_noted_not_stopped() -> None:
+    play = Play(2).exits(0).pass_time(RUN.early_exit_note + 1, heard=(0, 1))
+    assert [say.text for say in play.of(Say)] == ["h0: rank 0 ended with 0 while 1 ranks still run"]
+    assert play.of(Stop) == []
