@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import socket
@@ -17,6 +18,8 @@ from clusterctl.ask.bundle import REMOTE_COMMAND, pack
 from clusterctl.node import probe, probe_gpu, probe_net, probe_python, probe_system, torch_import
 
 SMI = Path(__file__).parent / "fixtures/nvidia-smi"
+NODE = Path(__file__).parents[1] / "clusterctl/node"
+FILES = ("files", "netlink", "probe_system", "probe_net", "probe_gpu", "probe_python")
 MARK = b"@@clusterctl1 "
 
 
@@ -272,14 +275,51 @@ def test_libnccl_unique_id_holds_its_address() -> None:
     assert torch_import.address_in(bytes(128)) == ""
 
 
+def test_a_home_on_one_export_has_one_token(tmp_path: Path) -> None:
+    local = "/dev/sda1 / ext4 rw 0 0\n"
+    shared = f"{local}filer:/export/home {tmp_path.parent} nfs4 rw 0 0\n"
+    token = probe_system.shared_token(str(tmp_path), shared)
+    assert "filer:/export/home" in token and token == probe_system.shared_token(str(tmp_path), shared)
+    assert probe_system.shared_token(str(tmp_path), local) == ""
+
+
+@pytest.mark.parametrize("path", sorted(NODE.glob("*.py")), ids=lambda path: path.name)
+def test_node_files_are_readable_to_python_3_8(path: Path) -> None:
+    ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 8))
+
+
+def test_a_link_that_breaks_within_a_message_leaves_nothing(tmp_path: Path) -> None:
+    tool(tmp_path, "nvidia-smi", f"trap '' TERM; echo $$ > {tmp_path}/pid; exec sleep 300")
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    with subprocess.Popen(
+        ["/bin/sh", "-c", REMOTE_COMMAND],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PATH": path},
+    ) as child:
+        assert child.stdin is not None
+        child.stdin.write(pack("probe", {"deadline": 60}, FILES) + b'{"pi')
+        child.stdin.flush()
+        limit = time.monotonic() + 20
+        while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
+            assert time.monotonic() < limit
+            time.sleep(0.02)
+        child.stdin.close()
+        child.wait(20)
+    pid = int((tmp_path / "pid").read_text())
+    while Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text():
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+
+
 def test_the_bundle_answers_under_a_bare_python_and_ends_with_its_input() -> None:
     request = {"deadline": 60, "controller_python": sys.executable}
-    files = ("files", "netlink", "probe_system", "probe_net", "probe_gpu", "probe_python")
     with subprocess.Popen(
         ["/bin/sh", "-c", REMOTE_COMMAND], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as child:
         assert child.stdin is not None and child.stdout is not None
-        child.stdin.write(pack("probe", request, files))
+        child.stdin.write(pack("probe", request, FILES))
         child.stdin.flush()
         answer = json.loads(child.stdout.readline().partition(MARK)[2])
         assert answer["facts"]["errors"] == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import selectors
 import socket
@@ -96,11 +97,9 @@ class Crowd:
                 arrived = opened
             else:
                 arrived = Conversation(opened)
-                try:
+                # A host that takes no input has something to say instead: it comes with its end.
+                with contextlib.suppress(OSError):
                     opened.send(opening(host))
-                except OSError as error:
-                    opened.close()
-                    arrived = Failure(host=host, stage="exec", message=f"it took no input: {error}")
             with self._lock:
                 if self._closed:
                     if isinstance(arrived, Conversation):

@@ -20,6 +20,13 @@ def main(request, files):
     end = wire.leave_nothing_behind(request["deadline"])
     environ = dict(os.environ, **request.get("env", {}))
     threading.Thread(target=tell_facts, args=(request, environ), daemon=True).start()
+    try:
+        converse(files, environ)
+    finally:  # a broken link may end in the middle of a message
+        end()
+
+
+def converse(files, environ):
     reach = None
     for message in wire.messages():
         if "ping" in message:
@@ -33,7 +40,6 @@ def main(request, files):
             _in_background("listening", reach.listen)
         elif "dial" in message and reach is not None:
             _in_background("dialled", reach.dial, message["dial"])
-    end()
 
 
 def tell_facts(request, environ):
@@ -58,7 +64,7 @@ def collect(request, environ):
         "rdma": (probe_net.rdma, 5.0),
         "names": (lambda: probe_net.names(queries), probe_net.NAME_SECONDS),
         "gpus": (lambda: probe_gpu.nvidia(environ), probe_gpu.SMI_SECONDS),
-        "python": (lambda: _python(request, environ), 2 * probe_python.PYTHON_SECONDS),
+        "python": (lambda: _python(request, environ), 3 * probe_python.PYTHON_SECONDS),
         "workdir": (lambda: probe_system.workdir(request.get("workdir", "")), 5.0),
     }
     answers = {}

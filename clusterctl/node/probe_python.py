@@ -5,7 +5,7 @@ import re
 
 from .files import listing, read, which
 
-PYTHON_SECONDS = 20.0
+PYTHON_SECONDS = 8.0
 PACKAGES = (
     "torch", "deepspeed", "transformers", "datasets", "accelerate", "tokenizers", "numpy", "pydantic",
     "triton", "flash-attn", "peft", "bitsandbytes",

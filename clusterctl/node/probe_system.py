@@ -8,6 +8,7 @@ from .files import listing, read
 
 PREFIXES = ("NCCL_", "GLOO_", "TP_", "UCX_", "TORCH_NCCL_", "TORCH_DISTRIBUTED_", "MASTER_")
 NAMES = ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "LD_PRELOAD", "WORLD_SIZE", "RANK", "LOCAL_RANK")
+SHARED = ("nfs", "lustre", "ceph", "gpfs", "beegfs", "glusterfs", "fuse.", "cifs", "smb", "afs", "virtiofs")
 SEGMENTS = ("nccl-", "torch_")
 
 
@@ -80,7 +81,26 @@ def filesystems():
         "shm": "/dev/shm",
         "run": runs if os.path.isdir(runs) else home,
     }
-    return {"filesystems": [_filesystem(role, path) for role, path in places.items() if os.path.isdir(path)]}
+    found = [_filesystem(role, path) for role, path in places.items() if os.path.isdir(path)]
+    return {"filesystems": found, "shared_token": shared_token(home, read("/proc/mounts"))}
+
+
+def shared_token(path, mounts):
+    """Equal on hosts that see ``path`` on one network filesystem; "" where it lies on a local one.
+
+    What was mounted and the file's number there: nothing is written to find out.
+    """
+    real = os.path.realpath(path)
+    best = ("", "", "")
+    for line in mounts.splitlines():
+        source, point, kind = line.split()[:3]
+        inside = point == "/" or real == point or real.startswith(point + "/")
+        if inside and len(point) >= len(best[1]):
+            best = (source, point, kind)
+    source, _, kind = best
+    if not kind.startswith(SHARED):
+        return ""
+    return "%s %s %d" % (kind, source, os.stat(real).st_ino)
 
 
 def _filesystem(role, path):

@@ -14,7 +14,7 @@ from clusterctl.ask.facts import Answers, FactsRequest, ask
 from clusterctl.facts.model import Facts
 from clusterctl.inventory.hostfile import parse
 from clusterctl.sandbox import FileSpec, HostSpec, Sandbox
-from clusterctl.transport import connect
+from clusterctl.transport import Kind, connect
 from clusterctl.transport.protocol import Failure
 
 pytestmark = pytest.mark.sandbox
@@ -24,8 +24,10 @@ QUICK = FactsRequest(quick=True)
 HANGING = FileSpec("#!/bin/sh\ntrap '' TERM INT HUP\nwhile :; do sleep 1000; done\n", 0o755)
 
 
-def asked(box: Sandbox, request: FactsRequest = QUICK, **options: object) -> Answers:
-    transport = connect("fabric", box.ssh_config)
+def asked(
+    box: Sandbox, request: FactsRequest = QUICK, *, kind: Kind = "fabric", **options: object
+) -> Answers:
+    transport = connect(kind, box.ssh_config)
     try:
         inventory = parse(box.hostfile.read_text(encoding="utf-8"), str(box.hostfile))
         return ask(transport, inventory, request, **options)  # type: ignore[arg-type]
@@ -89,6 +91,13 @@ def test_sick_hosts_are_outcomes_beside_the_well_ones(make_sandbox: MakeSandbox)
     assert stages == {"down": "connect", "leaves": "exec", "traps": "deadline", "hangs": "deadline"}
     assert "currently not available" in answers.failures["leaves"].message
     assert "checking the quota" in answers.failures["traps"].message
+
+
+def test_the_ssh_binary_carries_the_same_talk(sandbox: Sandbox) -> None:
+    with nothing_left(sandbox):
+        answers = asked(sandbox, FactsRequest(torch=False), kind="openssh")
+    assert not answers.failures
+    assert {dial.result for dial in answers.reachability.dials} == {"ok"}
 
 
 def test_a_host_without_python_says_so(make_sandbox: MakeSandbox) -> None:
