@@ -313,6 +313,24 @@ def test_a_link_that_breaks_within_a_message_leaves_nothing(tmp_path: Path) -> N
         time.sleep(0.02)
 
 
+@pytest.mark.parametrize(
+    ("script", "answer"),
+    [
+        ("echo 'node1:1 NCCL INFO x'; echo '{\"ok\": true, \"device_count\": 2}'; echo late", (True, None)),
+        ("echo 'Traceback' >&2; echo 'Illegal instruction' >&2; exit 132", (False, "Illegal instruction")),
+        ("kill -11 $$", (False, "killed by signal 11 while importing torch")),
+        ("exec sleep 100", (False, "`import torch` did not end within 0.5 s")),
+    ],
+)
+def test_however_an_import_ends_it_is_told(
+    tmp_path: Path, script: str, answer: tuple[bool, str | None]
+) -> None:
+    tool(tmp_path, "python", script)
+    order = {"python": str(tmp_path / "python"), "seconds": 0.5 if "sleep" in script else 30}
+    found = probe.import_torch(order, {"torch_import": ""}, dict(os.environ))
+    assert (found["ok"], found.get("error")) == answer
+
+
 def test_the_bundle_answers_under_a_bare_python_and_ends_with_its_input() -> None:
     request = {"deadline": 60, "controller_python": sys.executable}
     with subprocess.Popen(

@@ -132,11 +132,12 @@ def import_torch(order, files, environ):
         child.kill()
         return {"ok": False, "error": "`import torch` did not end within %g s" % order["seconds"]}
     seconds = round(time.monotonic() - began, 3)
-    try:
-        return dict(json.loads(out.decode().strip().splitlines()[-1]), seconds=seconds)
-    except (ValueError, IndexError):
-        said = [line for line in err.decode("utf-8", "replace").splitlines() if line.strip()]
-        why = said[-1].strip() if said else "ended without a word"
-        if child.returncode < 0:
-            why = "killed by signal %d while importing torch" % -child.returncode
-        return {"ok": False, "seconds": seconds, "error": why}
+    # NCCL and others print to the same stream, before our line and after it.
+    for line in reversed(out.decode("utf-8", "replace").splitlines()):
+        if line.startswith('{"ok"'):
+            return dict(json.loads(line), seconds=seconds)
+    said = [line for line in err.decode("utf-8", "replace").splitlines() if line.strip()]
+    why = said[-1].strip() if said else "ended without a word"
+    if child.returncode < 0:
+        why = "killed by signal %d while importing torch" % -child.returncode
+    return {"ok": False, "seconds": seconds, "error": why}

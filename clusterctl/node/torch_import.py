@@ -30,14 +30,19 @@ def _cuda(torch):
     if torch.version.cuda is None:
         return {"cuda_available": False, "device_count": 0}
     available = torch.cuda.is_available()
-    count = torch.cuda.device_count() if available else 0
-    return {
-        "cuda_available": available,
-        "device_count": count,
-        "nccl_version": ".".join(map(str, torch.cuda.nccl.version())),
-        "capabilities": ["%d.%d" % torch.cuda.get_device_capability(index) for index in range(count)],
-        "bf16": torch.cuda.is_bf16_supported() if available else None,
-    }
+    found = {"cuda_available": available, "device_count": torch.cuda.device_count() if available else 0}
+    asked = {"nccl_version": lambda: ".".join(map(str, torch.cuda.nccl.version()))}
+    if available:
+        asked["bf16"] = torch.cuda.is_bf16_supported
+        asked["capabilities"] = lambda: [
+            "%d.%d" % torch.cuda.get_device_capability(index) for index in range(found["device_count"])
+        ]
+    for what, function in asked.items():
+        try:
+            found[what] = function()
+        except Exception as error:  # a sick GPU says so here; what torch told before stays true
+            found["error"] = "%s: %s: %s" % (what, type(error).__name__, error)
+    return found
 
 
 def loaded_nccl():
