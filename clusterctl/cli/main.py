@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 
-import click
 import typer
 
 from clusterctl import __version__
@@ -14,6 +13,9 @@ from clusterctl.errors import ClusterctlError, UsageError
 
 EXIT_USAGE = 64
 EXIT_FAULT = 125
+
+# typer carries a click of its own since 0.26 and used the installed one before: ask it for the class.
+_WrongUsage: type[typer.BadParameter] = typer.BadParameter.__mro__[2]  # ClickException
 
 app = typer.Typer(
     name="clusterctl",
@@ -68,14 +70,11 @@ def entry() -> None:
         code = EXIT_USAGE
     except ClusterctlError as error:
         _say(error)
-        code = getattr(error, "exit_code", EXIT_FAULT)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show(sys.stdout)
-        code = 0
-    except click.ClickException as error:
+        code = EXIT_FAULT
+    except _WrongUsage as error:
         error.show(sys.stderr)
         code = EXIT_USAGE
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         sys.stderr.write("interrupted\n")
         code = 130
     except BrokenPipeError:

@@ -48,7 +48,7 @@ def rank_environment(job, environ, run_dir):
 
 
 def become(command, env, cwd, log, parent):
-    """In the child: the log as stdout and stderr, nothing as stdin, the run's directory, the user's command."""
+    """In the child: the log as stdout and stderr, no stdin, the run's directory, the user's command."""
     die_with_parent(parent)
     try:
         null = os.open(os.devnull, os.O_RDONLY)

@@ -128,7 +128,7 @@ def opening(plan: LaunchPlan, directory: Path) -> RenderableType:
             f"  {_STARTS[plan.start]}, {plan.world_size} ranks: {layout}; "
             f"master {plan.master_addr}:{plan.master_port}",
         ),
-        Text(f"logs {directory / 'logs'}", style="dim"),
+        Text(f"logs {directory / 'logs'}", style="dim", no_wrap=True, overflow="ignore"),
     )
 
 
@@ -153,9 +153,16 @@ def closing(plan: LaunchPlan, outcome: Outcome, directory: Path) -> RenderableTy
         ended = f"{len(outcome.collateral)} other failure" + ("s" if len(outcome.collateral) > 1 else "")
         parts.append(Text(f"  {ended} on {fold(hosts)} came after it", style="dim"))
     parts.append(_left(outcome))
-    parts.append(Text.assemble(("logs  ", "dim"), str(directory / "logs"), *_damaged(outcome)))
+    parts.append(
+        Text.assemble(
+            ("logs  ", "dim"), str(directory / "logs"), *_damaged(outcome), no_wrap=True, overflow="ignore"
+        )
+    )
     if outcome.exit_code:
         parts.append(Text.assemble(("exit  ", "dim"), f"{outcome.exit_code}, {_meaning(outcome)}"))
+    if outcome.status == "refused":
+        hint = "`clusterctl status` shows that run, `clusterctl stop` ends it; --include chooses other slots"
+        parts.append(Text.assemble(("hint: ", "cyan"), hint))
     return Group(*parts)
 
 

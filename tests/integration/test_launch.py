@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -70,7 +72,7 @@ def project(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def uneven() -> Iterator[Sandbox]:
+def uneven(namespaces: None) -> Iterator[Sandbox]:
     with Sandbox.create("uneven", [HostSpec("big", slots=3), HostSpec("small", slots=1)]) as box:
         yield box
 
@@ -242,8 +244,11 @@ def test_broken_connections_lose_nothing(make_sandbox, project: Path) -> None:  
     found = start(box, "count.py", cwd=project)
     found.wait_for_ranks(2)
     for _ in range(2):
-        box.host("b").stop_sshd()
-        box.host("b").start_sshd()
+        host = box.host("b")
+        sessions = [pid for pid in host.pids() if _command(host, pid).startswith("sshd: root")]
+        assert sessions
+        host.admin(["kill", "-9", *map(str, sessions)])
+        time.sleep(1.5)
     found.finish()
     assert found.code == 0, found.text
     assert "connected again" in found.text
@@ -276,8 +281,6 @@ def test_a_killed_agent_leaves_nothing(sandbox: Sandbox, project: Path) -> None:
 
 @pytest.mark.long
 def test_a_killed_controller_ends_the_run_when_the_lease_is_over(sandbox: Sandbox, project: Path) -> None:
-    import time
-
     found = start(sandbox, "stubborn.py", cwd=project, options=["-n", "2", "--gpus-per-node", "1"])
     found.wait_for_ranks(2)
     found.signal(signal.SIGKILL)
@@ -305,19 +308,40 @@ def launch_other(sandbox: Sandbox, project: Path) -> Launch:
     return launch(sandbox, "tell.py", cwd=project, options=["-n", "2", "--gpus-per-node", "1"])
 
 
-def test_outputs_stay_in_the_copy_of_the_code(sandbox: Sandbox, project: Path) -> None:
+READS = """
+import os
+print(open("data.txt").read())
+open("out.txt", "w").write("x")
+print(os.getcwd())
+"""
+
+
+def reads(project: Path) -> Path:
     (project / "data.txt").write_text("version one")
-    (project / "reads.py").write_text(
-        "import os\nprint(open('data.txt').read())\nopen('out.txt', 'w').write('x')\nprint(os.getcwd())\n"
-    )
+    (project / "reads.py").write_text(READS)
     (project / ".git").mkdir()
-    (project / ".git/huge").write_text("left out")
-    found = launch(sandbox, "reads.py", cwd=project, options=["-n", "1", "--gpus-per-node", "1"])
+    (project / ".git/huge").write_bytes(bytes(300 * 10**6))
+    return project
+
+
+def test_code_travels_and_outputs_stay_in_the_copy(sandbox: Sandbox, project: Path) -> None:
+    found = launch(sandbox, "reads.py", cwd=reads(project), options=["-n", "1", "--gpus-per-node", "1"])
     assert found.code == 0, found.text
-    assert found.log("node1", 0).splitlines() == ["version one", str(project)], (
-        "in place: equal content there"
+    text, cwd = found.log("node1", 0).splitlines()
+    assert (text, cwd.endswith(f"{found.run.name}/0/work")) == ("version one", True), (
+        "hosts have a /tmp of their own"
     )
-    assert (project / "out.txt").read_text() == "x"
+    assert sandbox.host("node1").run(["ls", cwd]).stdout.split().count("out.txt") == 1
+    assert not (project / "out.txt").exists()
+
+
+def test_equal_content_at_the_same_path_is_used_in_place(sandbox: Sandbox) -> None:
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        project = reads(Path(folder))
+        found = launch(sandbox, "reads.py", cwd=project, options=["-n", "1", "--gpus-per-node", "1"])
+        assert found.code == 0, found.text
+        assert found.log("node1", 0).splitlines() == ["version one", folder]
+        assert (project / "out.txt").read_text() == "x"
 
 
 def test_wrong_usage_is_64_with_a_hint(sandbox: Sandbox, project: Path) -> None:
