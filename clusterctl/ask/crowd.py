@@ -40,7 +40,7 @@ class Crowd:
         """Begins at once. ``opening(host)`` is sent first; ``deadline`` is time.monotonic seconds."""
         self.conversations: dict[str, Conversation] = {}
         self._selector = selectors.DefaultSelector()
-        self._arrived: queue.SimpleQueue[Conversation | Failure] = queue.SimpleQueue()
+        self._arrived: queue.SimpleQueue[Conversation | Failure | BaseException] = queue.SimpleQueue()
         self._bell, self._ringer = socket.socketpair()
         self._bell.setblocking(False)
         self._selector.register(self._bell, selectors.EVENT_READ, None)
@@ -91,6 +91,14 @@ class Crowd:
     def _open(
         self, channels: Iterator[tuple[str, Channel | Failure]], opening: Callable[[str], bytes]
     ) -> None:
+        try:
+            self._open_each(channels, opening)
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that hears the answers
+            self._hand_over(error)
+
+    def _open_each(
+        self, channels: Iterator[tuple[str, Channel | Failure]], opening: Callable[[str], bytes]
+    ) -> None:
         for host, opened in channels:
             arrived: Conversation | Failure
             if isinstance(opened, Failure):
@@ -100,18 +108,25 @@ class Crowd:
                 # A host that takes no input has something to say instead: it comes with its end.
                 with contextlib.suppress(OSError):
                     opened.send(opening(host))
-            with self._lock:
-                if self._closed:
-                    if isinstance(arrived, Conversation):
-                        arrived.close()
-                    return
+            if not self._hand_over(arrived):
+                return
+
+    def _hand_over(self, arrived: Conversation | Failure | BaseException) -> bool:
+        """False when nobody listens any more."""
+        with self._lock:
+            if not self._closed:
                 self._arrived.put(arrived)
                 self._ringer.send(b"1")
+            elif isinstance(arrived, Conversation):
+                arrived.close()
+            return not self._closed
 
     def _newcomers(self) -> Iterator[Event]:
         self._bell.recv(4096)
         while not self._arrived.empty():
             arrived = self._arrived.get()
+            if isinstance(arrived, BaseException):
+                raise arrived
             self._pending -= 1
             if isinstance(arrived, Failure):
                 yield Event(arrived.host, "failed", failure=arrived)

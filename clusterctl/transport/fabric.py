@@ -44,8 +44,6 @@ class FabricTransport:
 
     def __init__(self, config: Path | None) -> None:
         self._config = config
-        # An empty SSHConfig: `ssh -G` has answered already, and paramiko's parser knows no Include.
-        self._fabric_config = fabric.Config(ssh_config=paramiko.SSHConfig(), lazy=True)
         self._lock = threading.Lock()
         self._endpoints: dict[tuple[str, int | None], Endpoint] = {}
         self._known_hosts: dict[tuple[Path, ...], KnownHosts] = {}
@@ -199,7 +197,9 @@ class FabricTransport:
             host=endpoint.hostname,
             user=endpoint.user,
             port=endpoint.port,
-            config=self._fabric_config,
+            # An empty SSHConfig: `ssh -G` has answered already, and paramiko's parser knows no Include.
+            # Not shared: a Connection writes into its Config, which empties itself for a moment.
+            config=fabric.Config(ssh_config=paramiko.SSHConfig(), lazy=True),
             connect_kwargs={
                 "sock": stream.socket,
                 "timeout": left,
