@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 
-from .processes import command_of, oom_kills, run_processes
+from .processes import command_of, oom_kills, run_processes, tag_of
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -42,6 +42,7 @@ class Agent:
     def __init__(self, run_dir):
         self.run_dir = run_dir
         self.job = read_json(os.path.join(run_dir, "job.json"))
+        self.tag = tag_of(self.job["run"], self.job["node_rank"])
         self.engine = None
         self.engine_code = None
         self.stopped_at = None
@@ -97,9 +98,13 @@ class Agent:
         return bool(self.started - set(self.ended)) and now < self.kill_at
 
     def take_slots(self):
-        """Lock this host's slots; the reason when another run holds one, else an empty string."""
+        """Lock this host's slots; the reason when another run holds one, else an empty string.
+
+        The network namespace is part of the name: hosts made of namespaces may share one /tmp.
+        """
+        network = os.stat("/proc/self/ns/net").st_ino
         for slot in self.job["slots"]:
-            path = "%s/clusterctl-slot-%d.lock" % (self.job["lock_dir"], slot)
+            path = "%s/clusterctl-%d-slot-%d.lock" % (self.job["lock_dir"], network, slot)
             try:
                 # O_CREAT only where the file is missing: in a sticky /tmp it is refused for another's file.
                 create = 0 if os.path.exists(path) else os.O_CREAT
@@ -138,7 +143,7 @@ class Agent:
             if os.getppid() != parent:
                 os._exit(1)
 
-        env = dict(self.job["env"], CLUSTERCTL_RUN=self.job["run"])
+        env = dict(self.job["env"], CLUSTERCTL_RUN=self.tag)
         try:
             self.engine = subprocess.Popen(
                 argv,
@@ -228,7 +233,7 @@ class Agent:
             self.kill_at = kill_at
 
     def kill(self):
-        for pid in run_processes(self.job["run"], below=os.getpid()):
+        for pid in run_processes(self.tag, below=os.getpid()):
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
@@ -239,7 +244,7 @@ class Agent:
         until = boottime() + SWEEP_SECONDS
         while True:
             self.reap()
-            left = run_processes(self.job["run"], below=os.getpid())
+            left = run_processes(self.tag, below=os.getpid())
             if not left or boottime() > until:
                 return left
             self.kill()

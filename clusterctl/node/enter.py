@@ -15,8 +15,11 @@ TICK = 0.1
 
 
 def main():
-    run_dir = sys.argv[1]
-    write_whole(os.path.join(run_dir, "enter.json"), sys.argv[2:])
+    # Hosts made of namespaces may share this file, so the launcher's argument tells which node this is.
+    argv = sys.argv[2:]
+    node_rank = next(part.partition("=")[2] for part in argv if part.startswith("--node_rank="))
+    run_dir = os.path.join(sys.argv[1], node_rank)
+    write_whole(os.path.join(run_dir, "enter.json"), argv)
     code = None
     while True:
         try:

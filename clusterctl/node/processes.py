@@ -25,23 +25,29 @@ def is_alive(pid):
     return process_table().get(pid, (0, "Z", 0))[1] not in ("Z", "X")
 
 
-def bears_tag(pid, tag):
+def bears_mark(pid, mark):
     try:
         with open("/proc/%d/environ" % pid, "rb") as stream:
-            return tag in stream.read().split(b"\0")
+            return mark in stream.read().split(b"\0")
     except OSError:
         return False
 
 
-def run_processes(run_id, below=None):
-    """Pids of the run that are not zombies: marked in their environment, or descended from one that is.
+def tag_of(run_id, node_rank):
+    """The value of CLUSTERCTL_RUN in a node's processes. Hosts made of namespaces may share their processes,
+    so the node is part of it."""
+    return "%s/%d" % (run_id, node_rank)
+
+
+def run_processes(tag, below=None):
+    """Pids of a node's part of a run, less zombies: marked in their environment, or descended from one.
 
     ``below`` is the agent's own pid: orphans fall to it even when they have cleared their environment. It and
     the caller are never listed.
     """
-    tag = ("CLUSTERCTL_RUN=" + run_id).encode()
+    mark = ("CLUSTERCTL_RUN=" + tag).encode()
     table = process_table()
-    found = {pid for pid in table if bears_tag(pid, tag)}
+    found = {pid for pid in table if bears_mark(pid, mark)}
     roots = {below, os.getpid()}
     grew = True
     while grew:

@@ -20,7 +20,7 @@ import threading
 import time
 
 from .agent import SWEEP_SECONDS, boottime, read_json
-from .processes import is_alive, run_processes
+from .processes import is_alive, run_processes, tag_of
 from .rank import write_whole
 from .snapshot import Snapshots, holds
 from .wire import emit, messages
@@ -36,6 +36,7 @@ class Relay:
         self.home = os.path.join(os.path.expanduser("~"), ".clusterctl", "node")
         self.run = request["run"]
         self.run_dir = os.path.join(self.home, self.run, str(request["node_rank"]))
+        self.tag = tag_of(self.run, request["node_rank"])
         self.offsets = dict(request["offsets"])
         self.lease = request["lease"]
         self.orders = queue.Queue()
@@ -163,11 +164,17 @@ class Relay:
 
     def lay_enter(self, path, code):
         """Where every host has the same path: the file DeepSpeed's launcher starts as if it were python."""
-        os.mkdir(os.path.dirname(path), 0o700)
-        quoted = ["'%s'" % part.replace("'", "'\\''") for part in (code, sys.executable, self.run_dir)]
+        folder = os.path.dirname(path)
+        os.makedirs(folder, 0o700, exist_ok=True)
+        if os.lstat(folder).st_uid != os.getuid() or os.path.islink(folder):
+            raise OSError("%s belongs to somebody else" % folder)
+        words = (code, sys.executable, os.path.dirname(self.run_dir))
+        quoted = ["'%s'" % word.replace("'", "'\\''") for word in words]
         text = '#!/bin/sh\ncd %s && exec %s -S -E -m clusterctl_node.enter %s "$@"\n' % tuple(quoted)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o700), "w") as stream:
+        partial = "%s.%d" % (path, os.getpid())
+        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o700), "w") as stream:
             stream.write(text)
+        os.replace(partial, path)
 
     def do_attach(self, order):
         if not os.path.isdir(self.run_dir):
@@ -211,12 +218,12 @@ class Relay:
     def sweep_for_agent(self):
         """End what bears the run's mark, and say what is left."""
         until = boottime() + SWEEP_SECONDS
-        while run_processes(self.run) and boottime() < until:
-            for pid in run_processes(self.run):
+        while run_processes(self.tag) and boottime() < until:
+            for pid in run_processes(self.tag):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             time.sleep(TICK)
-        emit({"is": "agent-gone", "left": len(run_processes(self.run))})
+        emit({"is": "agent-gone", "left": len(run_processes(self.tag))})
         self.finish()
 
     def do_forget(self, order):

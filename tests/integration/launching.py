@@ -117,7 +117,8 @@ for pid in filter(str.isdigit, os.listdir("/proc")):
         command = open(f"/proc/{pid}/cmdline", "rb").read().replace(b"\\0", b" ").decode(errors="replace")
     except OSError:
         continue
-    marked = f"CLUSTERCTL_RUN={sys.argv[1]}".encode() in environ or sys.argv[1] in command
-    if marked and int(pid) != os.getpid() and command:
+    mark = f"CLUSTERCTL_RUN={sys.argv[1]}/".encode()
+    marked = any(part.startswith(mark) for part in environ)
+    if (marked or sys.argv[1] in command) and int(pid) != os.getpid() and command:
         print(pid, command)
 """

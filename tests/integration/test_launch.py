@@ -336,7 +336,9 @@ def test_code_travels_and_outputs_stay_in_the_copy(sandbox: Sandbox, project: Pa
 
 
 def test_equal_content_at_the_same_path_is_used_in_place(sandbox: Sandbox) -> None:
-    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+    shared = Path(__file__).parents[2] / ".cache"
+    shared.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=shared) as folder:
         project = reads(Path(folder))
         found = launch(sandbox, "reads.py", cwd=project, options=["-n", "1", "--gpus-per-node", "1"])
         assert found.code == 0, found.text
