@@ -1,0 +1,36 @@
+"""When opening channels breaks in its own thread, whoever asks must hear of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from clusterctl.ask.crowd import Crowd
+from clusterctl.transport.protocol import Channel, Failure
+
+
+class Breaking:
+    """A transport whose first host is down, and which then breaks."""
+
+    def open(self, host: str, command: str, deadline: float) -> Channel | Failure:
+        raise NotImplementedError
+
+    def open_all(
+        self, hosts: Sequence[str], command: str, deadline: float
+    ) -> Iterator[tuple[str, Channel | Failure]]:
+        yield hosts[0], Failure(host=hosts[0], stage="connect", message="down")
+        raise RuntimeError("no more descriptors")
+
+    def close(self) -> None:
+        pass
+
+
+def test_an_error_while_opening_is_raised_where_answers_are_heard() -> None:
+    crowd = Crowd(Breaking(), ("a", "b"), "true", lambda host: b"", time.monotonic() + 30)
+    events = crowd.events(time.monotonic() + 30)
+    assert next(events).host == "a"
+    with pytest.raises(RuntimeError, match="no more descriptors"):
+        next(events)
+    crowd.close()
