@@ -124,6 +124,7 @@ def command(
             arguments=tuple(arguments),
             pass_local_rank=engine == "deepspeed" and not no_local_rank,
             time_limit=limit,
+            transport=transport,
         )
         plan = _plan(found, seen, request)
         if dry_run:
@@ -193,6 +194,7 @@ def _request(
     arguments: tuple[str, ...],
     pass_local_rank: bool,
     time_limit: float | None,
+    transport: Literal["fabric", "openssh"],
 ) -> Request:
     from clusterctl.plan import variables
     from clusterctl.plan.model import Request
@@ -215,6 +217,8 @@ def _request(
         host_settings=of_hosts,
         code=work.code,
         time_limit=time_limit,
+        ssh_config=str(hosts.ssh_config.resolve()) if hosts.ssh_config else "",
+        transport=transport,
         gpus={host: len(facts[host].nvidia.gpus) for host in facts},
         pythons={host: facts[host].python.executable for host in facts},
     )

@@ -13,11 +13,15 @@ _DIM = b"\x1b[2m"
 
 
 class LiveOutput(Screen):
-    """Bytes of a line go through untouched. A line a progress bar rewrites shows its last state."""
+    """Bytes of a line go through untouched. A line a progress bar rewrites shows its last state.
 
-    def __init__(self, plan: LaunchPlan, stream: BinaryIO, *, colour: bool) -> None:
+    ``engine`` shows the engine's own talk as well; without it, that stays in the run directory.
+    """
+
+    def __init__(self, plan: LaunchPlan, stream: BinaryIO, *, colour: bool, engine: bool = False) -> None:
         self._stream = stream
         self._colour = colour
+        self._engine = engine
         self._partial: dict[tuple[str, str], bytes] = {}
         self._style = {node.host: _hue(node.node_rank) for node in plan.nodes}
         widest = max(len(_label(node.host, f"rank-{max(node.ranks)}.log")) for node in plan.nodes)
@@ -27,8 +31,8 @@ class LiveOutput(Screen):
         self._write(_DIM, "clusterctl", text.encode())
 
     def output(self, host: str, name: str, data: bytes) -> None:
-        if name == "agent.log":
-            return  # the engine's own talk: in the run directory, and on the screen when it was the cause
+        if name == "agent.log" and not self._engine:
+            return
         *lines, rest = (self._partial.get((host, name), b"") + data).split(b"\n")
         self._partial[host, name] = rest
         for line in lines:
@@ -50,7 +54,7 @@ class LiveOutput(Screen):
 
 
 def _label(host: str, name: str) -> str:
-    rank = name.partition("-")[2].partition(".")[0]
+    rank = name.partition("-")[2].partition(".")[0] or "engine"
     return f"{host} {rank}"
 
 

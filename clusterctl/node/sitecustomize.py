@@ -19,7 +19,7 @@ def _step_aside():
         os.environ.pop("PYTHONPATH", None)
     own = sys.modules.pop("sitecustomize")
     try:
-        import sitecustomize  # noqa: F401
+        import sitecustomize  # type: ignore[import-not-found]  # noqa: F401
     except ImportError as error:
         if error.name != "sitecustomize":
             raise

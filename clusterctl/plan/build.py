@@ -53,6 +53,8 @@ def build(inventory: Inventory, network: Network, request: Request, *, master_po
         nodes=tuple(nodes),
         code=request.code,
         hostfile=inventory.source,
+        ssh_config=request.ssh_config,
+        transport=request.transport,
         enter=f"/tmp/clusterctl-{request.run}/enter" if request.start == "deepspeed-pdsh" else "",
         time_limit=request.time_limit,
     )

@@ -61,6 +61,9 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     nodes: tuple[NodePlan, ...]
     code: Code
     hostfile: str
+    ssh_config: str = ""
+    """The ssh configuration used to reach the hosts; empty for what `ssh` itself reads."""
+    transport: Literal["fabric", "openssh"] = "fabric"
     enter: str = ""
     time_limit: float | None = None
 
@@ -84,6 +87,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     host_settings: dict[str, tuple[Setting, ...]] = {}
     code: Code
     time_limit: float | None = None
+    ssh_config: str = ""
+    transport: Literal["fabric", "openssh"] = "fabric"
     gpus: dict[str, int] = {}
     """GPUs found on each host; slots of a host without one are processes, not devices."""
     pythons: dict[str, str] = {}

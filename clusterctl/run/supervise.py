@@ -71,6 +71,7 @@ class Supervisor:
         self.interrupts = 0
         self.interrupts_done = 0
         self.seen_events: dict[int, int] = {}
+        self.recorded: dict[int, int] = {}
 
     def interrupt(self) -> None:
         """For a signal handler: counts, nothing else."""
@@ -104,6 +105,24 @@ class Supervisor:
         finally:
             if self.launcher is not None:
                 self.launcher.close()
+        assert self.outcome is not None
+        return self._finished(self.outcome)
+
+    def take_over(self) -> Outcome:
+        """Follow a run whose controller is gone, from what the nodes still know, to its end."""
+        self.directory.claim()
+        self.recorded = self.directory.recorded_events()
+        self.machine = Machine(self.plan, time.monotonic(), time.time())
+        ranks = {node.host: node.node_rank for node in self.plan.nodes}
+        deadline = time.monotonic() + SSH.probe_deadline
+        for host, channel in self.transport.open_all(list(ranks), REMOTE_COMMAND, deadline):
+            node = ranks[host]
+            if isinstance(channel, Failure):
+                self._do(self.machine.link_lost(node, channel.message, time.monotonic()))
+            else:
+                self.conversations[node] = self._greet(node, channel)
+                self._send(self.conversations[node], {"do": "attach"})
+        self._follow()
         assert self.outcome is not None
         return self._finished(self.outcome)
 
@@ -169,21 +188,21 @@ class Supervisor:
     def _start_agents(self) -> None:
         for node in self.plan.nodes:
             self.conversations[node.node_rank].send({"do": "start", "job": self._job(node)})
-        waiting = set(self.conversations)
+        waiting: set[int] = set(self.conversations)
         deadline = time.monotonic() + _START_DEADLINE
         while waiting:
             if time.monotonic() > deadline:
-                names = ", ".join(self.plan.nodes[node].host for node in sorted(waiting))
+                names = ", ".join(self.plan.nodes[each].host for each in sorted(waiting))
                 raise ClusterctlError(f"no agent started within {_START_DEADLINE:g} s on {names}")
-            for node in sorted(waiting):
-                conversation = self.conversations[node]
+            for node_rank in sorted(waiting):
+                conversation = self.conversations[node_rank]
                 for message in conversation.receive():
                     if message["is"] == "failed":
                         raise ClusterctlError(f"{conversation.host}: cannot start there: {message['reason']}")
                     if message["is"] == "started":
-                        waiting.discard(node)
+                        waiting.discard(node_rank)
                         self.directory.append_event({"event": "started", "host": conversation.host} | message)
-                if node in waiting and conversation.ended:
+                if node_rank in waiting and conversation.ended:
                     last = conversation.stderr.decode("utf-8", "replace").strip().splitlines()
                     raise ClusterctlError(
                         f"{conversation.host}: the connection ended before the agent started"
@@ -286,7 +305,8 @@ class Supervisor:
         elif kind == "event":
             self.seen_events[node] = message["offset"]
             at = message["time"] - self.offsets.get(host, 0.0)
-            self.directory.append_event({"host": host, "node_rank": node} | message | {"time": at})
+            if message["offset"] > self.recorded.get(node, 0):
+                self.directory.append_event({"host": host, "node_rank": node} | message | {"time": at})
             if message["event"] == "rank-exit":
                 message = message | {"ended": message["ended"] - self.offsets.get(host, 0.0)}
                 at = message["ended"]

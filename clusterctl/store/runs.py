@@ -106,6 +106,14 @@ class RunDirectory:
             if line.endswith("\n"):
                 yield json.loads(line)
 
+    def recorded_events(self) -> dict[int, int]:
+        """Node rank -> how far that node's own ``events.jsonl`` has been copied here, in bytes."""
+        found: dict[int, int] = {}
+        for event in self.events():
+            if "offset" in event:
+                found[event["node_rank"]] = event["offset"]
+        return found
+
     def claim(self) -> None:
         """Say which process supervises this run."""
         self.write("supervisor.json", {"pid": os.getpid(), "started": process_start(os.getpid())})
