@@ -20,7 +20,8 @@ def command(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[SCRIPT [ARGS]...]", help="What to train. Everything after SCRIPT is its own."
+            metavar="[SCRIPT [ARGS]...]",
+            help="Everything after SCRIPT is its own; -- --steps 5 is for the shipped one.",
         ),
     ] = None,
     hostfile: options.Hostfile = "",
@@ -82,7 +83,7 @@ def command(
             "--json goes with --dry-run", hint="outcome.json in the run directory tells how it ended"
         )
     limit = options.seconds(time_limit, "--time-limit") if time_limit else None
-    script, *arguments = words or [""]
+    script, *arguments = ["", *(words or [])] if not words or words[0].startswith("-") else words
     found = hosts.resolve(
         hostfile or None,
         nodes=nodes,

@@ -1,0 +1,32 @@
+.PHONY: demo test test-all lint bench docs setup clean help
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+
+setup: ## .venv and the system parts
+	@.ci/setup.sh
+
+demo: setup ## virtual hosts, doctor, a ZeRO-2 training on two of them, the logs
+	@.ci/demo.sh
+
+test: setup ## every family of tests, a fixed sample of the long ones
+	.venv/bin/python -m pytest -q -m "not long"
+
+test-all: setup ## everything
+	.venv/bin/python -m pytest -q
+
+lint: setup ## ruff and mypy --strict
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy --strict clusterctl
+
+bench: setup ## side by side with other tools
+	.venv/bin/python bench/fanout.py
+	.venv/bin/python bench/first_step.py
+
+docs: setup ## the generated pages
+	.venv/bin/python -m clusterctl.report.catalogue > docs/checks.md
+
+clean: ## what was made here, the sandbox included
+	@[ ! -x .venv/bin/clusterctl ] || .venv/bin/clusterctl sandbox down --all
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
