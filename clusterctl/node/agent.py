@@ -182,6 +182,8 @@ class Agent:
                     self.stop(self.job["failure_grace"], "the engine failed")
 
     def note_ranks(self):
+        """Starts, then ends in the order they happened."""
+        ends = []
         for rank in self.job["ranks"]:
             if rank not in self.started:
                 start = read_json(self.path("start-%d.json" % rank))
@@ -191,16 +193,20 @@ class Agent:
             if rank in self.started and rank not in self.ended:
                 result = read_json(self.path("exit-%d.json" % rank))
                 if result is not None:
-                    self.note_exit(rank, result)
+                    ends.append(result)
+        for result in sorted(ends, key=lambda result: result["ended"]):
+            self.note_exit(result["rank"], result)
 
     def note_exit(self, rank, result):
+        # An engine that sees one of its workers fail sends TERM to the others before it tells anybody.
+        by_engine = result["signal"] == signal.SIGTERM and any(each["code"] for each in self.ended.values())
         self.ended[rank] = result
         error = read_json(self.path("error-%d.json" % rank)) if result["code"] else None
         after_stop = self.stopped_at is not None and result["ended"] > self.stopped_at
         out_of_memory = result["signal"] == signal.SIGKILL and oom_kills() != self.oom_before
         self.event(
             "rank-exit",
-            told=after_stop,
+            told=after_stop or by_engine,
             error=error,
             oom=out_of_memory,
             **{key: result[key] for key in ("rank", "code", "signal", "started", "ended", "peak_memory")},
