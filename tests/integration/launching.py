@@ -67,7 +67,7 @@ class Launch:
         return found
 
     def log(self, host: str, rank: int) -> str:
-        return (self.run / "logs" / host / f"rank-{rank}.log").read_text()
+        return (self.run / "logs" / host / f"rank-{rank}.log").read_text(errors="replace")
 
 
 def start(
