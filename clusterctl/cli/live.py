@@ -26,34 +26,46 @@ class LiveOutput(Screen):
         self._style = {node.host: _hue(node.node_rank) for node in plan.nodes}
         widest = max(len(_label(node.host, f"rank-{max(node.ranks)}.log")) for node in plan.nodes)
         self._width = max(widest, len("clusterctl"))
+        if engine:
+            self._width = max(self._width, *(len(_label(node.host, "agent.log")) for node in plan.nodes))
 
     def say(self, text: str) -> None:
-        self._write(_DIM, "clusterctl", text.encode())
+        self._write(_DIM, "clusterctl", text.encode("utf-8", "backslashreplace"))
+        self._stream.flush()
 
     def output(self, host: str, name: str, data: bytes) -> None:
         if name == "agent.log" and not self._engine:
             return
         *lines, rest = (self._partial.get((host, name), b"") + data).split(b"\n")
-        self._partial[host, name] = rest
+        # A bar may be redrawn for days without the end of its line: no more than its last state is kept.
+        self._partial[host, name] = _last_state(rest) + (b"\r" if rest.endswith(b"\r") else b"")
         for line in lines:
-            self._write(self._style[host], _label(host, name), line.rstrip(b"\r").rpartition(b"\r")[2])
+            self._write(self._style.get(host, _DIM), _label(host, name), _last_state(line))
+        self._stream.flush()
 
     def flush(self) -> None:
         """Print lines that never got their end."""
         for (host, name), rest in self._partial.items():
             if rest:
-                self._write(self._style[host], _label(host, name), rest)
+                self._write(self._style.get(host, _DIM), _label(host, name), _last_state(rest))
         self._partial.clear()
+        self._stream.flush()
 
     def _write(self, style: bytes, label: str, line: bytes) -> None:
         prefix = f"{label:<{self._width}} │ ".encode()
         if self._colour:
             prefix = style + prefix + _RESET
         self._stream.write(prefix + line + b"\n")
-        self._stream.flush()
+
+
+def _last_state(line: bytes) -> bytes:
+    """What a terminal would show of a line that carriage returns rewrote."""
+    return line.rstrip(b"\r").rpartition(b"\r")[2]
 
 
 def _label(host: str, name: str) -> str:
+    if name == "deepspeed.log":
+        return "deepspeed"
     rank = name.partition("-")[2].partition(".")[0] or "engine"
     return f"{host} {rank}"
 

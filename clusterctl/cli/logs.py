@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from clusterctl.plan.model import LaunchPlan
     from clusterctl.store.runs import RunDirectory
 
 _POLL = 0.3
+_BLOCK = 1 << 20
+_LAUNCHER = "launcher"
 
 
 def command(
@@ -30,10 +33,12 @@ def command(
     agent: Annotated[
         bool, typer.Option("--agent", help="The engines' own output too (torchrun, deepspeed).")
     ] = False,
-) -> None:
-    """Print the logs of a run, rank by rank, each line behind the host and rank it comes from."""
+) -> int:
+    """Print the logs of a run, rank by rank, each line behind the host and rank it comes from.
+
+    With one rank and without the engines' output, the bytes go to stdout as they are.
+    """
     import sys
-    import time
 
     from clusterctl.cli import screen
     from clusterctl.cli.live import LiveOutput
@@ -41,28 +46,50 @@ def command(
 
     directory = find_run(run or None)
     plan = directory.plan()
-    chosen = _choose(directory, plan, host, rank, agent=agent)
-    raw = rank is not None
+    logs = _choose(directory, plan, host, rank, agent=agent)
     console = screen.out()
     live = LiveOutput(
         plan, sys.stdout.buffer, colour=console.is_terminal and not console.no_color, engine=agent
     )
-    offsets: dict[Path, int] = {}
-    first = True
-    while True:
-        over = not follow or directory.outcome() is not None or not directory.supervised()
-        for name, path in chosen:
-            data = _read(path, offsets, tail if first else None)
+    raw = rank is not None and not agent
+    empty = True
+    try:
+        for source, name, data in _read(directory, logs, tail=tail, follow=follow):
+            empty = False
             if raw:
                 sys.stdout.buffer.write(data)
                 sys.stdout.buffer.flush()
-            elif data:
-                live.output(name, path.name, data)
-        if over:
-            break
-        first = False
-        time.sleep(_POLL)
-    live.flush()
+            else:
+                live.output(source, name, data)
+        live.flush()
+    except KeyboardInterrupt:
+        live.flush()
+        return 130
+    except BrokenPipeError:
+        _silence_stdout()
+        return 0
+    if empty:
+        screen.err().print(f"nothing was printed in run {plan.run} ({_state(directory)})", style="dim")
+    elif follow:
+        screen.err().print(f"run {plan.run}: {_state(directory)}", style="dim")
+    return 0
+
+
+def _silence_stdout() -> None:
+    """The reader has gone (`| head`): nothing is wrong, and the last flush at exit must not fail."""
+    import os
+    import sys
+
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, sys.stdout.fileno())
+    os.close(null)
+
+
+def _state(directory: RunDirectory) -> str:
+    outcome = directory.outcome()
+    if outcome is not None:
+        return outcome.status
+    return "running" if directory.supervised() else "its controller died; `clusterctl stop` collects the rest"
 
 
 def _choose(
@@ -70,40 +97,73 @@ def _choose(
 ) -> list[tuple[str, Path]]:
     """(host, file) of every log asked for, in rank order. Raises UsageError for what is not in the run."""
     from clusterctl.errors import UsageError
+    from clusterctl.inventory.fold import fold
 
     hosts = [node.host for node in plan.nodes]
     if host and host not in hosts:
-        raise UsageError(f"{host} took no part in run {plan.run}", hint=f"its hosts: {', '.join(hosts[:8])}")
+        raise UsageError(f"{host} took no part in run {plan.run}", hint=f"its hosts: {fold(hosts)}")
     if rank is not None and not 0 <= rank < plan.world_size:
         raise UsageError(
             f"run {plan.run} has no rank {rank}", hint=f"its ranks are 0 to {plan.world_size - 1}"
         )
+    if rank is not None and host and plan.node_of(rank).host != host:
+        raise UsageError(f"rank {rank} did not run on {host}", hint=f"it ran on {plan.node_of(rank).host}")
     found = []
+    if agent and not host:
+        found.append((_LAUNCHER, directory.logs / "deepspeed.log"))
     for node in plan.nodes:
-        if host and node.host != host:
-            continue
-        if agent:
-            found.append((node.host, directory.host_logs(node.host) / "agent.log"))
-        for each in node.ranks:
-            if rank in (None, each):
-                found.append((node.host, directory.host_logs(node.host) / f"rank-{each}.log"))
-    if not found:
-        raise UsageError(
-            f"rank {rank} did not run on {host}", hint=f"it ran on {plan.node_of(rank or 0).host}"
-        )
+        if host in ("", node.host) and (rank is None or rank in node.ranks):
+            names = ["agent.log"] if agent else []
+            names += [f"rank-{each}.log" for each in node.ranks if rank in (None, each)]
+            found += [(node.host, directory.host_logs(node.host) / name) for name in names]
     return found
 
 
-def _read(path: Path, offsets: dict[Path, int], tail: int | None) -> bytes:
-    """What ``path`` holds beyond what was read before; its last ``tail`` lines only, if given."""
-    try:
-        with path.open("rb") as stream:
-            stream.seek(offsets.get(path, 0))
-            data = stream.read()
-    except FileNotFoundError:
-        return b""
-    offsets[path] = offsets.get(path, 0) + len(data)
-    if tail is None:
-        return data
-    lines = data.splitlines(keepends=True)
-    return b"".join(lines[max(0, len(lines) - tail) :])
+def _read(
+    directory: RunDirectory, logs: list[tuple[str, Path]], *, tail: int | None, follow: bool
+) -> Iterator[tuple[str, str, bytes]]:
+    """(host, file name, bytes): each file's last ``tail`` lines or all, then what is added until the end."""
+    import time
+
+    offsets: dict[Path, int] = {}
+    first = True
+    while True:
+        over = not follow or directory.outcome() is not None or not directory.supervised()
+        for host, path in logs:
+            if not path.is_file():
+                continue
+            with path.open("rb") as stream:
+                if first and tail is not None:
+                    stream.seek(_start_of_last(tail, path))
+                else:
+                    stream.seek(offsets.get(path, 0))
+                while data := stream.read(_BLOCK):
+                    yield host, path.name, data
+                offsets[path] = stream.tell()
+        if over:
+            return
+        first = False
+        time.sleep(_POLL)
+
+
+def _start_of_last(lines: int, path: Path) -> int:
+    """Offset at which the last ``lines`` lines begin; one without an end counts as a line."""
+    with path.open("rb") as stream:
+        position = size = stream.seek(0, 2)
+        wanted = lines
+        while position > 0:
+            step = min(_BLOCK, position)
+            position -= step
+            stream.seek(position)
+            block = stream.read(step)
+            cut = len(block)
+            if position + step == size and block.endswith(b"\n"):
+                cut -= 1  # the end of the last line begins no other
+            if lines == 0:
+                return size
+            while (newline := block.rfind(b"\n", 0, cut)) >= 0:
+                wanted -= 1
+                if wanted == 0:
+                    return position + newline + 1
+                cut = newline
+        return 0

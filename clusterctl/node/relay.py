@@ -44,6 +44,7 @@ class Relay:
         self.beat = 0.0
         self.following = False
         self.complete = False
+        self.level = False
         self.snapshots = None
         self.agent = None
 
@@ -55,7 +56,11 @@ class Relay:
         while True:
             busy = self.obey()
             if self.following:
-                busy = self.forward() or busy
+                forwarded = self.forward()
+                if not forwarded and not self.level:
+                    self.level = True
+                    emit({"is": "level"})
+                busy = forwarded or busy
             now = boottime()
             if now - self.beat >= 1.0:
                 self.beat = now
@@ -185,6 +190,7 @@ class Relay:
     def follow(self):
         write_whole(self.path("relay.json"), os.getpid())
         self.following = True
+        self.level = False
         self.renew_lease()
 
     def do_stop(self, order):

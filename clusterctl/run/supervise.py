@@ -28,6 +28,7 @@ from clusterctl.transport.protocol import Channel, Failure, Transport
 _NODE_FILES = ("agent", "processes", "rank", "snapshot", "enter", "sitecustomize")
 _POLL = 0.2
 _START_DEADLINE = 60.0
+_HISTORY_LIMIT = 5.0
 
 
 class Screen:
@@ -72,6 +73,9 @@ class Supervisor:
         self.interrupts_done = 0
         self.seen_events: dict[int, int] = {}
         self.recorded: dict[int, int] = {}
+        self.stop_told: bool | None = None
+        self.unheard: set[int] = set()
+        self.history_deadline = 0.0
 
     def interrupt(self) -> None:
         """For a signal handler: counts, nothing else."""
@@ -122,6 +126,9 @@ class Supervisor:
             else:
                 self.conversations[node] = self._greet(node, channel)
                 self._send(self.conversations[node], {"do": "attach"})
+        # What ended before anybody asked for a stop must not count as stopped: hear the past first.
+        self.unheard = set(self.conversations)
+        self.history_deadline = time.monotonic() + _HISTORY_LIMIT
         self._follow()
         assert self.outcome is not None
         return self._finished(self.outcome)
@@ -261,8 +268,9 @@ class Supervisor:
                 self.interrupts_done += 1
                 self._do(self.machine.interrupt(now))
             asked = self.directory.stop_asked()
-            if asked is not None:
-                self._do(self.machine.stop_asked(asked, now))
+            if asked not in (None, self.stop_told) and (not self.unheard or now > self.history_deadline):
+                self.stop_told = asked
+                self._do(self.machine.stop_asked(bool(asked), now))
             trouble = self.launcher.trouble() if self.launcher is not None else ""
             if trouble and not self.machine.stopping:
                 self._do(self.machine.engine_failed(trouble, time.time(), now))
@@ -288,6 +296,7 @@ class Supervisor:
         now = time.monotonic()
         host = self.plan.nodes[node].host
         if message is None:
+            self.unheard.discard(node)
             conversation = self.conversations.pop(node)
             last = conversation.stderr.decode("utf-8", "replace").strip().splitlines()
             conversation.close()
@@ -311,7 +320,10 @@ class Supervisor:
                 message = message | {"ended": message["ended"] - self.offsets.get(host, 0.0)}
                 at = message["ended"]
             self._do(self.machine.agent_event(node, message, at, now))
+        elif kind == "level":
+            self.unheard.discard(node)
         elif kind == "complete":
+            self.unheard.discard(node)
             self.fingerprints[node] = message["logs"]
             self._do(self.machine.complete(node, now))
         elif kind == "agent-gone":
@@ -319,6 +331,7 @@ class Supervisor:
         elif kind == "knocked":
             self._do(self.machine.knocked(message["node_rank"], message["alive"], now))
         elif kind == "absent":
+            self.unheard.discard(node)
             self._do(self.machine.absent(node, now))
         elif kind == "failed":
             self._do(

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
-from clusterctl.errors import UsageError
+from clusterctl.errors import ClusterctlError, UsageError
 from clusterctl.plan.model import LaunchPlan, Setting
 from clusterctl.plan.variables import shown
 from clusterctl.run.outcome import Outcome
 from clusterctl.settings import HOME_VARIABLE
+
+_T = TypeVar("_T")
 
 
 def home(environ: Mapping[str, str] = os.environ) -> Path:
@@ -87,14 +91,25 @@ class RunDirectory:
         return {path.name: path.stat().st_size for path in self.host_logs(host).iterdir()}
 
     def plan(self) -> LaunchPlan:
-        return msgspec.json.decode((self.path / "plan.json").read_bytes(), type=LaunchPlan)
+        """Raises ClusterctlError where the file is damaged or another version's."""
+        return self._read("plan.json", LaunchPlan)
 
     def outcome(self) -> Outcome | None:
-        """None while the run goes on, and when its controller died before it could say."""
+        """None while the run goes on, and when its controller died before it could say. Raises as `plan`."""
         try:
-            return msgspec.json.decode((self.path / "outcome.json").read_bytes(), type=Outcome)
+            return self._read("outcome.json", Outcome)
         except FileNotFoundError:
             return None
+
+    def _read(self, name: str, kind: type[_T]) -> _T:
+        path = self.path / name
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=kind)
+        except msgspec.DecodeError as error:
+            raise ClusterctlError(
+                f"{path} cannot be read: {error}",
+                hint="it is damaged or of another version of clusterctl; the logs beside it are plain text",
+            ) from error
 
     def events(self) -> Iterator[dict[str, Any]]:
         """Events so far, oldest first; a last line still being written is left out."""
@@ -103,8 +118,10 @@ class RunDirectory:
         except FileNotFoundError:
             return
         for line in text.splitlines(keepends=True):
-            if line.endswith("\n"):
-                yield json.loads(line)
+            # A controller that died while it wrote leaves half a line; its successor's event is glued to it.
+            with contextlib.suppress(ValueError):
+                if line.endswith("\n"):
+                    yield json.loads(line)
 
     def recorded_events(self) -> dict[int, int]:
         """Node rank -> how far that node's own ``events.jsonl`` has been copied here, in bytes."""
@@ -115,17 +132,32 @@ class RunDirectory:
         return found
 
     def claim(self) -> None:
-        """Say which process supervises this run."""
-        self.write("supervisor.json", {"pid": os.getpid(), "started": process_start(os.getpid())})
+        """Say which process supervises this run, and on which machine: home directories may be shared."""
+        pid = os.getpid()
+        machine = {"host": socket.gethostname(), "boot": boot_id()}
+        self.write("supervisor.json", {"pid": pid, "started": process_start(pid), **machine})
 
     def supervised(self) -> bool:
-        """Whether the process that supervises this run is alive on this machine."""
-        try:
-            claim = json.loads((self.path / "supervisor.json").read_text())
-        except (FileNotFoundError, ValueError):
-            return False
+        """Whether the process that supervises this run is alive; taken for alive on another machine."""
+        claim = self._claim()
+        if claim is None or self.controller():
+            return claim is not None
         started = process_start(claim["pid"])
-        return started is not None and started == claim["started"]
+        return claim["boot"] == boot_id() and started is not None and started == claim["started"]
+
+    def controller(self) -> str:
+        """The other machine that supervises this run, or supervised it to its end; empty when it is this."""
+        claim = self._claim()
+        if claim is None or claim["boot"] == boot_id() or claim["host"] == socket.gethostname():
+            return ""
+        return str(claim["host"])
+
+    def _claim(self) -> dict[str, Any] | None:
+        try:
+            claim: dict[str, Any] = json.loads((self.path / "supervisor.json").read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+        return claim
 
     def ask_to_stop(self, *, now: bool) -> None:
         """Leave a note for the supervising process."""
@@ -137,6 +169,14 @@ class RunDirectory:
             return bool(json.loads((self.path / "stop.json").read_text())["now"])
         except FileNotFoundError:
             return None
+
+
+def boot_id() -> str:
+    """Names this machine from its last boot to its next; empty where the system tells no such name."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except FileNotFoundError:
+        return ""
 
 
 def process_start(pid: int) -> int | None:
