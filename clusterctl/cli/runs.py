@@ -17,6 +17,7 @@ Run = Annotated[
     str, typer.Argument(metavar="[RUN]", help="A run, or a beginning of its id. Default: the newest.")
 ]
 _POLL = 0.2
+_INTERRUPTED = 130
 
 
 def list_command(as_json: options.Json = False) -> None:
@@ -26,14 +27,20 @@ def list_command(as_json: options.Json = False) -> None:
     import msgspec
 
     from clusterctl.cli import screen
+    from clusterctl.errors import ClusterctlError
     from clusterctl.report import runs as page
     from clusterctl.store.runs import all_runs
 
-    views = [_view(directory) for directory in all_runs()]
+    views = []
+    for directory in all_runs():
+        try:
+            views.append(_view(directory))
+        except ClusterctlError as error:  # one damaged run must not hide the others
+            screen.complain("warning", error.message, error.hint)
     if as_json:
         typer.echo(msgspec.json.encode(views).decode())
     elif not views:
-        screen.out().print("no runs yet: clusterctl launch --nodes 2")
+        screen.out().print("no runs yet; start one: clusterctl launch --nodes 2")
     else:
         screen.out().print(page.table(views, now=time.time(), width=screen.out().width), soft_wrap=False)
 
@@ -44,7 +51,7 @@ def _view(directory: RunDirectory) -> RunView:
     return view(
         directory.plan(),
         directory.outcome(),
-        started=(directory.path / "plan.json").stat().st_mtime,
+        started=directory.started(),
         supervised=directory.supervised(),
     )
 
@@ -54,6 +61,7 @@ def status_command(run: Run = "", as_json: options.Json = False) -> None:
     import time
 
     import msgspec
+    from rich.text import Text
 
     from clusterctl.cli import screen
     from clusterctl.report import launch as launch_page
@@ -62,27 +70,19 @@ def status_command(run: Run = "", as_json: options.Json = False) -> None:
 
     directory = find_run(run or None)
     plan, outcome, seen = directory.plan(), directory.outcome(), _view(directory)
-    hosts = page.hosts_of(plan, directory.events())
+    hosts = page.hosts_of(plan, directory.events(), outcome)
     if as_json:
-        typer.echo(msgspec.json.encode({"run": seen, "hosts": hosts, "outcome": outcome}).decode())
+        document = {"run": seen, "hosts": hosts, "logs": str(directory.logs), "outcome": outcome}
+        typer.echo(msgspec.json.encode(document).decode())
         return
     out = screen.out()
-    out.print(f"run {plan.run}: [bold]{seen.status}[/]")
-    out.print(page.host_table(hosts, now=time.time()), soft_wrap=False)
-    places = dict.fromkeys(host.outputs for host in hosts if host.outputs)
-    for place in places:
-        out.print(f"outputs {place}", style="dim")
+    text = page.status(seen, hosts, outcome, now=time.time(), controller=directory.controller())
+    out.print(text, soft_wrap=False, crop=False)
     if outcome is not None:
         out.print(launch_page.closing(plan, outcome, directory.path), soft_wrap=False, crop=False)
-        return
-    out.print(f"logs    {directory.logs}", style="dim")
-    if seen.status == "running":
-        out.print(f"next: clusterctl logs -f {plan.run}, clusterctl stop {plan.run}")
     else:
-        out.print(
-            "its controller died before the end; each host ends its own ranks when the lease runs out\n"
-            f"next: clusterctl stop {plan.run}"
-        )
+        out.print(Text.assemble(("logs  ", "dim"), str(directory.logs)))
+    out.print(page.next_steps(seen, outcome), soft_wrap=False, crop=False)
 
 
 def stop_command(
@@ -91,36 +91,58 @@ def stop_command(
 ) -> int:
     """Stop a run on all hosts; scripts get 30 s to save.
 
-    Works too when the run's own controller is dead: then this command goes to the hosts itself.
+    Works too when the run's own controller is dead: then this command goes to the hosts itself. The exit code
+    is 125 when something could not be stopped, or nobody could tell.
     """
+    import time
+
     from clusterctl.cli import screen
     from clusterctl.report import launch as launch_page
+    from clusterctl.report import runs as page
     from clusterctl.store.runs import find_run
 
     directory = find_run(run or None)
     plan = directory.plan()
-    outcome = directory.outcome()
-    if outcome is not None:
-        screen.out().print(f"run {plan.run} is over already: {outcome.status}")
+    if directory.outcome() is not None:
+        screen.out().print(page.over_already(_view(directory), now=time.time()))
         return 0
-    if directory.supervised():
-        directory.ask_to_stop(now=now)
-        outcome = _wait(directory)
-    if outcome is None:
-        screen.err().print("its controller is dead: going to the hosts", style="dim")
-        outcome = _take_over(directory, now=now)
+    outcome = None
+    try:
+        if directory.supervised():
+            directory.ask_to_stop(now=now)
+            outcome = _wait(directory, now=now)
+        if outcome is None:
+            outcome = _take_over(directory, now=now)
+    except KeyboardInterrupt:
+        screen.err().print(f"left; it was asked to stop. See: clusterctl status {plan.run}")
+        return _INTERRUPTED
     screen.out().print(launch_page.closing(plan, outcome, directory.path), soft_wrap=False, crop=False)
-    return 0 if outcome.status == "stopped" and set(outcome.left_behind.values()) == {0} else 125
+    proved = [outcome.left_behind.get(node.host) for node in plan.nodes]
+    return 0 if all(left == 0 for left in proved) else 125
 
 
-def _wait(directory: RunDirectory) -> Outcome | None:
-    """The outcome that the supervising process writes; None when it dies before."""
+def _wait(directory: RunDirectory, *, now: bool) -> Outcome | None:
+    """The outcome that the supervising process writes; None when it dies before, or is on another machine
+    and gives no sign."""
     import time
 
-    while directory.supervised():
-        if (outcome := directory.outcome()) is not None:
-            return outcome
-        time.sleep(_POLL)
+    from clusterctl.cli import screen
+    from clusterctl.settings import RUN
+
+    elsewhere = directory.controller()
+    patience = RUN.stop_grace + RUN.lease_attached if elsewhere else float("inf")
+    grace = "at once" if now else f"scripts get {RUN.stop_grace:g} s to save, --now ends them at once"
+    text = f"stopping run {directory.run}: {grace}"
+    if elsewhere:
+        text += f" (supervised from {elsewhere})"
+    if not screen.err().is_terminal:
+        screen.err().print(text, style="dim")
+    begun = time.monotonic()
+    with screen.err().status(f"{text}; Ctrl-C leaves, the stop goes on"):
+        while directory.supervised() and time.monotonic() - begun < patience:
+            if (outcome := directory.outcome()) is not None:
+                return outcome
+            time.sleep(_POLL)
     return directory.outcome()
 
 
@@ -128,15 +150,21 @@ def _take_over(directory: RunDirectory, *, now: bool) -> Outcome:
     import getpass
     from pathlib import Path
 
+    from clusterctl.cli import screen
     from clusterctl.run.supervise import Screen, Supervisor
     from clusterctl.transport import connect
 
+    class Told(Screen):
+        def say(self, text: str) -> None:
+            screen.err().print(text, style="dim", markup=False)
+
     plan = directory.plan()
+    screen.err().print("the run's controller is dead: going to the hosts", style="dim")
     directory.ask_to_stop(now=now)
     link = connect(plan.transport, Path(plan.ssh_config) if plan.ssh_config else None)
     try:
         supervisor = Supervisor(
-            plan, None, link, directory, clock_offsets={}, owner=getpass.getuser(), screen=Screen()
+            plan, None, link, directory, clock_offsets={}, owner=getpass.getuser(), screen=Told()
         )
         return supervisor.take_over()
     finally:

@@ -148,7 +148,7 @@ def closing(plan: LaunchPlan, outcome: Outcome, directory: Path) -> RenderableTy
     if outcome.cause is not None and outcome.cause.traceback:
         tail = outcome.cause.traceback.rstrip().splitlines()[-_TRACEBACK_LINES:]
         parts += [Text("  " + line, style="dim") for line in tail]
-    if outcome.collateral:
+    if outcome.collateral and outcome.status not in ("stopped", "timeout"):  # there, all ended by our signal
         hosts = dict.fromkeys(cause.host for cause in outcome.collateral if cause.host)
         ended = f"{len(outcome.collateral)} other failure" + ("s" if len(outcome.collateral) > 1 else "")
         parts.append(Text(f"  {ended} on {fold(hosts)} came after it", style="dim"))

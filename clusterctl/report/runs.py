@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 import msgspec
-from rich import box
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from clusterctl.inventory.fold import fold
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.run.outcome import Outcome
 
-_WIDE = 110
-_STYLES = {
-    "succeeded": "green",
-    "running": "cyan",
-    "failed": "red",
-    "lost": "red",
-    "error": "red",
-    "interrupted": "yellow",
-}
+_WIDE = 120
+_STYLES = {"succeeded": "green", "running": "cyan", "failed": "red", "lost": "red", "error": "red"}
 
 
 class RunView(msgspec.Struct, frozen=True, kw_only=True):
-    """One run for a list. ``status``: the outcome's, ``running``, ``interrupted`` (its controller died)."""
+    """One run for a list. ``status``: the outcome's, ``running``, ``interrupted`` (its controller died).
+
+    ``started`` is wall clock, ``seconds`` how long the run took, None before its end.
+    """
 
     run: str
     started: float
@@ -38,7 +36,10 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HostView(msgspec.Struct, frozen=True, kw_only=True):
-    """One host of a run: how its ranks stand and what is left there."""
+    """One host of a run: how its ranks stand, its last event (wall clock), what is left, its directory there.
+
+    ``left`` is None while nobody knows: before the end, and on a lost host.
+    """
 
     host: str
     ranks: tuple[int, ...]
@@ -49,12 +50,13 @@ class HostView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def view(plan: LaunchPlan, outcome: Outcome | None, *, started: float, supervised: bool) -> RunView:
+    words = [part for part in plan.command if not part.startswith("-")]
     return RunView(
         run=plan.run,
         started=started,
         hosts=len(plan.nodes),
         ranks=plan.world_size,
-        script=next(part for part in reversed(plan.command) if not part.startswith("-")),
+        script=words[-1] if words else plan.command[-1],
         status=outcome.status if outcome else "running" if supervised else "interrupted",
         seconds=outcome.seconds if outcome else None,
         cause=_cause(outcome),
@@ -65,78 +67,169 @@ def _cause(outcome: Outcome | None) -> str:
     cause = outcome.cause if outcome else None
     if cause is None:
         return ""
-    where = (
-        f"{cause.host} rank {cause.rank}: " if cause.rank is not None else cause.host and f"{cause.host}: "
-    )
-    return f"{where}{cause.message}"
+    where = f"{cause.host} rank {cause.rank}" if cause.rank is not None else cause.host
+    return f"{where}: {cause.message}" if where else cause.message
 
 
-def hosts_of(plan: LaunchPlan, events: Iterable[dict[str, Any]]) -> tuple[HostView, ...]:
-    """How each host stood at its last event."""
+def hosts_of(
+    plan: LaunchPlan, events: Iterable[dict[str, Any]], outcome: Outcome | None = None
+) -> tuple[HostView, ...]:
+    """How each host stood at its last event; what is left there as the outcome proved it."""
     by_host: dict[str, list[dict[str, Any]]] = {node.host: [] for node in plan.nodes}
     for event in events:
         if event.get("host") in by_host:
             by_host[event["host"]].append(event)
-    return tuple(_host(node.host, node.ranks, by_host[node.host]) for node in plan.nodes)
+    proved = outcome.left_behind if outcome else {}
+    return tuple(_host(node.host, node.ranks, by_host[node.host], proved) for node in plan.nodes)
 
 
-def _host(host: str, ranks: tuple[int, ...], events: Sequence[dict[str, Any]]) -> HostView:
-    exits = {event["rank"]: event["code"] for event in events if event["event"] == "rank-exit"}
-    begun = {event["rank"] for event in events if event["event"] == "rank-start"}
-    end = next((event for event in events if event["event"] == "end"), None)
-    parts = []
-    if running := len(begun - exits.keys()):
-        parts.append(f"{running} running" if end is None else f"{running} unknown")
-    for code in sorted(set(exits.values())):
-        count = sum(each == code for each in exits.values())
-        parts.append(f"{count} ended with {code}")
-    if not begun:
-        parts.append("starting" if end is None else "never started")
+def _host(
+    host: str, ranks: tuple[int, ...], events: Sequence[dict[str, Any]], proved: dict[str, int | None]
+) -> HostView:
+    last = {event["event"]: event for event in events}
+    left = last["end"]["left"] if "end" in last else None
     times = [event["time"] for event in events if "time" in event]
     return HostView(
         host=host,
         ranks=ranks,
-        state=", ".join(parts),
+        state=_state(events, last, over=bool(proved)),
         heard=max(times, default=None),
-        left=end["left"] if end else None,
-        outputs=next((str(event["cwd"]) for event in events if event["event"] == "started"), ""),
+        left=proved.get(host, left),
+        outputs=str(last["started"]["cwd"]) if "started" in last else "",
     )
 
 
-def table(runs: Sequence[RunView], *, now: float, width: int) -> Table:
-    """Newest last. The cause has a column only where ``width`` characters leave room for one."""
+def _state(events: Sequence[dict[str, Any]], last: dict[str, dict[str, Any]], *, over: bool) -> str:
+    exits = {event["rank"]: event["code"] for event in events if event["event"] == "rank-exit"}
+    begun = {event["rank"] for event in events if event["event"] == "rank-start"}
+    if not begun:
+        if "refused" in last:
+            return f"refused: {last['refused']['reason']}"
+        return "never started" if "end" in last or over else "starting"
+    parts = []
+    if running := len(begun - exits.keys()):
+        parts.append(f"{running} ended untold" if "end" in last or over else f"{running} running")
+    for code in sorted(set(exits.values())):
+        parts.append(f"{sum(each == code for each in exits.values())} ended with {code}")
+    return ", ".join(parts)
+
+
+def table(runs: Sequence[RunView], *, now: float, width: int) -> RenderableType:
+    """Newest last. The cause stands beside the run where ``width`` leaves room for it, else below."""
     wide = width >= _WIDE
-    found = Table(box=None, pad_edge=False, header_style="dim")
-    found.add_column("run", no_wrap=True, min_width=20)
-    found.add_column("started", no_wrap=True, min_width=10)
-    found.add_column("ranks", no_wrap=True, min_width=6)
-    found.add_column("script", no_wrap=True, min_width=8, max_width=16)
-    found.add_column("status", no_wrap=True, min_width=9)
-    found.add_column("took", no_wrap=True, min_width=4)
-    if wide:
-        found.add_column("cause", no_wrap=True)
-    for run in runs:
-        found.add_row(
+    rows = [("run", "started", "ranks", "script", "status", "took")]
+    rows += [
+        (
             run.run,
             f"{span(now - run.started)} ago",
             f"{run.ranks} on {run.hosts}",
-            run.script,
-            Text(run.status, style=_STYLES.get(run.status, "yellow")),
+            _short(PurePosixPath(run.script).name, 16),
+            run.status,
             span(run.seconds) if run.seconds is not None else "",
-            *([Text(run.cause.splitlines()[0] if run.cause else "")] if wide else []),
         )
-    return found
+        for run in runs
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for row, run in zip(rows, (None, *runs), strict=True):
+        line = Text(no_wrap=True, overflow="ellipsis")
+        for cell, wanted, name in zip(row, widths, rows[0], strict=True):
+            style = "dim" if run is None else _STYLES.get(cell, "yellow") if name == "status" else ""
+            line.append(cell.ljust(wanted) + "  ", style)
+        cause = " ".join(run.cause.split()) if run is not None else "cause" if wide else ""
+        if wide:
+            line.append(cause, "dim" if run is None else "")
+        line.rstrip()
+        lines.append(line)
+        if cause and not wide:
+            lines.append(Text(f"  {cause}", style="dim", no_wrap=True, overflow="ellipsis"))
+    return Group(*lines)
 
 
-def host_table(hosts: Sequence[HostView], *, now: float) -> Table:
-    found = Table(box=box.SIMPLE, pad_edge=False, header_style="dim")
+def status(
+    run: RunView, hosts: Sequence[HostView], outcome: Outcome | None, *, now: float, controller: str = ""
+) -> RenderableType:
+    """One run: a title, a line per host, where its outputs lie. ``controller``: the other machine it is
+    supervised from."""
+    title = Text.assemble(("run ", "dim"), (run.run, "bold"), "  ")
+    title.append(run.status, f"bold {_STYLES.get(run.status, 'yellow')}")
+    what = f"{run.script}, {_count(run.ranks, 'rank')} on {_count(run.hosts, 'host')}"
+    parts: list[RenderableType] = [
+        title,
+        Text(f"{what}, started {span(now - run.started)} ago", style="dim"),
+    ]
+    if controller and outcome is None:
+        parts.append(Text(f"supervised from {controller}", style="dim"))
+    if run.status == "interrupted":
+        parts.append(
+            Text(
+                "Its controller died before the end; below is what was last heard. Each host ends its own "
+                "ranks when the lease runs out.",
+                style="yellow",
+            )
+        )
+    parts += ["", _host_table(hosts, now=now), ""]
+    places: dict[str, list[str]] = {}
+    for host in hosts:
+        if host.outputs:
+            places.setdefault(host.outputs, []).append(host.host)
+    for number, (place, names) in enumerate(places.items()):
+        label = "files " if number == 0 else " " * 6
+        parts.append(Text.assemble((label, "dim"), f"{fold(names)}:{place}", no_wrap=True, overflow="ignore"))
+    return Group(*parts)
+
+
+def _host_table(hosts: Sequence[HostView], *, now: float) -> Table:
+    found = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("host", "ranks", "state", "last event", "left"):
         found.add_column(name)
     for host in hosts:
         ranks = str(host.ranks[0]) if len(host.ranks) == 1 else f"{host.ranks[0]}-{host.ranks[-1]}"
         heard = f"{span(now - host.heard)} ago" if host.heard is not None else "none"
-        found.add_row(host.host, ranks, host.state, heard, "" if host.left is None else str(host.left))
+        left = Text("?" if host.left is None else str(host.left), style="bold yellow" if host.left else "")
+        found.add_row(host.host, ranks, Text(host.state), heard, left)
     return found
+
+
+def next_steps(run: RunView, outcome: Outcome | None) -> RenderableType:
+    """What to type next, whole commands."""
+    cause = outcome.cause if outcome else None
+    lines: list[tuple[str, str]] = []
+    if run.status == "running":
+        lines.append((f"clusterctl logs -f {run.run}", "follow its output"))
+    if outcome is None:
+        what = "end it on all hosts" if run.status == "running" else "end what is left, bring its logs here"
+        lines.append((f"clusterctl stop {run.run}", what))
+    if cause is not None and cause.rank is not None:
+        lines.append(
+            (f"clusterctl logs {run.run} --rank {cause.rank} --tail 50", "what the first to fail said")
+        )
+    if cause is not None and cause.kind == "lost" and cause.host:
+        lines.append((f"clusterctl doctor -i {cause.host}", "is the host back?"))
+    if run.status == "succeeded":
+        lines.append((f"clusterctl logs {run.run}", "all that was printed"))
+    if outcome is not None and run.status not in ("refused", "error"):
+        lines.append((f"clusterctl pull {run.run}", "bring its outputs here"))
+    if not lines:
+        lines.append(("clusterctl doctor", "look at the hosts"))
+    return Group(
+        *(
+            Text.assemble(
+                ("next  " if number == 0 else " " * 6, "dim"),
+                (command, "cyan"),
+                (f"  {what}", "dim"),
+                no_wrap=True,
+                overflow="ignore",
+            )
+            for number, (command, what) in enumerate(lines)
+        )
+    )
+
+
+def over_already(run: RunView, *, now: float) -> str:
+    """One line for a stop that comes too late."""
+    ended = span(now - run.started - (run.seconds or 0.0))
+    return f"run {run.run} is over already: {run.status}, {ended} ago"
 
 
 def span(seconds: float) -> str:
@@ -145,3 +238,11 @@ def span(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{max(seconds, 0):.0f} s"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _short(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"

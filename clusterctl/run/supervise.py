@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any
 
+import msgspec
+
 from clusterctl.ask.bundle import REMOTE_COMMAND, pack
 from clusterctl.ask.conversation import Conversation
 from clusterctl.ask.sync import Tree, archive, deliver
@@ -131,7 +133,8 @@ class Supervisor:
         self.history_deadline = time.monotonic() + _HISTORY_LIMIT
         self._follow()
         assert self.outcome is not None
-        return self._finished(self.outcome)
+        seconds = round(time.time() - self.directory.started(), 3)
+        return self._finished(msgspec.structs.replace(self.outcome, seconds=seconds))
 
     # Starting
 
@@ -401,9 +404,7 @@ class Supervisor:
     # Ending
 
     def _finished(self, outcome: Outcome) -> Outcome:
-        from msgspec.structs import replace
-
-        outcome = replace(outcome, incomplete_logs=self._incomplete_logs())
+        outcome = msgspec.structs.replace(outcome, incomplete_logs=self._incomplete_logs())
         self.directory.write("outcome.json", outcome)
         for conversation in self.conversations.values():
             self._send(conversation, {"do": "forget", "enter": self.plan.enter})

@@ -23,6 +23,15 @@ from clusterctl.settings import HOME_VARIABLE
 _T = TypeVar("_T")
 
 
+class _Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """The process that supervises a run."""
+
+    pid: int
+    started: int | None
+    host: str = ""
+    boot: str = ""
+
+
 def home(environ: Mapping[str, str] = os.environ) -> Path:
     """`$CLUSTERCTL_HOME`, by default `~/.clusterctl`."""
     return Path(environ.get(HOME_VARIABLE) or Path.home() / ".clusterctl")
@@ -94,6 +103,10 @@ class RunDirectory:
         """Raises ClusterctlError where the file is damaged or another version's."""
         return self._read("plan.json", LaunchPlan)
 
+    def started(self) -> float:
+        """When the run was made, in seconds of the wall clock."""
+        return (self.path / "plan.json").stat().st_mtime
+
     def outcome(self) -> Outcome | None:
         """None while the run goes on, and when its controller died before it could say. Raises as `plan`."""
         try:
@@ -134,30 +147,30 @@ class RunDirectory:
     def claim(self) -> None:
         """Say which process supervises this run, and on which machine: home directories may be shared."""
         pid = os.getpid()
-        machine = {"host": socket.gethostname(), "boot": boot_id()}
-        self.write("supervisor.json", {"pid": pid, "started": process_start(pid), **machine})
+        self.write(
+            "supervisor.json",
+            _Claim(pid=pid, started=process_start(pid), host=socket.gethostname(), boot=boot_id()),
+        )
 
     def supervised(self) -> bool:
         """Whether the process that supervises this run is alive; taken for alive on another machine."""
         claim = self._claim()
         if claim is None or self.controller():
             return claim is not None
-        started = process_start(claim["pid"])
-        return claim["boot"] == boot_id() and started is not None and started == claim["started"]
+        started = process_start(claim.pid)
+        return claim.boot in ("", boot_id()) and started is not None and started == claim.started
 
     def controller(self) -> str:
         """The other machine that supervises this run, or supervised it to its end; empty when it is this."""
         claim = self._claim()
-        if claim is None or claim["boot"] == boot_id() or claim["host"] == socket.gethostname():
-            return ""
-        return str(claim["host"])
+        here = claim is None or claim.boot == boot_id() or claim.host in ("", socket.gethostname())
+        return "" if claim is None or here else claim.host
 
-    def _claim(self) -> dict[str, Any] | None:
+    def _claim(self) -> _Claim | None:
         try:
-            claim: dict[str, Any] = json.loads((self.path / "supervisor.json").read_text())
-        except (FileNotFoundError, ValueError):
+            return msgspec.json.decode((self.path / "supervisor.json").read_bytes(), type=_Claim)
+        except (FileNotFoundError, msgspec.DecodeError):
             return None
-        return claim
 
     def ask_to_stop(self, *, now: bool) -> None:
         """Leave a note for the supervising process."""
@@ -180,11 +193,15 @@ def boot_id() -> str:
 
 
 def process_start(pid: int) -> int | None:
-    """Start time of a process in clock ticks since boot; with the pid it names one process for good."""
+    """Start time of a process in clock ticks since boot; with the pid it names one process for good.
+
+    None when it is no more; a zombie is no more.
+    """
     try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
+    return None if fields[0] in "ZX" else int(fields[19])
 
 
 def all_runs() -> tuple[RunDirectory, ...]:
