@@ -43,7 +43,7 @@ if [ ${#missing[@]} -gt 0 ]; then
     case " ${missing[*]} " in
       *-venv*) exit 1 ;;
     esac
-    say "going on without: pdsh is only needed for DeepSpeed's own launcher, iproute2 and iptables for fault tests"
+    say "going on without: only the sandbox needs iproute2, its firewall iptables, and --engine deepspeed uses pdsh"
   fi
 fi
 
@@ -52,6 +52,8 @@ wanted=$(cat pyproject.toml envs/constraints-cpu.txt .ci/setup.sh | sha256sum)
 if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$wanted" ]; then
   say "making .venv with $python (about 2 GB on disk, a minute or more)"
   [ -x .venv/bin/python ] || "$python" -m venv .venv
+  # deepspeed comes as source; without wheel pip falls back to a way of installing it that is going away.
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check wheel
   .venv/bin/python -m pip install --quiet --disable-pip-version-check \
     --constraint envs/constraints-cpu.txt --editable '.[train,dev]'
   printf '%s' "$wanted" >"$stamp"

@@ -126,7 +126,11 @@ def sshd_command(places: Places, host: str, server: SshServer) -> list[str]:
 
 def _hosts_file(hosts: Sequence[HostState]) -> str:
     lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
-    return "\n".join([*lines, *(f"{host.address} {host.name}" for host in hosts)]) + "\n"
+    lines += [f"{host.address} {host.name}" for host in hosts]
+    # torch looks its peers up by their IPv4-mapped form and complains in every log where nothing is found.
+    # Under a name of their own, so that the host's name keeps resolving to one address.
+    lines += [f"::ffff:{host.address} {host.name}.peer" for host in hosts]
+    return "\n".join(lines) + "\n"
 
 
 def _passwd(user: str, home: Path) -> str:
