@@ -119,16 +119,12 @@ def _code(plan: LaunchPlan) -> str:
 
 
 def opening(plan: LaunchPlan, directory: Path) -> RenderableType:
-    """What is about to run, in two lines."""
+    """What is about to run, in three lines."""
     layout = ", ".join(_ranks(node) for node in plan.nodes[:4]) + (", ..." if len(plan.nodes) > 4 else "")
     return Group(
-        Text.assemble(
-            ("run ", "dim"),
-            (plan.run, "bold"),
-            f"  {_STARTS[plan.start]}, {plan.world_size} ranks: {layout}; "
-            f"master {plan.master_addr}:{plan.master_port}",
-        ),
-        Text(f"logs {directory / 'logs'}", style="dim", no_wrap=True, overflow="ignore"),
+        _row("run", f"{plan.run}, {_STARTS[plan.start]}, master {plan.master_addr}:{plan.master_port}"),
+        _row("ranks", f"{plan.world_size}: {layout}"),
+        _row("logs", str(directory / "logs")),
     )
 
 
@@ -147,7 +143,7 @@ def closing(plan: LaunchPlan, outcome: Outcome, directory: Path) -> RenderableTy
     parts.append(title)
     if outcome.cause is not None and outcome.cause.traceback:
         tail = outcome.cause.traceback.rstrip().splitlines()[-_TRACEBACK_LINES:]
-        parts += [Text("  " + line, style="dim") for line in tail]
+        parts += [Text("  " + line, style="dim", no_wrap=True, overflow="ignore") for line in tail]
     if outcome.collateral and outcome.status not in ("stopped", "timeout"):  # there, all ended by our signal
         hosts = dict.fromkeys(cause.host for cause in outcome.collateral if cause.host)
         ended = f"{len(outcome.collateral)} other failure" + ("s" if len(outcome.collateral) > 1 else "")
