@@ -37,6 +37,7 @@ class RunDefaults:
     cause_window: float = 5.0
     early_exit_note: float = 30.0
     sync_deadline: float = 600.0
+    pull_silence: float = 60.0
 
 
 @dataclass(frozen=True)

@@ -3,23 +3,41 @@
 from __future__ import annotations
 
 import base64
+import binascii
+import contextlib
+import os
 import shutil
 import tarfile
 import tempfile
 import time
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 import msgspec
 
-from clusterctl.ask.bundle import REMOTE_COMMAND, pack
-from clusterctl.ask.conversation import Conversation, listen
+from clusterctl.ask.bundle import NO_PYTHON, REMOTE_COMMAND, pack
+from clusterctl.ask.conversation import Conversation
+from clusterctl.ask.crowd import Crowd
 from clusterctl.settings import RUN, SSH
-from clusterctl.transport.protocol import Channel, Failure, Transport
+from clusterctl.transport.protocol import Transport
+
+OnBytes = Callable[[str, int], None]
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """What to take from each host: ``path`` below the run's working directory there, or, when it is empty,
+    what differs from the code snapshot ``digest`` (at ``subdirectory`` of it) that the run started with."""
+
+    path: str
+    digest: str = ""
+    subdirectory: str = ""
 
 
 class Pulled(msgspec.Struct, frozen=True, kw_only=True):
-    """What one host gave: relative path -> bytes. ``problem`` says in a sentence why it gave nothing."""
+    """What one host gave: relative path -> bytes. ``problem`` says in a sentence why not all or nothing came;
+    ``there`` names some of what its working directory holds."""
 
     host: str
     files: dict[str, int] = {}
@@ -27,77 +45,171 @@ class Pulled(msgspec.Struct, frozen=True, kw_only=True):
     problem: str = ""
 
 
+class _Transfer:
+    """One host's archive on its way into a nameless private file on the target's own disk."""
+
+    def __init__(self, scratch: Path) -> None:
+        self.packed: IO[bytes] = tempfile.TemporaryFile(dir=scratch)  # noqa: SIM115 - closed by `pull`
+        self.count: int | None = None
+        self.there: tuple[str, ...] = ()
+        self.skipped: dict[str, str] = {}
+        self.refused = ""
+        self.whole = False
+
+
 def pull(
-    transport: Transport, roots: Mapping[str, str], path: str, digest: str, target: Path
+    transport: Transport,
+    roots: Mapping[str, str],
+    source: Source,
+    target: Path,
+    *,
+    on_bytes: OnBytes | None = None,
 ) -> tuple[Pulled, ...]:
-    """Copy ``path`` (or, when empty, what differs from the code snapshot) from each host into
-    ``target/<host>``. ``roots``: host -> working directory of the run there."""
-    deadline = time.monotonic() + RUN.sync_deadline
+    """Copy from each host of ``roots`` (host -> working directory of the run there) into ``target/<host>``,
+    all hosts side by side. Answers in the order of ``roots``; ``on_bytes(host, count)`` hears of progress.
+
+    A host that says nothing for ``RUN.pull_silence`` seconds is given up. Raises OSError where ``target``
+    cannot be written.
+    """
+    made = [path for path in (target, *target.parents) if not path.exists()]
+    target.mkdir(parents=True, exist_ok=True)
+    transfers = {host: _Transfer(target) for host in roots}
     found: dict[str, Pulled] = {}
-    opening = time.monotonic() + SSH.probe_deadline
-    for host, channel in transport.open_all(list(roots), REMOTE_COMMAND, opening):
-        if isinstance(channel, Failure):
-            found[host] = Pulled(host=host, problem=channel.message)
-        else:
-            request = {"root": roots[host], "path": path, "digest": digest, "deadline": RUN.sync_deadline}
-            found[host] = _one(channel, request, target / host.replace("/", "_"), deadline)
+
+    def opening(host: str) -> bytes:
+        return pack("pull", {"root": roots[host], **msgspec.structs.asdict(source)}, ("snapshot",))
+
+    def settle(host: str, why: str) -> None:
+        if host not in found:
+            found[host] = _settle(host, transfers[host], target / host.replace("/", "_"), why)
+            transfers[host].packed.close()
+
+    crowd = Crowd(transport, list(roots), REMOTE_COMMAND, opening, time.monotonic() + SSH.probe_deadline)
+    try:
+        heard = True
+        while heard and len(found) < len(roots):
+            heard = False
+            for event in crowd.events(time.monotonic() + RUN.pull_silence):
+                heard = True
+                if event.kind == "failed" and event.failure is not None:
+                    settle(event.host, event.failure.message)
+                elif event.kind == "ended":
+                    settle(event.host, _why_ended(crowd.conversations[event.host]))
+                elif event.kind == "message" and event.host not in found:
+                    transfer = transfers[event.host]
+                    _take(transfer, event.message)
+                    if on_bytes is not None:
+                        on_bytes(event.host, transfer.packed.tell())
+                    if transfer.whole or transfer.refused:
+                        settle(event.host, "")
+                if len(found) == len(roots):
+                    break
+    finally:
+        crowd.close()
+        for host in roots:
+            settle(host, f"nothing was heard for {RUN.pull_silence:g} s")
+        for path in made:  # nothing came: leave no empty folders
+            with contextlib.suppress(OSError):
+                path.rmdir()
     return tuple(found[host] for host in roots)
 
 
-def _one(channel: Channel, request: Mapping[str, object], target: Path, deadline: float) -> Pulled:
-    host = channel.host
-    conversation = Conversation(channel)
-    listing: Pulled | None = None
-    whole = False
-    with tempfile.TemporaryFile() as packed:
-        try:
-            channel.send(pack("pull", request, ("snapshot",)))
-            for _, message in listen((conversation,), deadline):
-                kind = message["is"] if message else "end"
-                if message is None or kind == "missing":
-                    break
-                if kind == "listing":
-                    listing = Pulled(host=host, files=message["files"], there=tuple(message["there"]))
-                elif kind == "piece":
-                    packed.write(base64.b64decode(message["data"]))
-                elif kind == "done":
-                    whole = True
-                    break
-        except (OSError, ValueError) as error:
-            return Pulled(host=host, problem=f"the transfer broke off: {error}")
-        finally:
-            conversation.close()
-        if listing is None:
-            return Pulled(host=host, problem=f"there is no {request['root']} any more")
-        if not whole:
-            return Pulled(host=host, problem="the transfer broke off")
-        if listing.files:
-            packed.seek(0)
-            with tarfile.open(fileobj=packed, mode="r:gz") as tar:
-                _unpack(tar, target)
-    return listing
+def _take(transfer: _Transfer, message: dict[str, object]) -> None:
+    """Keep what one message says."""
+    try:
+        match message:
+            case {"is": "listing", "count": int(count), "there": list(there)}:
+                transfer.count, transfer.there = count, tuple(map(str, there))
+            case {"is": "piece", "data": str(data)}:
+                transfer.packed.write(base64.b64decode(data, validate=True))
+            case {"is": "done", "skipped": dict(skipped)}:
+                transfer.skipped = {str(name): str(why) for name, why in skipped.items()}
+                transfer.whole = True
+            case {"is": "refused", "reason": str(reason), "there": list(there)}:
+                transfer.refused, transfer.there = reason, tuple(map(str, there))
+            case {"is": "refused", "reason": str(reason)}:
+                transfer.refused = reason
+    except binascii.Error as error:
+        transfer.refused = f"what it sent is damaged: {error}"
 
 
-def _unpack(tar: tarfile.TarFile, target: Path) -> None:
-    """Regular files and harmless links only; a name that leads outside is refused."""
+def _why_ended(talk: Conversation) -> str:
+    if talk.channel.exit_code == NO_PYTHON:
+        return "no Python 3.8 or newer was found on the host"
+    last = talk.stderr.decode("utf-8", "replace").strip().splitlines()
+    return "the transfer broke off" + (f": {last[-1]}" if last else "")
+
+
+def _settle(host: str, transfer: _Transfer, target: Path, why: str) -> Pulled:
+    if not transfer.whole or transfer.count is None:
+        return Pulled(host=host, there=transfer.there, problem=transfer.refused or why)
+    if not transfer.count:
+        return Pulled(host=host, there=transfer.there)
+    transfer.packed.seek(0)
+    try:
+        with tarfile.open(fileobj=transfer.packed, mode="r:gz") as tar:
+            came, left_out = unpack(tar, target)
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        return Pulled(host=host, there=transfer.there, problem=f"what it sent is damaged: {error}")
+    left_out |= transfer.skipped
+    problem = "; ".join(f"{name}: {why}" for name, why in list(left_out.items())[:3])
+    if len(left_out) > 3:
+        problem += f"; and {len(left_out) - 3} more"
+    files = {name: size for name, size in came.items() if name not in left_out}
+    return Pulled(host=host, files=files, there=transfer.there, problem=problem)
+
+
+def unpack(tar: tarfile.TarFile, target: Path) -> tuple[dict[str, int], dict[str, str]]:
+    """Regular files and links that stay inside, below ``target``. Returns what came (name -> bytes) and what
+    was refused (name -> why): a name or a link that leads outside, a device, what a folder is in the way of.
+    """
     target.mkdir(parents=True, exist_ok=True)
+    inside = target.resolve()
+    came: dict[str, int] = {}
+    refused: dict[str, str] = {}
     for member in tar:
-        name = PurePosixPath(member.name)
-        if name.is_absolute() or ".." in name.parts:
-            continue
-        place = target / name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if not place.parent.resolve().is_relative_to(target.resolve()):
-            continue
-        if member.issym() and _stays_inside(member.linkname):
-            place.unlink(missing_ok=True)
-            place.symlink_to(member.linkname)
-        elif member.isfile() and (source := tar.extractfile(member)) is not None:
-            place.unlink(missing_ok=True)
-            with source, place.open("wb") as stream:
-                shutil.copyfileobj(source, stream)
+        place = _place(inside, member.name)
+        if place is None:
+            refused[member.name] = "the name leads outside of the directory"
+        elif member.issym() and not _stays_inside(inside, place, member.linkname):
+            refused[member.name] = f"a link to {member.linkname}, outside of the run's directory"
+        elif not member.issym() and not member.isreg():
+            refused[member.name] = "neither a file nor a link"
+        elif place.is_dir() and not place.is_symlink():
+            refused[member.name] = "a folder of that name is here already"
+        else:
+            try:
+                _write(tar, member, place)
+            except (FileExistsError, NotADirectoryError):
+                refused[member.name] = "a file lies in the way of its folder here"
+            else:
+                came[member.name] = member.size
+    return came, refused
 
 
-def _stays_inside(link: str) -> bool:
-    path = PurePosixPath(link)
-    return not path.is_absolute() and ".." not in path.parts
+def _place(inside: Path, name: str) -> Path | None:
+    """Where a member belongs; None when that is, or a link on the way makes it, outside of ``inside``."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        return None
+    place = inside / path
+    return place if place.parent.resolve().is_relative_to(inside) else None
+
+
+def _stays_inside(inside: Path, place: Path, link: str) -> bool:
+    return not PurePosixPath(link).is_absolute() and (place.parent / link).resolve().is_relative_to(inside)
+
+
+def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, place: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.unlink(missing_ok=True)
+    if member.issym():
+        place.symlink_to(member.linkname)
+        return
+    source = tar.extractfile(member)
+    assert source is not None
+    with source, place.open("xb") as stream:
+        shutil.copyfileobj(source, stream, 1 << 20)
+    if member.mode & 0o100:
+        place.chmod(place.stat().st_mode | 0o100)
+    os.utime(place, (member.mtime, member.mtime))

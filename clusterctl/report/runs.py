@@ -65,7 +65,7 @@ def view(plan: LaunchPlan, outcome: Outcome | None, *, started: float, supervise
 
 def _cause(outcome: Outcome | None) -> str:
     cause = outcome.cause if outcome else None
-    if cause is None:
+    if cause is None or cause.kind == "operator":
         return ""
     where = f"{cause.host} rank {cause.rank}" if cause.rank is not None else cause.host
     return f"{where}: {cause.message}" if where else cause.message
@@ -201,9 +201,7 @@ def next_steps(run: RunView, outcome: Outcome | None) -> RenderableType:
         what = "end it on all hosts" if run.status == "running" else "end what is left, bring its logs here"
         lines.append((f"clusterctl stop {run.run}", what))
     if cause is not None and cause.rank is not None:
-        lines.append(
-            (f"clusterctl logs {run.run} --rank {cause.rank} --tail 50", "what the first to fail said")
-        )
+        lines.append((f"clusterctl logs {run.run} --rank {cause.rank} --tail 50", "why it failed"))
     if cause is not None and cause.kind == "lost" and cause.host:
         lines.append((f"clusterctl doctor -i {cause.host}", "is the host back?"))
     if run.status == "succeeded":
@@ -212,11 +210,12 @@ def next_steps(run: RunView, outcome: Outcome | None) -> RenderableType:
         lines.append((f"clusterctl pull {run.run}", "bring its outputs here"))
     if not lines:
         lines.append(("clusterctl doctor", "look at the hosts"))
+    widest = max(len(command) for command, _ in lines)
     return Group(
         *(
             Text.assemble(
                 ("next  " if number == 0 else " " * 6, "dim"),
-                (command, "cyan"),
+                (command.ljust(widest), "cyan"),
                 (f"  {what}", "dim"),
                 no_wrap=True,
                 overflow="ignore",

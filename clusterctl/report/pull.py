@@ -1,0 +1,55 @@
+"""What came back from the hosts of a run: a line per host, its files with their sizes below. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from clusterctl.ask.pull import Pulled
+
+_NAMED = 8
+
+
+def render(answers: Sequence[Pulled]) -> RenderableType:
+    """``node1  3 files, 12.4 MB``, then the first of them."""
+    width = max(len(answer.host) for answer in answers)
+    parts: list[RenderableType] = []
+    for answer in answers:
+        title = Text.assemble((answer.host.ljust(width), "bold"), "  ")
+        if answer.files:
+            count = len(answer.files)
+            title.append(f"{count} file{'' if count == 1 else 's'}, {size(sum(answer.files.values()))}")
+        elif not answer.problem:
+            title.append("nothing", "dim")
+        if answer.problem:
+            title.append(("; " if answer.files else "") + printable(answer.problem), "yellow")
+        parts.append(title)
+        parts += _files(answer, indent=" " * (width + 2))
+    return Group(*parts)
+
+
+def _files(answer: Pulled, *, indent: str) -> list[RenderableType]:
+    shown = sorted(answer.files.items())[:_NAMED]
+    lines: list[RenderableType] = [
+        Text(f"{indent}{size(count):>9}  {printable(name)}", style="dim", no_wrap=True, overflow="ignore")
+        for name, count in shown
+    ]
+    if len(answer.files) > len(shown):
+        lines.append(Text(f"{indent}{len(answer.files) - len(shown)} more", style="dim"))
+    return lines
+
+
+def size(count: int) -> str:
+    """``512 B``, ``1.5 kB``, ``2.3 GB``."""
+    for unit, name in ((10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count} B"
+
+
+def printable(text: str) -> str:
+    """File names may hold bytes that are no text, and characters that steer a terminal."""
+    text = text.encode("utf-8", "replace").decode()
+    return "".join(char if char.isprintable() else "?" for char in text)
