@@ -52,7 +52,10 @@ def command(
     answers = _pull(plan, roots, source, target)
     if not any(answer.files for answer in answers):
         raise _nothing(plan, path, answers)
-    screen.out().print(page.render(answers), soft_wrap=False, crop=False)
+    arrivals = [
+        page.Arrival(host=answer.host, files=answer.files, problem=answer.problem) for answer in answers
+    ]
+    screen.out().print(page.render(arrivals), soft_wrap=False, crop=False)
     screen.out().print(f"in {target}", markup=False)
     return 125 if any(answer.problem for answer in answers) else 0
 

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 from rich.console import Group, RenderableType
 from rich.text import Text
-
-from clusterctl.ask.pull import Pulled
 
 _NAMED = 8
 
 
-def render(answers: Sequence[Pulled]) -> RenderableType:
+class Arrival(msgspec.Struct, frozen=True, kw_only=True):
+    """What came from one host: relative path -> bytes; ``problem`` says why not all, or nothing."""
+
+    host: str
+    files: dict[str, int] = {}
+    problem: str = ""
+
+
+def render(answers: Sequence[Arrival]) -> RenderableType:
     """``node1  3 files, 12.4 MB``, then the first of them."""
     width = max(len(answer.host) for answer in answers)
     parts: list[RenderableType] = []
@@ -30,7 +37,7 @@ def render(answers: Sequence[Pulled]) -> RenderableType:
     return Group(*parts)
 
 
-def _files(answer: Pulled, *, indent: str) -> list[RenderableType]:
+def _files(answer: Arrival, *, indent: str) -> list[RenderableType]:
     shown = sorted(answer.files.items())[:_NAMED]
     lines: list[RenderableType] = [
         Text(f"{indent}{size(count):>9}  {printable(name)}", style="dim", no_wrap=True, overflow="ignore")
