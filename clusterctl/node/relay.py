@@ -248,14 +248,17 @@ class Relay:
         emit({"is": "forgotten"})
 
     def forward(self):
-        """Send what has grown: logs first, so that a message about an end comes after the last line."""
-        busy = False
-        names = sorted(os.listdir(self.path("logs")))
+        """Send what has grown. True when there may be more at once.
+
+        Events up to now go after the logs up to now: the word of an end comes after the last lines, and a
+        rank that never stops printing delays nobody's failure.
+        """
         ended = not self.complete and self.agent_ended()
-        for name in names:
+        until = self.events_size()
+        busy = False
+        for name in sorted(os.listdir(self.path("logs"))):
             busy = self.forward_log(name) or busy
-        if not busy:
-            busy = self.forward_events()
+        self.forward_events(until)
         if ended and not busy:
             self.finish()
         return busy
@@ -285,18 +288,24 @@ class Relay:
         emit({"is": "log", "name": name, "offset": offset, "data": base64.b64encode(data).decode()})
         return True
 
-    def forward_events(self):
-        with contextlib.suppress(FileNotFoundError):
-            with open(self.path("events.jsonl"), "rb") as stream:
-                offset = self.offsets.get("events.jsonl", 0)
-                stream.seek(offset)
-                lines = stream.read().rpartition(b"\n")[0]
-            for line in lines.splitlines():
-                offset += len(line) + 1
-                self.offsets["events.jsonl"] = offset
-                emit(dict(json.loads(line), **{"is": "event", "offset": offset}))
-            return bool(lines)
-        return False
+    def events_size(self):
+        try:
+            return os.path.getsize(self.path("events.jsonl"))
+        except OSError:
+            return 0
+
+    def forward_events(self, until):
+        """Whole lines that end before the offset ``until``."""
+        offset = self.offsets.get("events.jsonl", 0)
+        if until <= offset:
+            return
+        with open(self.path("events.jsonl"), "rb") as stream:
+            stream.seek(offset)
+            lines = stream.read(until - offset).rpartition(b"\n")[0]
+        for line in lines.splitlines():
+            offset += len(line) + 1
+            self.offsets["events.jsonl"] = offset
+            emit(dict(json.loads(line), **{"is": "event", "offset": offset}))
 
     def fingerprint(self, name):
         found = hashlib.sha256()

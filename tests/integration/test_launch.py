@@ -236,6 +236,19 @@ def test_logs_are_complete_to_the_last_byte(sandbox: Sandbox, project: Path) -> 
     assert found.outcome["incomplete_logs"] == []
 
 
+def test_a_rank_that_never_stops_printing_hides_no_failure(sandbox: Sandbox, project: Path) -> None:
+    (project / "chatty.py").write_text(
+        "import os, time\n"
+        "if os.environ['RANK'] == '1': time.sleep(3); raise SystemExit(9)\n"
+        "while True: print('x' * 4000, flush=True)\n"
+    )
+    options = ["-i", "node1:0@node2:0", "--time-limit", "60s"]
+    found = launch(sandbox, "chatty.py", cwd=project, options=options)
+    assert found.code == 9, found.text[-2000:]
+    assert_nothing_left(sandbox, found)
+    assert found.outcome["incomplete_logs"] == []
+
+
 def test_broken_connections_lose_nothing(make_sandbox, project: Path) -> None:  # type: ignore[no-untyped-def]
     box = make_sandbox(hosts=[HostSpec("a"), HostSpec("b")])
     (project / "count.py").write_text(
