@@ -1,0 +1,247 @@
+"""`runs`, `status`, `stop` and `logs` on run directories that no host has to stand behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from clusterctl.run.outcome import Outcome
+from clusterctl.store.runs import RunDirectory
+from tests.test_run_machine import plan as small_plan
+
+RUN = "20260101-120000-aaaa"
+GARBAGE = bytes(range(256)) + "ünï 🚀\r\n".encode() + b"\xff\xfe 10%\r 50%\r100%\r\nlast, no end"
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CLUSTERCTL_HOME", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "80")
+    return tmp_path
+
+
+def clusterctl(*words: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "clusterctl", *words], capture_output=True, timeout=60, check=False
+    )
+
+
+def create(run: str = RUN) -> RunDirectory:
+    return RunDirectory.create(msgspec.structs.replace(small_plan(2), run=run))
+
+
+def ended(directory: RunDirectory, **more: object) -> None:
+    outcome = Outcome(
+        run=directory.run, status="succeeded", exit_code=0, left_behind={"h0": 0, "h1": 0}, seconds=3.0
+    )
+    directory.write("outcome.json", msgspec.structs.replace(outcome, **more))
+
+
+def test_no_runs_yet() -> None:
+    listed = clusterctl("runs")
+    assert (listed.returncode, b"clusterctl launch" in listed.stdout) == (0, True)
+    assert json.loads(clusterctl("runs", "--json").stdout) == []
+    for verb in ("status", "logs", "stop"):
+        found = clusterctl(verb)
+        assert (found.returncode, b"no runs" in found.stderr, b"hint:" in found.stderr) == (64, True, True)
+
+
+def test_a_damaged_run_does_not_hide_the_others() -> None:
+    ended(create("20260101-120000-good"))
+    (create("20260101-130000-torn").path / "plan.json").write_text("{")
+    listed = clusterctl("runs")
+    assert listed.returncode == 0
+    assert b"20260101-120000-good" in listed.stdout
+    assert b"warning:" in listed.stderr
+    assert b"20260101-130000-torn" in listed.stderr.replace(b"\n", b"")
+    status = clusterctl("status")
+    assert (status.returncode, b"Traceback" in status.stderr) == (125, False)
+
+
+def test_status_json() -> None:
+    directory = create()
+    directory.append_event({"event": "started", "host": "h1", "cwd": "/w"})
+    told = json.loads(clusterctl("status", "--json").stdout)
+    assert told["run"]["status"] == "interrupted"
+    assert [(host["host"], host["outputs"]) for host in told["hosts"]] == [("h0", ""), ("h1", "/w")]
+    assert told["logs"] == str(directory.logs)
+    assert told["outcome"] is None
+
+
+def test_stop_of_a_run_that_is_over() -> None:
+    ended(create())
+    found = clusterctl("stop")
+    assert (found.returncode, b"over already: succeeded" in found.stdout) == (0, True)
+
+
+def test_ctrl_c_leaves_a_stop_that_goes_on() -> None:
+    directory = create()
+    directory.claim()
+    stopping = subprocess.Popen(
+        [sys.executable, "-m", "clusterctl", "stop", RUN], stderr=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    until = time.monotonic() + 60
+    while directory.stop_asked() is None:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert directory.stop_asked() is False
+    assert stopping.stderr is not None
+    assert b"30 s to save" in stopping.stderr.readline()
+    stopping.send_signal(signal.SIGINT)
+    _, err = stopping.communicate(timeout=60)
+    assert (stopping.returncode, b"clusterctl status" in err, b"Traceback" in err) == (130, True, False)
+    assert directory.stop_asked() is False
+
+
+@pytest.mark.parametrize(("left", "code"), [({"h0": 0, "h1": 0}, 0), ({"h0": 0, "h1": 1}, 125), ({}, 125)])
+def test_stop_waits_for_the_controller_and_tells_what_it_proved(left: dict[str, int], code: int) -> None:
+    directory = create()
+    directory.claim()
+    stopping = subprocess.Popen(
+        [sys.executable, "-m", "clusterctl", "stop", RUN], stderr=subprocess.DEVNULL, stdout=subprocess.PIPE
+    )
+    until = time.monotonic() + 60
+    while directory.stop_asked() is None:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    ended(directory, status="stopped", exit_code=123, left_behind=left)
+    out, _ = stopping.communicate(timeout=60)
+    assert (stopping.returncode, b"stopped" in out) == (code, True)
+
+
+def with_logs(over: bool = True) -> RunDirectory:
+    directory = create()
+    directory.append_log("h0", "rank-0.log", 0, GARBAGE)
+    directory.append_log("h0", "agent.log", 0, b"torchrun talks\n")
+    directory.append_log("h1", "rank-1.log", 0, b"one\ntwo\nthree\n")
+    (directory.logs / "deepspeed.log").write_bytes(b"pdsh talks\n")
+    if over:
+        ended(directory)
+    return directory
+
+
+def test_logs_of_anything_a_script_may_print() -> None:
+    with_logs()
+    found = clusterctl("logs")
+    assert (found.returncode, found.stderr) == (0, b"")
+    lines = found.stdout.split(b"\n")
+    bar = " │ ".encode()
+    assert lines[-5:] == [
+        *(b"h1 1      " + bar + text for text in (b"one", b"two", b"three")),
+        b"h0 0      " + bar + b"last, no end",
+        b"",
+    ]
+    assert b"h0 0      " + bar + b"100%" in lines, "a bar shows its last state"
+    assert b"talks" not in found.stdout
+
+
+def test_one_rank_is_byte_exact() -> None:
+    with_logs()
+    assert clusterctl("logs", "--rank", "0").stdout == GARBAGE
+    assert clusterctl("logs", "--rank", "1", "--tail", "2").stdout == b"two\nthree\n"
+    assert clusterctl("logs", "--rank", "0", "--tail", "1").stdout == b"last, no end"
+    assert clusterctl("logs", "--rank", "0", "--tail", "2").stdout == GARBAGE[GARBAGE.rindex(b"\xff\xfe") :]
+    assert clusterctl("logs", "--rank", "1", "--tail", "0").stdout == b""
+    assert clusterctl("logs", "--rank", "1", "--tail", "99").stdout == b"one\ntwo\nthree\n"
+
+
+def test_the_tail_of_a_log_larger_than_a_block() -> None:
+    directory = with_logs()
+    lines = [b"%d " % number + b"x" * 997 + b"\n" for number in range(3000)]
+    directory.append_log("h1", "rank-1.log", 0, b"".join(lines))
+    assert clusterctl("logs", "--rank", "1", "--tail", "2500").stdout == b"".join(lines[-2500:])
+    assert clusterctl("logs", "--rank", "1").stdout == b"".join(lines)
+
+
+def test_what_the_engines_said() -> None:
+    with_logs()
+    out = clusterctl("logs", "--agent").stdout.decode(errors="replace")
+    assert "deepspeed  │ pdsh talks" in out
+    assert "h0 engine  │ torchrun talks" in out
+    assert "h0 engine" not in clusterctl("logs", "--agent", "--host", "h1").stdout.decode()
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    directory = with_logs()
+    directory.append_log("h1", "rank-1.log", 0, b"line\n" * 200_000)
+    reading = subprocess.Popen(
+        [sys.executable, "-m", "clusterctl", "logs"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert reading.stdout is not None
+    reading.stdout.readline()
+    reading.stdout.close()
+    assert reading.stderr is not None
+    assert (reading.stderr.read(), reading.wait(60)) == (b"", 0)
+
+
+def test_a_run_that_printed_nothing_says_so() -> None:
+    ended(create(), status="error", exit_code=125)
+    found = clusterctl("logs")
+    assert (found.returncode, found.stdout) == (0, b"")
+    assert b"nothing was printed" in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--host", "h9"], b"its hosts: h[0-1]"),
+        (["--rank", "2"], b"its ranks are 0 to 1"),
+        (["--rank", "-1"], b"its ranks are 0 to 1"),
+        (["--rank", "1", "--host", "h0"], b"it ran on h1"),
+        (["2099"], b"no run `2099`"),
+    ],
+)
+def test_logs_of_what_there_is_not(words: list[str], expected: bytes) -> None:
+    with_logs()
+    found = clusterctl("logs", *words)
+    assert (found.returncode, expected in found.stderr, found.stdout) == (64, True, b"")
+
+
+def test_follow_goes_on_until_the_outcome() -> None:
+    directory = with_logs(over=False)
+    directory.claim()
+    following = subprocess.Popen(
+        [sys.executable, "-m", "clusterctl", "logs", "-f", "--rank", "1"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert following.stdout is not None
+    assert [following.stdout.readline() for _ in range(3)] == [b"one\n", b"two\n", b"three\n"]
+    directory.append_log("h1", "rank-1.log", 14, b"four\nfi")
+    assert following.stdout.readline() == b"four\n"
+    directory.append_log("h1", "rank-1.log", 21, b"ve\n")
+    assert following.stdout.readline() == b"five\n"
+    directory.append_log("h1", "rank-1.log", 24, b"the end")
+    ended(directory)
+    out, err = following.communicate(timeout=60)
+    assert (out, following.returncode) == (b"the end", 0)
+    assert b"succeeded" in err
+
+
+def test_follow_ends_when_the_controller_has_died() -> None:
+    with_logs(over=False)
+    found = clusterctl("logs", "-f", "--rank", "1")
+    assert (found.returncode, found.stdout) == (0, b"one\ntwo\nthree\n")
+    assert b"its controller died" in found.stderr
+
+
+def test_ctrl_c_leaves_what_was_followed() -> None:
+    directory = with_logs(over=False)
+    directory.claim()
+    following = subprocess.Popen(
+        [sys.executable, "-m", "clusterctl", "logs", "-f"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert following.stdout is not None
+    assert any(b"three" in following.stdout.readline() for _ in range(99))
+    os.kill(following.pid, signal.SIGINT)
+    out, err = following.communicate(timeout=60)
+    assert following.returncode == 130
+    assert (b"last, no end" in out, err) == (True, b""), "a line without its end is not lost"

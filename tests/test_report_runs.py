@@ -1,0 +1,179 @@
+"""What `runs`, `status` and `pull` show, from values alone, at any width."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import msgspec
+import pytest
+from rich.console import Console, RenderableType
+
+from clusterctl.report import pull as pull_page
+from clusterctl.report import runs as page
+from clusterctl.report.pull import Arrival
+from clusterctl.report.runs import RunView
+from clusterctl.run.outcome import Cause, Outcome
+from tests.test_run_machine import plan as small_plan
+
+RUN = "20260101-120000-aaaa"
+NOW = 10_000.0
+
+
+def shown(what: RenderableType, width: int = 80) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, no_color=True, highlight=False)
+    console.print(what)
+    stream = console.file
+    assert isinstance(stream, io.StringIO)
+    return [line.rstrip() for line in stream.getvalue().splitlines()]
+
+
+def one_run(status: str = "succeeded", **changes: Any) -> RunView:
+    run = RunView(
+        run=RUN, started=NOW - 300, hosts=2, ranks=4, script="train.py", status=status, seconds=61.0
+    )
+    return msgspec.structs.replace(run, **changes)
+
+
+def failed(**changes: Any) -> Outcome:
+    cause = Cause(kind="exception", message="ValueError: boom", host="h1", node_rank=1, rank=1, exit_code=1)
+    outcome = Outcome(run=RUN, status="failed", exit_code=1, cause=cause, left_behind={"h0": 0, "h1": 0})
+    return msgspec.structs.replace(outcome, **changes)
+
+
+def told(host: str, event: str, **more: Any) -> dict[str, Any]:
+    return {"host": host, "event": event, "time": NOW - 5, **more}
+
+
+def test_a_view_of_each_state() -> None:
+    plan = msgspec.structs.replace(small_plan(2), run=RUN, command=("{python}", "-u", "a/train.py"))
+    running = page.view(plan, None, started=1.0, supervised=True)
+    assert (running.status, running.script, running.seconds) == ("running", "a/train.py", None)
+    assert page.view(plan, None, started=1.0, supervised=False).status == "interrupted"
+    ended = page.view(plan, failed(), started=1.0, supervised=True)
+    assert (ended.status, ended.cause) == ("failed", "h1 rank 1: ValueError: boom")
+
+
+def test_who_stopped_a_run_is_not_news() -> None:
+    stopped = failed(status="stopped", cause=Cause(kind="operator", message="stopped by the operator"))
+    assert page.view(small_plan(2), stopped, started=1.0, supervised=False).cause == ""
+
+
+def test_the_list_fits_80_columns_and_says_why() -> None:
+    cause = "gpu-node-17.cluster.example.org rank 11: RuntimeError: CUDA error: an illegal\n memory access"
+    runs = [one_run("interrupted", seconds=None), one_run("failed", cause=cause, script="x/" + "long" * 9)]
+    lines = shown(page.table(runs, now=NOW, width=80))
+    assert max(len(line) for line in lines) <= 80
+    assert lines[0].split() == ["run", "started", "ranks", "script", "status", "took"]
+    assert lines[1].split() == [RUN, "5", "min", "ago", "4", "on", "2", "train.py", "interrupted"]
+    assert "failed" in lines[2]
+    assert "longlonglonglon…" in lines[2]
+    assert lines[3].strip().startswith("gpu-node-17.cluster.example.org rank 11: RuntimeError: CUDA")
+
+
+def test_where_there_is_room_the_cause_stands_beside_its_run() -> None:
+    lines = shown(page.table([one_run("failed", cause="h1: lost")], now=NOW, width=140), 140)
+    assert len(lines) == 2
+    assert lines[1].endswith("61 s  h1: lost")
+
+
+EVENTS = [
+    told("h0", "started", cwd="/home/a/work"),
+    told("h1", "started", cwd="/home/a/work"),
+    told("h0", "rank-start", rank=0),
+    told("h1", "rank-start", rank=1),
+]
+
+
+@pytest.mark.parametrize(
+    ("events", "state", "left"),
+    [
+        ([], "starting", None),
+        (EVENTS, "1 running", None),
+        ([*EVENTS, told("h0", "rank-exit", rank=0, code=3)], "1 ended with 3", None),
+        (
+            [*EVENTS, told("h0", "rank-exit", rank=0, code=137), told("h0", "end", left=2)],
+            "1 ended with 137",
+            2,
+        ),
+        ([*EVENTS, told("h0", "end", left=0)], "1 ended untold", 0),
+        ([told("h0", "end", left=0)], "never started", 0),
+        ([told("h0", "refused", reason="slot 0 is busy")], "refused: slot 0 is busy", None),
+    ],
+)  # fmt: skip
+def test_the_state_of_a_host(events: list[dict[str, Any]], state: str, left: int | None) -> None:
+    host = page.hosts_of(small_plan(2), events)[0]
+    assert (host.host, host.state, host.left) == ("h0", state, left)
+
+
+def test_the_outcome_knows_better_what_is_left() -> None:
+    events = [*EVENTS, told("h0", "end", left=0)]
+    hosts = page.hosts_of(small_plan(2), events, failed(left_behind={"h0": 0, "h1": None}))
+    assert [host.left for host in hosts] == [0, None]
+    assert hosts[1].state == "1 ended untold", "a lost host runs nothing that anybody knows of"
+
+
+def test_hosts_with_equal_directories_are_folded() -> None:
+    hosts = page.hosts_of(small_plan(2), EVENTS)
+    lines = shown(page.status(one_run("running", seconds=None), hosts, None, now=NOW))
+    assert lines[0] == f"run {RUN}  running"
+    assert lines[1] == "train.py, 4 ranks on 2 hosts, started 5 min ago"
+    assert "files h[0-1]:/home/a/work" in lines
+    assert ["h0", "0", "1", "running", "5", "s", "ago", "?"] in [line.split() for line in lines]
+
+
+def test_a_dead_controller_is_told_and_what_to_do() -> None:
+    run = one_run("interrupted", seconds=None)
+    text = " ".join(shown(page.status(run, page.hosts_of(small_plan(2), EVENTS), None, now=NOW)))
+    assert "controller died" in text
+    assert f"clusterctl stop {RUN}" in shown(page.next_steps(run, None))[0]
+
+
+@pytest.mark.parametrize(
+    ("run", "outcome", "commands"),
+    [
+        (one_run("running"), None, [f"logs -f {RUN}", f"stop {RUN}"]),
+        (one_run("failed"), failed(), [f"logs {RUN} --rank 1 --tail 50", f"pull {RUN}"]),
+        (one_run("succeeded"), failed(status="succeeded", cause=None), [f"logs {RUN}", f"pull {RUN}"]),
+        (
+            one_run("lost"),
+            failed(status="lost", cause=Cause(kind="lost", message="gone", host="h1")),
+            ["doctor -i h1", f"pull {RUN}"],
+        ),
+        (one_run("error"), failed(status="error", cause=None), ["doctor"]),
+    ],
+)
+def test_every_state_ends_with_what_to_type(
+    run: RunView, outcome: Outcome | None, commands: list[str]
+) -> None:
+    lines = shown(page.next_steps(run, outcome))
+    assert max(len(line) for line in lines) <= 80
+    assert [line[6:].split("  ")[0] for line in lines] == [f"clusterctl {command}" for command in commands]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(-3, "0 s"), (0.4, "0 s"), (119, "119 s"), (121, "2 min"), (7201, "2 h"), (200_000, "2 days")],
+)
+def test_spans(seconds: float, text: str) -> None:
+    assert page.span(seconds) == text
+
+
+def test_what_came_back() -> None:
+    many = {f"out/{number:02}.pt": 2_500_000 for number in range(11)}
+    lines = shown(
+        pull_page.render(
+            [
+                Arrival(host="gpu1", files=many),
+                Arrival(host="gpu2"),
+                Arrival(host="gpu3", problem="the transfer broke off"),
+                Arrival(host="gpu4", files={"a\x1b[31m\udcff.txt": 7}, problem="b: it shrank"),
+            ]
+        )
+    )
+    assert lines[0] == "gpu1  11 files, 27.5 MB"
+    assert lines[1].split() == ["2.5", "MB", "out/00.pt"]
+    assert lines[9].strip() == "3 more"
+    assert lines[10:12] == ["gpu2  nothing", "gpu3  the transfer broke off"]
+    assert lines[12] == "gpu4  1 file, 7 B; b: it shrank"
+    assert lines[13].split() == ["7", "B", "a?[31m?.txt"]

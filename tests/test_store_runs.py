@@ -1,0 +1,171 @@
+"""Run directories: what is kept, who supervises, and which run a name means."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from clusterctl.errors import ClusterctlError, UsageError
+from clusterctl.plan.model import Setting
+from clusterctl.run.outcome import Outcome
+from clusterctl.store import runs
+from clusterctl.store.runs import RunDirectory
+from tests.test_run_machine import plan as small_plan
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CLUSTERCTL_HOME", str(tmp_path))
+    return tmp_path
+
+
+def create(run: str = "20260101-120000-aaaa") -> RunDirectory:
+    return RunDirectory.create(msgspec.structs.replace(small_plan(2), run=run))
+
+
+def test_everything_is_private_and_secrets_are_not_written() -> None:
+    plan = small_plan(1)
+    node = msgspec.structs.replace(plan.nodes[0], settings=(Setting("HF_TOKEN", "hf_abc", "--env"),))
+    directory = RunDirectory.create(msgspec.structs.replace(plan, nodes=(node,)))
+    directory.append_event({"event": "say", "text": "x"})
+    directory.append_log("h0", "rank-0.log", 0, b"x")
+    directory.claim()
+    for path in (directory.path, *directory.path.rglob("*")):
+        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
+    assert "hf_abc" not in (directory.path / "plan.json").read_text()
+
+
+def test_a_piece_of_a_log_that_arrives_twice_changes_nothing() -> None:
+    directory = create()
+    for offset, piece in ((0, b"one "), (4, b"two "), (0, b"one "), (8, b"three")):
+        directory.append_log("h0", "rank-0.log", offset, piece)
+    assert (directory.host_logs("h0") / "rank-0.log").read_bytes() == b"one two three"
+    assert directory.offsets("h0") == {"rank-0.log": 13}
+
+
+def test_events_survive_a_controller_that_died_while_it_wrote() -> None:
+    directory = create()
+    directory.append_event({"event": "agent", "host": "h0", "node_rank": 0, "offset": 10})
+    with (directory.path / "events.jsonl").open("a") as stream:
+        stream.write('{"event": "rank-st')
+    assert [event["event"] for event in directory.events()] == ["agent"]
+    directory.append_event({"event": "glued"})
+    directory.append_event({"event": "end", "host": "h0", "node_rank": 0, "offset": 30})
+    assert [event["event"] for event in directory.events()] == ["agent", "end"]
+    assert directory.recorded_events() == {0: 30}
+
+
+def test_supervised_while_the_process_lives_and_not_after() -> None:
+    directory = create()
+    assert not directory.supervised()
+    directory.claim()
+    assert directory.supervised()
+    child = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys; from clusterctl.store.runs import RunDirectory; from pathlib import Path\n"
+            "RunDirectory(Path(sys.argv[1])).claim(); print('claimed', flush=True); sys.stdin.read()",
+            str(directory.path),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert child.stdout is not None
+    child.stdout.readline()
+    assert directory.supervised()
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert not directory.supervised(), "a zombie supervises nothing"
+    child.communicate()
+    assert not directory.supervised()
+
+
+def test_a_pid_used_again_is_somebody_else() -> None:
+    directory = create()
+    claim = {"pid": os.getpid(), "started": 1, "host": "", "boot": ""}
+    (directory.path / "supervisor.json").write_bytes(msgspec.json.encode(claim))
+    assert not directory.supervised()
+
+
+def test_a_controller_on_another_machine_is_not_taken_for_dead() -> None:
+    directory = create()
+    claim = {"pid": 1, "started": 1, "host": "desk.lab", "boot": "another"}
+    (directory.path / "supervisor.json").write_bytes(msgspec.json.encode(claim))
+    assert directory.controller() == "desk.lab"
+    assert directory.supervised()
+
+
+def test_a_restart_of_this_machine_ended_its_controllers() -> None:
+    directory = create()
+    directory.claim()
+    path = directory.path / "supervisor.json"
+    claim = msgspec.json.decode(path.read_bytes()) | {"boot": "the boot before"}
+    path.write_bytes(msgspec.json.encode(claim))
+    assert directory.controller() == ""
+    assert not directory.supervised()
+
+
+@pytest.mark.parametrize("text", ["", "{", "{}", '{"pid": "x"}'])
+def test_a_damaged_claim_is_none(text: str) -> None:
+    directory = create()
+    (directory.path / "supervisor.json").write_text(text)
+    assert not directory.supervised()
+
+
+def test_stop_is_a_note_that_may_become_more_urgent() -> None:
+    directory = create()
+    assert directory.stop_asked() is None
+    directory.ask_to_stop(now=False)
+    assert directory.stop_asked() is False
+    directory.ask_to_stop(now=True)
+    assert directory.stop_asked() is True
+
+
+def test_the_outcome_comes_back_as_it_was_written() -> None:
+    directory = create()
+    assert directory.outcome() is None
+    outcome = Outcome(run=directory.run, status="lost", exit_code=121, left_behind={"h0": 0, "h1": None})
+    directory.write("outcome.json", outcome)
+    assert directory.outcome() == outcome
+
+
+@pytest.mark.parametrize("name", ["plan.json", "outcome.json"])
+def test_a_damaged_file_is_named(name: str) -> None:
+    directory = create()
+    (directory.path / name).write_text('{"run": ')
+    with pytest.raises(ClusterctlError, match=name) as found:
+        directory.plan(), directory.outcome()
+    assert found.value.hint
+
+
+def test_which_run_is_meant() -> None:
+    with pytest.raises(UsageError, match="no runs"):
+        runs.find_run(None)
+    for run in ("20260101-120000-aaaa", "20260101-120000-aaab", "20260202-120000-bbbb"):
+        create(run)
+    assert runs.find_run(None).run == "20260202-120000-bbbb"
+    assert runs.find_run("202602").run == "20260202-120000-bbbb"
+    assert runs.find_run("20260101-120000-aaaa").run == "20260101-120000-aaaa"
+    with pytest.raises(UsageError, match="fits 2 runs"):
+        runs.find_run("202601")
+    with pytest.raises(UsageError, match="no run `2027`; the newest is 20260202"):
+        runs.find_run("2027")
+
+
+def test_what_is_no_run_directory_is_not_listed(own_home: Path) -> None:
+    create()
+    (own_home / "runs" / "notes.txt").write_text("mine")
+    (own_home / "runs" / "20990101-000000-half").mkdir()
+    assert [each.run for each in runs.all_runs()] == ["20260101-120000-aaaa"]
+
+
+def test_an_id_begins_with_its_time() -> None:
+    assert re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{4}", runs.new_run_id())
