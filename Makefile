@@ -27,6 +27,6 @@ bench: setup ## side by side with other tools
 docs: setup ## the generated pages
 	.venv/bin/python -m clusterctl.report.catalogue > docs/checks.md
 
-clean: ## what was made here, the sandbox included
-	@[ ! -x .venv/bin/clusterctl ] || .venv/bin/clusterctl sandbox down --all
+clean: ## remove what was made here; end the default sandbox
+	@[ ! -x .venv/bin/clusterctl ] || .venv/bin/clusterctl sandbox down
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
