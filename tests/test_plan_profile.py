@@ -22,7 +22,6 @@ hosts:
   odd:
     python: ~/venv/bin/python
     env: {NCCL_DEBUG: INFO}
-    workdir: /data/run
 """,
         "envs/lab.yaml",
     )
@@ -32,7 +31,6 @@ hosts:
     )
     assert profile.env_of("node1") == {"NCCL_DEBUG": "WARN", "HF_HUB_OFFLINE": "1"}
     assert profile.env_of("odd") == {"NCCL_DEBUG": "INFO", "HF_HUB_OFFLINE": "1"}
-    assert (profile.workdir_of("node1"), profile.workdir_of("odd")) == ("", "/data/run")
 
 
 def test_python_may_be_given_for_each_host() -> None:

@@ -26,7 +26,6 @@ class HostProfile(msgspec.Struct, frozen=True, kw_only=True):
 
     python: str = ""
     env: dict[str, str] = {}
-    workdir: str = ""
     ifname: str = ""
 
 
@@ -43,8 +42,6 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     description: str = ""
     python: str | dict[str, str] = ""
     """Absolute path on the nodes (``~/`` is the home directory there), or one for each host."""
-    activate: str = ""
-    """A line for bash that prepares the environment, such as ``conda activate train``."""
     expect: dict[str, str] = {}
     env: dict[str, str] = {}
     hosts: dict[str, HostProfile] = {}
@@ -58,10 +55,6 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     def env_of(self, host: str) -> dict[str, str]:
         """Variables for one host; its own win over those for all."""
         return {**self.env, **(self.hosts[host].env if host in self.hosts else {})}
-
-    def workdir_of(self, host: str) -> str:
-        """Where the run works on this host; "" for the usual place."""
-        return self.hosts[host].workdir if host in self.hosts else ""
 
     def pins(self, facts: Mapping[str, Facts]) -> dict[str, str]:
         """Host -> the interface this profile wants; hosts it says nothing about are left out.
