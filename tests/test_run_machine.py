@@ -200,3 +200,11 @@ def test_a_rank_that_ends_early_is_noted_not_stopped() -> None:
     play = Play(2).exits(0).pass_time(RUN.early_exit_note + 1, heard=(0, 1))
     assert [say.text for say in play.of(Say)] == ["h0: rank 0 ended with 0 while 1 ranks still run"]
     assert play.of(Stop) == []
+
+
+def test_a_host_that_cannot_start_stops_those_that_did() -> None:
+    play = Play(3).do("not_started", (1, 2), "h1: cannot start there: disk full", 1000.0)
+    assert [stop.nodes for stop in play.of(Stop)] == [(0,)]
+    play.exits(0, 143, told=True).ends(0)
+    assert (play.outcome.status, play.outcome.exit_code) == ("error", 125)
+    assert play.outcome.left_behind == {"h0": 0, "h1": 0, "h2": 0}

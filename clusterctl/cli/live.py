@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import colorsys
+import io
+import os
 from typing import BinaryIO
 
 from clusterctl.plan.model import LaunchPlan
@@ -31,7 +33,6 @@ class LiveOutput(Screen):
 
     def say(self, text: str) -> None:
         self._write(_DIM, "clusterctl", text.encode("utf-8", "backslashreplace"))
-        self._stream.flush()
 
     def output(self, host: str, name: str, data: bytes) -> None:
         if name == "agent.log" and not self._engine:
@@ -41,7 +42,6 @@ class LiveOutput(Screen):
         self._partial[host, name] = _last_state(rest) + (b"\r" if rest.endswith(b"\r") else b"")
         for line in lines:
             self._write(self._style.get(host, _DIM), _label(host, name), _last_state(line))
-        self._stream.flush()
 
     def flush(self) -> None:
         """Print lines that never got their end."""
@@ -49,13 +49,21 @@ class LiveOutput(Screen):
             if rest:
                 self._write(self._style.get(host, _DIM), _label(host, name), _last_state(rest))
         self._partial.clear()
-        self._stream.flush()
 
     def _write(self, style: bytes, label: str, line: bytes) -> None:
         prefix = f"{label:<{self._width}} │ ".encode()
         if self._colour:
             prefix = style + prefix + _RESET
-        self._stream.write(prefix + line + b"\n")
+        self._put(prefix + line + b"\n")
+
+    def _put(self, data: bytes) -> None:
+        """Write and flush. `launch | head`: when the reader has seen enough, the run goes on unseen."""
+        try:
+            self._stream.write(data)
+            self._stream.flush()
+        except BrokenPipeError:
+            self._stream = io.BytesIO()
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _last_state(line: bytes) -> bytes:

@@ -109,7 +109,7 @@ class Relay:
     def do_check(self, order):
         """Is this code here already: at its own path, or as a snapshot?"""
         self.snapshots = Snapshots(os.path.join(self.home, "snapshots"))
-        in_place = order["in_place"] and holds(order["root"], order["manifest"])
+        in_place = order["in_place"] and holds(os.path.expanduser(order["root"]), order["manifest"])
         emit({"is": "checked", "in_place": in_place, "snapshot": self.snapshots.has(order["digest"])})
 
     def do_archive(self, order):
@@ -136,6 +136,7 @@ class Relay:
         if job["cwd"] is None:
             job["cwd"] = self.path("work")
             self.snapshots.copy(job["digest"], job["cwd"])
+        job["cwd"] = os.path.expanduser(job["cwd"])
         if job["subdirectory"]:
             job["cwd"] = os.path.join(job["cwd"], job["subdirectory"])
         job["env"] = self.environment(job)
@@ -162,6 +163,8 @@ class Relay:
     def environment(self, job):
         """The SSH session's own variables, the interpreter's directory first in PATH, then the plan's."""
         env = {name: value for name, value in os.environ.items() if not name.startswith("SSH_")}
+        for name in job["removed"]:
+            env.pop(name, None)
         env.update(job["env"])
         if "PATH" not in job["env"]:
             env["PATH"] = os.path.dirname(job["python"]) + os.pathsep + env.get("PATH", os.defpath)
@@ -218,8 +221,11 @@ class Relay:
         return not alive and not self.agent_ended()
 
     def agent_pid(self):
-        with open(self.path("events.jsonl")) as stream:
-            return json.loads(stream.readline())["pid"]
+        """None where no agent has ever spoken."""
+        with contextlib.suppress(OSError, ValueError):
+            with open(self.path("events.jsonl")) as stream:
+                return json.loads(stream.readline())["pid"]
+        return None
 
     def sweep_for_agent(self):
         """End what bears the run's mark, and say what is left."""

@@ -167,6 +167,14 @@ class Machine:
             )
         return []
 
+    def not_started(self, never: tuple[int, ...], message: str, at: float, now: float) -> list[Action]:
+        """Some host could not take its part. On ``never`` nothing was started; the others are stopped."""
+        for node in never:
+            state = self.nodes[node]
+            state.ended = state.complete = True
+            state.left = 0
+        return self._fail(None, "internal", message, at) + self._finish_if_over(now)
+
     def engine_failed(self, message: str, at: float, now: float) -> list[Action]:
         """DeepSpeed's launcher on the controller ended before its time."""
         return self._fail(None, "internal", message, at)

@@ -22,7 +22,7 @@ from clusterctl.errors import ClusterctlError
 from clusterctl.plan.model import LaunchPlan, NodePlan
 from clusterctl.run.launcher import DeepSpeedLauncher
 from clusterctl.run.machine import Action, Finish, Knock, Machine, Reconnect, Say, Stop
-from clusterctl.run.outcome import EXIT_INTERNAL, Cause, Outcome
+from clusterctl.run.outcome import Outcome
 from clusterctl.settings import RUN, SSH
 from clusterctl.store.runs import RunDirectory
 from clusterctl.transport.protocol import Channel, Failure, Transport
@@ -71,6 +71,7 @@ class Supervisor:
         self.fingerprints: dict[int, dict[str, Any]] = {}
         self.links: queue.Queue[tuple[int, Conversation | Failure]] = queue.Queue()
         self.outcome: Outcome | None = None
+        self.ordered: set[int] = set()
         self.interrupts = 0
         self.interrupts_done = 0
         self.seen_events: dict[int, int] = {}
@@ -85,29 +86,29 @@ class Supervisor:
 
     def run(self) -> Outcome:
         """Start all nodes or none, follow them to the end, leave nothing, and say how it went."""
-        begun = time.monotonic()
         self.directory.claim()
+        began, epoch = time.monotonic(), time.time()
+        trouble: ClusterctlError | None = None
         try:
             self._connect()
             self._deliver_code()
             self._start_agents()
         except ClusterctlError as error:
-            self._abandon()
-            return self._finished(
-                Outcome(
-                    run=self.plan.run,
-                    status="error",
-                    exit_code=EXIT_INTERNAL,
-                    cause=Cause(kind="internal", message=error.message),
-                    left_behind={node.host: 0 for node in self.plan.nodes},
-                    seconds=round(time.monotonic() - begun, 3),
-                )
-            )
-        self.machine = Machine(self.plan, time.monotonic(), time.time())
-        if self.make_launcher is not None:
+            trouble = error
+        self.machine = Machine(self.plan, began, epoch)
+        if trouble is not None:
+            never = tuple(node.node_rank for node in self.plan.nodes if node.node_rank not in self.ordered)
+            self._do(self.machine.not_started(never, str(trouble), time.time(), time.monotonic()))
+        elif self.make_launcher is not None:
             self.launcher = self.make_launcher(self.plan)
         try:
             self._follow()
+        except OSError as error:
+            self._stop_everywhere()
+            raise ClusterctlError(
+                f"this machine could not go on following run {self.plan.run}: {error}",
+                hint=f"every host was told to stop; `clusterctl stop {self.plan.run}` makes sure of it",
+            ) from error
         finally:
             if self.launcher is not None:
                 self.launcher.close()
@@ -187,6 +188,7 @@ class Supervisor:
                 self.conversations[node_rank],
                 tree,
                 content,
+                root=self.plan.nodes[node_rank].workdir or tree.root,
                 in_place=self.plan.code.in_place,
                 deadline=deadline,
             )
@@ -198,6 +200,7 @@ class Supervisor:
     def _start_agents(self) -> None:
         for node in self.plan.nodes:
             self.conversations[node.node_rank].send({"do": "start", "job": self._job(node)})
+            self.ordered.add(node.node_rank)
         waiting: set[int] = set(self.conversations)
         deadline = time.monotonic() + _START_DEADLINE
         while waiting:
@@ -208,6 +211,7 @@ class Supervisor:
                 conversation = self.conversations[node_rank]
                 for message in conversation.receive():
                     if message["is"] == "failed":
+                        self.ordered.discard(node_rank)
                         raise ClusterctlError(f"{conversation.host}: cannot start there: {message['reason']}")
                     if message["is"] == "started":
                         waiting.discard(node_rank)
@@ -235,23 +239,20 @@ class Supervisor:
             "arguments": self.plan.arguments,
             "pass_local_rank": self.plan.pass_local_rank,
             "env": {setting.name: setting.value for setting in node.settings},
+            "removed": node.removed,
             "engine": argv,
             "enter": self.plan.enter,
             "files": node_files(self.plan),
-            "cwd": code.root if here else None,
+            "cwd": (node.workdir or code.root) if here else None,
             "subdirectory": code.subdirectory,
             "digest": code.digest,
             "failure_grace": RUN.failure_grace,
             "lock_dir": "/tmp",
         }
 
-    def _abandon(self) -> None:
-        """Some node did not start: stop those that did, by the same means as any run."""
+    def _stop_everywhere(self) -> None:
         for conversation in self.conversations.values():
-            self._send(conversation, {"do": "stop", "grace": 0.0, "reason": "another host did not start"})
-        time.sleep(1.0)
-        for conversation in self.conversations.values():
-            conversation.close()
+            self._send(conversation, {"do": "stop", "grace": 0.0, "reason": "the controller failed"})
 
     # Following
 

@@ -305,6 +305,31 @@ def test_a_killed_controller_ends_the_run_when_the_lease_is_over(sandbox: Sandbo
     assert leftovers(sandbox, found.run.name) == []
 
 
+def test_a_host_that_cannot_take_its_part_stops_the_others(sandbox: Sandbox, project: Path) -> None:
+    home = sandbox.host("node2").home
+    sandbox.host("node2").run(["sh", "-c", "mkdir -p ~/.clusterctl && touch ~/.clusterctl/node"])
+    blocked = sandbox.host("node2").run(["test", "-f", f"{home}/.clusterctl/node"]).returncode == 0
+    if not blocked:
+        sandbox.host("node2").run(
+            ["sh", "-c", "mv ~/.clusterctl/node ~/node-aside; touch ~/.clusterctl/node"]
+        )
+    found = launch(sandbox, "saves.py", cwd=project, options=["-n", "2", "--gpus-per-node", "1", "--no-sync"])
+    sandbox.host("node2").run(["sh", "-c", "rm ~/.clusterctl/node; mv ~/node-aside ~/.clusterctl/node"])
+    assert found.code == 125, found.text
+    assert "node2: cannot start there" in found.text
+    assert_nothing_left(sandbox, found)
+
+
+def test_a_reader_that_leaves_early_does_not_end_the_run(sandbox: Sandbox, project: Path) -> None:
+    (project / "long.py").write_text("for i in range(2000): print(i, flush=True)\n")
+    found = start(sandbox, "long.py", cwd=project, options=["-n", "1", "--gpus-per-node", "1"])
+    assert found.process.stdout is not None
+    found.process.stdout.readline()
+    found.process.stdout.close()
+    assert found.process.wait(120) == 0
+    assert found.log("node1", 0).split()[-1] == "1999"
+
+
 def test_busy_slots_are_refused(sandbox: Sandbox, project: Path) -> None:
     first = start(sandbox, "saves.py", cwd=project, options=["-n", "1", "--gpus-per-node", "1"])
     first.wait_for_ranks(1)
