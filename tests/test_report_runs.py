@@ -110,7 +110,16 @@ def test_the_outcome_knows_better_what_is_left() -> None:
     events = [*EVENTS, told("h0", "end", left=0)]
     hosts = page.hosts_of(small_plan(2), events, failed(left_behind={"h0": 0, "h1": None}))
     assert [host.left for host in hosts] == [0, None]
-    assert hosts[1].state == "1 ended untold", "a lost host runs nothing that anybody knows of"
+    assert hosts[1].state == "1 running when last heard"
+
+
+def test_a_stop_too_late_repeats_what_was_not_proved() -> None:
+    outcome = failed(left_behind={"h0": 0, "h1": None, "h2": 3})
+    lines = page.over_already(one_run("failed"), outcome, now=NOW).splitlines()
+    assert lines[0] == f"run {RUN} is over already: failed, 4 min ago"
+    assert [line.split()[0] for line in lines[1:]] == ["h1", "h2"]
+    clean = failed(left_behind={"h0": 0})
+    assert len(page.over_already(one_run("failed"), clean, now=NOW).splitlines()) == 1
 
 
 def test_hosts_with_equal_directories_are_folded() -> None:

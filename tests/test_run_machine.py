@@ -208,3 +208,10 @@ def test_a_host_that_cannot_start_stops_those_that_did() -> None:
     play.exits(0, 143, told=True).ends(0)
     assert (play.outcome.status, play.outcome.exit_code) == ("error", 125)
     assert play.outcome.left_behind == {"h0": 0, "h1": 0, "h2": 0}
+
+
+def test_a_host_that_comes_back_during_a_stop_gets_the_same_grace() -> None:
+    play = Play(2).do("link_lost", 1, "reset").do("interrupt").do("linked", 1)
+    assert [(stop.nodes, stop.grace) for stop in play.of(Stop)] == [((1,), RUN.stop_grace)]
+    play = Play(2).do("link_lost", 1, "reset").exits(0, 3).do("linked", 1)
+    assert [(stop.nodes, stop.grace) for stop in play.of(Stop)] == [((1,), RUN.failure_grace)]

@@ -103,10 +103,10 @@ def stop_command(
 
     directory = find_run(run or None)
     plan = directory.plan()
-    if directory.outcome() is not None:
-        screen.out().print(page.over_already(_view(directory), now=time.time()))
+    outcome = directory.outcome()
+    if outcome is not None:
+        screen.out().print(page.over_already(_view(directory), outcome, now=time.time()))
         return 0
-    outcome = None
     try:
         if directory.supervised():
             directory.ask_to_stop(now=now)
@@ -114,7 +114,10 @@ def stop_command(
         if outcome is None:
             outcome = _take_over(directory, now=now)
     except KeyboardInterrupt:
-        screen.err().print(f"left; it was asked to stop. See: clusterctl status {plan.run}")
+        if directory.supervised():
+            screen.err().print(f"left; its controller stops it: clusterctl status {plan.run}")
+        else:
+            screen.err().print(f"left before every host was done; once more: clusterctl stop {plan.run}")
         return _INTERRUPTED
     screen.out().print(launch_page.closing(plan, outcome, directory.path), soft_wrap=False, crop=False)
     proved = [outcome.left_behind.get(node.host) for node in plan.nodes]

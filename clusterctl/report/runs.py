@@ -108,7 +108,8 @@ def _state(events: Sequence[dict[str, Any]], last: dict[str, dict[str, Any]], *,
         return "never started" if "end" in last or over else "starting"
     parts = []
     if running := len(begun - exits.keys()):
-        parts.append(f"{running} ended untold" if "end" in last or over else f"{running} running")
+        parts.append(f"{running} ended untold" if "end" in last else f"{running} running")
+        parts[0] += " when last heard" if over and "end" not in last else ""
     for code in sorted(set(exits.values())):
         parts.append(f"{sum(each == code for each in exits.values())} ended with {code}")
     return ", ".join(parts)
@@ -225,10 +226,16 @@ def next_steps(run: RunView, outcome: Outcome | None) -> RenderableType:
     )
 
 
-def over_already(run: RunView, *, now: float) -> str:
-    """One line for a stop that comes too late."""
+def over_already(run: RunView, outcome: Outcome, *, now: float) -> str:
+    """For a stop that comes too late: one line, and one more where not everything was proved to be gone."""
     ended = span(now - run.started - (run.seconds or 0.0))
-    return f"run {run.run} is over already: {run.status}, {ended} ago"
+    text = f"run {run.run} is over already: {run.status}, {ended} ago"
+    for host, left in outcome.left_behind.items():
+        if left is None:
+            text += f"\n{host} could not be asked then; look: clusterctl doctor -i {host}"
+        elif left:
+            text += f"\n{host} still had {left} processes of it then: clusterctl exec -i {host} -- ps aux"
+    return text
 
 
 def span(seconds: float) -> str:

@@ -100,6 +100,7 @@ class Machine:
         self.failures: list[causes.Failure] = []
         self.collateral: list[Cause] = []
         self.stopping: Status | None = None
+        self.grace = 0.0
         self.stop_cause: Cause | None = None
         self.interrupts = 0
         self.finished = False
@@ -118,7 +119,7 @@ class Machine:
         state.linked, state.retry_at, state.tries = True, None, 0
         actions: list[Action] = [Say(f"{state.host}: connected again, nothing was lost")]
         if self.stopping:
-            actions.append(Stop((node,), self.defaults.failure_grace, "the run is stopping"))
+            actions.append(Stop((node,), self.grace, "the run is stopping"))
         return actions + self.heard(node, now)
 
     def link_lost(self, node: int, reason: str, now: float) -> list[Action]:
@@ -322,6 +323,7 @@ class Machine:
         if self.stopping and not again:
             return []
         self.stopping = self.stopping or status
+        self.grace = grace
         running = tuple(node for node, state in enumerate(self.nodes) if not state.over)
         return [Say(reason), Stop(running, grace, reason)] if running else [Say(reason)]
 
