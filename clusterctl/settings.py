@@ -77,6 +77,7 @@ class AskDefaults:
     """Limits of the doctor's talk with a host, in seconds; a torch import has its own in `SshDefaults`."""
 
     facts: float = 30.0
+    activate: float = 30.0
     listen: float = 10.0
     dial: float = 30.0
     dial_timeout: float = 3.5

@@ -19,7 +19,7 @@ from clusterctl.node import probe, probe_gpu, probe_net, probe_python, probe_sys
 
 SMI = Path(__file__).parent / "fixtures/nvidia-smi"
 NODE = Path(__file__).parents[1] / "clusterctl/node"
-FILES = ("files", "netlink", "probe_system", "probe_net", "probe_gpu", "probe_python")
+FILES = ("files", "netlink", "activation", "probe_system", "probe_net", "probe_gpu", "probe_python")
 MARK = b"@@clusterctl1 "
 
 

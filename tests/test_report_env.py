@@ -15,7 +15,7 @@ def variables(host: str = "node2") -> tuple:
         cluster(3), "node2", variables=(Variable("NCCL_SOCKET_IFNAME", "^lo,a b$(x)", "/etc/nccl.conf:1"),)
     )
     hosts = inventory(facts, 2)
-    return exports(hosts, choose(hosts, facts), host, 29500)
+    return exports(hosts, choose(hosts, facts), facts[host], 29500)
 
 
 def test_a_shell_reads_the_lines_back_exactly() -> None:

@@ -16,8 +16,8 @@ from clusterctl.settings import ASK, RUN, SSH
 from clusterctl.transport.protocol import Failure, Transport
 
 _PROBE = (
-    "files", "netlink", "probe_system", "probe_net", "probe_gpu", "probe_python", "torch_import",
-    "reach", "dialer", "master_port",
+    "files", "netlink", "activation", "probe_system", "probe_net", "probe_gpu", "probe_python",
+    "torch_import", "reach", "dialer", "master_port",
 )  # fmt: skip
 
 
@@ -26,7 +26,8 @@ _LEFTOVER = 5.0
 
 
 class FactsRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What to ask. ``python`` and ``env`` are per host; a host without ``python`` takes the usual one.
+    """What to ask. ``python``, ``env``, ``activate`` (a line for bash) and ``workdirs`` are per host; a host
+    without ``python`` takes the usual one, one without an entry in ``workdirs`` is asked for ``workdir``.
 
     ``torch`` and ``mesh`` are left out with ``quick``. ``master_port`` is the user's own choice; without it
     the first free one from 29500 on, outside the host's own port range. Seconds throughout.
@@ -37,9 +38,11 @@ class FactsRequest(msgspec.Struct, frozen=True, kw_only=True):
     mesh: bool = True
     python: dict[str, str] = {}
     env: dict[str, dict[str, str]] = {}
+    activate: dict[str, str] = {}
     names: tuple[str, ...] = ()
     """Names that every host resolves, besides its own."""
     workdir: str = ""
+    workdirs: dict[str, str] = {}
     master_port: int | None = None
     deadline: float = SSH.probe_deadline
     torch_deadline: float = SSH.torch_deadline
@@ -68,7 +71,9 @@ def ask(
     """
     began = time.monotonic()
     torch = request.torch and not request.quick
-    limit = began + request.deadline + (request.torch_deadline if torch else 0.0)
+    activating = ASK.activate if any(request.activate.values()) else 0.0
+    deadline = began + request.deadline + activating
+    limit = deadline + (request.torch_deadline if torch else 0.0)
     opening = _Openings(request, limit - began)
     inquiry = Inquiry(
         transport,
@@ -80,10 +85,10 @@ def ask(
         on_progress=on_progress or (lambda host, answer: None),
     )
     try:
-        inquiry.gather(began + min(ASK.facts, request.deadline))
+        inquiry.gather(began + min(ASK.facts, request.deadline) + activating)
         reachability = mesh.reach(
             inquiry,
-            began + request.deadline,
+            deadline,
             everywhere=request.mesh and not request.quick,
             master_port=request.master_port,
             preferred=RUN.preferred_master_port,
@@ -114,8 +119,10 @@ class _Openings:
             "python": self._request.python.get(host, ""),
             "controller_python": sys.executable,
             "env": self._request.env.get(host, {}),
+            "activate": self._request.activate.get(host, ""),
+            "activate_seconds": ASK.activate,
             "names": self._request.names,
-            "workdir": self._request.workdir,
+            "workdir": self._request.workdirs.get(host, self._request.workdir),
         }
         key = msgspec.json.encode(asked)
         if key not in self._packed:

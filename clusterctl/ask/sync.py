@@ -135,10 +135,11 @@ def deliver(
     tree: Tree,
     content: Callable[[], bytes],
     *,
+    root: str,
     in_place: bool,
     deadline: float,
 ) -> bool:
-    """Bring ``tree`` to one node. True when the node holds the same content at the same path.
+    """Bring ``tree`` to one node. True when the node holds the same content at ``root`` already.
 
     ``content`` gives the archive's bytes; called only where the node has neither. Raises ClusterctlError
     when the node cannot take it.
@@ -146,7 +147,7 @@ def deliver(
     conversation.send(
         {
             "do": "check",
-            "root": tree.root,
+            "root": root,
             "manifest": tree.files if in_place else {},
             "in_place": in_place,
             "digest": tree.digest,

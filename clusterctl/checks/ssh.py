@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from clusterctl.checks.rule import Evidence, Hit, Judge, Passed, Rule, Skipped, Verdict, never_asked
+from clusterctl.checks.rule import (
+    Blocked,
+    Evidence,
+    Hit,
+    Judge,
+    Passed,
+    Rule,
+    Skipped,
+    Verdict,
+    never_asked,
+)
 from clusterctl.network.candidates import machine
 
 _STAGES = ("resolve", "connect", "banner", "hostkey", "auth", "exec", "python", "deadline", "decode")
@@ -40,9 +50,20 @@ def _fanout(evidence: Evidence) -> Iterator[Verdict]:
 def _noninteractive(evidence: Evidence) -> Iterator[Verdict]:
     yield from _breaks_at("exec", "python")(evidence)
     for host, facts in evidence.facts.items():
-        if facts.python.error:
+        if facts.activation and facts.activation.error:
+            yield Blocked(host, "the activation line failed")
+        elif facts.python.error:
             wanted = facts.python.requested or "python3"
             yield Hit(hosts=(host,), observed=facts.python.error, expected=f"{wanted} starts over SSH")
+
+
+def _activate(evidence: Evidence) -> Iterator[Verdict]:
+    lines = {host: facts.activation for host, facts in evidence.facts.items() if facts.activation}
+    if not lines:
+        yield Skipped("the profile has no activation line")
+    for host, activation in lines.items():
+        if activation.error:
+            yield Hit(hosts=(host,), observed=f"activation line: {activation.error}")
 
 
 def _result(evidence: Evidence) -> Iterator[Verdict]:
@@ -217,6 +238,15 @@ RULES: tuple[Rule, ...] = (
         symptom="`python: command not found` on the workers only",
         fix="name the interpreter absolutely in the profile (python: /path/to/venv/bin/python), or give an "
         "activation line there",
+    ),
+    Rule(
+        code="env.activate",
+        severity="fail",
+        looks_at="the profile's activation line, run once by bash",
+        judge=_activate,
+        symptom="the ranks of this host would start without their environment",
+        fix="try the line there: ssh HOST, then `bash --noprofile --norc`; `hosts: HOST: activate:` in the "
+        "profile has another line for one host",
     ),
     Rule(
         code="env.result",

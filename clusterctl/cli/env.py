@@ -59,7 +59,13 @@ def command(
             raise ClusterctlError(
                 seen.network.problem, hint="`clusterctl doctor` shows what every host offers"
             )
-        found[host] = exports(hosts.inventory, seen.network, host, port)
+        facts = seen.answers.facts[host]
+        if facts.activation and facts.activation.error:
+            raise ClusterctlError(
+                f"{host}: activation line of {profile}: {facts.activation.error}",
+                hint=f"try it there: ssh {host}",
+            )
+        found[host] = exports(hosts.inventory, seen.network, facts, port, profile=profile)
     if as_json:
         typer.echo(encode(found))
     else:

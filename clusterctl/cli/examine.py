@@ -53,9 +53,11 @@ def examine(
         quick=quick,
         python={host: python for host in names if (python := wanted.python_of(host))},
         env=host_env,
+        activate={host: line for host in names if (line := wanted.activate_of(host))},
         names=(master,) if master and not _is_address(master) else (),
         torch=torch,
         workdir=str(workdir or Path.cwd()),
+        workdirs={host: own for host in names if (own := wanted.workdir_of(host))},
         master_port=_port(user_env.get("MASTER_PORT", "")),
     )
     traffic = "sending traffic between the hosts"

@@ -72,6 +72,8 @@ def command(
     Exit code: 0, or the code of the rank that failed first; 120 refused before the start, 121 a host was
     lost, 123 stopped by you, 124 time limit, 125 a fault of clusterctl itself.
     """
+    from pathlib import Path
+
     from clusterctl.cli import examine, hosts, profiles, screen, workload
     from clusterctl.errors import UsageError
     from clusterctl.report import launch as page
@@ -108,10 +110,10 @@ def command(
             wanted=wanted,
             env=[f"{setting.name}={setting.value}" for setting in settings],
             torch=False,
-            workdir=None,
+            workdir=Path(work.code.root),
         )
         refusal = page.refusal(seen.report, seen.network, found.inventory)
-        if refusal is not None and not (force and seen.network.hosts and not seen.network.problem):
+        if refusal is not None and not (force and page.all_connected(seen.network, found.inventory)):
             screen.err().print(refusal, soft_wrap=False)
             return EXIT_REFUSED
         request = _request(
@@ -197,7 +199,7 @@ def _request(
     time_limit: float | None,
     transport: Literal["fabric", "openssh"],
 ) -> Request:
-    from clusterctl.plan import variables
+    from clusterctl.plan import activation, variables
     from clusterctl.plan.model import Request
     from clusterctl.store.runs import new_run_id
 
@@ -205,7 +207,10 @@ def _request(
     weaker = _weaker_settings()
     of_hosts = {
         host: variables.strongest(
-            settings, variables.from_mapping(profile.env_of(host), f"profile {profile_name}"), weaker
+            settings,
+            variables.from_mapping(profile.env_of(host), f"profile {profile_name}"),
+            activation.settings(facts[host], profile_name),
+            weaker,
         )
         for host in hosts.inventory.names
     }
@@ -216,6 +221,8 @@ def _request(
         arguments=arguments,
         pass_local_rank=pass_local_rank,
         host_settings=of_hosts,
+        removed={host: activation.removed(facts[host]) for host in hosts.inventory.names},
+        workdirs={host: own for host in hosts.inventory.names if (own := profile.workdir_of(host))},
         code=work.code,
         time_limit=time_limit,
         ssh_config=str(hosts.ssh_config.resolve()) if hosts.ssh_config else "",

@@ -80,17 +80,14 @@ def _roots(directory: RunDirectory, host: str) -> dict[str, str]:
 
 def _require_copies(plan: LaunchPlan, roots: Mapping[str, str]) -> None:
     """Without PATH, what a run wrote is told from its code by the snapshot it was copied from."""
-    import os
-
     from clusterctl.errors import UsageError
     from clusterctl.inventory.fold import fold
 
-    own = os.path.normpath(f"{plan.code.root}/{plan.code.subdirectory}")
-    in_place = [host for host, root in roots.items() if not plan.code.digest or os.path.normpath(root) == own]
+    in_place = [host for host, root in roots.items() if f"/.clusterctl/node/{plan.run}/" not in root]
     if in_place:
         raise UsageError(
-            f"run {plan.run} ran in {own} itself on {fold(in_place)}, not in a copy: what it wrote cannot be "
-            "told from what was there",
+            f"run {plan.run} ran in {roots[in_place[0]]} itself on {fold(in_place)}, not in a copy: "
+            "what it wrote cannot be told from what was there",
             hint=f"name a file or folder: clusterctl pull {plan.run} PATH",
         )
 

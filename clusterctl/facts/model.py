@@ -138,6 +138,14 @@ class Python(msgspec.Struct, frozen=True, kw_only=True):
     torch_git: str | None = None
 
 
+class Activation(msgspec.Struct, frozen=True, kw_only=True):
+    """What the profile's activation line changed in the node's environment; nothing when ``error`` is set."""
+
+    variables: dict[str, str] = {}
+    removed: tuple[str, ...] = ()
+    error: str = ""
+
+
 class TorchImport(msgspec.Struct, frozen=True, kw_only=True):
     """What one real `import torch` in its own process showed."""
 
@@ -200,6 +208,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     stale_shm: tuple[str, ...] = ()
     limits: Limits = Limits()
     variables: tuple[Variable, ...] = ()
+    activation: Activation | None = None
+    """None where the profile has no line for this host."""
     python: Python = Python()
     torch: TorchImport | None = None
     """None when torch was not imported (quick mode, or no torch)."""

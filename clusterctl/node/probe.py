@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 
-from . import probe_gpu, probe_net, probe_python, probe_system, wire
+from . import activation, probe_gpu, probe_net, probe_python, probe_system, wire
 
 GRACE = 1.0
 
@@ -44,10 +44,27 @@ def converse(files, environ):
 
 def tell_facts(request, environ):
     began = time.monotonic()
-    known, errors = collect(request, environ)
+    known, errors = collect(dict(request, **activated(request, environ)), environ)
     known["seconds"] = round(time.monotonic() - began, 4)
     known["errors"] = errors
     wire.emit({"is": "facts", "time": time.time(), "facts": known})
+
+
+def activated(request, environ):
+    """Run the activation line, if any, before everything else: ``environ`` becomes what a run will have.
+
+    What the user has set for the run stays as it is.
+    """
+    if not request.get("activate"):
+        return {}
+    own = request.get("env", {})
+    found = activation.activate(request["activate"], environ, request["activate_seconds"])
+    found["variables"] = {name: value for name, value in found["variables"].items() if name not in own}
+    found["removed"] = [name for name in found["removed"] if name not in own]
+    environ.update(found["variables"])
+    for name in found["removed"]:
+        del environ[name]
+    return {"activation": found}
 
 
 def collect(request, environ):
@@ -75,7 +92,7 @@ def collect(request, environ):
     }
     for thread in threads.values():
         thread.start()
-    known, errors = {}, []
+    known, errors = {"activation": request.get("activation")}, []
     for what, (_, limit) in sections.items():
         threads[what].join(max(0.0, began + limit + GRACE - time.monotonic()))
         found, error = answers.get(what, ({}, "no answer within %g s" % limit))

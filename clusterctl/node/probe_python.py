@@ -11,6 +11,7 @@ PACKAGES = (
     "triton", "flash-attn", "peft", "bitsandbytes",
 )  # fmt: skip
 PREFIXES = ("nvidia-nccl-",)
+ACTIVATED = "python3 of the activated PATH"
 ASK = (
     "import sys,json;print(json.dumps([sys.executable,'.'.join(map(str,sys.version_info[:3])),"
     "[p for p in sys.path if p]]))"
@@ -22,6 +23,8 @@ def python(request, environ):
     wanted = request.get("python", "")
     if wanted:
         return {"python": dict(describe(wanted, environ), requested=wanted)}
+    if request.get("activation"):
+        return {"python": dict(_activated(request["activation"], environ), requested=ACTIVATED)}
     here = request.get("controller_python", "")
     if here and os.access(here, os.X_OK):
         found = describe(here, environ)
@@ -38,6 +41,19 @@ def python(request, environ):
     return {"python": dict(found, requested="python3 of the login PATH")}
 
 
+def _activated(activation, environ):
+    """The first python of the activated PATH; none where the line failed: any other would not be meant."""
+    if activation["error"]:
+        return _nothing("the activation line failed")
+    found = (
+        which(name, directory)
+        for directory in environ.get("PATH", "").split(":")
+        for name in ("python3", "python")
+    )
+    path = next(filter(None, found), "")
+    return describe(path, environ) if path else _nothing("no python3 and no python on the activated PATH")
+
+
 def describe(name, environ):
     """Facts about one interpreter, by path or by name on PATH."""
     path = os.path.expanduser(name) if "/" in name else which(name, environ.get("PATH", ""))
@@ -47,7 +63,8 @@ def describe(name, environ):
         return _nothing("%s does not exist" % path)
     if not os.access(path, os.X_OK):
         return _nothing("%s is not executable" % path)
-    known = None if environ.get("PYTHONPATH") else closed_environment(path)
+    steered = environ.get("PYTHONPATH") or environ.get("PYTHONHOME")
+    known = None if steered else closed_environment(path)
     if known is None:
         known, error = _run(path, environ)
         if error:

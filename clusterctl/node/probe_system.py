@@ -179,4 +179,4 @@ def _steers(name):
 
 
 def workdir(path):
-    return {"workdir_exists": os.path.isdir(path) if path else None}
+    return {"workdir_exists": os.path.isdir(os.path.expanduser(path)) if path else None}

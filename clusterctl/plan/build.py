@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from clusterctl.inventory.model import Host, Inventory
 from clusterctl.network.model import Network
+from clusterctl.plan.activation import without
 from clusterctl.plan.model import LaunchPlan, NodePlan, Request, Setting
 from clusterctl.plan.variables import strongest
 
@@ -23,6 +24,12 @@ def build(inventory: Inventory, network: Network, request: Request, *, master_po
         net = tuple(
             Setting(name, value, chosen.origins.get(name, "network")) for name, value in chosen.env.items()
         )
+        settings = strongest(
+            request.host_settings.get(host.name, ()),
+            request.settings,
+            net,
+            _ours(host, request.gpus.get(host.name, 0)),
+        )
         nodes.append(
             NodePlan(
                 host=host.name,
@@ -33,12 +40,9 @@ def build(inventory: Inventory, network: Network, request: Request, *, master_po
                 address=chosen.address,
                 ifname=chosen.ifname,
                 python=request.pythons[host.name],
-                settings=strongest(
-                    request.host_settings.get(host.name, ()),
-                    request.settings,
-                    net,
-                    _ours(host, request.gpus.get(host.name, 0)),
-                ),
+                settings=settings,
+                removed=without(request.removed.get(host.name, ()), settings),
+                workdir=request.workdirs.get(host.name, ""),
             )
         )
     return LaunchPlan(

@@ -33,7 +33,10 @@ class Code(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NodePlan(msgspec.Struct, frozen=True, kw_only=True):
-    """One host's part. ``ranks`` are global, in local-rank order."""
+    """One host's part. ``ranks`` are global, in local-rank order. ``removed`` are variables of the host's own
+    sessions that the run is not to have. ``workdir`` is where the working directory lies on this host; empty
+    for the same path as on the controller.
+    """
 
     host: str
     node_rank: int
@@ -44,6 +47,8 @@ class NodePlan(msgspec.Struct, frozen=True, kw_only=True):
     ifname: str
     python: str
     settings: tuple[Setting, ...]
+    removed: tuple[str, ...] = ()
+    workdir: str = ""
 
 
 class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +90,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     pass_local_rank: bool = False
     settings: tuple[Setting, ...] = ()
     host_settings: dict[str, tuple[Setting, ...]] = {}
+    removed: dict[str, tuple[str, ...]] = {}
+    workdirs: dict[str, str] = {}
     code: Code
     time_limit: float | None = None
     ssh_config: str = ""

@@ -25,7 +25,10 @@ class HostProfile(msgspec.Struct, frozen=True, kw_only=True):
     """What is different on one host. Empty means: as for all."""
 
     python: str = ""
+    activate: str = ""
     env: dict[str, str] = {}
+    workdir: str = ""
+    """Where the working directory lies there (``~/`` is its home), if not at the same path as here."""
     ifname: str = ""
 
 
@@ -42,6 +45,9 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
     description: str = ""
     python: str | dict[str, str] = ""
     """Absolute path on the nodes (``~/`` is the home directory there), or one for each host."""
+    activate: str = ""
+    """A line for bash that prepares the environment, such as ``conda activate train``. Without ``python``
+    the first interpreter of the PATH it makes is used."""
     expect: dict[str, str] = {}
     env: dict[str, str] = {}
     hosts: dict[str, HostProfile] = {}
@@ -51,6 +57,14 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
         """The interpreter for one host; "" where the profile leaves it to the host."""
         own = self.hosts[host].python if host in self.hosts else ""
         return own or (self.python if isinstance(self.python, str) else self.python.get(host, ""))
+
+    def activate_of(self, host: str) -> str:
+        """The activation line for one host; "" for none."""
+        return (self.hosts[host].activate if host in self.hosts else "") or self.activate
+
+    def workdir_of(self, host: str) -> str:
+        """Where the working directory lies on this host; "" for the same path as here."""
+        return self.hosts[host].workdir if host in self.hosts else ""
 
     def env_of(self, host: str) -> dict[str, str]:
         """Variables for one host; its own win over those for all."""
@@ -119,6 +133,12 @@ def _check(document: yaml_lines.Document, profile: Profile) -> None:
             raise UsageError(
                 f"{document.place(path)}: {text!r} is not an absolute path",
                 hint="the interpreter on the nodes, e.g. /opt/venv/bin/python; without it, the usual one",
+            )
+    for host, each in profile.hosts.items():
+        if each.workdir and not each.workdir.startswith(("/", "~/")):
+            raise UsageError(
+                f"{document.place(('hosts', host, 'workdir'))}: {each.workdir!r} is not an absolute path",
+                hint="where the working directory lies on that host, e.g. /data/project",
             )
     own = [(("hosts", host, "env"), each.env) for host, each in profile.hosts.items()]
     for base, names in ((("env",), profile.env), *own):

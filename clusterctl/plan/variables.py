@@ -23,7 +23,7 @@ def check_name(name: str, where: str) -> None:
     if name.startswith("PYTHON"):
         raise UsageError(
             f"{where}: `{name}` does not travel, it would change every Python on the way",
-            hint="set it inside the script, or install what it points to for the run's python",
+            hint="set it inside the script, or on the host: in the profile's `activate` line",
         )
 
 

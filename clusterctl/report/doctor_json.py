@@ -10,6 +10,8 @@ from clusterctl.checks.evaluate import Report
 from clusterctl.facts.model import Facts
 from clusterctl.inventory.model import Inventory
 from clusterctl.network.model import Network
+from clusterctl.plan import activation
+from clusterctl.plan.variables import shown
 
 SCHEMA = "clusterctl.doctor/1"
 
@@ -17,7 +19,7 @@ SCHEMA = "clusterctl.doctor/1"
 def encode(
     inventory: Inventory, facts: Mapping[str, Facts], network: Network, report: Report, seconds: float
 ) -> str:
-    """One JSON object, indented. A host that gave no answer has ``facts`` null."""
+    """One JSON object, indented. A host that gave no answer has ``facts`` null. Secret values are hidden."""
     document = {
         "schema": SCHEMA,
         "verdict": report.verdict,
@@ -26,7 +28,7 @@ def encode(
                 "rank": rank,
                 "slots": len(entry.slots),
                 "verdict": report.hosts[entry.name],
-                "facts": facts.get(entry.name),
+                "facts": _printable(facts.get(entry.name)),
             }
             for rank, entry in enumerate(inventory.hosts)
         },
@@ -39,3 +41,12 @@ def encode(
         "seconds": round(seconds, 3),
     }
     return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+
+
+def _printable(facts: Facts | None) -> Facts | None:
+    if facts is None or facts.activation is None:
+        return facts
+    variables = {each.name: shown(each) for each in activation.settings(facts, "")}
+    return msgspec.structs.replace(
+        facts, activation=msgspec.structs.replace(facts.activation, variables=variables)
+    )

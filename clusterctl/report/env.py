@@ -7,29 +7,38 @@ import shlex
 
 import msgspec
 
+from clusterctl.facts.model import Facts
 from clusterctl.inventory.model import Inventory
 from clusterctl.network.model import Network
+from clusterctl.plan import activation
 
 SCHEMA = "clusterctl.env/1"
+_COLUMN = 60
 
 
 class Export(msgspec.Struct, frozen=True):
-    """``origin`` says who decided the value."""
+    """``origin`` says who decided the value. ``value`` None: the variable is to be unset."""
 
     name: str
-    value: str
+    value: str | None
     origin: str
 
 
-def exports(inventory: Inventory, network: Network, host: str, master_port: int) -> tuple[Export, ...]:
-    """Every variable that ``host`` needs to take part in a run over all hosts of ``inventory``.
+def exports(
+    inventory: Inventory, network: Network, facts: Facts, master_port: int, *, profile: str = ""
+) -> tuple[Export, ...]:
+    """Every variable that the host of ``facts`` needs to take part in a run over all hosts of ``inventory``.
 
-    ``host`` must be covered by ``network``.
+    The host must be covered by ``network``. ``profile`` names the one whose activation line it ran.
     """
+    host = facts.host
     chosen = network.of(host)
     assert chosen is not None, host
     rank = inventory.names.index(host)
+    activated = activation.settings(facts, profile)
     return (
+        *(Export(name, None, f"profile {profile}: activate") for name in activation.removed(facts)),
+        *(Export(each.name, each.value, each.origin) for each in activated if each.name not in chosen.env),
         *(Export(name, value, chosen.origins.get(name, "")) for name, value in chosen.env.items()),
         Export("MASTER_PORT", str(master_port), "clusterctl: outside the range the OS chooses from"),
         Export("NNODES", str(len(inventory.hosts)), inventory.source),
@@ -47,10 +56,14 @@ def shell(host: str, variables: tuple[Export, ...]) -> str:
         "#   torchrun --nnodes=$NNODES --node-rank=$NODE_RANK --nproc-per-node=$NPROC_PER_NODE \\\n"
         "#     --master-addr=$MASTER_ADDR --master-port=$MASTER_PORT train.py"
     )
-    settings = [(f"export {each.name}={_quoted(each.value)}", each.origin) for each in variables]
-    width = max(len(text) for text, _ in settings)
+    settings = [(_line(each), each.origin) for each in variables]
+    width = min(_COLUMN, max(len(text) for text, _ in settings))
     lines += [f"{text:<{width}}  # {origin}" for text, origin in settings]
     return "\n".join(lines) + "\n"
+
+
+def _line(each: Export) -> str:
+    return f"unset {each.name}" if each.value is None else f"export {each.name}={_quoted(each.value)}"
 
 
 def _quoted(value: str) -> str:

@@ -32,7 +32,7 @@ def refusal(report: Report, network: Network, inventory: Inventory) -> Renderabl
     """Why nothing was started, worst first; None when the run may start."""
     failures = [finding for finding in report.findings if finding.severity == "fail"]
     unheard = [host for host, verdict in report.hosts.items() if verdict == "unknown"]
-    if not failures and not network.problem and network.hosts and len(network.hosts) == len(inventory.hosts):
+    if not failures and all_connected(network, inventory):
         return None
     parts: list[RenderableType] = [findings.render(failures, hosts=len(inventory.hosts))]
     if network.problem and not any(finding.code.startswith("net.") for finding in failures):
@@ -47,6 +47,11 @@ def refusal(report: Report, network: Network, inventory: Inventory) -> Renderabl
     parts.append(Text.assemble(("not started", "bold red"), ": nothing runs on any host (exit code 120)"))
     parts.append(Text.assemble(("hint: ", "cyan"), hint))
     return Group(*parts)
+
+
+def all_connected(network: Network, inventory: Inventory) -> bool:
+    """Whether there is a network for all hosts, without which no plan can be made."""
+    return not network.problem and len(network.hosts) == len(inventory.hosts)
 
 
 def plan_json(plan: LaunchPlan) -> str:
@@ -85,7 +90,10 @@ def plan_text(plan: LaunchPlan) -> RenderableType:
                 part.replace("{run_dir}", here) if "{run_dir}" in part else shlex.quote(part) for part in argv
             )
             parts.append(Text("  " + text, overflow="ignore", no_wrap=True))
+        if node.workdir:
+            parts.append(Text(f"  in {node.workdir} instead of {plan.code.root}", style="dim"))
         parts += [_setting(s) for s in node.settings if s not in everywhere]
+        parts += [Text(f"  unset {name}") for name in node.removed]
     parts += ["", Text("nothing was started (--dry-run)", style="dim")]
     return Group(*parts)
 
