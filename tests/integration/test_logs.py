@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from clusterctl.sandbox import Sandbox
+from clusterctl.sandbox import HostSpec, Sandbox
+from tests.conftest import MakeSandbox
 from tests.integration.launching import PATIENCE, launch, leftovers, start
 
 pytestmark = pytest.mark.sandbox
@@ -153,3 +154,20 @@ def test_what_ended_before_the_stop_is_not_called_stopped(
     outcome = json.loads((folder / "outcome.json").read_text())
     assert (outcome["status"], outcome["exit_code"]) == (status, code)
     assert outcome["incomplete_logs"] == []
+
+
+@pytest.mark.long
+def test_what_could_not_be_asked_is_not_called_stopped(make_sandbox: MakeSandbox, project: Path) -> None:
+    box = make_sandbox([HostSpec("node1"), HostSpec("node2")])
+    run, folder = interrupted(box, project, "never", "0")
+    box.host("node2").freeze()
+    try:
+        stopped = clusterctl("stop", run, "--now")
+        assert stopped.returncode == 125
+        assert b"node2 could not be asked" in stopped.stdout.replace(b"\n", b" ")
+        outcome = json.loads((folder / "outcome.json").read_text())
+        assert outcome["left_behind"] == {"node1": 0, "node2": None}
+        again = clusterctl("stop", run)
+        assert (again.returncode, b"node2 could not be asked then" in again.stdout) == (0, True)
+    finally:
+        box.host("node2").thaw()
