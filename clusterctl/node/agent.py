@@ -38,6 +38,14 @@ def read_json(path):
         return None
 
 
+def host_mark():
+    """What tells this host from others that share one /tmp: those made of namespaces by the network's, and
+    those of a sandbox without namespaces by the loopback address that sshd was reached at."""
+    network = str(os.stat("/proc/self/ns/net").st_ino)
+    reached_at = os.environ.get("SSH_CONNECTION", "").split()[2:3]
+    return "-".join([network] + [each for each in reached_at if each.startswith("127.")])
+
+
 class Agent:
     def __init__(self, run_dir):
         self.run_dir = run_dir
@@ -98,13 +106,10 @@ class Agent:
         return bool(self.started - set(self.ended)) and now < self.kill_at
 
     def take_slots(self):
-        """Lock this host's slots; the reason when another run holds one, else an empty string.
-
-        The network namespace is part of the name: hosts made of namespaces may share one /tmp.
-        """
-        network = os.stat("/proc/self/ns/net").st_ino
+        """Lock this host's slots; the reason when another run holds one, else an empty string."""
+        host = host_mark()
         for slot in self.job["slots"]:
-            path = "%s/clusterctl-%d-slot-%d.lock" % (self.job["lock_dir"], network, slot)
+            path = "%s/clusterctl-%s-slot-%d.lock" % (self.job["lock_dir"], host, slot)
             try:
                 # O_CREAT only where the file is missing: in a sticky /tmp it is refused for another's file.
                 create = 0 if os.path.exists(path) else os.O_CREAT
