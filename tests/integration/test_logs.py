@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from clusterctl.sandbox import HostSpec, Sandbox
-from tests.conftest import MakeSandbox
 from tests.integration.launching import PATIENCE, launch, leftovers, start
 
 pytestmark = pytest.mark.sandbox
+MakeSandbox = Callable[..., Sandbox]
 TWO = ["-n", "2", "--gpus-per-node", "1"]
 
 NOISY = """
