@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import colorsys
 import io
-import os
 from typing import BinaryIO
 
+from clusterctl.cli.screen import unseen
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.run.supervise import Screen
 
@@ -63,7 +63,7 @@ class LiveOutput(Screen):
             self._stream.flush()
         except BrokenPipeError:
             self._stream = io.BytesIO()
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            unseen()
 
 
 def _last_state(line: bytes) -> bytes:

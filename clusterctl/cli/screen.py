@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from typing import TYPE_CHECKING
 
 from clusterctl.errors import ClusterctlError
@@ -18,7 +19,17 @@ def out() -> Console:
     """The console on stdout. Made on first use: rich costs more than `--help` may take."""
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=True)
+    class Patient(Console):
+        def on_broken_pipe(self) -> None:
+            unseen()
+
+    return Patient(highlight=False, soft_wrap=True)
+
+
+def unseen() -> None:
+    """Nobody reads stdout any more (`launch | head`): what is still written there goes nowhere, and the
+    work goes on."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 @functools.cache
