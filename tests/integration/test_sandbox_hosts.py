@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -76,19 +77,20 @@ def test_hosts_reach_each_other_over_their_cards(sandbox: Sandbox) -> None:
 
 def test_processes_temporary_files_and_shared_memory_are_a_host_s_own(sandbox: Sandbox) -> None:
     one, two = sandbox.host("node1"), sandbox.host("node2")
+    files = [f"{folder}/own-{uuid4().hex}" for folder in ("/tmp", "/dev/shm", "/run")]
     before = two.pids()
     sleeper = one.popen(["sleep", "1000"])
     try:
-        one.run(["sh", "-c", "touch /tmp/mine /dev/shm/mine /run/mine"])
-        assert two.run(["sh", "-c", "ls /tmp/mine /dev/shm/mine /run/mine"]).returncode != 0
-        assert not any(Path(p, "mine").exists() for p in ("/tmp", "/dev/shm", "/run"))
+        one.run(["touch", *files])
+        assert two.run(["ls", *files]).returncode != 0
+        assert not any(Path(file).exists() for file in files)
         assert "sleep 1000" in one.run(["ps", "-e", "-o", "args"]).stdout
         assert "sleep 1000" not in two.run(["ps", "-e", "-o", "args"]).stdout
         assert two.pids() == before
     finally:
         sleeper.kill()
         sleeper.wait()
-        one.run(["sh", "-c", "rm /tmp/mine /dev/shm/mine /run/mine"])
+        one.run(["rm", *files])
 
 
 def test_a_killed_caller_takes_its_command_with_it(sandbox: Sandbox) -> None:
