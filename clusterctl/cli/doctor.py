@@ -69,7 +69,10 @@ def command(
         )
         typer.echo(text)
         return exit_code(seen.report, strict=strict)
-    launch = "clusterctl launch" + (f" -H {shlex.quote(named)}" if named else "")
+    told = (("-H", named), ("--ssh-config", ssh_config), ("--profile", profile))
+    launch = " ".join(
+        ["clusterctl launch", *(f"{flag} {shlex.quote(value)}" for flag, value in told if value)]
+    )
     out().print()
     out().print(
         page.render(
