@@ -169,3 +169,11 @@ def test_what_is_no_run_directory_is_not_listed(own_home: Path) -> None:
 
 def test_an_id_begins_with_its_time() -> None:
     assert re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{4}", runs.new_run_id())
+
+
+@pytest.mark.parametrize("name", ["../plan.json", "/etc/x", "rank-1.log/../../x", "rank-x.log", ""])
+def test_a_node_cannot_choose_where_its_bytes_are_written(name: str) -> None:
+    directory = create()
+    with pytest.raises(ValueError, match="no name of a log"):
+        directory.append_log("h0", name, 0, b"x")
+    assert [path.name for path in directory.path.rglob("*") if path.is_file()] == ["plan.json"]

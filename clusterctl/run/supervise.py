@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import queue
 import selectors
 import threading
@@ -95,6 +94,8 @@ class Supervisor:
             self._start_agents()
         except ClusterctlError as error:
             trouble = error
+        except OSError as error:
+            trouble = ClusterctlError(f"a connection broke while the run was being started: {error}")
         self.machine = Machine(self.plan, began, epoch)
         if trouble is not None:
             never = tuple(node.node_rank for node in self.plan.nodes if node.node_rank not in self.ordered)
@@ -311,9 +312,10 @@ class Supervisor:
         if kind == "log":
             try:
                 data = base64.b64decode(message["data"], validate=True)
-            except (binascii.Error, KeyError):
+                self.directory.append_log(host, message["name"], message["offset"], data)
+            except ValueError as error:
+                self.screen.say(f"{host} sent what is no piece of a log: {error}")
                 return
-            self.directory.append_log(host, message["name"], message["offset"], data)
             self.screen.output(host, message["name"], data)
         elif kind == "event":
             self.seen_events[node] = message["offset"]
@@ -420,16 +422,11 @@ class Supervisor:
 
     def _incomplete_logs(self) -> tuple[str, ...]:
         """Hosts whose logs here differ in size or hash from what the node says it wrote."""
-        import hashlib
-
         bad = []
         for node in self.plan.nodes:
             told = self.fingerprints.get(node.node_rank)
-            folder = self.directory.host_logs(node.host)
             if told is None or any(
-                not (folder / name).is_file()
-                or (folder / name).stat().st_size != mark["size"]
-                or hashlib.sha256((folder / name).read_bytes()).hexdigest() != mark["sha256"]
+                self.directory.log_fingerprint(node.host, name) != mark
                 for name, mark in told.items()
                 if mark["size"]
             ):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
+import re
 import secrets
 import socket
 import time
@@ -30,6 +32,9 @@ class _Claim(msgspec.Struct, frozen=True, kw_only=True):
     started: int | None
     host: str = ""
     boot: str = ""
+
+
+_LOG_NAME = re.compile(r"(rank-\d+|agent)(\.attempt-\d+)?\.log")
 
 
 def home(environ: Mapping[str, str] = os.environ) -> Path:
@@ -89,11 +94,28 @@ class RunDirectory:
             stream.write(line)
 
     def append_log(self, host: str, name: str, offset: int, data: bytes) -> None:
-        """Put bytes at their offset: a piece that arrives twice changes nothing."""
+        """Put bytes at their offset: a piece that arrives twice changes nothing.
+
+        ``name`` comes from a node, so only the names of logs are taken; ValueError for any other.
+        """
+        if not _LOG_NAME.fullmatch(name):
+            raise ValueError(f"{host}: {name!r} is no name of a log")
         path = self.host_logs(host) / name
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as stream:
             stream.seek(offset)
             stream.write(data)
+
+    def log_fingerprint(self, host: str, name: str) -> dict[str, Any] | None:
+        """Size in bytes and SHA-256 of a log as it lies here; None where there is none."""
+        found, size = hashlib.sha256(), 0
+        try:
+            with (self.host_logs(host) / name).open("rb") as stream:
+                for block in iter(lambda: stream.read(1 << 20), b""):
+                    found.update(block)
+                    size += len(block)
+        except FileNotFoundError:
+            return None
+        return {"size": size, "sha256": found.hexdigest()}
 
     def offsets(self, host: str) -> dict[str, int]:
         """How much of each log has arrived, by file name: where a new relay goes on."""
