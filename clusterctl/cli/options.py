@@ -51,7 +51,8 @@ Transport = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 Profile = Annotated[
-    str, typer.Option("--profile", metavar="FILE", help="An environment profile, such as envs/x.yaml.")
+    str,
+    typer.Option("--profile", metavar="FILE", help="An environment profile: a YAML file, or cpu or cuda12."),
 ]
 Env = Annotated[
     list[str] | None,

@@ -92,6 +92,14 @@ def test_every_verb_explains_itself_without_torch(laptop: Path, tmp_path: Path) 
         assert told.returncode == 0 and "Usage" in told.stdout, told.stderr
 
 
+def test_shipped_profiles_are_found(laptop: Path, tmp_path: Path) -> None:
+    script = "from clusterctl.cli.profiles import read; print(read('cpu').description)"
+    told = subprocess.run(
+        [str(laptop / "python"), "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert told.stdout == "PyTorch on CPUs\n"
+
+
 @pytest.mark.sandbox
 @pytest.mark.training
 def test_the_shipped_workload_trains_from_a_laptop_without_torch(
