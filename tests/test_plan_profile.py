@@ -22,6 +22,9 @@ hosts:
   odd:
     python: ~/venv/bin/python
     env: {NCCL_DEBUG: INFO}
+    activate: module load cuda/12.4
+    workdir: ~/project
+activate: conda activate train
 """,
         "envs/lab.yaml",
     )
@@ -31,6 +34,9 @@ hosts:
     )
     assert profile.env_of("node1") == {"NCCL_DEBUG": "WARN", "HF_HUB_OFFLINE": "1"}
     assert profile.env_of("odd") == {"NCCL_DEBUG": "INFO", "HF_HUB_OFFLINE": "1"}
+    lines = [profile.activate_of(host) for host in ("node1", "odd")]
+    assert lines == ["conda activate train", "module load cuda/12.4"]
+    assert (profile.workdir_of("node1"), profile.workdir_of("odd")) == ("", "~/project")
 
 
 def test_python_may_be_given_for_each_host() -> None:
@@ -56,6 +62,7 @@ def test_an_empty_file_is_a_profile_that_wants_nothing() -> None:
         ("expect: 3.11\n", "p.yaml line 1, expect: `key: value` lines expected", ""),
         ("hosts:\n  n1: /usr/bin/python\n", "p.yaml line 2, hosts.n1: `key: value` lines", ""),
         ("python: venv/bin/python\n", "'venv/bin/python' is not an absolute path", "on the nodes"),
+        ("hosts: {n1: {workdir: run}}\n", "line 1, hosts.n1.workdir: 'run' is not an absolute", "/data"),
         ("hosts: {n1: {python: python3}}\n", "hosts.n1.python: 'python3' is not an absolute", ""),
         ("env:\n  PYTHONPATH: /x\n", "p.yaml line 2, env.PYTHONPATH: `PYTHONPATH` does not travel", ""),
         ("network: {subnet: 10.0.5.1/24}\n", "line 1, network.subnet: 10.0.5.1/24 has host bits", "10.0.5.0"),

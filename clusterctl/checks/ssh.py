@@ -50,7 +50,7 @@ def _fanout(evidence: Evidence) -> Iterator[Verdict]:
 def _noninteractive(evidence: Evidence) -> Iterator[Verdict]:
     yield from _breaks_at("exec", "python")(evidence)
     for host, facts in evidence.facts.items():
-        if facts.activation and facts.activation.error:
+        if facts.python.error and facts.activation and facts.activation.error:
             yield Blocked(host, "the activation line failed")
         elif facts.python.error:
             wanted = facts.python.requested or "python3"

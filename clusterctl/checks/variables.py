@@ -97,10 +97,15 @@ def _gloo_name(evidence: Evidence) -> Iterator[Verdict]:
 
 
 def _nccl_settings(evidence: Evidence) -> Iterator[Verdict]:
-    """Settings that lie about on hosts: equal ones are told, different ones warned of."""
+    """Settings that lie about on hosts: equal ones are told, different ones warned of.
+
+    Where an activation line finds the libraries of its environment is each host's own affair.
+    """
     by_name: defaultdict[str, dict[str, tuple[str, str]]] = defaultdict(dict)
     for host, facts in evidence.facts.items():
         for variable in facts.variables:
+            if (variable.name, variable.origin) == ("LD_LIBRARY_PATH", "activation line"):
+                continue
             if ".deepspeed_env" not in variable.origin and variable.name not in VARIABLES:
                 by_name[variable.name][host] = (variable.value, variable.origin)
     for name, settings in sorted(by_name.items()):

@@ -117,7 +117,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Variable(msgspec.Struct, frozen=True):
-    """A setting that reaches processes on the node. ``origin`` is ``environment`` or ``file:line``."""
+    """A setting that reaches processes on the node.
+
+    ``origin`` is ``environment``, ``activation line`` or ``file:line``.
+    """
 
     name: str
     value: str

@@ -44,13 +44,13 @@ def converse(files, environ):
 
 def tell_facts(request, environ):
     began = time.monotonic()
-    known, errors = collect(dict(request, **activated(request, environ)), environ)
+    known, errors = collect(dict(request, **activate(request, environ)), environ)
     known["seconds"] = round(time.monotonic() - began, 4)
     known["errors"] = errors
     wire.emit({"is": "facts", "time": time.time(), "facts": known})
 
 
-def activated(request, environ):
+def activate(request, environ):
     """Run the activation line, if any, before everything else: ``environ`` becomes what a run will have.
 
     What the user has set for the run stays as it is.
@@ -70,10 +70,11 @@ def activated(request, environ):
 def collect(request, environ):
     """(facts, errors). Sections run side by side, each under its own limit: none can lose another's."""
     own_name = os.uname().nodename
+    activated = (request.get("activation") or {}).get("variables", ())
     queries = list(dict.fromkeys([own_name, *request.get("names", ())]))
     sections = {
         "system": (probe_system.system, 5.0),
-        "settings": (lambda: probe_system.settings(environ), 5.0),
+        "settings": (lambda: probe_system.settings(environ, activated), 5.0),
         "disks": (probe_system.filesystems, 5.0),
         "shared memory": (probe_system.stale_segments, 5.0),
         "interfaces": (probe_net.interfaces, 5.0),

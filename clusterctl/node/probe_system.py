@@ -161,9 +161,16 @@ def _open_files(pid):
     return found
 
 
-def settings(environ):
-    """Variables that steer NCCL, Gloo and the launchers, with where each comes from."""
-    found = [[name, environ[name], "environment"] for name in sorted(environ) if _steers(name)]
+def settings(environ, activated=()):
+    """Variables that steer NCCL, Gloo and the launchers, with where each comes from.
+
+    ``activated`` are the names that the activation line has set.
+    """
+    found = [
+        [name, environ[name], "activation line" if name in activated else "environment"]
+        for name in sorted(environ)
+        if _steers(name)
+    ]
     home = environ.get("HOME", "")
     own = environ.get("NCCL_CONF_FILE", home + "/.nccl.conf")
     for path in (own, "/etc/nccl.conf", home + "/.deepspeed_env"):
