@@ -32,16 +32,8 @@ def tools(sandbox: Sandbox) -> dict[str, list[str]]:
     }
     if clush := shutil.which("clush"):
         fan = str(len(sandbox.hosts))
-        found["clush hostname"] = [
-            clush,
-            "-f",
-            fan,
-            "-o",
-            f"-F {sandbox.ssh_config}",
-            "-w",
-            names,
-            "hostname",
-        ]
+        fan, config = str(len(sandbox.hosts)), f"-F {sandbox.ssh_config}"
+        found["clush hostname"] = [clush, "-f", fan, "-o", config, "-w", names, "hostname"]
     if pdsh := shutil.which("pdsh"):
         found["pdsh hostname"] = [pdsh, "-R", "ssh", "-f", str(len(sandbox.hosts)), "-w", names, "hostname"]
     return found
@@ -77,9 +69,8 @@ def main() -> None:
     print(f"{args.hosts} hosts, {os.cpu_count()} cores, median of {args.rounds} rounds")
     for name, each in times.items():
         median = statistics.median(each)
-        print(
-            f"  {name:<26} {median:6.2f} s   {median / base:5.2f} x   ({', '.join(f'{t:.2f}' for t in each)})"
-        )
+        rounds = ", ".join(f"{one:.2f}" for one in each)
+        print(f"  {name:<26} {median:6.2f} s   {median / base:5.2f} x   ({rounds})")
     for missing in {"clush", "pdsh"} - {name.split()[0] for name in times}:
         print(f"  {missing}: not on this machine")
 
