@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +18,10 @@ from clusterctl.sandbox.lifecycle import take_down
 from clusterctl.sandbox.spec import numbered
 from clusterctl.sandbox.sshd import find_sshd
 from clusterctl.sandbox.state import names
+
+# A shell starts background jobs with Ctrl-C ignored, and children inherit that: tests send it to them.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 MakeSandbox = Callable[..., Sandbox]
 _OWN_CACHE = Path.home() / ".clusterctl/sandbox/.cache/openssh"

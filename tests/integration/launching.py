@@ -113,8 +113,10 @@ _FIND = """
 import os, sys
 for pid in filter(str.isdigit, os.listdir("/proc")):
     try:
-        environ = open(f"/proc/{pid}/environ", "rb").read().split(b"\\0")
         command = open(f"/proc/{pid}/cmdline", "rb").read().replace(b"\\0", b" ").decode(errors="replace")
+        environ = open(f"/proc/{pid}/environ", "rb").read().split(b"\\0")
+    except PermissionError:  # a host of an ordinary user's: who asks is root of another namespace
+        environ = []
     except OSError:
         continue
     mark = f"CLUSTERCTL_RUN={sys.argv[1]}/".encode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import json
 import signal
@@ -258,7 +259,8 @@ def test_broken_connections_lose_nothing(make_sandbox, project: Path) -> None:  
     found.wait_for_ranks(2)
     for _ in range(2):
         host = box.host("b")
-        sessions = [pid for pid in host.pids() if _command(host, pid).startswith("sshd: root")]
+        title = f"sshd: {getpass.getuser()}"
+        sessions = [pid for pid in host.pids() if _command(host, pid).startswith(title)]
         assert sessions
         host.admin(["kill", "-9", *map(str, sessions)])
         time.sleep(1.5)
