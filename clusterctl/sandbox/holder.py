@@ -21,6 +21,7 @@ from typing import Any
 
 from clusterctl.sandbox import host_init, kernel
 
+ETHERNET = 1500
 JUMBO = 9216
 """MTU of the switch and its ports: like a real switch, larger than what any host sets."""
 
@@ -146,6 +147,9 @@ def _wire(plan: dict[str, Any], pids: Sequence[int]) -> None:
             far_end = f"peer name {nic['name']} address {nic['mac']} netns {pid}"
             orders.append(f"link add {nic['port']} mtu {JUMBO} type veth {far_end}")
             orders.append(f"link set {nic['port']} master {nic['bridge']} up")
+    # The switch carries jumbo frames, but who logs in from it has a card like any other: set last, because a
+    # bridge follows its ports until it is given a size that differs.
+    orders += [f"link set {each['bridge']} mtu {ETHERNET}" for each in plan["networks"] if each["address"]]
     done = subprocess.run(
         [plan["ip"], "-batch", "-"],
         input="\n".join(orders) + "\n",
