@@ -27,7 +27,7 @@ from clusterctl.transport.channel import FabricChannel
 from clusterctl.transport.endpoint import Endpoint, parse_hop, resolve
 from clusterctl.transport.gateway import Gateway
 from clusterctl.transport.known_hosts import KnownHosts, fingerprint
-from clusterctl.transport.link import Link, Stream
+from clusterctl.transport.link import Link, Stream, Tunnel
 from clusterctl.transport.protocol import Channel, Failure
 from clusterctl.transport.watchdog import Watchdog
 from clusterctl.transport.window import allow_descriptors, open_window
@@ -164,7 +164,7 @@ class FabricTransport:
                     "check the address as the gateway sees it, sshd on the host, and AllowTcpForwarding "
                     "on the gateway",
                 )
-        return Stream(tunnel)
+        return Stream(Tunnel(tunnel))
 
     def _gateway(self, jumps: tuple[str, ...]) -> Gateway:
         with self._lock:

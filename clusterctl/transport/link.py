@@ -10,6 +10,28 @@ from typing import Any
 import msgspec
 
 
+class Tunnel:
+    """A channel through a gateway as a socket whose end harms nobody else behind that gateway.
+
+    paramiko's channel sends its EOF and its CLOSE without a common lock: a `shutdown` here and a `close` in
+    paramiko's thread may swap them, for which OpenSSH drops the whole gateway. So both are one `close` here,
+    and that never raises: a gateway that is gone has closed the channel, too.
+    """
+
+    def __init__(self, channel: Any) -> None:
+        self._channel = channel
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._channel, name)
+
+    def shutdown(self, _how: int) -> None:
+        self.close()
+
+    def close(self) -> None:
+        with contextlib.suppress(Exception):  # paramiko's own types are not known in this file
+            self._channel.close()
+
+
 class Stream(msgspec.Struct, frozen=True):
     """What an SSH session runs over, and the ProxyCommand process behind it."""
 
@@ -18,7 +40,7 @@ class Stream(msgspec.Struct, frozen=True):
 
     def close(self) -> None:
         # A paramiko thread may sit in recv: shutdown wakes it, close alone would not.
-        with contextlib.suppress(OSError, EOFError):
+        with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)
         self.socket.close()
         if self.process is not None:

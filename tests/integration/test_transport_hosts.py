@@ -221,6 +221,24 @@ def test_many_hosts_behind_one_gateway_share_its_connection(sandbox: Sandbox, tm
     transport.close()
 
 
+def test_who_leaves_does_not_take_the_gateway_along(sandbox: Sandbox, tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text(
+        "Host node1\n  ProxyJump none\nHost node*\n  ProxyJump node1\n"
+        f"Host *\n  Include {sandbox.ssh_config}\n"
+    )
+    transport = connect("fabric", config)
+    stays = opened(transport, "node2", "cat")
+    for _ in range(30):
+        leaves = opened(transport, "node3", "true")
+        read_all([leaves], soon())
+        leaves.close()
+    stays.send(b"still here\n")
+    stays.close_input()
+    assert [out for out, _ in read_all([stays], soon()).values()] == [b"still here\n"]
+    transport.close()
+
+
 def wait_for(true: Callable[[], bool], limit: float = 20.0) -> None:
     deadline = time.monotonic() + limit
     while not true():
