@@ -73,8 +73,8 @@ class Crowd:
             return False
         return True
 
-    def close(self) -> None:
-        """Hang up on everybody: the end of their input ends what they run."""
+    def close(self, *, keep: bool = False) -> None:
+        """Hang up on everybody: the end of their input ends what they run. ``keep``: see `Channel.close`."""
         with self._lock:
             self._closed = True
             while not self._arrived.empty():
@@ -83,7 +83,7 @@ class Crowd:
                     late.close()
             self._ringer.close()
         for conversation in self.conversations.values():
-            conversation.close()
+            conversation.close(keep=keep)
         self.conversations.clear()
         self._selector.close()
         self._bell.close()

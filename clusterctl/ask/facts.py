@@ -95,6 +95,7 @@ def ask(
         )
         inquiry.settle(limit)
         facts = inquiry.facts()
+        inquiry.close(keep=not inquiry.failures)
     finally:
         inquiry.close()
     return Answers(

@@ -84,8 +84,9 @@ class Inquiry:
         """Facts of every host that answered, with its clock and its import of torch."""
         return {host: self._complete(host, self._facts[host]) for host in self.hosts if host in self._facts}
 
-    def close(self) -> None:
-        self._crowd.close()
+    def close(self, *, keep: bool = False) -> None:
+        """Hang up; with ``keep`` the connections may serve whatever is asked next."""
+        self._crowd.close(keep=keep)
 
     def _until(self, done: Callable[[], bool], deadline: float) -> None:
         if done():

@@ -7,7 +7,10 @@ import resource
 from .files import listing, read
 
 PREFIXES = ("NCCL_", "GLOO_", "TP_", "UCX_", "TORCH_NCCL_", "TORCH_DISTRIBUTED_", "MASTER_")
-NAMES = ("CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "LD_PRELOAD", "WORLD_SIZE", "RANK", "LOCAL_RANK")
+NAMES = (
+    "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "LD_PRELOAD", "OMP_NUM_THREADS",
+    "WORLD_SIZE", "RANK", "LOCAL_RANK",
+)  # fmt: skip
 SHARED = ("nfs", "lustre", "ceph", "gpfs", "beegfs", "glusterfs", "fuse.", "cifs", "smb", "afs", "virtiofs")
 SEGMENTS = ("nccl-", "torch_")
 

@@ -67,8 +67,6 @@ def build(inventory: Inventory, network: Network, request: Request, *, master_po
 def _ours(host: Host, gpus: int) -> tuple[Setting, ...]:
     """What clusterctl sets where nobody else did."""
     ours = [Setting("PYTHONUNBUFFERED", "1", "clusterctl")]
-    if len(host.slots) > 1:
-        ours.append(Setting("OMP_NUM_THREADS", "1", "clusterctl: several processes share this host"))
     if gpus and host.slots != tuple(range(gpus)):
         devices = ",".join(map(str, host.slots))
         ours.append(Setting("CUDA_VISIBLE_DEVICES", devices, "slots of the hostfile"))

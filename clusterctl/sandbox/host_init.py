@@ -40,6 +40,7 @@ def run(plan: dict[str, Any], host: dict[str, Any], line: socket.socket) -> NoRe
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
     try:
         tell(line, {"pid": int(Path("/proc/self").readlink().name)})
+        os.sched_setaffinity(0, host["cores"])
         _own_view(plan, host)
         kernel.sethostname(host["name"])
         if not line.recv(8):

@@ -18,6 +18,7 @@ import msgspec
 from clusterctl.errors import ClusterctlError, UsageError
 from clusterctl.sandbox import files, holder_link, loopback, session, sshd, state, uplink
 from clusterctl.sandbox.addresses import known_neighbours, plan_addresses
+from clusterctl.sandbox.cores import shares
 from clusterctl.sandbox.host import Host
 from clusterctl.sandbox.spec import FileSpec, HostSpec, check_hosts, check_name
 from clusterctl.sandbox.state import HostState, Mode, Places, ProcessId, SandboxState
@@ -234,13 +235,14 @@ def _plan(places: Places, recorded: SandboxState, ip: str, cache: Path) -> dict[
         "hosts": [
             {
                 "name": host.name,
+                "cores": cores,
                 "port": host.port,
                 "directory": str(places.host(host.name)),
                 "sshd": host.sshd,
                 "binds": files.binds(places, host.name),
                 "nics": msgspec.to_builtins(host.nics),
             }
-            for host in recorded.hosts
+            for host, cores in zip(recorded.hosts, shares(len(recorded.hosts)), strict=True)
         ],
     }
 

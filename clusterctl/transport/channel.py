@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import time
+from collections.abc import Callable
 from typing import Any
 
 from clusterctl.settings import SSH
@@ -13,14 +15,25 @@ from clusterctl.transport.watchdog import Watchdog
 
 _READ = 1 << 20
 _WRITE = 1 << 15
+_HANG_UP = 1.0
 SIGNALLED = -1
 
 
 class FabricChannel:
-    """``raw`` is a session channel of ``link``, on which the command is about to be started."""
+    """``raw`` is a session channel of ``link``, on which the command is about to be started.
+
+    ``give_back`` gets the link when the channel is closed with ``keep``.
+    """
 
     def __init__(
-        self, host: str, link: Link, raw: Any, deadline: float, seconds: float, watchdog: Watchdog
+        self,
+        host: str,
+        link: Link,
+        raw: Any,
+        deadline: float,
+        seconds: float,
+        watchdog: Watchdog,
+        give_back: Callable[[Link], None],
     ) -> None:
         self.host = host
         self.seconds = seconds
@@ -28,6 +41,7 @@ class FabricChannel:
         self._raw = raw
         self._deadline = deadline
         self._watchdog = watchdog
+        self._give_back = give_back
         self._closed = False
         self._bell = Doorbell()
         raw.settimeout(0.0)
@@ -83,8 +97,18 @@ class FabricChannel:
             return status
         return SIGNALLED if self._raw.closed and not self._closed and self._link.alive else None
 
-    def close(self) -> None:
+    def close(self, *, keep: bool = False) -> None:
         if not self._closed:
             self._closed = True
-            self._link.close()
+            if keep and time.monotonic() < self._deadline and self._hang_up():
+                self._give_back(self._link)
+            else:
+                self._link.close()
             self._bell.close()
+
+    def _hang_up(self) -> bool:
+        """Close the channel alone. False when its link did not take the message."""
+        with self._watchdog.guard(time.monotonic() + _HANG_UP, self._link.close):
+            with contextlib.suppress(Exception):  # paramiko's own types are not known in this file
+                self._raw.close()
+        return self._link.alive

@@ -180,7 +180,7 @@ class OpensshChannel:
         # 255 is ssh's own word for a broken link, too; and we may have ended ssh ourselves.
         return None if code is None or code < 0 or code == SSH_ITSELF_FAILED else code
 
-    def close(self) -> None:
+    def close(self, *, keep: bool = False) -> None:
         if self._closed:
             return
         self._closed = True

@@ -66,8 +66,12 @@ class Channel(Protocol):
         """
         ...
 
-    def close(self) -> None:
-        """Drop the channel and its connection. The remote side sees end of file on its input."""
+    def close(self, *, keep: bool = False) -> None:
+        """Drop the channel and its connection. The remote side sees end of file on its input.
+
+        With ``keep`` the transport may use the connection for the next `open` on this host: for a host that
+        has answered well in time.
+        """
         ...
 
 
