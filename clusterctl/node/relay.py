@@ -53,8 +53,9 @@ class Relay:
 
     def main(self):
         threading.Thread(target=self.read_orders, daemon=True).start()
+        busy = True
         while True:
-            busy = self.obey()
+            busy = self.obey(0.0 if busy else TICK)
             if self.following:
                 forwarded = self.forward()
                 if not forwarded and not self.level:
@@ -69,8 +70,6 @@ class Relay:
                     self.sweep_for_agent()
             if now - self.heard > SILENCE or self.superseded():
                 return 0
-            if not busy:
-                time.sleep(TICK)
 
     def read_orders(self):
         with contextlib.suppress(ValueError):
@@ -78,14 +77,15 @@ class Relay:
                 self.orders.put(order)
         self.orders.put({"do": "leave"})
 
-    def obey(self):
+    def obey(self, patience):
+        """Do what was ordered, waiting ``patience`` seconds for the first. True when there was anything."""
         busy = False
         while True:
             try:
-                order = self.orders.get_nowait()
+                order = self.orders.get(timeout=patience) if patience else self.orders.get_nowait()
             except queue.Empty:
                 return busy
-            busy = True
+            busy, patience = True, 0.0
             self.heard = boottime()
             if order["do"] == "leave":
                 sys.exit(0)
