@@ -159,6 +159,8 @@ class Relay:
         )
         os.close(log)
         emit({"is": "started", "cwd": job["cwd"], "run_dir": self.run_dir})
+        if self.snapshots is not None:
+            self.snapshots.prune()
 
     def environment(self, job):
         """The SSH session's own variables, the interpreter's directory first in PATH, then the plan's."""

@@ -1,10 +1,15 @@
 """Code on a node: is it here already, and if not, unpack it once and copy it for each run."""
 
 import base64
+import contextlib
 import hashlib
 import os
 import shutil
 import tarfile
+import time
+
+KEEP = 4
+UNUSED_SECONDS = 24 * 3600.0
 
 
 def digest_of(path):
@@ -55,8 +60,10 @@ class Snapshots:
         self.incoming.close()
         partial = "%s.%d.partial" % (self.path(digest), os.getpid())
         try:
+            # Symlinks of the user's tree may lead anywhere; newer Pythons refuse that unless told.
+            trusted = {"filter": "fully_trusted"} if hasattr(tarfile, "fully_trusted_filter") else {}
             with tarfile.open(self.archive) as archive:
-                archive.extractall(partial)
+                archive.extractall(partial, **trusted)
             try:
                 os.rename(partial, self.path(digest))
             except OSError:
@@ -68,4 +75,23 @@ class Snapshots:
 
     def copy(self, digest, target):
         """The tree as this run's own, writable directory."""
+        os.utime(self.path(digest))
         shutil.copytree(self.path(digest), target, symlinks=True)
+
+    def prune(self):
+        """Remove what nobody has used for a day, but for the few used last; a killed delivery's rest, too."""
+        by_use = sorted(self._used(), reverse=True)
+        whole = [name for _, name in by_use if "." not in name]
+        for used, name in by_use:
+            if time.time() - used > UNUSED_SECONDS and name not in whole[:KEEP]:
+                path = os.path.join(self.base, name)
+                if os.path.isdir(path):
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    with contextlib.suppress(FileNotFoundError):  # another run on a shared home was first
+                        os.unlink(path)
+
+    def _used(self):
+        for name in os.listdir(self.base):
+            with contextlib.suppress(FileNotFoundError):
+                yield os.stat(os.path.join(self.base, name)).st_mtime, name
