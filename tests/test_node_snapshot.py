@@ -7,11 +7,12 @@ import io
 import os
 import tarfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from clusterctl.node.snapshot import KEEP, UNUSED_SECONDS, Snapshots
+from clusterctl.node.snapshot import KEEP, ORIGIN, UNUSED_SECONDS, Snapshots
 
 
 def packed(**files: str) -> str:
@@ -48,6 +49,51 @@ def test_a_run_gets_a_tree_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "work/script").write_text("changed")
     assert Path(store.path("abc"), "script").read_text() == "print()"
     assert (tmp_path / "work/data").readlink() == Path("/somewhere/else")
+
+
+@pytest.mark.parametrize(
+    ("change", "untouched"),
+    [
+        (lambda work: None, True),
+        (lambda work: (work / "__pycache__").mkdir(), True),
+        (lambda work: (work / "outputs").mkdir(), False),
+        (lambda work: (work / "model.pt").write_text("weights"), False),
+        (lambda work: (work / "script").write_text("print(1)"), False),
+        (lambda work: (work / "script").unlink(), False),
+    ],
+)
+def test_a_copy_is_emptied_after_the_run_if_nothing_was_written(
+    tmp_path: Path, change: Callable[[Path], object], untouched: bool
+) -> None:
+    store = Snapshots(str(tmp_path / "store"))
+    delivered(store, "abc")
+    work, origin = tmp_path / "work", tmp_path / ORIGIN
+    store.copy("abc", str(work))
+    origin.write_text('"abc"')
+    change(work)
+    before = sorted(work.iterdir())
+    store.let_go(str(work), str(origin))
+    assert sorted(work.iterdir()) == ([] if untouched else before)
+    assert origin.exists() is not untouched
+
+
+def test_a_copy_of_unknown_origin_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work/result").write_text("42")
+    Snapshots(str(tmp_path / "store")).let_go(str(tmp_path / "work"), str(tmp_path / ORIGIN))
+    assert (tmp_path / "work/result").exists()
+
+
+def test_the_snapshot_behind_outputs_stays(tmp_path: Path) -> None:
+    store = Snapshots(str(tmp_path / "snapshots"))
+    for number in range(KEEP + 2):
+        age(delivered(store, f"code{number}"), UNUSED_SECONDS + 100 - number)
+    run = tmp_path / "20260101-000000-abcd/0"
+    run.mkdir(parents=True)
+    (run / ORIGIN).write_text('"code0"')
+    store.prune()
+    assert store.has("code0")
+    assert not store.has("code1")
 
 
 def test_nothing_of_a_delivery_lies_about_afterwards(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ import time
 from .agent import SWEEP_SECONDS, boottime, read_json
 from .processes import is_alive, run_processes, tag_of
 from .rank import write_whole
-from .snapshot import Snapshots, holds
+from .snapshot import ORIGIN, Snapshots, holds
 from .wire import emit, messages
 
 TICK = 0.05
@@ -45,7 +45,7 @@ class Relay:
         self.following = False
         self.complete = False
         self.level = False
-        self.snapshots = None
+        self.snapshots = Snapshots(os.path.join(self.home, "snapshots"))
         self.agent = None
 
     def path(self, name):
@@ -108,7 +108,6 @@ class Relay:
 
     def do_check(self, order):
         """Is this code here already: at its own path, or as a snapshot?"""
-        self.snapshots = Snapshots(os.path.join(self.home, "snapshots"))
         in_place = order["in_place"] and holds(os.path.expanduser(order["root"]), order["manifest"])
         emit({"is": "checked", "in_place": in_place, "snapshot": self.snapshots.has(order["digest"])})
 
@@ -136,6 +135,7 @@ class Relay:
         if job["cwd"] is None:
             job["cwd"] = self.path("work")
             self.snapshots.copy(job["digest"], job["cwd"])
+            write_whole(self.path(ORIGIN), job["digest"])
         job["cwd"] = os.path.expanduser(job["cwd"])
         if job["subdirectory"]:
             job["cwd"] = os.path.join(job["cwd"], job["subdirectory"])
@@ -159,8 +159,7 @@ class Relay:
         )
         os.close(log)
         emit({"is": "started", "cwd": job["cwd"], "run_dir": self.run_dir})
-        if self.snapshots is not None:
-            self.snapshots.prune()
+        self.snapshots.prune()
 
     def environment(self, job):
         """The SSH session's own variables, the interpreter's directory first in PATH, then the plan's."""
@@ -241,13 +240,14 @@ class Relay:
         self.finish()
 
     def do_forget(self, order):
-        """All is on the controller: keep only what the script wrote."""
+        """All is on the controller: keep what the script wrote, and what tells that from its code."""
         self.following = False
+        self.snapshots.let_go(self.path("work"), self.path(ORIGIN))
         with contextlib.suppress(OSError):
             if order["enter"]:
                 shutil.rmtree(os.path.dirname(order["enter"]))
         for name in os.listdir(self.run_dir):
-            if name != "work":
+            if name not in ("work", ORIGIN):
                 target = self.path(name)
                 shutil.rmtree(target) if os.path.isdir(target) else os.unlink(target)
         for folder in (self.run_dir, os.path.dirname(self.run_dir)):

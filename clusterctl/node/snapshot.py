@@ -2,12 +2,16 @@
 
 import base64
 import contextlib
+import glob
 import hashlib
+import json
 import os
 import shutil
+import stat
 import tarfile
 import time
 
+ORIGIN = "origin.json"
 KEEP = 4
 UNUSED_SECONDS = 24 * 3600.0
 
@@ -38,17 +42,17 @@ class Snapshots:
 
     def __init__(self, base):
         self.base = base
-        os.makedirs(base, mode=0o700, exist_ok=True)
         self.incoming = None
 
     def path(self, digest):
         return os.path.join(self.base, digest)
 
     def has(self, digest):
-        return os.path.isdir(self.path(digest))
+        return bool(digest) and os.path.isdir(self.path(digest))
 
     def begin(self, digest):
         """Open a private file for the archive's pieces."""
+        os.makedirs(self.base, mode=0o700, exist_ok=True)
         self.archive = os.path.join(self.base, "%s.%d.tar.gz" % (digest, os.getpid()))
         self.incoming = os.fdopen(os.open(self.archive, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
 
@@ -78,12 +82,24 @@ class Snapshots:
         os.utime(self.path(digest))
         shutil.copytree(self.path(digest), target, symlinks=True)
 
+    def let_go(self, copy, origin):
+        """Empty a run's copy if nothing was written there. The file ``origin`` names its snapshot."""
+        digest = _read(origin)
+        if os.path.isdir(copy) and self.has(digest) and _entries(self.path(digest)) == _entries(copy):
+            shutil.rmtree(copy)
+            os.mkdir(copy, 0o700)
+            os.unlink(origin)
+
     def prune(self):
-        """Remove what nobody has used for a day, but for the few used last; a killed delivery's rest, too."""
+        """Remove what nobody has used for a day, and what was left of a delivery that was killed.
+
+        The few used last stay, and those that the outputs of a run are told by.
+        """
         by_use = sorted(self._used(), reverse=True)
-        whole = [name for _, name in by_use if "." not in name]
+        kept = set([name for _, name in by_use if "." not in name][:KEEP])
+        kept.update(map(_read, glob.glob(os.path.join(os.path.dirname(self.base), "*", "*", ORIGIN))))
         for used, name in by_use:
-            if time.time() - used > UNUSED_SECONDS and name not in whole[:KEEP]:
+            if time.time() - used > UNUSED_SECONDS and name not in kept:
                 path = os.path.join(self.base, name)
                 if os.path.isdir(path):
                     shutil.rmtree(path, ignore_errors=True)
@@ -92,6 +108,33 @@ class Snapshots:
                         os.unlink(path)
 
     def _used(self):
-        for name in os.listdir(self.base):
+        for name in os.listdir(self.base) if os.path.isdir(self.base) else ():
             with contextlib.suppress(FileNotFoundError):
                 yield os.stat(os.path.join(self.base, name)).st_mtime, name
+
+
+def _read(origin):
+    """The digest in the file; empty where there is none."""
+    try:
+        with open(origin) as stream:
+            return json.load(stream)
+    except (OSError, ValueError):
+        return ""
+
+
+def _entries(tree):
+    """What tells a changed tree: size and time of a file, the target of a symlink, None for a folder."""
+    found = {}
+    for folder, subfolders, names in os.walk(tree):
+        subfolders[:] = [name for name in subfolders if name != "__pycache__"]
+        for name in subfolders + names:
+            path = os.path.join(folder, name)
+            status = os.lstat(path)
+            if stat.S_ISDIR(status.st_mode):
+                what = None
+            elif stat.S_ISLNK(status.st_mode):
+                what = os.readlink(path)
+            else:
+                what = (status.st_size, status.st_mtime_ns)
+            found[os.path.relpath(path, tree)] = what
+    return found
