@@ -20,6 +20,7 @@ step clusterctl sandbox up || step clusterctl sandbox up --loopback
 step clusterctl doctor || [ $? -le 2 ]
 step clusterctl launch --nodes 2 -- --steps 40 --log_every 10
 step clusterctl logs --tail 3
+step find "$(printf '%s\n' "${CLUSTERCTL_HOME:-$HOME/.clusterctl}"/runs/*/logs | tail -1)" -type f
 step clusterctl runs
 cat <<'END'
 

@@ -116,7 +116,7 @@ def _torch(facts: Facts) -> str:
 
 _READERS: dict[str, Callable[[Facts], str]] = {
     "GPU": _gpus,
-    "CPU": lambda facts: f"{facts.cpus} cores",
+    "CPU": lambda facts: f"{facts.cpus} core" + "s" * (facts.cpus != 1),
     "driver": lambda facts: facts.nvidia.kernel_driver or next((gpu.driver for gpu in facts.nvidia.gpus), ""),
     "python": lambda facts: facts.python.version or "none",
     "torch": _torch,
