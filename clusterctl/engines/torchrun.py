@@ -5,6 +5,8 @@ from __future__ import annotations
 from clusterctl.plan.model import LaunchPlan, NodePlan
 
 WAITER = "{run_dir}/code/clusterctl_node/rank.py"
+# Without a place named, torchrun leaves a folder in /tmp behind, run after run.
+LOG_DIR = "{run_dir}/torchelastic"
 
 
 def argv(plan: LaunchPlan, node: NodePlan) -> tuple[str, ...]:
@@ -19,6 +21,7 @@ def argv(plan: LaunchPlan, node: NodePlan) -> tuple[str, ...]:
         f"--master-addr={plan.master_addr}",
         f"--master-port={plan.master_port}",
         "--max-restarts=0",
+        f"--log-dir={LOG_DIR}",
         WAITER,
         plan.run,
     )

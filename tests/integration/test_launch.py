@@ -106,6 +106,8 @@ def test_uneven_hosts_get_ranks_in_hostfile_order(uneven: Sandbox, project: Path
     local_ranks = [[f"--local_rank={t['LOCAL_RANK']}"] for t in told]
     assert [t["argv"] for t in told] == (local_ranks if engine == DEEPSPEED else [[]] * 4)
     assert_nothing_left(uneven, found)
+    in_tmp = uneven.host("big").run(["ls", "/tmp"]).stdout.split()
+    assert not [name for name in in_tmp if name.startswith(("torchelastic", f"clusterctl-{found.run.name}"))]
 
 
 def test_deepspeed_without_pdsh(
