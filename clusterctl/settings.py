@@ -13,7 +13,6 @@ class SshDefaults:
     banner_timeout: float = 10.0
     auth_timeout: float = 10.0
     keepalive: float = 15.0
-    idle_reuse: float = 15.0
     probe_deadline: float = 60.0
     torch_deadline: float = 120.0
     window: int = 256

@@ -23,7 +23,7 @@ class Breaking:
         yield hosts[0], Failure(host=hosts[0], stage="connect", message="down")
         raise RuntimeError("no more descriptors")
 
-    def close(self, *, keep: bool = False) -> None:
+    def close(self) -> None:
         pass
 
 

@@ -48,8 +48,8 @@ class Conversation:
     def ended(self) -> bool:
         return self.channel.ended
 
-    def close(self, *, keep: bool = False) -> None:
-        self.channel.close(keep=keep)
+    def close(self) -> None:
+        self.channel.close()
 
 
 def _decode(text: bytes) -> dict[str, Any] | None:

@@ -39,6 +39,8 @@ class Crowd:
     ) -> None:
         """Begins at once. ``opening(host)`` is sent first; ``deadline`` is time.monotonic seconds."""
         self.conversations: dict[str, Conversation] = {}
+        self._transport = transport
+        self._command = command
         self._selector = selectors.DefaultSelector()
         self._arrived: queue.SimpleQueue[Conversation | Failure | BaseException] = queue.SimpleQueue()
         self._bell, self._ringer = socket.socketpair()
@@ -73,8 +75,14 @@ class Crowd:
             return False
         return True
 
-    def close(self, *, keep: bool = False) -> None:
-        """Hang up on everybody: the end of their input ends what they run. ``keep``: see `Channel.close`."""
+    def part(self, host: str) -> None:
+        """Leave the talk with ``host``, whose side waits for a new beginning, to whoever opens one there."""
+        conversation = self.conversations.pop(host)
+        self._selector.unregister(conversation.channel.fileno())
+        self._transport.keep(conversation.channel, self._command)
+
+    def close(self) -> None:
+        """Hang up on everybody: the end of their input ends what they run."""
         with self._lock:
             self._closed = True
             while not self._arrived.empty():
@@ -83,7 +91,7 @@ class Crowd:
                     late.close()
             self._ringer.close()
         for conversation in self.conversations.values():
-            conversation.close(keep=keep)
+            conversation.close()
         self.conversations.clear()
         self._selector.close()
         self._bell.close()

@@ -21,6 +21,7 @@ _PROBE = (
 )  # fmt: skip
 
 
+_PARTING = 1.0
 _LEFTOVER = 5.0
 """Seconds that a node outlives our deadline: it ends itself when the end of its input never arrives."""
 
@@ -30,12 +31,14 @@ class FactsRequest(msgspec.Struct, frozen=True, kw_only=True):
     without ``python`` takes the usual one, one without an entry in ``workdirs`` is asked for ``workdir``.
 
     ``torch`` and ``mesh`` are left out with ``quick``. ``master_port`` is the user's own choice; without it
-    the first free one from 29500 on, outside the host's own port range. Seconds throughout.
+    the first free one from 29500 on, outside the host's own port range. With ``then_more`` the hosts wait, in
+    the sessions they have, for the next bundle. Seconds throughout.
     """
 
     quick: bool = False
     torch: bool = True
     mesh: bool = True
+    then_more: bool = False
     python: dict[str, str] = {}
     env: dict[str, dict[str, str]] = {}
     activate: dict[str, str] = {}
@@ -95,7 +98,8 @@ def ask(
         )
         inquiry.settle(limit)
         facts = inquiry.facts()
-        inquiry.close(keep=not inquiry.failures)
+        if request.then_more:
+            inquiry.part(time.monotonic() + _PARTING)
     finally:
         inquiry.close()
     return Answers(

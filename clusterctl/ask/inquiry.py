@@ -84,9 +84,15 @@ class Inquiry:
         """Facts of every host that answered, with its clock and its import of torch."""
         return {host: self._complete(host, self._facts[host]) for host in self.hosts if host in self._facts}
 
-    def close(self, *, keep: bool = False) -> None:
-        """Hang up; with ``keep`` the connections may serve whatever is asked next."""
-        self._crowd.close(keep=keep)
+    def part(self, deadline: float) -> None:
+        """Leave every host that is ready by then waiting for the next bundle, in the session it has."""
+        ready = [host for host in self.present if self.send(host, {"next": True})]
+        for host in self.wait("next", ready, deadline):
+            if host in self._crowd.conversations:
+                self._crowd.part(host)
+
+    def close(self) -> None:
+        self._crowd.close()
 
     def _until(self, done: Callable[[], bool], deadline: float) -> None:
         if done():

@@ -37,11 +37,13 @@ def examine(
     env: Iterable[str],
     quick: bool = False,
     torch: bool = True,
+    then_more: bool = False,
     workdir: Path | None = None,
 ) -> Examination:
     """Everything there is to know about ``hosts``. A sick host is in the report, never an exception.
 
     ``quick`` asks for facts only; without ``torch`` traffic is sent, but torch is not imported.
+    ``then_more``: a run follows over the same transport.
     ``env`` are ``K=V`` and ``K`` as typed. Raises UsageError for a profile or variable that cannot be used.
     """
     names = hosts.inventory.names
@@ -56,6 +58,7 @@ def examine(
         activate={host: line for host in names if (line := wanted.activate_of(host))},
         names=(master,) if master and not _is_address(master) else (),
         torch=torch,
+        then_more=then_more,
         workdir=str(workdir or Path.cwd()),
         workdirs={host: own for host in names if (own := wanted.workdir_of(host))},
         master_port=_port(user_env.get("MASTER_PORT", "")),

@@ -110,6 +110,7 @@ def command(
             wanted=wanted,
             env=[f"{setting.name}={setting.value}" for setting in settings],
             torch=False,
+            then_more=not dry_run,
             workdir=Path(work.code.root),
         )
         refusal = page.refusal(seen.report, seen.network, found.inventory)

@@ -1,11 +1,12 @@
 """Everything one host can tell about itself, in one answer; then it stays to be asked more.
 
 The first line of stdin's talk is the request (it comes with the bundle). Facts follow by themselves. Later
-messages: ``ping``, ``torch`` (one real import), ``listen`` and ``dial`` (traffic between hosts). The end of
-stdin ends everything here, as does the deadline.
+messages: ``ping``, ``torch`` (one real import), ``listen`` and ``dial`` (traffic between hosts), ``next``
+(wait for another bundle). The end of stdin ends everything here, as does the deadline.
 """
 
 import os
+import signal
 import sys
 import threading
 import time
@@ -13,6 +14,7 @@ import time
 from . import activation, probe_gpu, probe_net, probe_python, probe_system, wire
 
 GRACE = 1.0
+NEXT_SECONDS = 60.0
 
 
 def main(request, files):
@@ -40,6 +42,25 @@ def converse(files, environ):
             _in_background("listening", reach.listen)
         elif "dial" in message and reach is not None:
             _in_background("dialled", reach.dial, message["dial"])
+        elif "next" in message:
+            begin_anew()
+
+
+def begin_anew():
+    """Become what read this bundle: a bare interpreter that waits for one. Returns when that cannot be.
+
+    The controller sends nothing before it has heard the answer, so nothing is lost in a buffer.
+    """
+    try:
+        os.waitpid(-1, os.WNOHANG)
+        return  # something still runs here: this session is to end it
+    except ChildProcessError:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, NEXT_SECONDS)
+    with open("/proc/self/cmdline", "rb") as stream:
+        argv = stream.read().split(b"\0")[:-1]
+    wire.emit_last({"is": "next"})
+    os.execv(sys.executable, argv)
 
 
 def tell_facts(request, environ):

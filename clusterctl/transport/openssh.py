@@ -21,6 +21,7 @@ from clusterctl.settings import SSH
 from clusterctl.transport import failures
 from clusterctl.transport.endpoint import Endpoint, resolve
 from clusterctl.transport.protocol import Channel, Failure
+from clusterctl.transport.shelf import Shelf
 from clusterctl.transport.ssh_errors import explain
 from clusterctl.transport.window import allow_descriptors, open_window
 
@@ -38,8 +39,12 @@ class OpensshTransport:
         self._config = config
         self._lock = threading.Lock()
         self._channels: weakref.WeakSet[OpensshChannel] = weakref.WeakSet()
+        self._shelf = Shelf()
 
     def open(self, host: str, command: str, deadline: float) -> Channel | Failure:
+        kept = self._shelf.take(host, command, deadline)
+        if kept is not None:
+            return kept
         began = time.monotonic()
         opened = self._open(host, command, deadline)
         if isinstance(opened, Failure):
@@ -53,6 +58,10 @@ class OpensshTransport:
     ) -> Iterator[tuple[str, Channel | Failure]]:
         allow_descriptors(len(hosts) * _DESCRIPTORS_PER_HOST)
         return open_window(lambda host: self.open(host, command, deadline), hosts, SSH.window)
+
+    def keep(self, channel: Channel, command: str) -> None:
+        assert isinstance(channel, OpensshChannel)
+        self._shelf.put(channel, command)
 
     def close(self) -> None:
         with self._lock:
@@ -143,6 +152,9 @@ class OpensshChannel:
         del self._streams[self._stdout][: len(_CONNECTED)]
         return True
 
+    def renew(self, deadline: float) -> None:
+        self._deadline = deadline
+
     def fileno(self) -> int:
         # An epoll descriptor is itself pollable: readable when stdout or stderr is.
         return self._selector.fileno()
@@ -180,7 +192,7 @@ class OpensshChannel:
         # 255 is ssh's own word for a broken link, too; and we may have ended ssh ourselves.
         return None if code is None or code < 0 or code == SSH_ITSELF_FAILED else code
 
-    def close(self, *, keep: bool = False) -> None:
+    def close(self) -> None:
         if self._closed:
             return
         self._closed = True

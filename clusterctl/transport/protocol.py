@@ -66,12 +66,8 @@ class Channel(Protocol):
         """
         ...
 
-    def close(self, *, keep: bool = False) -> None:
-        """Drop the channel and its connection. The remote side sees end of file on its input.
-
-        With ``keep`` the transport may use the connection for the next `open` on this host: for a host that
-        has answered well in time.
-        """
+    def close(self) -> None:
+        """Drop the channel and its connection. The remote side sees end of file on its input."""
         ...
 
 
@@ -86,6 +82,14 @@ class Transport(Protocol):
         self, hosts: Sequence[str], command: str, deadline: float
     ) -> Iterator[tuple[str, Channel | Failure]]:
         """`open` on all hosts within the window, as they complete. Ending the iteration drops the queue."""
+        ...
+
+    def keep(self, channel: Channel, command: str) -> None:
+        """Take back a channel of this transport on which ``command`` waits to begin anew.
+
+        The next `open` of the same command on that host may return it, without a login. What it said before
+        must have been received.
+        """
         ...
 
     def close(self) -> None:

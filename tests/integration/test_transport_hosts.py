@@ -250,41 +250,30 @@ def first_word(channel: Channel) -> str:
     return said.split()[0].decode()
 
 
-def test_the_next_command_uses_the_connection_of_the_one_before(sandbox: Sandbox) -> None:
-    transport = connect("fabric", sandbox.ssh_config)
-    port_here = "echo ${SSH_CLIENT#* }"
-    ports = []
-    for rest in ("cat", "kill -KILL $$", "true"):
-        channel = opened(transport, "node1", f"{port_here}; {rest}")
-        ports.append(first_word(channel))
-        channel.close(keep=True)
-    assert len(set(ports)) == 1
-    # Two at a time have a connection each.
-    both = [opened(transport, "node1", f"{port_here}; cat") for _ in range(2)]
-    assert len({first_word(channel) for channel in both}) == 2
-    transport.close()
+def test_a_channel_that_is_kept_is_the_next_one_of_its_command(link: Transport) -> None:
+    first = opened(link, "node1", "cat", soon(20))
+    first.send(b"one\n")
+    assert first_word(first) == "one"
+    link.keep(first, "cat")
+    for command, host in (("cat; true", "node1"), ("cat", "node2")):
+        other = opened(link, host, command)
+        assert other is not first
+        other.close()
+    again = opened(link, "node1", "cat")
+    assert again is first
+    again.send(b"two\n")
+    assert first_word(again) == "two"
+    assert opened(link, "node1", "cat") is not first
 
 
-def test_a_channel_beyond_its_deadline_takes_its_connection_along(sandbox: Sandbox) -> None:
-    transport = connect("fabric", sandbox.ssh_config)
-    late = opened(transport, "node1", "echo ${SSH_CLIENT#* }; cat", soon(3.0))
-    port = first_word(late)
-    time.sleep(3.0)
-    late.close(keep=True)
-    assert first_word(opened(transport, "node1", "echo ${SSH_CLIENT#* }")) != port
-    transport.close()
-
-
-def test_a_kept_connection_that_broke_is_replaced(sandbox: Sandbox) -> None:
-    transport = connect("fabric", sandbox.ssh_config)
-    first = opened(transport, "node1", "echo $PPID")
-    ((out, _),) = read_all([first], soon()).values()
-    first.close(keep=True)
-    sandbox.host("node1").run(["kill", "-KILL", out.decode().strip()])
-    assert [out for out, _ in read_all([opened(transport, "node1", "echo back")], soon()).values()] == [
-        b"back\n"
-    ]
-    transport.close()
+def test_a_kept_channel_that_has_ended_is_replaced(link: Transport) -> None:
+    first = opened(link, "node1", "echo $PPID; cat")
+    link.keep(first, "echo $PPID; cat")
+    first.close_input()
+    wait_for(lambda: (first.receive(), first.ended)[1])
+    second = opened(link, "node1", "echo $PPID; cat")
+    assert second is not first
+    assert first_word(second).isdigit()
 
 
 def wait_for(true: Callable[[], bool], limit: float = 20.0) -> None:
