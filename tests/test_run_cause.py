@@ -63,3 +63,10 @@ def test_outside_the_window_time_decides() -> None:
 def test_a_lost_host_beats_the_peers_that_noticed() -> None:
     lost = Failure(cause=Cause(kind="lost", message="lost", host="c"), at=14.0)
     assert first([failure(at=10.0, **PEER), lost], window=5.0) == lost
+
+
+def test_a_watchdogs_abort_does_not_outrank_an_exception() -> None:
+    victim, culprit = failure(1.0, code=134, signal=6), failure(1.1, error=error("ValueError", "boom"))
+    assert first([victim, culprit], 5.0) is culprit
+    peer = failure(0.9, error=error("RuntimeError", "Connection closed by peer"))
+    assert first([victim, peer], 5.0) is victim

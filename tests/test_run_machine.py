@@ -215,3 +215,56 @@ def test_a_host_that_comes_back_during_a_stop_gets_the_same_grace() -> None:
     assert [(stop.nodes, stop.grace) for stop in play.of(Stop)] == [((1,), RUN.stop_grace)]
     play = Play(2).do("link_lost", 1, "reset").exits(0, 3).do("linked", 1)
     assert [(stop.nodes, stop.grace) for stop in play.of(Stop)] == [((1,), RUN.failure_grace)]
+
+
+def test_an_agent_that_ends_before_its_ranks_is_no_success() -> None:
+    play = Play(2).exits(0).ends(0)
+    assert play.do("agent_event", 1, {"event": "end", "left": 0}, 0.0).of(Stop)
+    outcome = play.do("complete", 1).outcome
+    assert (outcome.status, outcome.exit_code) == ("error", 125)
+    assert outcome.cause is not None
+    assert (outcome.cause.host, outcome.cause.message) == ("h1", "the agent ended before its ranks did")
+
+
+def test_a_witness_is_asked_again_but_not_all_the_time() -> None:
+    play = Play(3).do("link_lost", 1, "closed").do("link_lost", 1, "refused")
+    play.pass_time(RUN.heartbeat_limit + 1, heard=(0, 2))
+    assert play.of(Knock) == [Knock(0, 1)]
+    play.do("knocked", 1, True).pass_time(RUN.heartbeat_limit - 1, heard=(0, 2))
+    assert play.of(Knock) == []
+    play.pass_time(2, heard=(0, 2))
+    assert play.of(Knock) == [Knock(0, 1)]
+    play.do("knocked", 1, False).pass_time(0.5, heard=(0, 2))
+    assert [stop.reason for stop in play.of(Stop)] == [
+        "h1: lost: neither the controller nor another host can reach it"
+    ]
+
+
+def test_a_host_that_answers_others_but_not_us_is_lost_when_its_lease_is_over() -> None:
+    play = Play(3).do("link_lost", 1, "closed").do("link_lost", 1, "refused")
+    for _ in range(200):
+        play.do("knocked", 1, True).pass_time(0.5, heard=(0, 2))
+        if play.of(Stop):
+            break
+    waited = play.now - 100.0
+    assert RUN.lease_attached < waited < RUN.lease_attached + RUN.heartbeat_limit + 2
+    play.exits(0, 143, told=True).exits(2, 143, told=True).ends(0).ends(2)
+    assert (play.outcome.status, play.outcome.left_behind["h1"]) == ("lost", None)
+
+
+def test_hours_of_failed_tries_are_no_trouble() -> None:
+    play = Play(1)
+    for _ in range(5000):
+        play.do("link_lost", 0, "refused")
+    assert play.machine.nodes[0].retry_at == play.now + 8.0
+
+
+def test_a_run_whose_controller_never_started_it_left_nothing() -> None:
+    play = Play(2).do("never_started", 0).do("never_started", 1)
+    assert (play.outcome.exit_code, play.outcome.left_behind) == (125, {"h0": 0, "h1": 0})
+
+
+def test_an_interrupt_before_the_start_is_a_stop_not_a_fault() -> None:
+    play = Play(2).do("interrupt")
+    play.actions = play.machine.not_started((0, 1), "ended before it had started", 0.0, play.now)
+    assert (play.outcome.status, play.outcome.exit_code) == ("stopped", 123)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import selectors
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -23,10 +24,25 @@ class Conversation:
         self.noise = b""
         self.stderr = b""
         self._partial = b""
+        self._sending = threading.Lock()
 
     def send(self, message: dict[str, Any]) -> None:
-        """Send one message. Raises OSError when the link is gone."""
-        self.channel.send(json.dumps(message).encode("ascii") + b"\n")
+        """Send one message, from any thread. Raises OSError when the link is gone."""
+        with self._sending:
+            self.channel.send(json.dumps(message).encode("ascii") + b"\n")
+
+    def nudge(self, message: dict[str, Any]) -> None:
+        """Send a message that says no more than that we live; not needed while another is on its way.
+
+        Nothing is raised: who reads from this talk learns that its link is gone.
+        """
+        if self._sending.acquire(blocking=False):
+            try:
+                self.channel.send(json.dumps(message).encode("ascii") + b"\n")
+            except OSError as error:
+                self.stderr += f"\n{error}".encode()
+            finally:
+                self._sending.release()
 
     def receive(self) -> list[dict[str, Any]]:
         """Messages that have arrived, in order; never blocks."""

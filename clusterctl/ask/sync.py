@@ -5,13 +5,12 @@ from __future__ import annotations
 import base64
 import fnmatch
 import hashlib
+import io
 import json
 import os
 import tarfile
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
 
 import msgspec
 
@@ -35,7 +34,7 @@ _ALWAYS_LEFT_OUT = (
     ".ipynb_checkpoints",
 )
 IGNORE_FILE = ".clusterctlignore"
-_PIECE = 512 * 1024
+_PIECE = 128 * 1024
 
 
 class Tree(msgspec.Struct, frozen=True):
@@ -121,13 +120,37 @@ def _megabytes(size: int) -> str:
     return f"{size / 10**6:,.1f} MB"
 
 
-def archive(tree: Tree) -> IO[bytes]:
-    """A private, unnamed gzip'd tar of exactly the files scanned; read it with `seek(0)` for each host."""
-    stream = tempfile.TemporaryFile()  # noqa: SIM115 - handed to the caller
+def archive(tree: Tree) -> bytes:
+    """A gzip'd tar of exactly what was scanned.
+
+    Raises ClusterctlError when a file has changed since: nodes keep the tree under its hash for later runs.
+    """
+    stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w:gz", compresslevel=1) as tar:
-        for name in tree.files:
-            tar.add(Path(tree.root) / name, arcname=name, recursive=False)
-    return stream
+        for name, digest in tree.files.items():
+            try:
+                if _add(tar, Path(tree.root) / name, name) == digest:
+                    continue
+            except FileNotFoundError:
+                pass
+            raise ClusterctlError(
+                f"{name} in {tree.root} changed while it was copied", hint="launch again when it is saved"
+            )
+    return stream.getvalue()
+
+
+def _add(tar: tarfile.TarFile, path: Path, name: str) -> str:
+    """Put one file in; the digest of what went in."""
+    info = tar.gettarinfo(path, arcname=name)
+    if info.issym():
+        tar.addfile(info)
+        return f"link:{info.linkname}"
+    # One that is linked to another by the file system is a file of its own all the same.
+    info.type, info.linkname = tarfile.REGTYPE, ""
+    content = path.read_bytes()
+    info.size = len(content)
+    tar.addfile(info, io.BytesIO(content))
+    return hashlib.sha256(content).hexdigest()
 
 
 def deliver(

@@ -279,7 +279,10 @@ def _run(plan: LaunchPlan, work: Workload, hosts: Hosts, seen: Examination, link
     def interrupted(number: int, frame: object) -> None:
         supervisor.interrupt()
 
-    previous = {number: signal.signal(number, interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
+    ends = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup leaves it
+        ends.append(signal.SIGHUP)
+    previous = {number: signal.signal(number, interrupted) for number in ends}
     try:
         outcome = supervisor.run()
     finally:

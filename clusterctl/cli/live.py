@@ -57,11 +57,13 @@ class LiveOutput(Screen):
         self._put(prefix + line + b"\n")
 
     def _put(self, data: bytes) -> None:
-        """Write and flush. `launch | head`: when the reader has seen enough, the run goes on unseen."""
+        """Write and flush. When nobody can read it any more (`launch | head`, a terminal that was closed, a
+        full disk behind a redirection), the run goes on unseen.
+        """
         try:
             self._stream.write(data)
             self._stream.flush()
-        except BrokenPipeError:
+        except OSError:
             self._stream = io.BytesIO()
             unseen()
 

@@ -72,7 +72,7 @@ class Agent:
     def main(self):
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, lambda *_: self.stop(0.0, "agent was told to end"))
+        signal.signal(signal.SIGTERM, self.told_to_end)
         self.event("agent", pid=os.getpid())
         try:
             busy = self.take_slots()
@@ -80,9 +80,17 @@ class Agent:
                 self.event("refused", reason=busy)
             else:
                 self.work()
+        except Exception as error:  # whatever it is, the controller must not take this end for a success
+            self.event("failure", reason="the agent broke: %s: %s" % (type(error).__name__, error))
+            raise
         finally:
             left = self.sweep()
             self.event("end", left=len(left), processes=[[p, command_of(p)] for p in left])
+
+    def told_to_end(self, *_):
+        if self.stopped_at is None:
+            self.event("failure", reason="the agent was ended by SIGTERM: a reboot, or somebody's kill")
+        self.stop(0.0, "agent was told to end")
 
     def work(self):
         while True:
@@ -114,8 +122,13 @@ class Agent:
                 # O_CREAT only where the file is missing: in a sticky /tmp it is refused for another's file.
                 create = 0 if os.path.exists(path) else os.O_CREAT
                 lock = os.open(path, os.O_RDWR | create | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+                if create:
+                    os.fchmod(lock, 0o666)  # whatever the umask: the next user locks it, too
             except PermissionError:
-                lock = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                try:
+                    lock = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                except OSError as error:
+                    return "slot %d cannot be locked: %s" % (slot, error)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -207,7 +220,9 @@ class Agent:
         by_engine = result["signal"] == signal.SIGTERM and any(each["code"] for each in self.ended.values())
         self.ended[rank] = result
         error = read_json(self.path("error-%d.json" % rank)) if result["code"] else None
-        after_stop = self.stopped_at is not None and result["ended"] > self.stopped_at
+        # What it raised before the stop is its own, however long it took to end.
+        failed_at = (error or {}).get("time", result["ended"])
+        after_stop = self.stopped_at is not None and failed_at > self.stopped_at
         out_of_memory = result["signal"] == signal.SIGKILL and oom_kills() != self.oom_before
         self.event(
             "rank-exit",

@@ -64,17 +64,27 @@ class Relay:
                     emit({"is": "level"})
                 busy = forwarded or busy
             now = boottime()
-            if now - self.beat >= 1.0:
-                self.beat = now
-                emit({"is": "beat", "time": time.time()})
-                if self.following and not self.complete and self.agent_gone():
-                    self.sweep_for_agent()
+            if self.pulse(now) and self.following and not self.complete and self.agent_gone():
+                self.sweep_for_agent()
             if now - self.heard > SILENCE or self.superseded():
                 return 0
 
+    def pulse(self, now):
+        """Say once a second that this side lives. True when it was time."""
+        due = now - self.beat >= 1.0
+        if due:
+            self.beat = now
+            emit({"is": "beat", "time": time.time()})
+        return due
+
     def read_orders(self):
+        """In a thread of its own: neither a slow reader nor a long order may cost the run its lease."""
         with contextlib.suppress(ValueError):
             for order in messages():
+                self.heard = boottime()
+                if self.following:
+                    with contextlib.suppress(OSError):  # the agent ends by itself when its lease runs out
+                        self.renew_lease()
                 self.orders.put(order)
         self.orders.put({"do": "leave"})
 
@@ -87,18 +97,22 @@ class Relay:
             except queue.Empty:
                 return busy
             busy, patience = True, 0.0
-            self.heard = boottime()
             if order["do"] == "leave":
+                self.snapshots.give_up()
                 sys.exit(0)
-            if self.following:
-                self.renew_lease()
             try:
                 getattr(self, "do_" + order["do"])(order)
             except OSError as error:
                 emit({"is": "failed", "what": order["do"], "reason": str(error)})
 
     def renew_lease(self):
-        write_whole(self.path("lease"), {"until": boottime() + self.lease})
+        """In place and always as long: a full disk refuses new files, not this."""
+        text = '{"until": %17.3f}' % (boottime() + self.lease)
+        lease = os.open(self.path("lease"), os.O_WRONLY | os.O_CREAT, 0o600)
+        try:
+            os.pwrite(lease, text.encode(), 0)
+        finally:
+            os.close(lease)
 
     def superseded(self):
         owner = read_json(self.path("relay.json")) if self.following else None
@@ -113,13 +127,19 @@ class Relay:
         emit({"is": "checked", "in_place": in_place, "snapshot": self.snapshots.has(order["digest"])})
 
     def do_archive(self, order):
-        if order.get("begin"):
-            self.snapshots.begin(order["digest"])
-        if order.get("data"):
-            self.snapshots.piece(order["data"])
-        if order.get("end"):
-            self.snapshots.finish(order["digest"])
-            emit({"is": "unpacked"})
+        try:
+            if order.get("begin"):
+                self.snapshots.begin(order["digest"])
+            elif self.snapshots.incoming is None:
+                return  # given up, and said so
+            if order.get("data"):
+                self.snapshots.piece(order["data"])
+            if order.get("end"):
+                self.snapshots.finish(order["digest"])
+                emit({"is": "unpacked"})
+        except OSError:
+            self.snapshots.give_up()
+            raise
 
     def do_start(self, order):
         """Lay out the run directory and start the agent in its own session."""
@@ -135,8 +155,8 @@ class Relay:
                 stream.write(source)
         if job["cwd"] is None:
             job["cwd"] = self.path("work")
-            self.snapshots.copy(job["digest"], job["cwd"])
             write_whole(self.path(ORIGIN), job["digest"])
+            self.snapshots.copy(job["digest"], job["cwd"])
         job["cwd"] = os.path.expanduser(job["cwd"])
         if job["subdirectory"]:
             job["cwd"] = os.path.join(job["cwd"], job["subdirectory"])
@@ -193,14 +213,22 @@ class Relay:
         self.follow()
 
     def follow(self):
-        write_whole(self.path("relay.json"), os.getpid())
         self.following = True
         self.level = False
-        self.renew_lease()
+        with contextlib.suppress(OSError):  # on a full disk: listening and stopping must work all the same
+            write_whole(self.path("relay.json"), os.getpid())
+            self.renew_lease()
 
     def do_stop(self, order):
-        if os.path.isdir(self.run_dir):
+        if not os.path.isdir(self.run_dir):
+            return
+        try:
             write_whole(self.path("stop.json"), {"grace": order["grace"], "reason": order["reason"]})
+        except OSError:
+            pid = self.agent_pid()
+            if pid is None or not is_alive(pid):
+                raise
+            os.kill(pid, signal.SIGTERM)
 
     def do_knock(self, order):
         """Does another host still answer over the training network? Any answer, even a reset, is life."""
@@ -323,6 +351,7 @@ class Relay:
             for block in iter(lambda: stream.read(1 << 20), b""):
                 found.update(block)
                 size += len(block)
+                self.pulse(boottime())
         return {"size": size, "sha256": found.hexdigest()}
 
 

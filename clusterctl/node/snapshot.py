@@ -43,6 +43,9 @@ class Snapshots:
     def __init__(self, base):
         self.base = base
         self.incoming = None
+        self.archive = ""
+        # Containers that share a home have pids in common.
+        self.own = "%s.%d" % (os.uname().nodename, os.getpid())
 
     def path(self, digest):
         return os.path.join(self.base, digest)
@@ -53,16 +56,28 @@ class Snapshots:
     def begin(self, digest):
         """Open a private file for the archive's pieces."""
         os.makedirs(self.base, mode=0o700, exist_ok=True)
-        self.archive = os.path.join(self.base, "%s.%d.tar.gz" % (digest, os.getpid()))
+        self.archive = os.path.join(self.base, "%s.%s.tar.gz" % (digest, self.own))
         self.incoming = os.fdopen(os.open(self.archive, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
 
     def piece(self, text):
         self.incoming.write(base64.b64decode(text))
 
+    def give_up(self):
+        """Leave nothing of a delivery that failed: the disk may be full."""
+        if self.incoming is not None:
+            with contextlib.suppress(OSError):  # what is still buffered does not fit either
+                self.incoming.close()
+            self.incoming = None
+        for path in (self.archive, self.archive.replace(".tar.gz", ".partial")):
+            if os.path.isdir(path):
+                shutil.rmtree(path, ignore_errors=True)
+            elif path and os.path.exists(path):
+                os.unlink(path)
+
     def finish(self, digest):
         """Unpack beside the store and move into place, so that a half tree is never taken for a whole one."""
         self.incoming.close()
-        partial = "%s.%d.partial" % (self.path(digest), os.getpid())
+        partial = self.archive.replace(".tar.gz", ".partial")
         try:
             # Symlinks of the user's tree may lead anywhere; newer Pythons refuse that unless told.
             trusted = {"filter": "fully_trusted"} if hasattr(tarfile, "fully_trusted_filter") else {}
@@ -78,14 +93,21 @@ class Snapshots:
             os.unlink(self.archive)
 
     def copy(self, digest, target):
-        """The tree as this run's own, writable directory."""
+        """The tree as this run's own, writable directory; all of it or nothing."""
         os.utime(self.path(digest))
-        shutil.copytree(self.path(digest), target, symlinks=True)
+        try:
+            shutil.copytree(self.path(digest), target, symlinks=True)
+        except OSError:
+            shutil.rmtree(target, ignore_errors=True)
+            raise
 
     def let_go(self, copy, origin):
         """Empty a run's copy if nothing was written there. The file ``origin`` names its snapshot."""
         digest = _read(origin)
-        if os.path.isdir(copy) and self.has(digest) and _entries(self.path(digest)) == _entries(copy):
+        if not os.path.isdir(copy):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(origin)
+        elif self.has(digest) and _entries(self.path(digest)) == _entries(copy):
             shutil.rmtree(copy)
             os.mkdir(copy, 0o700)
             os.unlink(origin)

@@ -1,7 +1,8 @@
 """Which of several failures came first. Pure.
 
 A victim's exception can be younger than the kill that caused it by less than any clock can be read over SSH,
-so within a window the kind decides, and time only among equals.
+so within a window the kind decides, and time only among equals. SIGABRT is a victim's, too: NCCL's watchdog
+aborts a rank whose peer is gone.
 """
 
 from __future__ import annotations
@@ -85,6 +86,8 @@ def first(failures: Sequence[Failure], window: float) -> Failure:
 
 def _order(failure: Failure) -> int:
     kind = failure.cause.kind
+    if failure.cause.signal == signals.SIGABRT:
+        return 3
     if kind in ("oom", "signal"):
         return 0
     if failure.peer:

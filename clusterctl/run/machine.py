@@ -72,6 +72,8 @@ class _Node:
     tries: int = 0
     unreachable: bool = False
     witness: bool | None = None
+    asked: float | None = None
+    """When a second witness was asked last."""
     ended: bool = False
     complete: bool = False
     lost: bool = False
@@ -85,7 +87,7 @@ class _Node:
 
 
 class Machine:
-    """One run from the moment all agents are started. Feed it what happened; do what it returns.
+    """One run. Feed it what happened; do what it returns.
 
     ``now`` is monotonic seconds; ``epoch`` is the wall clock at the first ``now``; ``at`` is wall clock.
     """
@@ -105,11 +107,17 @@ class Machine:
         self.interrupts = 0
         self.finished = False
 
+    def begin(self, now: float) -> None:
+        """The start is over: nobody was silent until now."""
+        self.ticked = now
+        for state in self.nodes:
+            state.heard = now
+
     def heard(self, node: int, now: float) -> list[Action]:
         """Anything at all arrived from a node."""
         state = self.nodes[node]
         state.heard = now
-        state.witness = None
+        state.witness = state.asked = None
         state.unreachable = False
         return []
 
@@ -130,7 +138,7 @@ class Machine:
         first_time = state.linked
         state.linked = False
         state.unreachable = not first_time
-        state.retry_at = now + min(0.5 * 2**state.tries, 8.0)
+        state.retry_at = now + 0.5 * 2 ** min(state.tries, 4)
         state.tries += 1
         if not first_time:
             return []
@@ -153,6 +161,8 @@ class Machine:
             return self._rank_exit(node, event, at, now)
         if kind == "end":
             state.ended, state.left = True, event["left"]
+            if not self.stopping and set(state.ranks) - set(state.exits):
+                return self._fail(node, "internal", "the agent ended before its ranks did", at)
         elif kind == "refused":
             self.stop_cause = Cause(
                 kind="preflight", host=state.host, node_rank=node, message=event["reason"]
@@ -175,6 +185,11 @@ class Machine:
             state.ended = state.complete = True
             state.left = 0
         return self._fail(None, "internal", message, at) + self._finish_if_over(now)
+
+    def never_started(self, node: int, now: float) -> list[Action]:
+        """A host knows nothing of the run because its controller ended before it had started there."""
+        message = "the controller ended before the run had started everywhere"
+        return self.not_started((node,), message, self.epoch + now, now)
 
     def engine_failed(self, message: str, at: float, now: float) -> list[Action]:
         """DeepSpeed's launcher on the controller ended before its time."""
@@ -211,6 +226,7 @@ class Machine:
         if gap > 5.0:  # this machine slept: nobody else was silent
             for state in self.nodes:
                 state.heard += gap
+                state.witness = state.asked = None
         actions: list[Action] = []
         limit = self.plan.time_limit
         if limit is not None and now - self.started > limit and not self.stopping:
@@ -240,18 +256,24 @@ class Machine:
                     actions += self._lose(node, "no host answered until the lease ran out", now)
             return actions
         for node in silent:
-            state = self.nodes[node]
-            if not state.unreachable:
-                continue
-            if state.witness is False:
-                actions += self._lose(node, "neither the controller nor another host can reach it", now)
-            elif state.witness is None:
-                witness = next((n for n in waiting if n not in silent), None)
-                if witness is not None:
-                    actions.append(Knock(witness, node))
-                else:
-                    actions += self._lose(node, "the controller cannot reach it", now)
+            actions += self._judge_silence(node, next((n for n in waiting if n not in silent), None), now)
         return actions
+
+    def _judge_silence(self, node: int, witness: int | None, now: float) -> list[Action]:
+        state, defaults = self.nodes[node], self.defaults
+        if now - state.heard > defaults.lease_attached + defaults.heartbeat_limit + self.grace:
+            # Whatever else it answers, its agent has had no word for longer than a lease.
+            return self._lose(node, "no word from it until its lease had run out", now)
+        if not state.unreachable:
+            return []
+        if state.witness is False:
+            return self._lose(node, "neither the controller nor another host can reach it", now)
+        if witness is None:
+            return self._lose(node, "the controller cannot reach it", now)
+        if state.asked is None or now - state.asked > defaults.heartbeat_limit:
+            state.asked, state.witness = now, None
+            return [Knock(witness, node)]
+        return []
 
     def _watch_early_ends(self, now: float) -> list[Action]:
         if self.stopping:

@@ -1,4 +1,4 @@
-"""Carries a run through: starts the agents, listens to them, and does what the machine decides."""
+"""Carries a run through: has it started, listens to the hosts, and does what the machine decides."""
 
 from __future__ import annotations
 
@@ -8,27 +8,25 @@ import selectors
 import threading
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import IO, Any
+from typing import Any
 
 import msgspec
 
 from clusterctl.ask.bundle import REMOTE_COMMAND, pack
 from clusterctl.ask.conversation import Conversation
-from clusterctl.ask.sync import Tree, archive, deliver
-from clusterctl.engines.command import node_argv, node_files
+from clusterctl.ask.sync import Tree
 from clusterctl.errors import ClusterctlError
-from clusterctl.plan.model import LaunchPlan, NodePlan
+from clusterctl.plan.model import LaunchPlan
 from clusterctl.run.launcher import DeepSpeedLauncher
 from clusterctl.run.machine import Action, Finish, Knock, Machine, Reconnect, Say, Stop
 from clusterctl.run.outcome import Outcome
+from clusterctl.run.start import Halted, Start
 from clusterctl.settings import RUN, SSH
 from clusterctl.store.runs import RunDirectory
 from clusterctl.transport.protocol import Channel, Failure, Transport
 
 _NODE_FILES = ("agent", "processes", "rank", "snapshot", "enter", "sitecustomize")
 _POLL = 0.2
-_START_DEADLINE = 60.0
 _HISTORY_LIMIT = 5.0
 
 
@@ -70,7 +68,9 @@ class Supervisor:
         self.fingerprints: dict[int, dict[str, Any]] = {}
         self.links: queue.Queue[tuple[int, Conversation | Failure]] = queue.Queue()
         self.outcome: Outcome | None = None
-        self.ordered: set[int] = set()
+        self.began = 0.0
+        self.takes_over = False
+        self.started_on: set[str] = set()
         self.interrupts = 0
         self.interrupts_done = 0
         self.seen_events: dict[int, int] = {}
@@ -85,24 +85,38 @@ class Supervisor:
 
     def run(self) -> Outcome:
         """Start all nodes or none, follow them to the end, leave nothing, and say how it went."""
-        self.directory.claim()
-        began, epoch = time.monotonic(), time.time()
-        trouble: ClusterctlError | None = None
+        self.began = time.monotonic()
+        self.machine = Machine(self.plan, self.began, time.time())
+        start = Start(
+            self.plan,
+            self.tree,
+            self.transport,
+            owner=self.owner,
+            greet=self._greet,
+            record=self.directory.append_event,
+            halted=self._halted,
+        )
+        trouble = ""
         try:
-            self._connect()
-            self._deliver_code()
-            self._start_agents()
+            self.directory.claim()
+            start.carry_out()
+        except Halted:
+            trouble = "it was ended before it had started everywhere"
         except ClusterctlError as error:
-            trouble = error
+            trouble = str(error)
         except OSError as error:
-            trouble = ClusterctlError(f"a connection broke while the run was being started: {error}")
-        self.machine = Machine(self.plan, began, epoch)
-        if trouble is not None:
-            never = tuple(node.node_rank for node in self.plan.nodes if node.node_rank not in self.ordered)
-            self._do(self.machine.not_started(never, str(trouble), time.time(), time.monotonic()))
-        elif self.make_launcher is not None:
-            self.launcher = self.make_launcher(self.plan)
+            trouble = f"the start broke off: {error}"
+        self.conversations = start.conversations
+        self.machine.begin(time.monotonic())
         try:
+            if trouble:
+                self._heed(time.monotonic())
+                never = tuple(n.node_rank for n in self.plan.nodes if n.node_rank not in start.ordered)
+                self._do(self.machine.not_started(never, trouble, time.time(), time.monotonic()))
+            elif self.make_launcher is not None:
+                self.launcher = self.make_launcher(self.plan)
+            for node_rank, message in start.early:
+                self._take(node_rank, message)
             self._follow()
         except OSError as error:
             self._stop_everywhere()
@@ -118,8 +132,10 @@ class Supervisor:
 
     def take_over(self) -> Outcome:
         """Follow a run whose controller is gone, from what the nodes still know, to its end."""
+        self.takes_over = True
         self.directory.claim()
         self.recorded = self.directory.recorded_events()
+        self.started_on = {event["host"] for event in self.directory.events() if event["event"] == "started"}
         self.machine = Machine(self.plan, time.monotonic(), time.time())
         ranks = {node.host: node.node_rank for node in self.plan.nodes}
         deadline = time.monotonic() + SSH.probe_deadline
@@ -140,20 +156,6 @@ class Supervisor:
 
     # Starting
 
-    def _connect(self) -> None:
-        ranks = {node.host: node.node_rank for node in self.plan.nodes}
-        deadline = time.monotonic() + SSH.probe_deadline
-        failures = []
-        for host, channel in self.transport.open_all(list(ranks), REMOTE_COMMAND, deadline):
-            if isinstance(channel, Failure):
-                failures.append(channel)
-            else:
-                self.conversations[ranks[host]] = self._greet(ranks[host], channel)
-        if failures:
-            raise ClusterctlError(
-                "; ".join(f"{f.host}: {f.message}" for f in failures), hint=failures[0].hint
-            )
-
     def _greet(self, node_rank: int, channel: Channel) -> Conversation:
         conversation = Conversation(channel)
         request = {
@@ -166,91 +168,6 @@ class Supervisor:
         channel.send(pack("relay", request, _NODE_FILES))
         return conversation
 
-    def _deliver_code(self) -> None:
-        self.in_place: dict[int, bool] = {}
-        if self.tree is None:
-            return
-        tree = self.tree
-        deadline = time.monotonic() + RUN.sync_deadline
-        lock = threading.Lock()
-        packed: list[bytes] = []
-
-        def content() -> bytes:
-            with lock:
-                if not packed:
-                    stream: IO[bytes] = archive(tree)
-                    with stream:
-                        stream.seek(0)
-                        packed.append(stream.read())
-            return packed[0]
-
-        def one(node_rank: int) -> bool:
-            return deliver(
-                self.conversations[node_rank],
-                tree,
-                content,
-                root=self.plan.nodes[node_rank].workdir or tree.root,
-                in_place=self.plan.code.in_place,
-                deadline=deadline,
-            )
-
-        with ThreadPoolExecutor(max_workers=min(16, len(self.plan.nodes))) as pool:
-            ranks = [node.node_rank for node in self.plan.nodes]
-            self.in_place = dict(zip(ranks, pool.map(one, ranks), strict=True))
-
-    def _start_agents(self) -> None:
-        for node in self.plan.nodes:
-            self.conversations[node.node_rank].send({"do": "start", "job": self._job(node)})
-            self.ordered.add(node.node_rank)
-        waiting: set[int] = set(self.conversations)
-        deadline = time.monotonic() + _START_DEADLINE
-        while waiting:
-            if time.monotonic() > deadline:
-                names = ", ".join(self.plan.nodes[each].host for each in sorted(waiting))
-                raise ClusterctlError(f"no agent started within {_START_DEADLINE:g} s on {names}")
-            for node_rank in sorted(waiting):
-                conversation = self.conversations[node_rank]
-                for message in conversation.receive():
-                    if message["is"] == "failed":
-                        self.ordered.discard(node_rank)
-                        raise ClusterctlError(f"{conversation.host}: cannot start there: {message['reason']}")
-                    if message["is"] == "started":
-                        waiting.discard(node_rank)
-                        self.directory.append_event({"event": "started", "host": conversation.host} | message)
-                if node_rank in waiting and conversation.ended:
-                    last = conversation.stderr.decode("utf-8", "replace").strip().splitlines()
-                    raise ClusterctlError(
-                        f"{conversation.host}: the connection ended before the agent started"
-                        + (f": {last[-1]}" if last else "")
-                    )
-            time.sleep(0.01)
-
-    def _job(self, node: NodePlan) -> dict[str, Any]:
-        code = self.plan.code
-        here = self.tree is None or self.in_place[node.node_rank]
-        argv = node_argv(self.plan, node)
-        return {
-            "run": self.plan.run,
-            "owner": self.owner,
-            "node_rank": node.node_rank,
-            "slots": node.slots,
-            "ranks": node.ranks,
-            "python": node.python,
-            "command": [part.replace("{python}", node.python) for part in self.plan.command],
-            "arguments": self.plan.arguments,
-            "pass_local_rank": self.plan.pass_local_rank,
-            "env": {setting.name: setting.value for setting in node.settings},
-            "removed": node.removed,
-            "engine": argv,
-            "enter": self.plan.enter,
-            "files": node_files(self.plan),
-            "cwd": (node.workdir or code.root) if here else None,
-            "subdirectory": code.subdirectory,
-            "digest": code.digest,
-            "failure_grace": RUN.failure_grace,
-            "lock_dir": "/tmp",
-        }
-
     def _stop_everywhere(self) -> None:
         for conversation in self.conversations.values():
             self._send(conversation, {"do": "stop", "grace": 0.0, "reason": "the controller failed"})
@@ -258,28 +175,45 @@ class Supervisor:
     # Following
 
     def _follow(self) -> None:
-        beat = 0.0
-        while self.outcome is None:
-            now = time.monotonic()
-            if now - beat >= RUN.heartbeat:
-                beat = now
-                for conversation in list(self.conversations.values()):
-                    self._send(conversation, {"do": "beat"})
-            for node, message in self._poll():
-                self._take(node, message)
-            now = time.monotonic()
-            self._take_links(now)
-            while self.interrupts_done < self.interrupts:
-                self.interrupts_done += 1
-                self._do(self.machine.interrupt(now))
-            asked = self.directory.stop_asked()
-            if asked not in (None, self.stop_told) and (not self.unheard or now > self.history_deadline):
-                self.stop_told = asked
-                self._do(self.machine.stop_asked(bool(asked), now))
-            trouble = self.launcher.trouble() if self.launcher is not None else ""
-            if trouble and not self.machine.stopping:
-                self._do(self.machine.engine_failed(trouble, time.time(), now))
-            self._do(self.machine.tick(now))
+        over = threading.Event()
+        threading.Thread(target=self._beat, args=(over,), name="beat", daemon=True).start()
+        try:
+            while self.outcome is None:
+                self._follow_once()
+        finally:
+            over.set()
+
+    def _beat(self, over: threading.Event) -> None:
+        """In a thread of its own: a terminal that stands still (Ctrl-S, a pager) must not end a run."""
+        while not over.wait(RUN.heartbeat):
+            for conversation in list(self.conversations.values()):
+                conversation.nudge({"do": "beat"})
+
+    def _follow_once(self) -> None:
+        for node, message in self._poll():
+            self._take(node, message)
+        now = time.monotonic()
+        self._take_links(now)
+        self._heed(now)
+        trouble = self.launcher.trouble() if self.launcher is not None else ""
+        if trouble and not self.machine.stopping:
+            self._do(self.machine.engine_failed(trouble, time.time(), now))
+
+    def _halted(self) -> bool:
+        limit = self.plan.time_limit
+        late = limit is not None and time.monotonic() - self.began > limit
+        return late or bool(self.interrupts) or self.directory.stop_asked() is not None
+
+    def _heed(self, now: float) -> None:
+        """Pass on what the operator wants, here or from another terminal, and what time it is."""
+        while self.interrupts_done < self.interrupts:
+            self.interrupts_done += 1
+            self._do(self.machine.interrupt(now))
+        asked = self.directory.stop_asked()
+        if asked not in (None, self.stop_told) and (not self.unheard or now > self.history_deadline):
+            self.stop_told = asked
+            self._do(self.machine.stop_asked(bool(asked), now))
+        self._do(self.machine.tick(now))
 
     def _poll(self) -> list[tuple[int, dict[str, Any] | None]]:
         """What arrived within a moment: (node rank, message), or (node rank, None) for a broken link."""
@@ -323,8 +257,9 @@ class Supervisor:
             if message["offset"] > self.recorded.get(node, 0):
                 self.directory.append_event({"host": host, "node_rank": node} | message | {"time": at})
             if message["event"] == "rank-exit":
+                # A rank that raised failed then, however long its exit handlers took.
+                at = (message.get("error") or {}).get("time", message["ended"]) - self.offsets.get(host, 0.0)
                 message = message | {"ended": message["ended"] - self.offsets.get(host, 0.0)}
-                at = message["ended"]
             self._do(self.machine.agent_event(node, message, at, now))
         elif kind == "level":
             self.unheard.discard(node)
@@ -338,7 +273,8 @@ class Supervisor:
             self._do(self.machine.knocked(message["node_rank"], message["alive"], now))
         elif kind == "absent":
             self.unheard.discard(node)
-            self._do(self.machine.absent(node, now))
+            never = self.takes_over and host not in self.started_on
+            self._do((self.machine.never_started if never else self.machine.absent)(node, now))
         elif kind == "failed":
             self._do(
                 self.machine.node_failed(node, f"{message['what']}: {message['reason']}", time.time(), now)
@@ -357,7 +293,8 @@ class Supervisor:
                 self._do(self.machine.linked(node, now))
 
     def _do(self, actions: list[Action]) -> None:
-        for action in actions:
+        # Stops go first: telling of one may fail, with a full disk here.
+        for action in sorted(actions, key=lambda action: not isinstance(action, Stop)):
             if isinstance(action, Stop):
                 order = {"do": "stop", "grace": action.grace, "reason": action.reason}
                 for node in action.nodes:

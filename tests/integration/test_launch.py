@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import hashlib
 import json
+import os
 import signal
 import tempfile
 import time
@@ -294,6 +295,57 @@ def test_a_killed_agent_leaves_nothing(sandbox: Sandbox, project: Path) -> None:
     assert found.code == 125, found.text
     assert found.outcome["cause"]["host"] == "node2"
     assert_nothing_left(sandbox, found)
+
+
+def test_an_agent_that_is_told_to_end_is_no_success(sandbox: Sandbox, project: Path) -> None:
+    found = start(sandbox, "stubborn.py", cwd=project, options=["-n", "2", "--gpus-per-node", "1"])
+    found.wait_for_ranks(2)
+    agent = next(e["pid"] for e in found.events() if e["event"] == "agent" and e["host"] == "node2")
+    sandbox.host("node2").run(["kill", "-TERM", str(agent)])
+    found.finish()
+    assert found.code == 125, found.text
+    assert "SIGTERM" in found.outcome["cause"]["message"]
+    assert_nothing_left(sandbox, found)
+
+
+def test_ctrl_c_while_code_is_copied_starts_nothing(make_sandbox, project: Path) -> None:  # type: ignore[no-untyped-def]
+    box = make_sandbox(hosts=[HostSpec("a"), HostSpec("b")])
+    (project / "weights.bin").write_bytes(os.urandom(20_000_000))
+    box.host("b").limit_bandwidth("eth0", "4mbit")
+    found = start(box, "tell.py", cwd=project)
+    store = box.host("a").home / ".clusterctl/node/snapshots"
+    until = time.monotonic() + 60
+    while not (store.is_dir() and any("." not in path.name for path in store.iterdir())):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    found.signal()
+    found.finish()
+    assert (found.code, found.outcome["status"]) == (123, "stopped"), found.text
+    assert not [event for event in found.events() if event["event"] == "started"]
+    assert_nothing_left(box, found)
+
+
+def test_a_run_on_a_full_disk_can_be_stopped(make_sandbox, project: Path) -> None:  # type: ignore[no-untyped-def]
+    box = make_sandbox(hosts=[HostSpec("a"), HostSpec("b")])
+    node = box.host("b").home / ".clusterctl/node"
+    box.host("b").run(["mkdir", "-p", str(node)])
+    box.host("b").admin(["mount", "-t", "tmpfs", "-o", "size=2m,mode=0777", "small", str(node)])
+    (project / "fills.py").write_text(
+        "import os, time\n"
+        "if os.environ['RANK'] == '1':\n"
+        "    with open('big', 'wb', buffering=0) as big:\n"
+        "        try:\n"
+        "            while True: big.write(b'x' * 4096)\n"
+        "        except OSError as error: print('full', flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    found = start(box, "fills.py", cwd=project)
+    found.wait_for_ranks(2)
+    time.sleep(4)
+    found.signal()
+    found.finish()
+    assert found.code == 123, found.text
+    assert leftovers(box, found.run.name) == []
 
 
 @pytest.mark.long
