@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from clusterctl.sandbox import HostSpec, Sandbox
+from clusterctl.settings import RUN
 from tests.integration.launching import Launch, launch, leftovers, start
 
 pytestmark = pytest.mark.sandbox
@@ -346,6 +347,21 @@ def test_a_run_on_a_full_disk_can_be_stopped(make_sandbox, project: Path) -> Non
     found.finish()
     assert found.code == 123, found.text
     assert leftovers(box, found.run.name) == []
+
+
+@pytest.mark.long
+def test_a_terminal_that_stands_still_costs_the_run_nothing(sandbox: Sandbox, project: Path) -> None:
+    seconds = RUN.lease_attached + 20
+    (project / "loud.py").write_text(
+        f"import time\nuntil = time.time() + {seconds}\n"
+        "while time.time() < until: print('x' * 2000, flush=True); time.sleep(0.002)\n"
+    )
+    found = start(sandbox, "loud.py", cwd=project, options=["-n", "2", "--gpus-per-node", "1"])
+    time.sleep(seconds + 10)  # nobody reads what launch prints: its pipe is full after a moment
+    found.finish()
+    assert found.code == 0, found.text[-2000:]
+    assert found.outcome["incomplete_logs"] == []
+    assert_nothing_left(sandbox, found)
 
 
 @pytest.mark.long
