@@ -275,7 +275,7 @@ class Relay:
         with contextlib.suppress(OSError):
             if order["enter"]:
                 shutil.rmtree(os.path.dirname(order["enter"]))
-        for name in os.listdir(self.run_dir):
+        for name in os.listdir(self.run_dir) if os.path.isdir(self.run_dir) else ():
             if name not in ("work", ORIGIN):
                 target = self.path(name)
                 shutil.rmtree(target) if os.path.isdir(target) else os.unlink(target)
