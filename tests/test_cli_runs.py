@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from clusterctl.run.outcome import Outcome
+from clusterctl.store.outcome import Outcome
 from clusterctl.store.runs import RunDirectory
 from tests.test_run_machine import plan as small_plan
 

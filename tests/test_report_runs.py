@@ -13,7 +13,7 @@ from clusterctl.report import pull as pull_page
 from clusterctl.report import runs as page
 from clusterctl.report.pull import Arrival
 from clusterctl.report.runs import RunView
-from clusterctl.run.outcome import Cause, Outcome
+from clusterctl.store.outcome import Cause, Outcome
 from tests.test_run_machine import plan as small_plan
 
 RUN = "20260101-120000-aaaa"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from clusterctl.run.cause import Failure, first, from_rank_exit
-from clusterctl.run.outcome import Cause
+from clusterctl.store.outcome import Cause
 
 
 def rank_exit(**changes: Any) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from typing import Any
 
 from clusterctl.plan.model import Code, LaunchPlan, NodePlan
 from clusterctl.run.machine import Finish, Knock, Machine, Reconnect, Say, Stop
-from clusterctl.run.outcome import Outcome
 from clusterctl.settings import RUN
+from clusterctl.store.outcome import Outcome
 
 
 def plan(hosts: int = 3, *, time_limit: float | None = None) -> LaunchPlan:

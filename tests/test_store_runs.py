@@ -14,8 +14,8 @@ import pytest
 
 from clusterctl.errors import ClusterctlError, UsageError
 from clusterctl.plan.model import Setting
-from clusterctl.run.outcome import Outcome
 from clusterctl.store import runs
+from clusterctl.store.outcome import Outcome
 from clusterctl.store.runs import RunDirectory
 from tests.test_run_machine import plan as small_plan
 

@@ -77,7 +77,7 @@ def command(
     from clusterctl.cli import examine, hosts, profiles, screen, workload
     from clusterctl.errors import UsageError
     from clusterctl.report import launch as page
-    from clusterctl.run.outcome import EXIT_REFUSED
+    from clusterctl.store.outcome import EXIT_REFUSED
     from clusterctl.transport import connect
 
     if as_json and not dry_run:

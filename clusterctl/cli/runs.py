@@ -10,7 +10,7 @@ from clusterctl.cli import options
 
 if TYPE_CHECKING:
     from clusterctl.report.runs import RunView
-    from clusterctl.run.outcome import Outcome
+    from clusterctl.store.outcome import Outcome
     from clusterctl.store.runs import RunDirectory
 
 Run = Annotated[

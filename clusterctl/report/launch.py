@@ -18,7 +18,7 @@ from clusterctl.network.model import Network
 from clusterctl.plan.model import LaunchPlan, NodePlan, Setting
 from clusterctl.plan.variables import shown
 from clusterctl.report import findings
-from clusterctl.run.outcome import Cause, Outcome
+from clusterctl.store.outcome import Cause, Outcome
 
 _STARTS = {
     "torchrun": "torchrun, static ranks",

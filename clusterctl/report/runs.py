@@ -13,7 +13,7 @@ from rich.text import Text
 
 from clusterctl.inventory.fold import fold
 from clusterctl.plan.model import LaunchPlan
-from clusterctl.run.outcome import Outcome
+from clusterctl.store.outcome import Outcome
 
 _WIDE = 120
 _STYLES = {"succeeded": "green", "running": "cyan", "failed": "red", "lost": "red", "error": "red"}

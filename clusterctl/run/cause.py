@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from clusterctl.run.outcome import Cause, CauseKind
+from clusterctl.store.outcome import Cause, CauseKind
 
 _PEER_SIGNS = (
     "connection reset by peer",

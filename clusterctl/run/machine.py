@@ -14,7 +14,8 @@ import msgspec
 
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.run import cause as causes
-from clusterctl.run.outcome import (
+from clusterctl.settings import RUN, RunDefaults
+from clusterctl.store.outcome import (
     EXIT_INTERNAL,
     EXIT_LOST,
     EXIT_REFUSED,
@@ -25,7 +26,6 @@ from clusterctl.run.outcome import (
     Outcome,
     Status,
 )
-from clusterctl.settings import RUN, RunDefaults
 
 
 class Stop(msgspec.Struct, frozen=True):

@@ -19,9 +19,9 @@ from clusterctl.errors import ClusterctlError
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.run.launcher import DeepSpeedLauncher
 from clusterctl.run.machine import Action, Finish, Knock, Machine, Reconnect, Say, Stop
-from clusterctl.run.outcome import Outcome
 from clusterctl.run.start import Halted, Start
 from clusterctl.settings import RUN, SSH
+from clusterctl.store.outcome import Outcome
 from clusterctl.store.runs import RunDirectory
 from clusterctl.transport.protocol import Channel, Failure, Transport
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from clusterctl.errors import ClusterctlError
-
-if TYPE_CHECKING:
-    from clusterctl.sandbox.host import Host
 
 # Says what the path is on this host, then the path without links (of the nearest directory, for a new file).
 _LOOK = """
@@ -46,7 +44,17 @@ mount --bind "$own/upper" "$dir"
 _WRITE = 'mkdir -p "$(dirname "$1")" && cat > "$1" && chmod "$2" "$1"'
 
 
-def lay_file(host: Host, path: str, content: str | bytes, mode: int) -> None:
+class View(Protocol):
+    """A host, as far as its view of files goes."""
+
+    name: str
+    directory: Path
+
+    def environment(self) -> dict[str, str]: ...
+    def admin(self, argv: Sequence[str]) -> str: ...
+
+
+def lay_file(host: View, path: str, content: str | bytes, mode: int) -> None:
     """See `Host.lay`."""
     if not path.startswith("/"):
         raise ClusterctlError(f"{host.name}: {path!r} is not an absolute path")
@@ -71,7 +79,7 @@ def lay_file(host: Host, path: str, content: str | bytes, mode: int) -> None:
     host.admin(["/bin/sh", "-c", 'exec < "$3"; ' + _WRITE, "write", path, f"{mode:o}", str(source)])
 
 
-def _is_own(host: Host, place: str) -> bool:
+def _is_own(host: View, place: str) -> bool:
     """Whether the host alone sees what is written to this directory."""
     opened = {file.read_text(encoding="utf-8") for file in (host.directory / "laid").glob("*/opened")}
     private = [Path(p) for p in (host.environment()["HOME"], "/tmp", "/var/tmp", "/run", "/dev/shm")]

@@ -19,8 +19,8 @@ import msgspec
 from clusterctl.errors import ClusterctlError, UsageError
 from clusterctl.plan.model import LaunchPlan, Setting
 from clusterctl.plan.variables import shown
-from clusterctl.run.outcome import Outcome
 from clusterctl.settings import HOME_VARIABLE
+from clusterctl.store.outcome import Outcome
 
 _T = TypeVar("_T")
 
