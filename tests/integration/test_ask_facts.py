@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -145,13 +147,19 @@ def test_a_request_for_one_host_reaches_that_host(sandbox: Sandbox) -> None:
 
 
 def test_a_held_master_port_is_passed_over_unless_it_is_the_users_own(sandbox: Sandbox) -> None:
-    first = sandbox.host("node1")
     free = asked(sandbox).reachability.master_port
     assert free is not None
     code = (
-        f"import socket,time; s=socket.create_server(('', {free})); print('up', flush=True); time.sleep(99)"
+        f"import socket,sys; s=socket.create_server(('', {free})); print('up', flush=True); sys.stdin.read()"
     )
-    holder = first.popen([sys.executable, "-c", code])
+    # By way of sshd, as a user's own process: one may be told whose it is.
+    command = shlex.join([sys.executable, "-c", code])
+    holder = subprocess.Popen(
+        ["ssh", "-F", str(sandbox.ssh_config), "node1", command],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
         assert holder.stdout is not None and holder.stdout.readline() == "up\n"
         other = asked(sandbox).reachability
@@ -161,8 +169,7 @@ def test_a_held_master_port_is_passed_over_unless_it_is_the_users_own(sandbox: S
         assert own.master_error.startswith(f"port {free} is held by pid ")
         assert "socket.create_server" in own.master_error
     finally:
-        holder.terminate()
-        holder.wait(10)
+        holder.communicate(timeout=10)
 
 
 @pytest.mark.training
