@@ -206,13 +206,18 @@ def test_a_frozen_host_is_given_up_at_the_deadline(make_sandbox: Callable[..., S
     box.host("frozen").thaw()
 
 
-def test_many_hosts_behind_one_gateway_share_its_connection(sandbox: Sandbox, tmp_path: Path) -> None:
+def behind_node1(sandbox: Sandbox, tmp_path: Path) -> Path:
+    """A configuration that reaches all other hosts through node1. `ProxyJump none` for node1 would also switch
+    off the ProxyCommand that leads into an ordinary user's sandbox."""
     config = tmp_path / "config"
     config.write_text(
-        "Host node1\n  ProxyJump none\nHost node*\n  ProxyJump node1\n"
-        f"Host *\n  Include {sandbox.ssh_config}\n"
+        f"Host {' '.join(NAMES[1:])}\n  ProxyJump node1\nHost *\n  Include {sandbox.ssh_config}\n"
     )
-    transport = connect("fabric", config)
+    return config
+
+
+def test_many_hosts_behind_one_gateway_share_its_connection(sandbox: Sandbox, tmp_path: Path) -> None:
+    transport = connect("fabric", behind_node1(sandbox, tmp_path))
     found = dict(transport.open_all(NAMES[1:], "echo $SSH_CONNECTION", soon()))
     channels = [channel for channel in found.values() if not isinstance(channel, Failure)]
     assert len(channels) == 3, found
@@ -222,12 +227,7 @@ def test_many_hosts_behind_one_gateway_share_its_connection(sandbox: Sandbox, tm
 
 
 def test_who_leaves_does_not_take_the_gateway_along(sandbox: Sandbox, tmp_path: Path) -> None:
-    config = tmp_path / "config"
-    config.write_text(
-        "Host node1\n  ProxyJump none\nHost node*\n  ProxyJump node1\n"
-        f"Host *\n  Include {sandbox.ssh_config}\n"
-    )
-    transport = connect("fabric", config)
+    transport = connect("fabric", behind_node1(sandbox, tmp_path))
     stays = opened(transport, "node2", "cat")
     for _ in range(30):
         leaves = opened(transport, "node3", "true")
