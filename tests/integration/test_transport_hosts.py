@@ -207,8 +207,10 @@ def test_a_frozen_host_is_given_up_at_the_deadline(make_sandbox: Callable[..., S
 
 
 def behind_node1(sandbox: Sandbox, tmp_path: Path) -> Path:
-    """A configuration that reaches all other hosts through node1. `ProxyJump none` for node1 would also switch
-    off the ProxyCommand that leads into an ordinary user's sandbox."""
+    """A configuration that reaches all other hosts through node1.
+
+    `ProxyJump none` for node1 would also switch off the ProxyCommand into an ordinary user's sandbox.
+    """
     config = tmp_path / "config"
     config.write_text(
         f"Host {' '.join(NAMES[1:])}\n  ProxyJump node1\nHost *\n  Include {sandbox.ssh_config}\n"
