@@ -12,7 +12,7 @@ from clusterctl.errors import UsageError
 ENVS = Path(__file__).parents[1] / "envs"
 
 
-@pytest.mark.parametrize("name", ["cpu", "cuda12"])
+@pytest.mark.parametrize("name", ["cpu", "cuda12", "cuda13"])
 def test_a_shipped_profile_goes_by_its_name_anywhere(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -29,4 +29,4 @@ def test_the_user_s_own_file_of_that_name_wins(tmp_path: Path, monkeypatch: pyte
 def test_what_is_neither_is_told_with_those_there_are() -> None:
     with pytest.raises(UsageError, match="No such file") as caught:
         read("gpu")
-    assert "cpu, cuda12" in caught.value.hint
+    assert "cpu, cuda12, cuda13" in caught.value.hint

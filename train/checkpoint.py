@@ -109,6 +109,19 @@ def newest(where: Path) -> Path | None:
     return root / max(common, key=_step) if common else None
 
 
+def require_none_beyond(directory: Path, step: int) -> None:
+    """Refuse to go on at `step` where `directory` holds later checkpoints. Collective; raises UserError.
+
+    They are another run's: sorted among ours, they would push ours out, and be what `auto` resumes.
+    """
+    later = newest(directory)
+    if later is not None and _step(later.name) > step:
+        raise UserError(
+            f"{directory} holds {later.name} of an earlier run, and this one goes on at step {step}",
+            hint="--resume auto goes on from there; else give another --save_dir, or remove it",
+        )
+
+
 def compare(path: Path, facts: dict[str, Any]) -> list[str]:
     """What makes a run with `facts` another one than that of the checkpoint, though it can go on. Collective.
 

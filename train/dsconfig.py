@@ -14,6 +14,13 @@ DEFAULT_MICRO_BATCH = 4
 DEFAULT_LR = 1e-3
 DEFAULT_WEIGHT_DECAY = 0.1
 NEVER = 10**9
+SECTIONS = {
+    "zero_optimization": '{"stage": 2}',
+    "optimizer": '{"type": "AdamW"}',
+    "scheduler": '{"type": "WarmupLR"}',
+    "bf16": '{"enabled": true}',
+    "fp16": '{"enabled": true}',
+}
 
 
 def read(name: str) -> dict[str, Any]:
@@ -35,10 +42,12 @@ def read(name: str) -> dict[str, Any]:
         ) from error
     if not isinstance(config, dict):
         raise UserError(f"{path} holds no JSON object", hint="a ds_config starts with { and ends with }")
-    if not isinstance(config.get("zero_optimization", {}), dict):
-        raise UserError(
-            f"{path}: zero_optimization is no object", hint='write "zero_optimization": {"stage": 2}'
-        )
+    config = {key: value for key, value in config.items() if key not in SECTIONS or value != "auto"}
+    for section, example in SECTIONS.items():
+        if not isinstance(config.get(section, {}), dict):
+            raise UserError(f"{path}: {section} is no object", hint=f'write "{section}": {example}')
+    if not isinstance(config.get("optimizer", {}).get("params", {}), dict):
+        raise UserError(f"{path}: params of the optimizer is no object", hint='write "params": {"lr": 1e-3}')
     return config
 
 
@@ -50,7 +59,7 @@ def complete(config: dict[str, Any], args: Namespace, *, on_cpu: bool, world_siz
     scheduler_is_open = "auto" in json.dumps(config.get("scheduler"))
     config = _without_auto(config)
     if scheduler_is_open:
-        del config["scheduler"]
+        config.pop("scheduler", None)
     for key, argument, default in (
         ("train_micro_batch_size_per_gpu", args.micro_batch, DEFAULT_MICRO_BATCH),
         ("gradient_accumulation_steps", args.gas, 1),

@@ -7,11 +7,13 @@ import torch
 # Dense bf16 TFLOP/s, without 2:4 sparsity, from the vendor's data sheets. The first entry that is part of the
 # device's name counts. A device that is not here gets no MFU: a guess would be worse than none.
 PEAK_BF16_TFLOPS = (
+    ("H200 NVL", 835.0),
     ("H200", 989.0),
     ("H100 NVL", 835.0),
     ("H100 PCIe", 756.0),
     ("H100", 989.0),
     ("H20", 148.0),
+    ("GB200", 2500.0),
     ("B200", 2250.0),
     ("A100", 312.0),
     ("A6000", 154.85),

@@ -41,6 +41,8 @@ def find(what: str) -> Text:
         )
     if path.is_dir() and (path / "state.json").exists():
         return Text(str(path), (_saved_dataset(path),))
+    if path.is_dir() and (path / "dataset_dict.json").exists():
+        return _saved_splits(path)
     files = (path,) if path.is_file() else tuple(_files_below(path))
     if not files:
         raise UserError(
@@ -93,6 +95,16 @@ def _load_rows(path: Path) -> Any:
     datasets = _datasets()
     loaded = datasets.load_dataset(ROW_FORMATS[path.suffix], data_files=str(path), split="train")
     return _text_column(loaded, path)
+
+
+def _saved_splits(path: Path) -> Text:
+    """A DatasetDict as `save_to_disk` leaves it: its train split, held out its validation split if any."""
+    if not (path / "train").is_dir():
+        splits = sorted(entry.name for entry in path.iterdir() if entry.is_dir())
+        raise UserError(f"{path} has no split train, only {splits}", hint="give the directory of one split")
+    validation = path / "validation"
+    heldout = (_saved_dataset(validation),) if validation.is_dir() else None
+    return Text(str(path), (_saved_dataset(path / "train"),), heldout)
 
 
 def _saved_dataset(path: Path) -> Any:

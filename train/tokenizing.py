@@ -43,13 +43,17 @@ def load_tokenizer(what: str) -> Tokenizer:
     if path.is_dir():
         path = path / "tokenizer.json"
     try:
-        return Tokenizer.from_file(str(path)) if path.exists() else Tokenizer.from_pretrained(what)
+        found = Tokenizer.from_file(str(path)) if path.exists() else Tokenizer.from_pretrained(what)
     # tokenizers raises bare Exception for unreadable files and for an unreachable hub alike.
     except Exception as error:
         raise UserError(
             f"no tokenizer could be read from {what}: {str(error).splitlines()[0][:200]}",
             hint="give a tokenizer.json of the tokenizers library, a hub name while online, or builtin",
         ) from error
+    # As some are saved for sentence embeddings: every document would lose all but its beginning.
+    found.no_truncation()
+    found.no_padding()
+    return found
 
 
 def prepare(data: str, tokenizer: str, cache: Path, place: Place) -> Tokens:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from argparse import Namespace
 from dataclasses import dataclass
@@ -31,7 +32,13 @@ from stopping import StopRequest, end_at_once_on_ctrl_c
 
 def run(args: Namespace) -> int:
     """Train as asked; the exit code. Raises UserError on all ranks alike."""
-    config = dsconfig.read(args.ds_config)
+    try:
+        config = dsconfig.read(args.ds_config)
+    except UserError as error:
+        # The others may have the file, and would wait for this rank: it has to say why it left.
+        raise UserError(
+            f"{socket.gethostname()}: {error.message}", hint=error.hint, rank_local=True
+        ) from error
     stop = StopRequest()
     if args.save_dir:
         stop.listen()
@@ -206,6 +213,8 @@ def _prepare(args: Namespace, raw_config: dict[str, Any], place: Place, stop: St
     run = Run(args, engine, samples, place, progress, evaluation, store, stop)
     if args.resume:
         _resume(run, save_dir if args.resume == "auto" else Path(args.resume), identity)
+    if save_dir:
+        checkpoint.require_none_beyond(save_dir, run.step)
     return run
 
 
@@ -238,3 +247,8 @@ def _resume(run: Run, where: Path, identity: dict[str, Any]) -> None:
     run.progress.note(f"resumed {path} at step {run.step}")
     if differences:
         run.progress.note(f"not an exact continuation: {', '.join(differences)}")
+    given = [name for name in ("lr", "weight_decay") if getattr(run.args, name) is not None]
+    if given:
+        run.progress.note(
+            f"{' and '.join(given)} as in the checkpoint: DeepSpeed keeps them with the optimizer"
+        )

@@ -117,6 +117,11 @@ def command(
         if refusal is not None and not (force and page.all_connected(seen.network, found.inventory)):
             screen.err().print(refusal, soft_wrap=False)
             return EXIT_REFUSED
+        if (not script or engine == "deepspeed") and not force:
+            lacking = page.lacking("deepspeed", seen.answers.facts)
+            if lacking is not None:
+                screen.err().print(lacking, soft_wrap=False)
+                return EXIT_REFUSED
         request = _request(
             found,
             seen,

@@ -52,7 +52,7 @@ Transport = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 Profile = Annotated[
     str,
-    typer.Option("--profile", metavar="FILE", help="An environment profile: a YAML file, or cpu or cuda12."),
+    typer.Option("--profile", metavar="FILE", help="A YAML file, or the shipped cpu, cuda12, cuda13."),
 ]
 Env = Annotated[
     list[str] | None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -12,6 +13,7 @@ from rich.text import Text
 from clusterctl.checks.evaluate import Report
 from clusterctl.engines import deepspeed
 from clusterctl.engines.command import node_argv
+from clusterctl.facts.model import Facts
 from clusterctl.inventory.fold import fold
 from clusterctl.inventory.model import Inventory
 from clusterctl.network.model import Network
@@ -47,6 +49,21 @@ def refusal(report: Report, network: Network, inventory: Inventory) -> Renderabl
     parts.append(Text.assemble(("not started", "bold red"), ": nothing runs on any host (exit code 120)"))
     parts.append(Text.assemble(("hint: ", "cyan"), hint))
     return Group(*parts)
+
+
+def lacking(package: str, facts: Mapping[str, Facts]) -> RenderableType | None:
+    """Which hosts have no ``package`` for the interpreter they would run; None where all have it."""
+    without = [host for host, of_host in facts.items() if package not in of_host.python.packages]
+    if not without:
+        return None
+    python = facts[without[0]].python.executable
+    return Group(
+        Text.assemble(("not started", "bold red"), f": no {package} on {fold(without)} for {python}"),
+        Text.assemble(
+            ("hint: ", "cyan"),
+            f"{python} -m pip install {package} there, or `python: /another/python` in a profile",
+        ),
+    )
 
 
 def all_connected(network: Network, inventory: Inventory) -> bool:

@@ -83,6 +83,17 @@ def test_a_resumed_run_repeats_the_losses_to_the_last_bit(
     assert records(metrics, "eval")[-1]["loss"] == records(straight / "metrics.jsonl", "eval")[-1]["loss"]
 
 
+def test_a_new_run_does_not_mix_its_checkpoints_with_anothers(straight: Path, cache: Path) -> None:
+    saved = straight / "saved"
+    before = sorted(path.name for path in saved.iterdir())
+    done = run(torchrun("--steps", 2, "--save_dir", saved), environment(cache))
+    assert done.returncode != 0
+    assert (
+        "of an earlier run, and this one goes on at step 0\nhint: --resume auto" in done.stdout + done.stderr
+    )
+    assert sorted(path.name for path in saved.iterdir()) == before
+
+
 def test_another_number_of_ranks_is_refused(straight: Path, cache: Path) -> None:
     done = run(alone("--steps", 6, "--resume", straight / "saved"), environment(cache))
     assert done.returncode == 64
