@@ -218,7 +218,7 @@ def _tool(line: str) -> str:
     return line.split()[0].rpartition("/")[2] if line.split() else line
 
 
-_ALIGN = "install the same version everywhere; a pinned list is in the profile's constraints"
+_ALIGN = "install the same version everywhere; a profile's `expect` holds them to it"
 _LIBRARIES = ("transformers", "accelerate", "datasets", "tokenizers")
 
 RULES: tuple[Rule, ...] = (
