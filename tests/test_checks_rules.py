@@ -135,7 +135,6 @@ ONE_HOST = [
     ("gpu.smi-hang", "warn", smi(seconds=9.0), 2),
     ("gpu.lib-mismatch", "fail", smi(error="Driver/library version mismatch", exit_code=18, gpus=()), 2),
     ("gpu.lib-mismatch", "fail", smi(kernel_driver="550.99"), 2),
-    ("gpu.count", "fail", smi(devices=3), 2),
     ("gpu.cuda", "fail", torch_with(cuda_available=False), 2),
     ("gpu.cuda", "fail", torch_with(device_count=1), 2),
     ("gpu.model", "warn", cards(name="NVIDIA L4", memory_total=24 * GIB), 2),
@@ -193,15 +192,15 @@ ONE_HOST = [
         "ib.linklayer",
         "fail",
         rdma_everywhere(msgspec.structs.replace(PORT, link_layer="Ethernet", netdev="eth0")),
-        0,
+        1,
     ),
-    ("ib.libs", "fail", rdma_everywhere(PORT, verbs_library=False), 0),
+    ("ib.libs", "fail", rdma_everywhere(PORT, verbs_library=False), 1),
     ("ib.sm", "fail", rdma_everywhere(msgspec.structs.replace(PORT, sm_lid=0)), 0),
     (
         "os.memlock",
         "fail",
         rdma_everywhere(PORT, limits=Limits(memlock=65536, nofile=65536, stack=8 * 1024**2)),
-        0,
+        1,
     ),
     ("name.family", "warn", changed(names=(Name("node2", ("2001:db8::7",)),)), 0),
     ("os.stack", "warn", changed(limits=Limits(nofile=65536, stack=None)), 2),
@@ -543,3 +542,39 @@ def test_desktop_processes_do_not_count_as_foreign() -> None:
     card: Gpu = gpu(0, uuid="GPU-node2-0", processes=foreign(GIB // 2, "/usr/lib/xorg/Xorg vt2"))
     facts = smi(gpus=(card, gpu(1, uuid="GPU-node2-1")))(cluster(2, gpus=2))
     assert not of("gpu.busy", report(facts, slots=2))
+
+
+def test_a_gpu_that_is_gone_is_a_failure_where_its_slot_is_wanted() -> None:
+    node2 = msgspec.structs.replace(nvidia("node2", 2), devices=3)
+    facts = altered(cluster(3, gpus=3), "node2", nvidia=node2)
+    assert [finding.severity for finding in of("gpu.count", report(facts, slots=3))] == ["fail"]
+    (note,) = [each for each in report(facts, slots=2).findings if each.code == "gpu.count"]
+    assert (note.severity, note.hosts) == ("info", ("node2",))
+
+
+@pytest.mark.parametrize("code", ["ib.libs", "os.memlock"])
+def test_rdma_that_nobody_uses_stops_nobody(code: str) -> None:
+    ethernet = msgspec.structs.replace(PORT, link_layer="Ethernet", netdev="eth0")
+    limits = Limits(memlock=65536, nofile=65536, stack=8 * 1024**2)
+    alter = rdma_everywhere(ethernet, verbs_library=False, limits=limits)
+    assert of(code, report(alter(cluster(3, gpus=1))))
+    assert not of(code, report(alter(cluster(3, gpus=0))))
+    if code == "os.memlock":
+        assert not of(code, report(alter(cluster(3, gpus=1)), user_env={"NCCL_IB_DISABLE": "1"}))
+
+
+def test_a_gpu_that_answers_no_torch_is_a_failure() -> None:
+    facts = torch_with(error="capabilities: RuntimeError: CUDA error: uncorrectable ECC")(cluster(3, gpus=2))
+    (found,) = of("sw.torch-import", report(facts, slots=2))
+    assert (found.severity, found.hosts) == ("fail", ("node2",))
+
+
+def test_the_environment_wins_over_a_hosts_files() -> None:
+    own = (
+        Variable("NCCL_SOCKET_IFNAME", "=eth0", "environment"),
+        Variable("NCCL_SOCKET_IFNAME", "=eth1", "/etc/nccl.conf:1"),
+    )
+    facts = altered(cluster(2), "node2", variables=own)
+    chosen = choose(inventory(facts, 1), facts).of("node2")
+    assert chosen is not None
+    assert chosen.env["NCCL_SOCKET_IFNAME"] == "=eth0"

@@ -98,13 +98,17 @@ def _count(evidence: Evidence) -> Iterator[Verdict]:
                 severity="info",
             )
         return
-    for host, facts in evidence.facts.items():
-        smi = facts.nvidia
+    for entry in evidence.inventory.hosts:
+        if entry.name not in evidence.facts:
+            continue
+        smi = evidence.facts[entry.name].nvidia
         if smi.exit_code == 0 and smi.devices is not None and len(smi.gpus) < smi.devices:
             yield Hit(
-                hosts=(host,),
+                hosts=(entry.name,),
                 observed=f"the driver shows {len(smi.gpus)} GPU(s)",
                 expected=f"{smi.devices}, as on the PCI bus",
+                # A container sees the whole bus and its own GPUs only: enough for its slots is enough.
+                severity="info" if entry.declared_slots <= len(smi.gpus) else None,
             )
 
 
@@ -113,6 +117,8 @@ def _cuda(evidence: Evidence) -> Iterator[Verdict]:
         yield Skipped("not asked with --quick")
         return
 
+    slots = {entry.name: entry.declared_slots for entry in evidence.inventory.hosts}
+
     def judge(host: str, facts: Facts) -> Iterator[Verdict]:
         if facts.torch is None or not facts.torch.ok:
             yield Blocked(host, "torch was not imported")
@@ -120,11 +126,11 @@ def _cuda(evidence: Evidence) -> Iterator[Verdict]:
             yield Blocked(host, "torch is a CPU-only build")
         elif not facts.torch.cuda_available:
             yield Hit(hosts=(host,), observed="torch sees no GPU", expected=f"{len(facts.nvidia.gpus)}")
-        elif facts.torch.device_count < len(facts.nvidia.gpus):
+        elif facts.torch.device_count < min(len(facts.nvidia.gpus), slots[host]):
             yield Hit(
                 hosts=(host,),
                 observed=f"torch sees {facts.torch.device_count} GPU(s)",
-                expected=f"{len(facts.nvidia.gpus)}, as nvidia-smi",
+                expected=f"{min(len(facts.nvidia.gpus), slots[host])}, as nvidia-smi and the hostfile",
             )
 
     yield from _per_gpu_host(judge)(evidence)

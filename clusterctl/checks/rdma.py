@@ -8,6 +8,8 @@ from clusterctl.checks.consistency import deviations
 from clusterctl.checks.rule import Evidence, Hit, Judge, Rule, Skipped, Verdict
 from clusterctl.network.rdma import is_active, select, usable_ports
 
+_GLOO = "no GPU on any host: gloo does not use RDMA"
+
 
 def _where_present(judge: Judge) -> Judge:
     def over(evidence: Evidence) -> Iterator[Verdict]:
@@ -55,6 +57,9 @@ def _rate(evidence: Evidence) -> Iterator[Verdict]:
 
 
 def _link_layer(evidence: Evidence) -> Iterator[Verdict]:
+    if not evidence.has_gpus:
+        yield Skipped(_GLOO)
+        return
     layers = {
         host: " + ".join(sorted({port.link_layer for port in usable_ports(facts)}))
         for host, facts in evidence.facts.items()
@@ -64,6 +69,9 @@ def _link_layer(evidence: Evidence) -> Iterator[Verdict]:
 
 
 def _libraries(evidence: Evidence) -> Iterator[Verdict]:
+    if not evidence.has_gpus:
+        yield Skipped(_GLOO)
+        return
     for host, facts in evidence.facts.items():
         if facts.rdma and facts.verbs_library is False:
             yield Hit(hosts=(host,), observed="libibverbs.so.1 is missing", expected="installed")

@@ -115,7 +115,8 @@ def _write(evidence: Evidence) -> Iterator[Verdict]:
 
 
 def _memlock(evidence: Evidence) -> Iterator[Verdict]:
-    if not any(usable_ports(facts) for facts in evidence.facts.values()):
+    off = evidence.user_env.get("NCCL_IB_DISABLE") == "1"
+    if off or not evidence.has_gpus or not any(usable_ports(facts) for facts in evidence.facts.values()):
         yield Skipped("no RDMA in use")
         return
     for host, facts in evidence.facts.items():

@@ -108,6 +108,8 @@ def _torch_import(evidence: Evidence) -> Iterator[Verdict]:
             yield Blocked(host, "torch was not imported")
         elif not facts.torch.ok:
             yield Hit(hosts=(host,), observed=_last_line(facts.torch.error), expected="`import torch` works")
+        elif facts.torch.error.startswith("capabilities"):  # a sick GPU; other questions may have no answer
+            yield Hit(hosts=(host,), observed=_last_line(facts.torch.error), expected="every GPU answers")
         elif not facts.torch.distributed:
             yield Hit(
                 hosts=(host,),

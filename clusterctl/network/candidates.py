@@ -48,8 +48,9 @@ def _of_family(facts: Mapping[str, Facts], family: str) -> dict[str, tuple[tuple
     machines = {host: machine(of_host) for host, of_host in facts.items()}
     bearers: defaultdict[str, set[tuple[object, ...]]] = defaultdict(set)
     for host, of_host in facts.items():
-        for _, address in _addresses(of_host):
-            bearers[address.address].add(machines[host])
+        for link, address in _addresses(of_host):
+            if is_usable(link):
+                bearers[address.address].add(machines[host])
     one_machine = len(set(machines.values())) == 1
     return {
         host: tuple(

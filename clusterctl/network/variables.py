@@ -14,9 +14,10 @@ FAST_SOCKET = 100_000
 
 def user_settings(facts: Facts, user_env: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """Variable -> (value, origin) as the user decided: for this run, else in the host's own settings."""
+    # The environment comes first among a host's variables, and NCCL lets it win over its files.
     on_host = {
         variable.name: (variable.value, f"{variable.origin} on {facts.host}")
-        for variable in facts.variables
+        for variable in reversed(facts.variables)
         if variable.name in VARIABLES
     }
     return {**on_host, **{name: (value, "your setting") for name, value in user_env.items()}}
