@@ -69,7 +69,10 @@ def command(
         )
         typer.echo(text)
         return exit_code(seen.report, strict=strict)
-    told = (("-H", named), ("--ssh-config", ssh_config), ("--profile", profile))
+    told = [("-H", named), ("--ssh-config", ssh_config), ("--profile", profile)]
+    told += [("--env", setting) for setting in env or ()]
+    if seen.report.verdict == "ready":  # else the suggestion brings a selection of its own
+        told += [("-i", include), ("-e", exclude), ("--nodes", str(nodes or ""))]
     launch = " ".join(
         ["clusterctl launch", *(f"{flag} {shlex.quote(value)}" for flag, value in told if value)]
     )
