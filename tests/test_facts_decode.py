@@ -39,3 +39,19 @@ def test_an_import_that_does_not_say_it_worked_has_failed() -> None:
     assert not decode_torch({}).ok
     broken = decode_torch({"ok": "yes", "seconds": 1.0})
     assert not broken.ok and "ok:" in broken.error
+
+
+def test_addresses_that_are_none_are_left_out_and_named() -> None:
+    link = msgspec.to_builtins(healthy(1).interfaces[0])
+    for address, prefix in (("not-an-ip", 24), ("10.0.0.1", 64)):
+        sick = {**link, "addresses": [{"family": "inet", "address": address, "prefix": prefix}]}
+        facts = decode_facts("node1", {"interfaces": [sick]})
+        assert facts.interfaces == ()
+        assert facts.errors[0].startswith("interfaces: ")
+
+
+def test_bytes_that_are_no_text_can_be_written_again() -> None:
+    told = [{"name": "LD_LIBRARY_PATH", "value": "/opt/\udcff", "origin": "environment"}]
+    facts = decode_facts("node1", {"variables": told, "user": "ann\udc80"})
+    assert (facts.variables[0].value, facts.user) == ("/opt/?", "ann?")
+    assert msgspec.json.encode(facts)

@@ -5,6 +5,7 @@ Sizes are bytes, times are seconds. ``None`` means the node could not tell; it n
 
 from __future__ import annotations
 
+from ipaddress import ip_interface
 from typing import Literal
 
 import msgspec
@@ -15,12 +16,18 @@ InterfaceKind = Literal[
 
 
 class Address(msgspec.Struct, frozen=True):
-    """``family`` is ``inet`` or ``inet6``; ``scope`` is ``global``, ``link`` or ``host``."""
+    """``family`` is ``inet`` or ``inet6``; ``scope`` is ``global``, ``link`` or ``host``.
+
+    Raises ValueError for what is no address with a prefix.
+    """
 
     family: str
     address: str
     prefix: int
     scope: str = "global"
+
+    def __post_init__(self) -> None:
+        ip_interface(f"{self.address}/{self.prefix}")
 
 
 class Interface(msgspec.Struct, frozen=True, kw_only=True):
