@@ -180,7 +180,8 @@ class Relay:
         )
         os.close(log)
         emit({"is": "started", "cwd": job["cwd"], "run_dir": self.run_dir})
-        self.snapshots.prune()
+        with contextlib.suppress(OSError):  # untidiness fails no run
+            self.snapshots.prune()
 
     def environment(self, job):
         """The SSH session's own variables, the interpreter's directory first in PATH, then the plan's."""
@@ -271,7 +272,8 @@ class Relay:
     def do_forget(self, order):
         """All is on the controller: keep what the script wrote, and what tells that from its code."""
         self.following = False
-        self.snapshots.let_go(self.path("work"), self.path(ORIGIN))
+        with contextlib.suppress(OSError):  # NFS keeps what somebody still holds open
+            self.snapshots.let_go(self.path("work"), self.path(ORIGIN))
         with contextlib.suppress(OSError):
             if order["enter"]:
                 shutil.rmtree(os.path.dirname(order["enter"]))

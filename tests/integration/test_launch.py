@@ -108,8 +108,24 @@ def test_uneven_hosts_get_ranks_in_hostfile_order(uneven: Sandbox, project: Path
     local_ranks = [[f"--local_rank={t['LOCAL_RANK']}"] for t in told]
     assert [t["argv"] for t in told] == (local_ranks if engine == DEEPSPEED else [[]] * 4)
     assert_nothing_left(uneven, found)
+    settings = {
+        s["name"]: s for s in json.loads((found.run / "plan.json").read_text())["nodes"][0]["settings"]
+    }
+    assert "3 ranks share" in settings["OMP_NUM_THREADS"]["origin"]
     in_tmp = uneven.host("big").run(["ls", "/tmp"]).stdout.split()
     assert not [name for name in in_tmp if name.startswith(("torchelastic", f"clusterctl-{found.run.name}"))]
+
+
+@pytest.mark.parametrize("transport", ["fabric", "openssh"])
+def test_a_launch_logs_in_once_on_each_host(sandbox: Sandbox, project: Path, transport: str) -> None:
+    def logins() -> list[int]:
+        logs = [sandbox.directory / "hosts" / name / "sshd.log" for name in ("node1", "node2")]
+        return [log.read_text().count("Accepted publickey") for log in logs]
+
+    before = logins()
+    found = launch(sandbox, "tell.py", cwd=project, options=["-n", "2", "--transport", transport])
+    assert found.code == 0, found.text
+    assert [after - each for after, each in zip(logins(), before, strict=True)] == [1, 1]
 
 
 def test_deepspeed_without_pdsh(
