@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from clusterctl.node import activation, probe, probe_python
+from clusterctl.node.probe import activation
+from clusterctl.node.probe import main as probe
+from clusterctl.node.probe import python as probe_python
 
 PATH = "/usr/bin:/bin"
 

@@ -15,11 +15,17 @@ from typing import Any
 import pytest
 
 from clusterctl.ask.bundle import REMOTE_COMMAND, pack
-from clusterctl.node import probe, probe_gpu, probe_net, probe_python, probe_system, torch_import
+from clusterctl.node.probe import gpu as probe_gpu
+from clusterctl.node.probe import main as probe
+from clusterctl.node.probe import net as probe_net
+from clusterctl.node.probe import python as probe_python
+from clusterctl.node.probe import system as probe_system
+from clusterctl.node.probe import torch_import
 
 SMI = Path(__file__).parent / "fixtures/nvidia-smi"
 NODE = Path(__file__).parents[1] / "clusterctl/node"
-FILES = ("files", "netlink", "activation", "probe_system", "probe_net", "probe_gpu", "probe_python")
+_PARTS = ("activation", "system", "net", "gpu", "python")
+FILES = ("shared.files", "shared.netlink", *(f"probe.{name}" for name in _PARTS))
 MARK = b"@@clusterctl1 "
 
 
@@ -283,7 +289,7 @@ def test_a_home_on_one_export_has_one_token(tmp_path: Path) -> None:
     assert probe_system.shared_token(str(tmp_path), local) == ""
 
 
-@pytest.mark.parametrize("path", sorted(NODE.glob("*.py")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(NODE.rglob("*.py")), ids=lambda path: str(path.relative_to(NODE)))
 def test_node_files_are_readable_to_python_3_8(path: Path) -> None:
     ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 8))
 
@@ -299,7 +305,7 @@ def test_a_link_that_breaks_within_a_message_leaves_nothing(tmp_path: Path) -> N
         env={**os.environ, "PATH": path},
     ) as child:
         assert child.stdin is not None
-        child.stdin.write(pack("probe", {"deadline": 60}, FILES) + b'{"pi')
+        child.stdin.write(pack("probe.main", {"deadline": 60}, FILES) + b'{"pi')
         child.stdin.flush()
         limit = time.monotonic() + 20
         while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
@@ -327,7 +333,7 @@ def test_however_an_import_ends_it_is_told(
 ) -> None:
     tool(tmp_path, "python", script)
     order = {"python": str(tmp_path / "python"), "seconds": 0.5 if "sleep" in script else 30}
-    found = probe.import_torch(order, {"torch_import": ""}, dict(os.environ))
+    found = probe.import_torch(order, {"probe.torch_import": ""}, dict(os.environ))
     assert (found["ok"], found.get("error")) == answer
 
 
@@ -337,7 +343,7 @@ def test_the_bundle_answers_under_a_bare_python_and_ends_with_its_input() -> Non
         ["/bin/sh", "-c", REMOTE_COMMAND], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as child:
         assert child.stdin is not None and child.stdout is not None
-        child.stdin.write(pack("probe", request, FILES))
+        child.stdin.write(pack("probe.main", request, FILES))
         child.stdin.flush()
         answer = json.loads(child.stdout.readline().partition(MARK)[2])
         assert answer["facts"]["errors"] == []

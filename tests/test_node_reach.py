@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from clusterctl.node import dialer, master_port
-from clusterctl.node.reach import Reach
+from clusterctl.node.traffic import dialer, master_port
+from clusterctl.node.traffic.listeners import Reach
 
 TOKEN = "00112233445566778899aabbccddeeff"
 RANGE = (32768, 60999)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from clusterctl.node.snapshot import KEEP, ORIGIN, UNUSED_SECONDS, Snapshots
+from clusterctl.node.run.snapshot import KEEP, ORIGIN, UNUSED_SECONDS, Snapshots
 
 
 def packed(**files: str) -> str:

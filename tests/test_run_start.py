@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 from test_run_machine import plan
 
-from clusterctl.ask.conversation import MARK, Conversation
+from clusterctl.ask.host_session import MARK, HostSession
 from clusterctl.errors import ClusterctlError
 from clusterctl.run.start import Halted, Start
 from clusterctl.transport.protocol import Channel, Failure
@@ -55,7 +55,7 @@ def start(*hosts: Host, halted: bool = False) -> tuple[Start, list[dict[str, Any
         None,
         cast(Any, Hosts(*hosts)),
         owner="ann",
-        greet=lambda node_rank, channel: Conversation(channel),
+        greet=lambda node_rank, channel: HostSession(channel),
         record=recorded.append,
         halted=lambda: halted,
     )

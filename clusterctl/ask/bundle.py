@@ -35,18 +35,19 @@ _LOADER = """
 import importlib, json, sys
 from importlib.machinery import ModuleSpec
 bundle = json.loads({bundle!r})
+top = "clusterctl_node."
+packages = {{"clusterctl_node", *(top + name.rpartition(".")[0] for name in bundle["files"] if "." in name)}}
 class Finder:  # no subclass of importlib.abc: that module costs more to load than the bundle takes to run
     def find_spec(self, name, path=None, target=None):
-        if name == "clusterctl_node" or name.rpartition(".")[2] in bundle["files"] \\
-                and name.startswith("clusterctl_node."):
-            return ModuleSpec(name, self, is_package=name == "clusterctl_node")
+        if name in packages or name.startswith(top) and name[len(top):] in bundle["files"]:
+            return ModuleSpec(name, self, is_package=name in packages)
         return None
     def create_module(self, spec):
         return None
     def exec_module(self, module):
-        source = bundle["files"].get(module.__name__.rpartition(".")[2], "")
-        exec(compile(source, "clusterctl/node/" + module.__name__.rpartition(".")[2] + ".py", "exec"),
-             module.__dict__)
+        name = module.__name__.partition(".")[2]
+        path = "clusterctl/node/" + name.replace(".", "/") + ".py"
+        exec(compile(bundle["files"].get(name, ""), path, "exec"), module.__dict__)
 sys.meta_path.insert(0, Finder())
 main = importlib.import_module("clusterctl_node." + bundle["main"])
 sys.exit(main.main(bundle["request"], bundle["files"]))
@@ -54,18 +55,18 @@ sys.exit(main.main(bundle["request"], bundle["files"]))
 
 
 def read_node_files(names: Sequence[str]) -> dict[str, str]:
-    """Source text of the named files of `clusterctl/node`, by name without ``.py``."""
+    """Source text of the named modules of `clusterctl/node`, such as ``run.agent``."""
     room = resources.files("clusterctl") / "node"
-    return {name: (room / f"{name}.py").read_text(encoding="utf-8") for name in names}
+    return {name: (room / f"{name.replace('.', '/')}.py").read_text(encoding="utf-8") for name in names}
 
 
 def pack(main: str, request: Mapping[str, Any], files: Sequence[str] = ()) -> bytes:
-    """Bytes to send first over stdin: runs ``main(request, files)`` of the node file ``main``.
+    """Bytes to send first over stdin: runs ``main(request, files)`` of the node module ``main``.
 
-    ``files`` are further node files it needs; ``wire`` always travels. The node's ``main`` receives the
-    request and the sources of the whole bundle (the agent writes them to disk to start itself again).
+    ``files`` are further node modules it needs; ``shared.wire`` always travels. The node's ``main`` receives
+    the request and the sources of the whole bundle (the agent writes them to disk to start itself again).
     """
-    sources = read_node_files(tuple(dict.fromkeys((main, "wire", *files))))
+    sources = read_node_files(tuple(dict.fromkeys((main, "shared.wire", *files))))
     bundle = json.dumps({"main": main, "request": dict(request), "files": sources})
     text = _LOADER.format(bundle=bundle).encode("utf-8")
     return b"%d\n" % len(text) + text

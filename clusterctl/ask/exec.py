@@ -9,8 +9,8 @@ from typing import Literal
 import msgspec
 
 from clusterctl.ask.bundle import NO_PYTHON, REMOTE_COMMAND, pack
-from clusterctl.ask.conversation import Conversation
-from clusterctl.ask.crowd import Crowd
+from clusterctl.ask.host_session import HostSession
+from clusterctl.ask.pool import HostPool
 from clusterctl.settings import EXEC
 from clusterctl.transport.protocol import Failure, Transport
 
@@ -66,7 +66,7 @@ def run(
     began = time.monotonic()
     deadline = began + EXEC.login_limit + timeout + EXEC.end_limit
     request = {"argv": list(argv), "timeout": timeout}
-    bundle = pack("exec", request, files=("processes",))
+    bundle = pack("exec", request, files=("shared.processes",))
     heard = {host: _Heard() for host in hosts}
     answers: dict[str, Answer] = {}
 
@@ -86,9 +86,9 @@ def run(
         if on_answer:
             on_answer(answers[host])
 
-    crowd = Crowd(transport, hosts, REMOTE_COMMAND, lambda _: bundle, deadline)
+    pool = HostPool(transport, hosts, REMOTE_COMMAND, lambda _: bundle, deadline)
     try:
-        for event in crowd.events(deadline):
+        for event in pool.events(deadline):
             if event.kind == "failed":
                 settle(event.host, UNREACHABLE, event.failure)
             elif event.kind == "message" and "stream" in event.message:
@@ -100,9 +100,9 @@ def run(
             elif event.kind == "message" and "exit" in event.message:
                 settle(event.host, TIMED_OUT if event.message["timed_out"] else event.message["exit"])
             elif event.kind == "ended" and event.host not in answers:
-                settle(event.host, UNREACHABLE, _unanswered(crowd.conversations[event.host]))
+                settle(event.host, UNREACHABLE, _unanswered(pool.sessions[event.host]))
     finally:
-        crowd.close()
+        pool.close()
     for host in hosts:
         settle(host, UNREACHABLE, _silent(host, timeout))
     return tuple(answers[host] for host in hosts)
@@ -113,26 +113,26 @@ def worst(answers: Sequence[Answer]) -> int:
     return max((answer.exit_code for answer in answers), default=0)
 
 
-def _unanswered(talk: Conversation) -> Failure:
+def _unanswered(session: HostSession) -> Failure:
     """The link ended before the command did."""
-    code = talk.channel.exit_code
-    said = (talk.stderr or talk.noise).decode("utf-8", "replace").strip().splitlines()
+    code = session.channel.exit_code
+    said = (session.stderr or session.noise).decode("utf-8", "replace").strip().splitlines()
     if code == NO_PYTHON:
         return Failure(
-            host=talk.host,
+            host=session.host,
             stage="python",
             message="no Python 3.8 or newer was found on the host",
             hint="install python3, or put it on the PATH of non-interactive logins",
         )
     if code is None:
         return Failure(
-            host=talk.host,
+            host=session.host,
             stage="exec",
             message="the connection broke while the command ran; its end is unknown",
             hint="see whether the host is still up: clusterctl exec -- uptime",
         )
     return Failure(
-        host=talk.host,
+        host=session.host,
         stage="decode",
         message=f"the login shell ended with {code} before the command was started"
         + (f": {said[-1]}" if said else ""),

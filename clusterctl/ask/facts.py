@@ -9,15 +9,16 @@ import msgspec
 
 from clusterctl.ask import mesh
 from clusterctl.ask.bundle import REMOTE_COMMAND, pack
-from clusterctl.ask.inquiry import Inquiry, Progress
+from clusterctl.ask.collector import FactCollector, Progress
 from clusterctl.facts.model import Facts, Reachability
 from clusterctl.inventory.model import Inventory
 from clusterctl.settings import ASK, RUN, SSH
 from clusterctl.transport.protocol import Failure, Transport
 
 _PROBE = (
-    "files", "netlink", "activation", "probe_system", "probe_net", "probe_gpu", "probe_python",
-    "torch_import", "reach", "dialer", "master_port",
+    "shared.files", "shared.netlink",
+    "probe.activation", "probe.system", "probe.net", "probe.gpu", "probe.python", "probe.torch_import",
+    "traffic.listeners", "traffic.dialer", "traffic.master_port",
 )  # fmt: skip
 
 
@@ -70,7 +71,7 @@ def ask(
     """Ask all hosts at once. A sick host is an outcome in ``failures``; nothing is raised for it.
 
     ``on_progress(host, facts or failure)`` is called once for each host, as they answer, in this thread.
-    Nothing stays on any host, whatever ends the talk.
+    Nothing stays on any host, whatever ends the session.
     """
     began = time.monotonic()
     torch = request.torch and not request.quick
@@ -78,7 +79,7 @@ def ask(
     deadline = began + request.deadline + activating
     limit = deadline + (request.torch_deadline if torch else 0.0)
     opening = _Openings(request, limit - began)
-    inquiry = Inquiry(
+    collector = FactCollector(
         transport,
         inventory.names,
         opening.of,
@@ -88,23 +89,23 @@ def ask(
         on_progress=on_progress or (lambda host, answer: None),
     )
     try:
-        inquiry.gather(began + min(ASK.facts, request.deadline) + activating)
+        collector.gather(began + min(ASK.facts, request.deadline) + activating)
         reachability = mesh.reach(
-            inquiry,
+            collector,
             deadline,
             everywhere=request.mesh and not request.quick,
             master_port=request.master_port,
             preferred=RUN.preferred_master_port,
         )
-        inquiry.settle(limit)
-        facts = inquiry.facts()
+        collector.settle(limit)
+        facts = collector.facts()
         if request.then_more:
-            inquiry.part(time.monotonic() + _PARTING)
+            collector.part(time.monotonic() + _PARTING)
     finally:
-        inquiry.close()
+        collector.close()
     return Answers(
         facts={host: facts[host] for host in inventory.names if host in facts},
-        failures={host: inquiry.failures[host] for host in inventory.names if host in inquiry.failures},
+        failures={host: collector.failures[host] for host in inventory.names if host in collector.failures},
         reachability=reachability,
         seconds=time.monotonic() - began,
     )
@@ -131,5 +132,5 @@ class _Openings:
         }
         key = msgspec.json.encode(asked)
         if key not in self._packed:
-            self._packed[key] = pack("probe", asked, _PROBE)
+            self._packed[key] = pack("probe.main", asked, _PROBE)
         return self._packed[key]

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from clusterctl.ask.inquiry import Inquiry
+from clusterctl.ask.collector import FactCollector
 from clusterctl.facts.model import Dial, Reachability
 from clusterctl.network.candidates import candidates
 from clusterctl.network.dials import Listener, Order, ephemeral_ports, plan_dials
@@ -17,13 +17,13 @@ from clusterctl.settings import ASK
 
 
 def reach(
-    inquiry: Inquiry, deadline: float, *, everywhere: bool, master_port: int | None, preferred: int
+    collector: FactCollector, deadline: float, *, everywhere: bool, master_port: int | None, preferred: int
 ) -> Reachability:
     """Find a free master port on the first host and, with ``everywhere``, let all hosts dial all others.
 
     ``master_port`` is the user's own choice and must be free; else the first free one from ``preferred`` on.
     """
-    hosts = inquiry.present
+    hosts = collector.present
     if not hosts:
         return Reachability()
     offered = candidates(hosts)
@@ -39,12 +39,12 @@ def reach(
         }
         if host == first:
             order["master"] = {"port": master_port, "preferred": preferred, "tries": ASK.master_ports}
-        inquiry.send(host, {"listen": order})
-    listening = inquiry.wait("listening", asked, min(deadline, time.monotonic() + ASK.listen))
+        collector.send(host, {"listen": order})
+    listening = collector.wait("listening", asked, min(deadline, time.monotonic() + ASK.listen))
     opened, errors = _opened(asked, listening, everywhere=len(asked) > 1)
     master = listening.get(first, {})
     port, problem = master.get("master_port"), master.get("master_error")
-    dials = _dial(inquiry, opened, token, deadline) if len(opened) > 1 else ()
+    dials = _dial(collector, opened, token, deadline) if len(opened) > 1 else ()
     return Reachability(
         dials=dials,
         listen_errors=errors,
@@ -76,7 +76,7 @@ def _opened(
 
 
 def _dial(
-    inquiry: Inquiry, opened: Mapping[str, tuple[Listener, ...]], token: str, deadline: float
+    collector: FactCollector, opened: Mapping[str, tuple[Listener, ...]], token: str, deadline: float
 ) -> tuple[Dial, ...]:
     limit = min(deadline, time.monotonic() + ASK.dial)
     plan = plan_dials(opened)
@@ -88,8 +88,8 @@ def _dial(
             "tries": ASK.dial_tries,
             "seconds": max(1.0, limit - time.monotonic() - 2.0),
         }
-        inquiry.send(host, {"dial": order})
-    told = inquiry.wait("dialled", tuple(plan), limit)
+        collector.send(host, {"dial": order})
+    told = collector.wait("dialled", tuple(plan), limit)
     return tuple(dial for host, answer in told.items() for dial in _dials(host, plan[host], answer))
 
 

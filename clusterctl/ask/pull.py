@@ -18,8 +18,8 @@ from typing import IO
 import msgspec
 
 from clusterctl.ask.bundle import NO_PYTHON, REMOTE_COMMAND, pack
-from clusterctl.ask.conversation import Conversation
-from clusterctl.ask.crowd import Crowd
+from clusterctl.ask.host_session import HostSession
+from clusterctl.ask.pool import HostPool
 from clusterctl.settings import RUN, SSH
 from clusterctl.transport.protocol import Transport
 
@@ -77,24 +77,24 @@ def pull(
     found: dict[str, Pulled] = {}
 
     def opening(host: str) -> bytes:
-        return pack("pull", {"root": roots[host], **msgspec.structs.asdict(source)}, ("snapshot",))
+        return pack("pull", {"root": roots[host], **msgspec.structs.asdict(source)}, ("run.snapshot",))
 
     def settle(host: str, why: str) -> None:
         if host not in found:
             found[host] = _settle(host, transfers[host], target / host.replace("/", "_"), why)
             transfers[host].packed.close()
 
-    crowd = Crowd(transport, list(roots), REMOTE_COMMAND, opening, time.monotonic() + SSH.probe_deadline)
+    pool = HostPool(transport, list(roots), REMOTE_COMMAND, opening, time.monotonic() + SSH.probe_deadline)
     try:
         heard = True
         while heard and len(found) < len(roots):
             heard = False
-            for event in crowd.events(time.monotonic() + RUN.pull_silence):
+            for event in pool.events(time.monotonic() + RUN.pull_silence):
                 heard = True
                 if event.kind == "failed" and event.failure is not None:
                     settle(event.host, event.failure.message)
                 elif event.kind == "ended":
-                    settle(event.host, _why_ended(crowd.conversations[event.host]))
+                    settle(event.host, _why_ended(pool.sessions[event.host]))
                 elif event.kind == "message" and event.host not in found:
                     transfer = transfers[event.host]
                     _take(transfer, event.message)
@@ -105,7 +105,7 @@ def pull(
                 if len(found) == len(roots):
                     break
     finally:
-        crowd.close()
+        pool.close()
         for host in roots:
             settle(host, f"nothing was heard for {RUN.pull_silence:g} s")
         for path in made:  # nothing came: leave no empty folders
@@ -133,10 +133,10 @@ def _take(transfer: _Transfer, message: dict[str, object]) -> None:
         transfer.refused = f"what it sent is damaged: {error}"
 
 
-def _why_ended(talk: Conversation) -> str:
-    if talk.channel.exit_code == NO_PYTHON:
+def _why_ended(session: HostSession) -> str:
+    if session.channel.exit_code == NO_PYTHON:
         return "no Python 3.8 or newer was found on the host"
-    last = talk.stderr.decode("utf-8", "replace").strip().splitlines()
+    last = session.stderr.decode("utf-8", "replace").strip().splitlines()
     return "the transfer broke off" + (f": {last[-1]}" if last else "")
 
 

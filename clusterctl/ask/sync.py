@@ -14,7 +14,7 @@ from pathlib import Path
 
 import msgspec
 
-from clusterctl.ask.conversation import Conversation, listen
+from clusterctl.ask.host_session import HostSession, listen
 from clusterctl.errors import ClusterctlError, UsageError
 from clusterctl.settings import SYNC
 
@@ -154,7 +154,7 @@ def _add(tar: tarfile.TarFile, path: Path, name: str) -> str:
 
 
 def deliver(
-    conversation: Conversation,
+    session: HostSession,
     tree: Tree,
     content: Callable[[], bytes],
     *,
@@ -167,7 +167,7 @@ def deliver(
     ``content`` gives the archive's bytes; called only where the node has neither. Raises ClusterctlError
     when the node cannot take it.
     """
-    conversation.send(
+    session.send(
         {
             "do": "check",
             "root": root,
@@ -176,28 +176,28 @@ def deliver(
             "digest": tree.digest,
         }
     )
-    answer = _answer(conversation, "checked", deadline)
+    answer = _answer(session, "checked", deadline)
     if answer["in_place"] or answer["snapshot"]:
         return bool(answer["in_place"])
     packed = content()
-    conversation.send({"do": "archive", "digest": tree.digest, "begin": True})
+    session.send({"do": "archive", "digest": tree.digest, "begin": True})
     for start in range(0, len(packed), _PIECE):
         data = base64.b64encode(packed[start : start + _PIECE]).decode()
-        conversation.send({"do": "archive", "digest": tree.digest, "data": data})
-    conversation.send({"do": "archive", "digest": tree.digest, "end": True})
-    _answer(conversation, "unpacked", deadline)
+        session.send({"do": "archive", "digest": tree.digest, "data": data})
+    session.send({"do": "archive", "digest": tree.digest, "end": True})
+    _answer(session, "unpacked", deadline)
     return False
 
 
-def _answer(conversation: Conversation, kind: str, deadline: float) -> dict[str, object]:
-    for _, message in listen((conversation,), deadline):
+def _answer(session: HostSession, kind: str, deadline: float) -> dict[str, object]:
+    for _, message in listen((session,), deadline):
         if message is None:
             break
         if message["is"] == kind:
             return message
         if message["is"] == "failed":
-            raise ClusterctlError(f"{conversation.host}: cannot store the code there: {message['reason']}")
-    last = conversation.stderr.decode("utf-8", "replace").strip().splitlines()
+            raise ClusterctlError(f"{session.host}: cannot store the code there: {message['reason']}")
+    last = session.stderr.decode("utf-8", "replace").strip().splitlines()
     raise ClusterctlError(
-        f"{conversation.host}: no answer while the code was copied" + (f": {last[-1]}" if last else "")
+        f"{session.host}: no answer while the code was copied" + (f": {last[-1]}" if last else "")
     )

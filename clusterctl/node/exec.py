@@ -15,7 +15,7 @@ import threading
 import time
 import uuid
 
-from . import processes, wire
+from .shared import processes, wire
 
 GRACE = 2.0
 # How long to read on from pipes that a background child of an ended command still holds.

@@ -7,8 +7,8 @@ import os
 import tarfile
 import threading
 
-from .snapshot import digest_of
-from .wire import emit
+from .run.snapshot import digest_of
+from .shared.wire import emit
 
 PIECE = 384 * 1024
 NAMED = 20

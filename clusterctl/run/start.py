@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Any
 
 from clusterctl.ask.bundle import REMOTE_COMMAND
-from clusterctl.ask.conversation import Conversation
+from clusterctl.ask.host_session import HostSession
 from clusterctl.ask.sync import Tree, archive, deliver
 from clusterctl.engines.command import node_argv, node_files
 from clusterctl.errors import ClusterctlError
@@ -29,7 +29,7 @@ class Halted(Exception):
 class Start:
     """Call `carry_out` once; what it has reached is here when it raises, too.
 
-    ``conversations`` holds the hosts that can be talked to, by node rank; ``ordered`` those that were told to
+    ``sessions`` holds the hosts that can be talked to, by node rank; ``ordered`` those that were told to
     start an agent; ``early`` what they said beyond that they did, for whoever follows the run.
     """
 
@@ -40,12 +40,12 @@ class Start:
         transport: Transport,
         *,
         owner: str,
-        greet: Callable[[int, Channel], Conversation],
+        greet: Callable[[int, Channel], HostSession],
         record: Callable[[dict[str, Any]], None],
         halted: Callable[[], bool],
     ) -> None:
         """``record`` keeps an event; ``halted`` is asked often: true ends the start with `Halted`."""
-        self.conversations: dict[int, Conversation] = {}
+        self.sessions: dict[int, HostSession] = {}
         self.ordered: set[int] = set()
         self.early: list[tuple[int, dict[str, Any]]] = []
         self._plan = plan
@@ -73,7 +73,7 @@ class Start:
             if isinstance(channel, Failure):
                 failures.append(channel)
             else:
-                self.conversations[ranks[host]] = self._greet(ranks[host], channel)
+                self.sessions[ranks[host]] = self._greet(ranks[host], channel)
             self._tend()
         if failures:
             raise ClusterctlError(
@@ -93,7 +93,7 @@ class Start:
 
         def one(node: NodePlan) -> None:
             self._in_place[node.node_rank] = deliver(
-                self.conversations[node.node_rank],
+                self.sessions[node.node_rank],
                 tree,
                 content,
                 root=node.workdir or tree.root,
@@ -111,18 +111,18 @@ class Start:
                 self._tend()
         except BaseException:
             # One host's trouble, or Ctrl-C, does not wait for the others' copies. Nothing was started yet.
-            for conversation in self.conversations.values():
-                conversation.close()
+            for session in self.sessions.values():
+                session.close()
             pool.shutdown(cancel_futures=True)
-            self.conversations.clear()
+            self.sessions.clear()
             raise
         pool.shutdown()
 
     def _start_agents(self) -> None:
         for node in self._plan.nodes:
-            self.conversations[node.node_rank].send({"do": "start", "job": self._job(node)})
+            self.sessions[node.node_rank].send({"do": "start", "job": self._job(node)})
             self.ordered.add(node.node_rank)
-        waiting = set(self.conversations)
+        waiting = set(self.sessions)
         deadline = time.monotonic() + _AGENT_DEADLINE
         while waiting:
             if time.monotonic() > deadline:
@@ -136,23 +136,23 @@ class Start:
 
     def _heard_start(self, node_rank: int) -> bool:
         """Whether the agent of this node has started. Raises ClusterctlError when it will not."""
-        conversation = self.conversations[node_rank]
+        session = self.sessions[node_rank]
         started, refusal = False, ""
-        for message in conversation.receive():
+        for message in session.receive():
             if message["is"] == "started":
                 started = True
-                self._record({"event": "started", "host": conversation.host} | message)
+                self._record({"event": "started", "host": session.host} | message)
             elif message["is"] == "failed" and not started:
                 refusal = str(message["reason"])
             else:
                 self.early.append((node_rank, message))
         if refusal:
             self.ordered.discard(node_rank)
-            raise ClusterctlError(f"{conversation.host}: cannot start there: {refusal}")
-        if not started and conversation.ended:
-            last = conversation.stderr.decode("utf-8", "replace").strip().splitlines()
+            raise ClusterctlError(f"{session.host}: cannot start there: {refusal}")
+        if not started and session.ended:
+            last = session.stderr.decode("utf-8", "replace").strip().splitlines()
             raise ClusterctlError(
-                f"{conversation.host}: the connection ended before the agent started"
+                f"{session.host}: the connection ended before the agent started"
                 + (f": {last[-1]}" if last else "")
             )
         return started
@@ -164,8 +164,8 @@ class Start:
         now = time.monotonic()
         if now - self._beat >= RUN.heartbeat:
             self._beat = now
-            for conversation in self.conversations.values():
-                conversation.nudge({"do": "beat"})
+            for session in self.sessions.values():
+                session.nudge({"do": "beat"})
 
     def _job(self, node: NodePlan) -> dict[str, Any]:
         code = self._plan.code

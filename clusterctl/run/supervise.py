@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from clusterctl.ask.bundle import REMOTE_COMMAND, pack
-from clusterctl.ask.conversation import Conversation
+from clusterctl.ask.host_session import HostSession
 from clusterctl.ask.sync import Tree
 from clusterctl.errors import ClusterctlError
 from clusterctl.plan.model import LaunchPlan
@@ -25,7 +25,7 @@ from clusterctl.store.outcome import Outcome
 from clusterctl.store.runs import RunDirectory
 from clusterctl.transport.protocol import Channel, Failure, Transport
 
-_NODE_FILES = ("agent", "processes", "rank", "snapshot", "enter", "sitecustomize")
+_NODE_FILES = ("shared.processes", "run.agent", "run.rank", "run.snapshot", "run.enter", "run.sitecustomize")
 _POLL = 0.2
 _HISTORY_LIMIT = 5.0
 
@@ -64,9 +64,9 @@ class Supervisor:
         self.screen = screen
         self.make_launcher = launcher
         self.launcher: DeepSpeedLauncher | None = None
-        self.conversations: dict[int, Conversation] = {}
+        self.sessions: dict[int, HostSession] = {}
         self.fingerprints: dict[int, dict[str, Any]] = {}
-        self.links: queue.Queue[tuple[int, Conversation | Failure]] = queue.Queue()
+        self.links: queue.Queue[tuple[int, HostSession | Failure]] = queue.Queue()
         self.outcome: Outcome | None = None
         self.began = 0.0
         self.takes_over = False
@@ -106,7 +106,7 @@ class Supervisor:
             trouble = str(error)
         except OSError as error:
             trouble = f"the start broke off: {error}"
-        self.conversations = start.conversations
+        self.sessions = start.sessions
         self.machine.begin(time.monotonic())
         try:
             if trouble:
@@ -144,10 +144,10 @@ class Supervisor:
             if isinstance(channel, Failure):
                 self._do(self.machine.link_lost(node, channel.message, time.monotonic()))
             else:
-                self.conversations[node] = self._greet(node, channel)
-                self._send(self.conversations[node], {"do": "attach"})
+                self.sessions[node] = self._greet(node, channel)
+                self._send(self.sessions[node], {"do": "attach"})
         # What ended before anybody asked for a stop must not count as stopped: hear the past first.
-        self.unheard = set(self.conversations)
+        self.unheard = set(self.sessions)
         self.history_deadline = time.monotonic() + _HISTORY_LIMIT
         self._follow()
         assert self.outcome is not None
@@ -156,8 +156,8 @@ class Supervisor:
 
     # Starting
 
-    def _greet(self, node_rank: int, channel: Channel) -> Conversation:
-        conversation = Conversation(channel)
+    def _greet(self, node_rank: int, channel: Channel) -> HostSession:
+        session = HostSession(channel)
         request = {
             "run": self.plan.run,
             "node_rank": node_rank,
@@ -165,12 +165,12 @@ class Supervisor:
             | {"events.jsonl": self.seen_events.get(node_rank, 0)},
             "lease": RUN.lease_attached,
         }
-        channel.send(pack("relay", request, _NODE_FILES))
-        return conversation
+        channel.send(pack("run.relay", request, _NODE_FILES))
+        return session
 
     def _stop_everywhere(self) -> None:
-        for conversation in self.conversations.values():
-            self._send(conversation, {"do": "stop", "grace": 0.0, "reason": "the controller failed"})
+        for session in self.sessions.values():
+            self._send(session, {"do": "stop", "grace": 0.0, "reason": "the controller failed"})
 
     # Following
 
@@ -186,8 +186,8 @@ class Supervisor:
     def _beat(self, over: threading.Event) -> None:
         """In a thread of its own: a terminal that stands still (Ctrl-S, a pager) must not end a run."""
         while not over.wait(RUN.heartbeat):
-            for conversation in list(self.conversations.values()):
-                conversation.nudge({"do": "beat"})
+            for session in list(self.sessions.values()):
+                session.nudge({"do": "beat"})
 
     def _follow_once(self) -> None:
         for node, message in self._poll():
@@ -217,17 +217,17 @@ class Supervisor:
 
     def _poll(self) -> list[tuple[int, dict[str, Any] | None]]:
         """What arrived within a moment: (node rank, message), or (node rank, None) for a broken link."""
-        if not self.conversations:
+        if not self.sessions:
             time.sleep(_POLL)
             return []
         found: list[tuple[int, dict[str, Any] | None]] = []
         with selectors.DefaultSelector() as selector:
-            for node, conversation in self.conversations.items():
-                selector.register(conversation.channel.fileno(), selectors.EVENT_READ, node)
+            for node, session in self.sessions.items():
+                selector.register(session.channel.fileno(), selectors.EVENT_READ, node)
             for key, _ in selector.select(_POLL):
-                conversation = self.conversations[key.data]
-                found += [(key.data, message) for message in conversation.receive()]
-                if conversation.ended:
+                session = self.sessions[key.data]
+                found += [(key.data, message) for message in session.receive()]
+                if session.ended:
                     found.append((key.data, None))
         return found
 
@@ -236,9 +236,9 @@ class Supervisor:
         host = self.plan.nodes[node].host
         if message is None:
             self.unheard.discard(node)
-            conversation = self.conversations.pop(node)
-            last = conversation.stderr.decode("utf-8", "replace").strip().splitlines()
-            conversation.close()
+            session = self.sessions.pop(node)
+            last = session.stderr.decode("utf-8", "replace").strip().splitlines()
+            session.close()
             self._do(self.machine.link_lost(node, last[-1] if last else "closed", now))
             return
         self._do(self.machine.heard(node, now))
@@ -289,7 +289,7 @@ class Supervisor:
             if isinstance(link, Failure):
                 self._do(self.machine.link_lost(node, link.message, now))
             else:
-                self.conversations[node] = link
+                self.sessions[node] = link
                 self._do(self.machine.linked(node, now))
 
     def _do(self, actions: list[Action]) -> None:
@@ -298,10 +298,10 @@ class Supervisor:
             if isinstance(action, Stop):
                 order = {"do": "stop", "grace": action.grace, "reason": action.reason}
                 for node in action.nodes:
-                    if node in self.conversations:
-                        self._send(self.conversations[node], order)
+                    if node in self.sessions:
+                        self._send(self.sessions[node], order)
             elif isinstance(action, Reconnect):
-                old = self.conversations.pop(action.node, None)
+                old = self.sessions.pop(action.node, None)
                 if old is not None:
                     old.close()
                 threading.Thread(target=self._reconnect, args=(action.node,), daemon=True).start()
@@ -312,8 +312,8 @@ class Supervisor:
                     "address": self.plan.nodes[action.node].address,
                     "port": 22,
                 }
-                if action.witness in self.conversations:
-                    self._send(self.conversations[action.witness], order)
+                if action.witness in self.sessions:
+                    self._send(self.sessions[action.witness], order)
             elif isinstance(action, Say):
                 self.directory.append_event({"event": "say", "time": time.time(), "text": action.text})
                 self.screen.say(action.text)
@@ -327,34 +327,34 @@ class Supervisor:
             self.links.put((node, channel))
             return
         try:
-            conversation = self._greet(node, channel)
-            conversation.send({"do": "attach"})
+            session = self._greet(node, channel)
+            session.send({"do": "attach"})
         except OSError as error:
             self.links.put((node, Failure(host=host, stage="exec", message=str(error))))
             return
-        self.links.put((node, conversation))
+        self.links.put((node, session))
 
-    def _send(self, conversation: Conversation, order: dict[str, Any]) -> None:
+    def _send(self, session: HostSession, order: dict[str, Any]) -> None:
         try:
-            conversation.send(order)
+            session.send(order)
         except OSError as error:
             # The reader side notices the broken link in the same round; the reason is kept for it.
-            conversation.stderr += f"\n{error}".encode()
+            session.stderr += f"\n{error}".encode()
 
     # Ending
 
     def _finished(self, outcome: Outcome) -> Outcome:
         outcome = msgspec.structs.replace(outcome, incomplete_logs=self._incomplete_logs())
         self.directory.write("outcome.json", outcome)
-        for conversation in self.conversations.values():
-            self._send(conversation, {"do": "forget", "enter": self.plan.enter})
+        for session in self.sessions.values():
+            self._send(session, {"do": "forget", "enter": self.plan.enter})
         deadline = time.monotonic() + 5.0
-        for conversation in self.conversations.values():
-            while time.monotonic() < deadline and not conversation.ended:
-                if any(message["is"] == "forgotten" for message in conversation.receive()):
+        for session in self.sessions.values():
+            while time.monotonic() < deadline and not session.ended:
+                if any(message["is"] == "forgotten" for message in session.receive()):
                     break
                 time.sleep(0.01)
-            conversation.close()
+            session.close()
         return outcome
 
     def _incomplete_logs(self) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 It is PID 1 of a pid namespace that contains the hosts' own pid namespaces, so ending this one process ends
 everything in the sandbox, whatever state it is in: the kernel sees to it. Standard library only.
 
-Conversation with `up` over stdin and stdout, one JSON line each: it says its pid, waits until that pid has
+Speaks with `up` over stdin and stdout, one JSON line each: it says its pid, waits until that pid has
 been recorded (the plan arrives), builds, and says which process is each host's first one, or the error.
 """
 

@@ -1,4 +1,4 @@
-"""`up`'s side of the conversation with a sandbox's first process, and its end."""
+"""`up`'s side of the exchange with a sandbox's first process, and its end."""
 
 from __future__ import annotations
 

@@ -7,8 +7,8 @@ import time
 from typing import Any
 
 from clusterctl.settings import SSH
-from clusterctl.transport.doorbell import Doorbell
 from clusterctl.transport.link import Link
+from clusterctl.transport.wakeup import WakeupPipe
 from clusterctl.transport.watchdog import Watchdog
 
 _READ = 1 << 20
@@ -29,16 +29,16 @@ class FabricChannel:
         self._deadline = deadline
         self._watchdog = watchdog
         self._closed = False
-        self._bell = Doorbell()
+        self._wakeup = WakeupPipe()
         raw.settimeout(0.0)
-        raw.in_buffer.set_event(self._bell)
-        raw.in_stderr_buffer.set_event(self._bell)
+        raw.in_buffer.set_event(self._wakeup)
+        raw.in_stderr_buffer.set_event(self._wakeup)
 
     def renew(self, deadline: float) -> None:
         self._deadline = deadline
 
     def fileno(self) -> int:
-        return self._bell.fileno()
+        return self._wakeup.fileno()
 
     def send(self, data: bytes) -> None:
         limit = max(self._deadline, time.monotonic() + SSH.send_timeout)
@@ -64,14 +64,14 @@ class FabricChannel:
             self._raw.shutdown_write()
 
     def receive(self) -> tuple[bytes, bytes]:
-        self._bell.drain()
+        self._wakeup.drain()
         out, err = bytearray(), bytearray()
         while self._raw.recv_ready():
             out += self._raw.recv(_READ)
         while self._raw.recv_stderr_ready():
             err += self._raw.recv_stderr(_READ)
         if self._raw.closed:
-            self._bell.set()
+            self._wakeup.set()
         return bytes(out), bytes(err)
 
     @property
@@ -90,4 +90,4 @@ class FabricChannel:
         if not self._closed:
             self._closed = True
             self._link.close()
-            self._bell.close()
+            self._wakeup.close()

@@ -24,12 +24,12 @@ from paramiko.pkey import UnknownKeyType
 from clusterctl.settings import SSH
 from clusterctl.transport import dial, failures
 from clusterctl.transport.channel import FabricChannel
+from clusterctl.transport.channel_cache import ChannelCache
 from clusterctl.transport.endpoint import Endpoint, parse_hop, resolve
 from clusterctl.transport.gateway import Gateway
 from clusterctl.transport.known_hosts import KnownHosts, fingerprint
 from clusterctl.transport.link import Link, Stream, Tunnel
 from clusterctl.transport.protocol import Channel, Failure
-from clusterctl.transport.shelf import Shelf
 from clusterctl.transport.watchdog import Watchdog
 from clusterctl.transport.window import allow_descriptors, open_window
 
@@ -51,11 +51,11 @@ class FabricTransport:
         self._keys: dict[Path, paramiko.PKey | str] = {}
         self._gateways: dict[tuple[str, ...], Gateway] = {}
         self._channels: weakref.WeakSet[FabricChannel] = weakref.WeakSet()
-        self._shelf = Shelf()
+        self._cache = ChannelCache()
         self._watchdog = Watchdog()
 
     def open(self, host: str, command: str, deadline: float) -> Channel | Failure:
-        kept = self._shelf.take(host, command, deadline)
+        kept = self._cache.take(host, command, deadline)
         if kept is not None:
             return kept
         began = time.monotonic()
@@ -74,7 +74,7 @@ class FabricTransport:
 
     def keep(self, channel: Channel, command: str) -> None:
         assert isinstance(channel, FabricChannel)
-        self._shelf.put(channel, command)
+        self._cache.put(channel, command)
 
     def close(self) -> None:
         with self._lock:

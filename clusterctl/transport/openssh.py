@@ -19,9 +19,9 @@ import msgspec
 
 from clusterctl.settings import SSH
 from clusterctl.transport import failures
+from clusterctl.transport.channel_cache import ChannelCache
 from clusterctl.transport.endpoint import Endpoint, resolve
 from clusterctl.transport.protocol import Channel, Failure
-from clusterctl.transport.shelf import Shelf
 from clusterctl.transport.ssh_errors import explain
 from clusterctl.transport.window import allow_descriptors, open_window
 
@@ -39,10 +39,10 @@ class OpensshTransport:
         self._config = config
         self._lock = threading.Lock()
         self._channels: weakref.WeakSet[OpensshChannel] = weakref.WeakSet()
-        self._shelf = Shelf()
+        self._cache = ChannelCache()
 
     def open(self, host: str, command: str, deadline: float) -> Channel | Failure:
-        kept = self._shelf.take(host, command, deadline)
+        kept = self._cache.take(host, command, deadline)
         if kept is not None:
             return kept
         began = time.monotonic()
@@ -61,7 +61,7 @@ class OpensshTransport:
 
     def keep(self, channel: Channel, command: str) -> None:
         assert isinstance(channel, OpensshChannel)
-        self._shelf.put(channel, command)
+        self._cache.put(channel, command)
 
     def close(self) -> None:
         with self._lock:

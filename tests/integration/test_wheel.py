@@ -69,7 +69,8 @@ def call(laptop: Path, cwd: Path, words: Sequence[str]) -> subprocess.CompletedP
 
 def test_the_wheel_holds_workload_profiles_and_what_travels_to_nodes(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    assert {"clusterctl/_train/pretrain.py", "clusterctl/_envs/cpu.yaml", "clusterctl/node/agent.py"} <= names
+    node = "clusterctl/node/run/agent.py"
+    assert {"clusterctl/_train/pretrain.py", "clusterctl/_envs/cpu.yaml", node} <= names
     for shipped, place in (("train", "_train"), ("envs", "_envs")):
         here = {path.relative_to(ROOT / shipped).as_posix() for path in tracked(ROOT / shipped)}
         there = {name.removeprefix(f"clusterctl/{place}/") for name in names if f"/{place}/" in name}

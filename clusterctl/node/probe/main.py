@@ -11,7 +11,8 @@ import sys
 import threading
 import time
 
-from . import activation, probe_gpu, probe_net, probe_python, probe_system, wire
+from ..shared import wire
+from . import activation, gpu, net, python, system
 
 GRACE = 1.0
 NEXT_SECONDS = 60.0
@@ -36,9 +37,9 @@ def converse(files, environ):
         elif "torch" in message:
             _in_background("torch", import_torch, message["torch"], files, environ)
         elif "listen" in message:
-            from . import reach as reach_module
+            from ..traffic.listeners import Reach
 
-            reach = reach_module.Reach(message["listen"])
+            reach = Reach(message["listen"])
             _in_background("listening", reach.listen)
         elif "dial" in message and reach is not None:
             _in_background("dialled", reach.dial, message["dial"])
@@ -94,17 +95,17 @@ def collect(request, environ):
     activated = (request.get("activation") or {}).get("variables", ())
     queries = list(dict.fromkeys([own_name, *request.get("names", ())]))
     sections = {
-        "system": (probe_system.system, 5.0),
-        "settings": (lambda: probe_system.settings(environ, activated), 5.0),
-        "disks": (probe_system.filesystems, 5.0),
-        "shared memory": (probe_system.stale_segments, 5.0),
-        "interfaces": (probe_net.interfaces, 5.0),
-        "routes": (probe_net.routes, 5.0),
-        "rdma": (probe_net.rdma, 5.0),
-        "names": (lambda: probe_net.names(queries), probe_net.NAME_SECONDS),
-        "gpus": (lambda: probe_gpu.nvidia(environ), probe_gpu.SMI_SECONDS),
-        "python": (lambda: _python(request, environ), 3 * probe_python.PYTHON_SECONDS),
-        "workdir": (lambda: probe_system.workdir(request.get("workdir", "")), 5.0),
+        "system": (system.system, 5.0),
+        "settings": (lambda: system.settings(environ, activated), 5.0),
+        "disks": (system.filesystems, 5.0),
+        "shared memory": (system.stale_segments, 5.0),
+        "interfaces": (net.interfaces, 5.0),
+        "routes": (net.routes, 5.0),
+        "rdma": (net.rdma, 5.0),
+        "names": (lambda: net.names(queries), net.NAME_SECONDS),
+        "gpus": (lambda: gpu.nvidia(environ), gpu.SMI_SECONDS),
+        "python": (lambda: _python(request, environ), 3 * python.PYTHON_SECONDS),
+        "workdir": (lambda: system.workdir(request.get("workdir", "")), 5.0),
     }
     answers = {}
     began = time.monotonic()
@@ -145,9 +146,9 @@ def _in_background(kind, function, *arguments):
 
 
 def _python(request, environ):
-    found = probe_python.python(request, environ)
+    found = python.python(request, environ)
     executable = found["python"]["executable"]
-    return dict(found, compilers=probe_python.compilers(executable, environ), probe_python=sys.executable)
+    return dict(found, compilers=python.compilers(executable, environ), probe_python=sys.executable)
 
 
 def import_torch(order, files, environ):
@@ -165,7 +166,7 @@ def import_torch(order, files, environ):
         env=environ,
     )
     try:
-        source = files["torch_import"].encode("utf-8")
+        source = files["probe.torch_import"].encode("utf-8")
         out, err = child.communicate(source, timeout=order["seconds"])
     except subprocess.TimeoutExpired:
         child.kill()

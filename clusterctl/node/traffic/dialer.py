@@ -11,7 +11,7 @@ import struct
 import termios
 import time
 
-from . import netlink
+from ..shared import netlink
 
 MAGIC = b"cctl1"
 HELLO = struct.Struct("!5s16s8sB")

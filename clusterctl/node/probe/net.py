@@ -5,8 +5,8 @@ import socket
 import threading
 import time
 
-from . import netlink
-from .files import listing, number, read
+from ..shared import netlink
+from ..shared.files import listing, number, read
 
 IFF_UP, IFF_LOOPBACK, IFF_RUNNING = 0x1, 0x8, 0x40
 KINDS = {

@@ -13,12 +13,12 @@ from typing import Any, Literal
 
 import msgspec
 
-from clusterctl.ask.conversation import Conversation
+from clusterctl.ask.host_session import HostSession
 from clusterctl.transport.protocol import Channel, Failure, Transport
 
 
 class Event(msgspec.Struct, frozen=True):
-    """``message`` is None when the talk has ended; ``failure`` is set when it never began."""
+    """``message`` is None when the session has ended; ``failure`` is set when it never began."""
 
     host: str
     kind: Literal["opened", "failed", "message", "ended"]
@@ -26,8 +26,8 @@ class Event(msgspec.Struct, frozen=True):
     failure: Failure | None = None
 
 
-class Crowd:
-    """Conversations with all hosts that could be reached. ``close`` ends them all."""
+class HostPool:
+    """Sessions with all hosts that could be reached. ``close`` ends them all."""
 
     def __init__(
         self,
@@ -38,23 +38,23 @@ class Crowd:
         deadline: float,
     ) -> None:
         """Begins at once. ``opening(host)`` is sent first; ``deadline`` is time.monotonic seconds."""
-        self.conversations: dict[str, Conversation] = {}
+        self.sessions: dict[str, HostSession] = {}
         self._transport = transport
         self._command = command
         self._selector = selectors.DefaultSelector()
-        self._arrived: queue.SimpleQueue[Conversation | Failure | BaseException] = queue.SimpleQueue()
-        self._bell, self._ringer = socket.socketpair()
-        self._bell.setblocking(False)
-        self._selector.register(self._bell, selectors.EVENT_READ, None)
+        self._arrived: queue.SimpleQueue[HostSession | Failure | BaseException] = queue.SimpleQueue()
+        self._wakeup, self._waker = socket.socketpair()
+        self._wakeup.setblocking(False)
+        self._selector.register(self._wakeup, selectors.EVENT_READ, None)
         self._pending = len(hosts)
         self._closed = False
         self._lock = threading.Lock()
         opened = transport.open_all(hosts, command, deadline)
-        threading.Thread(target=self._open, args=(opened, opening), name="crowd", daemon=True).start()
+        threading.Thread(target=self._open, args=(opened, opening), name="pool", daemon=True).start()
 
     def events(self, deadline: float) -> Iterator[Event]:
-        """Events until ``deadline``, or until every talk has ended. Ask again to go on."""
-        while self._pending or self.conversations:
+        """Events until ``deadline``, or until every session has ended. Ask again to go on."""
+        while self._pending or self.sessions:
             left = deadline - time.monotonic()
             if left <= 0:
                 return
@@ -66,20 +66,20 @@ class Crowd:
 
     def send(self, host: str, message: dict[str, Any]) -> bool:
         """Whether the host took the message; False when its link is gone (its end follows as an event)."""
-        conversation = self.conversations.get(host)
-        if conversation is None:
+        session = self.sessions.get(host)
+        if session is None:
             return False
         try:
-            conversation.send(message)
+            session.send(message)
         except OSError:
             return False
         return True
 
     def part(self, host: str) -> None:
-        """Leave the talk with ``host``, whose side waits for a new beginning, to whoever opens one there."""
-        conversation = self.conversations.pop(host)
-        self._selector.unregister(conversation.channel.fileno())
-        self._transport.keep(conversation.channel, self._command)
+        """Leave the session with ``host``, whose side waits for a new bundle, to whoever opens one there."""
+        session = self.sessions.pop(host)
+        self._selector.unregister(session.channel.fileno())
+        self._transport.keep(session.channel, self._command)
 
     def close(self) -> None:
         """Hang up on everybody: the end of their input ends what they run."""
@@ -87,14 +87,14 @@ class Crowd:
             self._closed = True
             while not self._arrived.empty():
                 late = self._arrived.get()
-                if isinstance(late, Conversation):
+                if isinstance(late, HostSession):
                     late.close()
-            self._ringer.close()
-        for conversation in self.conversations.values():
-            conversation.close()
-        self.conversations.clear()
+            self._waker.close()
+        for session in self.sessions.values():
+            session.close()
+        self.sessions.clear()
         self._selector.close()
-        self._bell.close()
+        self._wakeup.close()
 
     def _open(
         self, channels: Iterator[tuple[str, Channel | Failure]], opening: Callable[[str], bytes]
@@ -108,29 +108,29 @@ class Crowd:
         self, channels: Iterator[tuple[str, Channel | Failure]], opening: Callable[[str], bytes]
     ) -> None:
         for host, opened in channels:
-            arrived: Conversation | Failure
+            arrived: HostSession | Failure
             if isinstance(opened, Failure):
                 arrived = opened
             else:
-                arrived = Conversation(opened)
+                arrived = HostSession(opened)
                 # A host that takes no input has something to say instead: it comes with its end.
                 with contextlib.suppress(OSError):
                     opened.send(opening(host))
             if not self._hand_over(arrived):
                 return
 
-    def _hand_over(self, arrived: Conversation | Failure | BaseException) -> bool:
+    def _hand_over(self, arrived: HostSession | Failure | BaseException) -> bool:
         """False when nobody listens any more."""
         with self._lock:
             if not self._closed:
                 self._arrived.put(arrived)
-                self._ringer.send(b"1")
-            elif isinstance(arrived, Conversation):
+                self._waker.send(b"1")
+            elif isinstance(arrived, HostSession):
                 arrived.close()
             return not self._closed
 
     def _newcomers(self) -> Iterator[Event]:
-        self._bell.recv(4096)
+        self._wakeup.recv(4096)
         while not self._arrived.empty():
             arrived = self._arrived.get()
             if isinstance(arrived, BaseException):
@@ -139,15 +139,15 @@ class Crowd:
             if isinstance(arrived, Failure):
                 yield Event(arrived.host, "failed", failure=arrived)
             else:
-                self.conversations[arrived.host] = arrived
+                self.sessions[arrived.host] = arrived
                 self._selector.register(arrived.channel.fileno(), selectors.EVENT_READ, arrived)
                 yield Event(arrived.host, "opened")
 
-    def _heard(self, conversation: Conversation) -> Iterator[Event]:
-        for message in conversation.receive():
-            yield Event(conversation.host, "message", message)
-        if conversation.ended and conversation.host in self.conversations:
-            self._selector.unregister(conversation.channel.fileno())
-            yield Event(conversation.host, "ended")
-            del self.conversations[conversation.host]
-            conversation.close()
+    def _heard(self, session: HostSession) -> Iterator[Event]:
+        for message in session.receive():
+            yield Event(session.host, "message", message)
+        if session.ended and session.host in self.sessions:
+            self._selector.unregister(session.channel.fileno())
+            yield Event(session.host, "ended")
+            del self.sessions[session.host]
+            session.close()

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from clusterctl.ask.bundle import NO_PYTHON
-from clusterctl.ask.conversation import Conversation
-from clusterctl.ask.crowd import Crowd, Event
+from clusterctl.ask.host_session import HostSession
+from clusterctl.ask.pool import Event, HostPool
 from clusterctl.facts.decode import decode_facts, decode_torch
 from clusterctl.facts.model import Facts, TorchImport
 from clusterctl.transport.protocol import Failure, Stage, Transport
@@ -19,8 +19,8 @@ from clusterctl.transport.protocol import Failure, Stage, Transport
 Progress = Callable[[str, Facts | Failure], None]
 
 
-class Inquiry:
-    """One talk with all hosts. ``answers[kind][host]`` holds the latest message of each kind."""
+class FactCollector:
+    """One session with all hosts. ``answers[kind][host]`` holds the latest message of each kind."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class Inquiry:
         self._torch_seconds = torch_seconds
         self._on_progress = on_progress
         self._began = time.monotonic()
-        self._crowd = Crowd(transport, hosts, command, opening, limit)
+        self._pool = HostPool(transport, hosts, command, opening, limit)
 
     @property
     def present(self) -> dict[str, Facts]:
@@ -51,26 +51,26 @@ class Inquiry:
         return {
             host: self._facts[host]
             for host in self.hosts
-            if host in self._facts and host in self._crowd.conversations
+            if host in self._facts and host in self._pool.sessions
         }
 
     def send(self, host: str, message: dict[str, Any]) -> bool:
         """Whether the host took the message."""
-        return self._crowd.send(host, message)
+        return self._pool.send(host, message)
 
     def gather(self, deadline: float) -> None:
         """Hear facts until every host has answered or failed. Who is silent at the end has failed."""
         self._until(lambda: len(self._facts) + len(self.failures) == len(self.hosts), deadline)
         for host in self.hosts:
             if host not in self._facts and host not in self.failures:
-                self._fail(host, *self._silent(self._crowd.conversations.get(host)))
+                self._fail(host, *self._silent(self._pool.sessions.get(host)))
 
     def wait(self, kind: str, hosts: Sequence[str], deadline: float) -> dict[str, dict[str, Any]]:
         """Answers of this kind from ``hosts``, as far as they came before the deadline or the end."""
 
         def done() -> bool:
             waiting = (host for host in hosts if host not in self.answers[kind])
-            return not any(host in self._crowd.conversations for host in waiting)
+            return not any(host in self._pool.sessions for host in waiting)
 
         self._until(done, deadline)
         return {host: self.answers[kind][host] for host in hosts if host in self.answers[kind]}
@@ -88,16 +88,16 @@ class Inquiry:
         """Leave every host that is ready by then waiting for the next bundle, in the session it has."""
         ready = [host for host in self.present if self.send(host, {"next": True})]
         for host in self.wait("next", ready, deadline):
-            if host in self._crowd.conversations:
-                self._crowd.part(host)
+            if host in self._pool.sessions:
+                self._pool.part(host)
 
     def close(self) -> None:
-        self._crowd.close()
+        self._pool.close()
 
     def _until(self, done: Callable[[], bool], deadline: float) -> None:
         if done():
             return
-        for event in self._crowd.events(deadline):
+        for event in self._pool.events(deadline):
             self._take(event)
             if done():
                 return
@@ -108,7 +108,7 @@ class Inquiry:
             self.failures[host] = event.failure
             self._on_progress(host, event.failure)
         elif event.kind == "ended" and host not in self._facts:
-            self._fail(host, *_ended(self._crowd.conversations[host]))
+            self._fail(host, *_ended(self._pool.sessions[host]))
         elif event.kind == "message":
             kind = str(event.message.get("is", ""))
             self.answers[kind][host] = event.message
@@ -119,7 +119,7 @@ class Inquiry:
 
     def _heard_facts(self, host: str, message: dict[str, Any]) -> None:
         told = message.get("facts")
-        noise = self._crowd.conversations[host].noise.decode("utf-8", "replace")
+        noise = self._pool.sessions[host].noise.decode("utf-8", "replace")
         facts = decode_facts(host, told if isinstance(told, dict) else {}, noise=noise)
         self._facts[host] = facts
         self.send(host, {"ping": time.time()})
@@ -148,32 +148,32 @@ class Inquiry:
         self.failures[host] = failure
         self._on_progress(host, failure)
 
-    def _silent(self, conversation: Conversation | None) -> tuple[Stage, str, str]:
+    def _silent(self, session: HostSession | None) -> tuple[Stage, str, str]:
         seconds = time.monotonic() - self._began
-        if conversation is None:
+        if session is None:
             return "connect", f"no connection within {seconds:.0f} s", "is the host up, and sshd reachable?"
-        said = _last_words(conversation)
+        said = _last_words(session)
         return (
             "deadline",
             f"connected, but no answer within {seconds:.0f} s{f'; it last said: {said}' if said else ''}",
-            f"look at its load and its disks: ssh {conversation.host} uptime",
+            f"look at its load and its disks: ssh {session.host} uptime",
         )
 
 
-def _ended(conversation: Conversation) -> tuple[Stage, str, str]:
-    code, said, host = conversation.channel.exit_code, _last_words(conversation), conversation.host
+def _ended(session: HostSession) -> tuple[Stage, str, str]:
+    code, said, host = session.channel.exit_code, _last_words(session), session.host
     if code == NO_PYTHON:
         return "python", "no Python 3.8 or newer found there", "install python3 on it (apt install python3)"
     if code is None or code < 0:
         return "decode", f"the session ended before an answer came{f': {said}' if said else ''}", ""
-    if b"Traceback" in conversation.stderr:
+    if b"Traceback" in session.stderr:
         return "decode", f"the probe broke there: {said}", f"ssh {host} /usr/bin/python3 --version"
     return "exec", f"the login shell ended with {code}{f': {said}' if said else ''}", f"try: ssh {host} true"
 
 
-def _last_words(conversation: Conversation) -> str:
+def _last_words(session: HostSession) -> str:
     """The last line of stderr, else of what the login shell printed."""
-    for text in (conversation.stderr, conversation.noise):
+    for text in (session.stderr, session.noise):
         lines = [line.strip() for line in text.decode("utf-8", "replace").splitlines() if line.strip()]
         if lines:
             return lines[-1][:200]

@@ -1,4 +1,4 @@
-"""A talk with one bundle on one host, in JSON lines; and many such talks driven by one thread."""
+"""A session with one bundle on one host, in JSON lines; and many such sessions driven by one thread."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MARK = b"@@clusterctl1 "
 _NOISE_LIMIT = 64 * 1024
 
 
-class Conversation:
+class HostSession:
     """Messages from one channel. What is not a message is kept: ``noise`` (stdout) and ``stderr``."""
 
     def __init__(self, channel: Channel) -> None:
@@ -34,7 +34,7 @@ class Conversation:
     def nudge(self, message: dict[str, Any]) -> None:
         """Send a message that says no more than that we live; not needed while another is on its way.
 
-        Nothing is raised: who reads from this talk learns that its link is gone.
+        Nothing is raised: who reads from this session learns that its link is gone.
         """
         if self._sending.acquire(blocking=False):
             try:
@@ -77,24 +77,24 @@ def _decode(text: bytes) -> dict[str, Any] | None:
 
 
 def listen(
-    conversations: Iterable[Conversation], deadline: float
-) -> Iterator[tuple[Conversation, dict[str, Any] | None]]:
-    """Yield (conversation, message) as they come, and (conversation, None) once when one has ended.
+    sessions: Iterable[HostSession], deadline: float
+) -> Iterator[tuple[HostSession, dict[str, Any] | None]]:
+    """Yield (session, message) as they come, and (session, None) once when one has ended.
 
     Stops when all have ended or ``deadline`` (time.monotonic seconds) has passed. The caller may stop
     early: channels stay open.
     """
     with selectors.DefaultSelector() as selector:
-        for conversation in conversations:
-            selector.register(conversation.channel.fileno(), selectors.EVENT_READ, conversation)
+        for session in sessions:
+            selector.register(session.channel.fileno(), selectors.EVENT_READ, session)
         while selector.get_map():
             left = deadline - time.monotonic()
             if left <= 0:
                 return
             for key, _ in selector.select(left):
-                conversation = key.data
-                for message in conversation.receive():
-                    yield conversation, message
-                if conversation.ended:
+                session = key.data
+                for message in session.receive():
+                    yield session, message
+                if session.ended:
                     selector.unregister(key.fileobj)
-                    yield conversation, None
+                    yield session, None

@@ -19,11 +19,11 @@ import sys
 import threading
 import time
 
+from ..shared.processes import is_alive, run_processes, tag_of
+from ..shared.wire import emit, messages
 from .agent import SWEEP_SECONDS, boottime, read_json
-from .processes import is_alive, run_processes, tag_of
 from .rank import write_whole
 from .snapshot import ORIGIN, Snapshots, holds
-from .wire import emit, messages
 
 TICK = 0.05
 SILENCE = 90.0
@@ -147,12 +147,7 @@ class Relay:
         os.makedirs(self.path("logs"), mode=0o700)
         os.chmod(os.path.dirname(self.run_dir), 0o700)
         code = self.path("code")
-        os.makedirs(os.path.join(code, "clusterctl_node"), mode=0o700)
-        os.makedirs(os.path.join(code, "site"), mode=0o700)
-        for name, source in dict(self.files, __init__="").items():
-            folder = "site" if name == "sitecustomize" else "clusterctl_node"
-            with open(os.path.join(code, folder, name + ".py"), "w") as stream:
-                stream.write(source)
+        write_code(code, self.files)
         if job["cwd"] is None:
             job["cwd"] = self.path("work")
             write_whole(self.path(ORIGIN), job["digest"])
@@ -171,7 +166,7 @@ class Relay:
         self.follow()
         log = os.open(self.path("logs/agent.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         self.agent = subprocess.Popen(
-            [sys.executable, "-S", "-E", "-m", "clusterctl_node.agent", self.run_dir],
+            [sys.executable, "-S", "-E", "-m", "clusterctl_node.run.agent", self.run_dir],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -201,7 +196,7 @@ class Relay:
             raise OSError("%s belongs to somebody else" % folder)
         words = (code, sys.executable, os.path.dirname(self.run_dir))
         quoted = ["'%s'" % word.replace("'", "'\\''") for word in words]
-        text = '#!/bin/sh\ncd %s && exec %s -S -E -m clusterctl_node.enter %s "$@"\n' % tuple(quoted)
+        text = '#!/bin/sh\ncd %s && exec %s -S -E -m clusterctl_node.run.enter %s "$@"\n' % tuple(quoted)
         partial = "%s.%d" % (path, os.getpid())
         with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o700), "w") as stream:
             stream.write(text)
@@ -355,6 +350,17 @@ class Relay:
                 size += len(block)
                 self.pulse(boottime())
         return {"size": size, "sha256": found.hexdigest()}
+
+
+def write_code(folder, files):
+    """The bundle as packages on disk: ``clusterctl_node``, and ``site`` for what a rank imports first."""
+    for name, source in files.items():
+        path = "site.sitecustomize" if name == "run.sitecustomize" else "clusterctl_node." + name
+        package, _, module = path.rpartition(".")
+        package = os.path.join(folder, *package.split("."))
+        os.makedirs(package, mode=0o700, exist_ok=True)
+        with open(os.path.join(package, module + ".py"), "w") as stream:
+            stream.write(source)
 
 
 def main(request, files):

@@ -65,7 +65,7 @@ def main():
     parent = os.getppid()
     die_with_parent(parent)
     run_dir = os.path.abspath(__file__)
-    for _ in range(3):  # <run directory>/code/clusterctl_node/rank.py
+    for _ in range(4):  # <run directory>/code/clusterctl_node/run/rank.py
         run_dir = os.path.dirname(run_dir)
     with open(os.path.join(run_dir, "job.json")) as stream:
         job = json.load(stream)

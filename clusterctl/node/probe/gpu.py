@@ -4,7 +4,7 @@ import os
 import re
 import time
 
-from .files import listing, owner_of, read, which
+from ..shared.files import listing, owner_of, read, which
 
 SMI_SECONDS = 20.0
 MIB = 1024 * 1024

@@ -3,7 +3,7 @@
 import os
 import re
 
-from .files import listing, read, which
+from ..shared.files import listing, read, which
 
 PYTHON_SECONDS = 8.0
 PACKAGES = (

@@ -4,7 +4,7 @@ import os
 import pwd
 import resource
 
-from .files import listing, read
+from ..shared.files import listing, read
 
 PREFIXES = ("NCCL_", "GLOO_", "TP_", "UCX_", "TORCH_NCCL_", "TORCH_DISTRIBUTED_", "MASTER_")
 NAMES = (

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 
-from .processes import command_of, oom_kills, run_processes, tag_of
+from ..shared.processes import command_of, oom_kills, run_processes, tag_of
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -151,7 +151,7 @@ class Agent:
                     self.event("failure", reason="deepspeed's launcher never reached this host")
                     self.stop(0.0, "no engine")
                 return
-            waiter = self.path("code/clusterctl_node/rank.py")
+            waiter = self.path("code/clusterctl_node/run/rank.py")
             argv = [self.job["python"], *(waiter if part == WAITER_WORD else part for part in argv)]
         log = os.open(self.path("logs/agent.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         parent = os.getpid()

@@ -3,7 +3,7 @@
 import os
 import socket
 
-from .files import listing, owner_of, read, user_name
+from ..shared.files import listing, owner_of, read, user_name
 
 LISTENING = "0A"
 

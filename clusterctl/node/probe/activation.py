@@ -8,7 +8,7 @@ import os
 import re
 import tempfile
 
-from .files import which
+from ..shared.files import which
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 # A shell's own bookkeeping, and prompts: nothing that a run needs.

@@ -1,4 +1,4 @@
-"""A descriptor that polls readable after it was rung from any thread."""
+"""A descriptor that polls readable after any thread has woken it."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import threading
 from contextlib import suppress
 
 
-class Doorbell:
+class WakeupPipe:
     """paramiko's own `Channel.fileno` can lose a wake-up between its two buffers; this one cannot.
 
     `set` and `clear` are the interface paramiko's buffers expect. They call `clear` when one buffer is empty,
-    which says nothing about the other one, so only `drain` silences the bell.
+    which says nothing about the other one, so only `drain` ends it.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._reader, False)
-        self._rung = False
+        self._set = False
         self._closed = False
 
     def fileno(self) -> int:
@@ -26,18 +26,18 @@ class Doorbell:
 
     def set(self) -> None:
         with self._lock:
-            if not self._rung and not self._closed:
-                self._rung = True
+            if not self._set and not self._closed:
+                self._set = True
                 os.write(self._writer, b"*")
 
     def clear(self) -> None:
         return
 
     def drain(self) -> None:
-        """Silence the bell. Look at what it announced after this, never before."""
+        """End the wake-up. Look for what it announced after this, never before."""
         with self._lock:
-            if self._rung and not self._closed:
-                self._rung = False
+            if self._set and not self._closed:
+                self._set = False
                 with suppress(BlockingIOError):
                     os.read(self._reader, 16)
 

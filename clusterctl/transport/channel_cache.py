@@ -14,7 +14,7 @@ class Renewable(Channel, Protocol):
     def renew(self, deadline: float) -> None: ...
 
 
-class Shelf:
+class ChannelCache:
     """At most one channel for each host and command. Whoever put it there closes what is never taken."""
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from clusterctl.ask.crowd import Crowd
+from clusterctl.ask.pool import HostPool
 from clusterctl.transport.protocol import Channel, Failure
 
 
@@ -28,9 +28,9 @@ class Breaking:
 
 
 def test_an_error_while_opening_is_raised_where_answers_are_heard() -> None:
-    crowd = Crowd(Breaking(), ("a", "b"), "true", lambda host: b"", time.monotonic() + 30)
-    events = crowd.events(time.monotonic() + 30)
+    pool = HostPool(Breaking(), ("a", "b"), "true", lambda host: b"", time.monotonic() + 30)
+    events = pool.events(time.monotonic() + 30)
     assert next(events).host == "a"
     with pytest.raises(RuntimeError, match="no more descriptors"):
         next(events)
-    crowd.close()
+    pool.close()

@@ -1,0 +1,36 @@
+"""Bytes <-> messages. Nothing a node sends raises anything but `Garbled`."""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+Message = TypeVar("Message", bound=msgspec.Struct)
+
+_encoder = msgspec.json.Encoder()
+
+
+class Garbled(Exception):
+    """A line that is none of the messages expected; its text says why, in one sentence."""
+
+
+class Decoder(Generic[Message]):
+    """Decodes lines into one tagged union."""
+
+    def __init__(self, union: Any) -> None:
+        self._decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(union)
+
+    def decode(self, line: bytes) -> Message:
+        """Raises Garbled for anything that is not one of the union's messages."""
+        try:
+            return self._decoder.decode(line)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise Garbled(str(error)) from error
+        except RecursionError as error:
+            raise Garbled("it is nested too deeply") from error
+
+
+def encode(message: msgspec.Struct) -> bytes:
+    """One line, with its end."""
+    return _encoder.encode(message) + b"\n"

@@ -1,0 +1,238 @@
+"""Between the controller and the relay of one node, while a run lives. Orders go out, replies come in.
+
+Tag fields: ``do`` for orders, ``is`` for replies.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from clusterctl.messages.codec import Decoder
+from clusterctl.messages.events import AgentEvent, Rank, Text
+
+LogName = Annotated[
+    str, msgspec.Meta(pattern=r"^(rank-[0-9]{1,6}|agent)(\.attempt-[0-9]{1,3})?\.log$", max_length=64)
+]
+Size = Annotated[int, msgspec.Meta(ge=0)]
+Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Order(msgspec.Struct, frozen=True, kw_only=True, tag_field="do"):
+    pass
+
+
+class Keepalive(_Order, frozen=True, kw_only=True, tag="beat"):
+    """Says no more than that the controller lives; renews the lease like every order."""
+
+
+class Check(_Order, frozen=True, kw_only=True, tag="check"):
+    """Is this code there: at ``root`` itself (when ``in_place``), or as a snapshot? Answer: `Checked`."""
+
+    root: str
+    manifest: dict[str, str]
+    in_place: bool
+    digest: str
+
+
+class Archive(_Order, frozen=True, kw_only=True, tag="archive"):
+    """A piece of a snapshot; ``begin`` opens it, ``end`` asks for `Unpacked`. ``data`` is base64."""
+
+    digest: str
+    begin: bool = False
+    data: bytes = b""
+    end: bool = False
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """One node's part of a run, whole. ``engine`` None: DeepSpeed's launcher brings it through ``enter``.
+
+    ``cwd`` None: a copy of the snapshot ``digest``. Texts may hold ``{run_dir}``, which the relay replaces.
+    """
+
+    run: str
+    owner: str
+    node_rank: int
+    slots: tuple[int, ...]
+    ranks: tuple[int, ...]
+    python: str
+    command: tuple[str, ...]
+    arguments: tuple[str, ...]
+    pass_local_rank: bool
+    env: dict[str, str]
+    removed: tuple[str, ...]
+    engine: tuple[str, ...] | None
+    enter: str
+    files: dict[str, str]
+    cwd: str | None
+    subdirectory: str
+    digest: str
+    failure_grace: float
+    lock_dir: str
+    stdin: bool = False
+    """Rank 0 reads what `Input` brings; every other rank, and without this rank 0 too, reads nothing."""
+
+
+class StartAgent(_Order, frozen=True, kw_only=True, tag="start"):
+    """Answer: `Started`, or `Failed`."""
+
+    job: Job
+
+
+class Attach(_Order, frozen=True, kw_only=True, tag="attach"):
+    """Go on with a run this node has. Answer: events and logs from the offsets on, or `Absent`."""
+
+
+class Stop(_Order, frozen=True, kw_only=True, tag="stop"):
+    """TERM every rank now, KILL what is left after ``grace`` seconds."""
+
+    grace: float
+    reason: str
+
+
+class SignalRanks(_Order, frozen=True, kw_only=True, tag="signal"):
+    """Hand a signal (SIGUSR1, SIGUSR2) on to every rank's own process."""
+
+    number: int
+
+
+class Input(_Order, frozen=True, kw_only=True, tag="input"):
+    """Bytes for the standard input of rank 0; empty data is its end."""
+
+    data: bytes = b""
+
+
+class Acknowledge(_Order, frozen=True, kw_only=True, tag="ack"):
+    """``received`` bytes of logs have arrived in this session so far: the relay sends no more than a window
+    ahead of it, so that control messages never queue behind logs on a slow link."""
+
+    received: Size
+
+
+class Probe(_Order, frozen=True, kw_only=True, tag="probe"):
+    """Does node ``node_rank`` answer over the training network? Answer: `Probed`."""
+
+    node_rank: int
+    address: str
+    ports: tuple[int, ...]
+
+
+class Forget(_Order, frozen=True, kw_only=True, tag="forget"):
+    """All is on the controller. Remove everything but what the script wrote. Answer: `Forgotten`."""
+
+    enter: str
+
+
+Order = (
+    Keepalive
+    | Check
+    | Archive
+    | StartAgent
+    | Attach
+    | Stop
+    | SignalRanks
+    | Input
+    | Acknowledge
+    | Probe
+    | Forget
+)
+
+
+class _Reply(msgspec.Struct, frozen=True, kw_only=True, tag_field="is"):
+    pass
+
+
+class Heartbeat(_Reply, frozen=True, kw_only=True, tag="beat"):
+    time: float
+
+
+class Checked(_Reply, frozen=True, kw_only=True, tag="checked"):
+    in_place: bool
+    snapshot: bool
+
+
+class Unpacked(_Reply, frozen=True, kw_only=True, tag="unpacked"):
+    pass
+
+
+class Started(_Reply, frozen=True, kw_only=True, tag="started"):
+    cwd: Text
+    run_dir: Text
+
+
+class LogPiece(_Reply, frozen=True, kw_only=True, tag="log"):
+    """Bytes of a log at their offset; ``data`` travels as base64."""
+
+    name: LogName
+    offset: Size
+    data: bytes
+
+
+class HostEvent(_Reply, frozen=True, kw_only=True, tag="event"):
+    """One line of the node's ``events.jsonl``, which ends at byte ``offset`` of that file."""
+
+    offset: Size
+    event: AgentEvent
+
+
+class CaughtUp(_Reply, frozen=True, kw_only=True, tag="level"):
+    """All that had happened when this session began has been told."""
+
+
+class Fingerprint(msgspec.Struct, frozen=True):
+    size: Size
+    sha256: Sha256
+
+
+class Complete(_Reply, frozen=True, kw_only=True, tag="complete"):
+    """The node's part has ended and every byte has been sent: sizes and hashes of all logs."""
+
+    logs: dict[LogName, Fingerprint]
+
+
+class AgentGone(_Reply, frozen=True, kw_only=True, tag="agent-gone"):
+    """The agent ended without a word; the relay has swept, ``left`` processes are still there."""
+
+    left: int
+
+
+class Probed(_Reply, frozen=True, kw_only=True, tag="probed"):
+    node_rank: Rank
+    alive: bool
+
+
+class Absent(_Reply, frozen=True, kw_only=True, tag="absent"):
+    """This host knows nothing of the run; ``reason`` says whether it was rebooted, where it can tell."""
+
+    reason: Text = ""
+
+
+class Failed(_Reply, frozen=True, kw_only=True, tag="failed"):
+    """An order could not be carried out."""
+
+    what: Text
+    reason: Text
+
+
+class Forgotten(_Reply, frozen=True, kw_only=True, tag="forgotten"):
+    pass
+
+
+Reply = (
+    Heartbeat
+    | Checked
+    | Unpacked
+    | Started
+    | LogPiece
+    | HostEvent
+    | CaughtUp
+    | Complete
+    | AgentGone
+    | Probed
+    | Absent
+    | Failed
+    | Forgotten
+)
+
+replies: Decoder[Reply] = Decoder(Reply)
