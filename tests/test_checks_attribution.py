@@ -4,7 +4,7 @@ from itertools import permutations
 
 import pytest
 
-from clusterctl.checks.attribution import Blame, attribute
+from clusterctl.checks.net.attribution import Blame, attribute
 
 FOUR = "abcd"
 ALL = frozenset(permutations(FOUR, 2))

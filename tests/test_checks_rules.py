@@ -8,7 +8,8 @@ import msgspec
 import pytest
 from builders import GIB, LOOPBACK, altered, cluster, gpu, healthy, inventory, nic, nvidia
 
-from clusterctl.checks.evaluate import RULES, Report, evaluate
+from clusterctl.checks.evaluate import Report, evaluate
+from clusterctl.checks.families import RULES
 from clusterctl.checks.finding import Finding
 from clusterctl.facts.model import Facts, Filesystem, Gpu, GpuProcess, Limits, Name, RdmaPort, Variable
 from clusterctl.inventory.model import Host, HostfileWarning, Inventory

@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from clusterctl.checks import gpu, names, net, rdma, reach, ssh, system, variables, versions
+from clusterctl.checks.families import RULES
 from clusterctl.checks.finding import CheckResult, Finding, Severity, Status
 from clusterctl.checks.rule import Blocked, Evidence, Hit, NoAnswer, NotKnown, Passed, Rule, Skipped, Verdict
 from clusterctl.facts.model import Facts, Reachability
@@ -17,17 +17,6 @@ from clusterctl.network.model import Network
 
 Ready = Literal["ready", "not-ready", "unknown"]
 
-RULES: tuple[Rule, ...] = (
-    *ssh.RULES,
-    *versions.RULES,
-    *gpu.RULES,
-    *system.RULES,
-    *names.RULES,
-    *net.RULES,
-    *variables.RULES,
-    *reach.RULES,
-    *rdma.RULES,
-)
 _WORST_FIRST: tuple[Severity, ...] = ("fail", "unknown", "warn", "info")
 
 

@@ -1,4 +1,4 @@
-"""1C: the GPUs that the hosts show, as far as nvidia-smi and one import of torch tell."""
+"""The GPUs that the hosts show, as far as nvidia-smi and one import of torch tell."""
 
 from __future__ import annotations
 

@@ -4,20 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from clusterctl.checks import gpu, names, net, rdma, reach, ssh, system, variables, versions
-from clusterctl.checks.rule import Rule
-
-FAMILIES: tuple[tuple[str, tuple[Rule, ...]], ...] = (
-    ("SSH, hostfile and environment", ssh.RULES),
-    ("Software", versions.RULES),
-    ("GPUs", gpu.RULES),
-    ("Limits, disks and clocks", system.RULES),
-    ("Names and addresses", names.RULES),
-    ("Network: one host at a time", net.RULES),
-    ("Network: settings", variables.RULES),
-    ("Network: traffic between hosts", reach.RULES),
-    ("RDMA", rdma.RULES),
-)
+from clusterctl.checks.families import FAMILIES
 
 _HEAD = """# What doctor checks
 

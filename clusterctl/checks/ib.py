@@ -1,4 +1,4 @@
-"""1G: RDMA ports, where there are any."""
+"""RDMA ports, where there are any."""
 
 from __future__ import annotations
 

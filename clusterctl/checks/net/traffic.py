@@ -1,11 +1,11 @@
-"""1F, what passed between hosts: OS-chosen ports both ways, large payloads, addresses seen."""
+"""What passed between hosts: OS-chosen ports both ways, large payloads, addresses seen."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
 
-from clusterctl.checks.attribution import Blame, Edge, attribute
+from clusterctl.checks.net.attribution import Blame, Edge, attribute
 from clusterctl.checks.rule import Evidence, Hit, Judge, NotKnown, Rule, Skipped, Verdict
 from clusterctl.facts.model import Dial
 from clusterctl.inventory.fold import fold

@@ -1,4 +1,4 @@
-"""1F, what one host's facts and the chosen network tell; traffic between hosts is judged in `reach`."""
+"""What one host's facts and the chosen network tell; traffic between hosts is judged in `traffic`."""
 
 from __future__ import annotations
 

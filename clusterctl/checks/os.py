@@ -1,10 +1,8 @@
-"""1D: limits, memory for sharing, disks and clocks."""
+"""Limits, memory for sharing, and disks."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
-from statistics import median_low
 
 from clusterctl.checks.consistency import release
 from clusterctl.checks.rule import Evidence, Hit, NotKnown, Rule, Skipped, Verdict
@@ -12,30 +10,57 @@ from clusterctl.facts.model import Facts, Filesystem
 from clusterctl.network.rdma import usable_ports
 
 MIB = 1024**2
+
+
 GIB = 1024**3
 
+
 SHM_FAIL = 32 * MIB
+
+
 SHM_FAIL_NCCL = 64 * MIB
+
+
 SHM_WARN = 64 * MIB
+
+
 SHM_WARN_NCCL = GIB
 """NCCL's own guide asks for 1 GiB; without GPUs only DataLoader workers use it."""
 
+
 DISK_FAIL_FREE = GIB
+
+
 DISK_FULL = 0.95
+
+
 DISK_FULL_FREE = 10 * GIB
+
+
 DISK_WARN = 0.80
+
+
 DISK_WARN_FREE = 20 * GIB
+
+
 INODES_FAIL = 2.0
+
+
 INODES_WARN = 5.0
 
+
 MEMLOCK_FAIL = 64 * MIB
+
+
 MEMLOCK_WARN = 16 * GIB
 
+
 DESCRIPTORS_BASE = 512
+
+
 DESCRIPTORS_PER_RANK = 16
 """Sockets and shared-memory handles that one process holds for each other rank, with room to spare."""
 
-SKEW_WARN = 5.0
 
 STACK_FIXED = (2, 28)
 """The NCCL from which an unlimited stack no longer leaves its threads with 2 MB."""
@@ -152,34 +177,6 @@ def _stack(evidence: Evidence) -> Iterator[Verdict]:
             yield Hit(hosts=(host,), observed="the stack is unlimited", expected="8 MiB with this NCCL")
 
 
-def _skew(evidence: Evidence) -> Iterator[Verdict]:
-    """Against the hosts' own middle: a laptop with a wrong clock must not accuse the whole cluster."""
-    offsets: dict[str, float] = {}
-    for host, facts in evidence.facts.items():
-        if facts.clock_offset is None:
-            yield NotKnown(host, "its clock was not read")
-        else:
-            offsets[host] = facts.clock_offset
-    if len(offsets) < 2:
-        return
-    middle = median_low(offsets.values())
-    apart: defaultdict[str, list[str]] = defaultdict(list)
-    for host, offset in offsets.items():
-        error = evidence.facts[host].clock_error or 0.0
-        skew = offset - middle
-        if abs(skew) - error > SKEW_WARN:
-            apart[f"its clock is {_span(abs(skew))} {'ahead' if skew > 0 else 'behind'}"].append(host)
-    for observed, hosts in apart.items():
-        yield Hit(hosts=tuple(hosts), observed=observed, expected=f"within {SKEW_WARN:g} s of the others")
-
-
-def _span(seconds: float) -> str:
-    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
-
-
 RULES: tuple[Rule, ...] = (
     Rule(
         code="os.shm",
@@ -234,13 +231,5 @@ RULES: tuple[Rule, ...] = (
         judge=_stack,
         symptom="a segmentation fault while NCCL starts",
         fix="ulimit -s 8192",
-    ),
-    Rule(
-        code="time.skew",
-        severity="warn",
-        looks_at="every host's clock against the others'",
-        judge=_skew,
-        symptom="logs of different hosts cannot be ordered, and an elastic rendezvous evicts the host",
-        fix="sudo apt install chrony (or: sudo timedatectl set-ntp true)",
     ),
 )

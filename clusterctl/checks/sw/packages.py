@@ -1,17 +1,13 @@
-"""1B: the same software on all hosts, and what the profile expects."""
+"""The same python and packages on all hosts, and those that the profile expects."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 
 from clusterctl.checks.consistency import deviations, release, unlike
 from clusterctl.checks.finding import Severity
 from clusterctl.checks.rule import Blocked, Evidence, Hit, NotKnown, Rule, Skipped, Verdict
 from clusterctl.facts.model import Facts
-
-OLDEST_KERNEL = (5, 5)
-"""accelerate warns below it: processes may hang. Enterprise kernels (.el8) have the fix at lower numbers."""
 
 
 def _with_python(evidence: Evidence) -> dict[str, Facts]:
@@ -123,105 +119,11 @@ def _last_line(text: str) -> str:
     return lines[-1] if lines else "import torch failed without a word"
 
 
-def _nccl_loaded(evidence: Evidence) -> Iterator[Verdict]:
-    if evidence.quick:
-        yield Skipped("not asked with --quick")
-        return
-    if not evidence.has_gpus:
-        yield Skipped("no GPU on any host: gloo does the work")
-        return
-    loaded: dict[str, str] = {}
-    for host, facts in evidence.facts.items():
-        if facts.torch is None or not facts.torch.ok:
-            yield Blocked(host, "torch was not imported")
-        elif not facts.torch.nccl_version:
-            if facts.nvidia.gpus and facts.python.torch_cuda:
-                yield NotKnown(host, "torch did not tell its NCCL version")
-        else:
-            loaded[host] = facts.torch.nccl_version
-    if wanted := evidence.expect.get("nccl"):
-        yield from unlike(loaded, wanted, of="NCCL")
-    else:
-        yield from deviations(loaded, of="NCCL")
-
-
-def _nccl_shadow(evidence: Evidence) -> Iterator[Verdict]:
-    paths = {host: facts.torch.nccl_path for host, facts in evidence.facts.items() if facts.torch}
-    if not any(paths.values()):
-        yield Skipped("no host loaded a libnccl of its own")
-        return
-    for host, path in paths.items():
-        if path and "site-packages" not in path and "dist-packages" not in path:
-            yield Hit(hosts=(host,), observed=f"loads {path}", expected="the libnccl that came with torch")
-
-
-def _driver(evidence: Evidence) -> Iterator[Verdict]:
-    drivers = {
-        host: facts.nvidia.kernel_driver or facts.nvidia.gpus[0].driver
-        for host, facts in evidence.facts.items()
-        if facts.nvidia.kernel_driver or facts.nvidia.gpus
-    }
-    if not drivers:
-        yield Skipped("no NVIDIA driver on any host")
-    elif wanted := evidence.expect.get("driver"):
-        yield from unlike(drivers, wanted, of="driver")
-    else:
-        yield from deviations(drivers, of="driver")
-
-
-def _cuda_compat(evidence: Evidence) -> Iterator[Verdict]:
-    if not evidence.has_gpus:
-        yield Skipped("no GPU on any host")
-        return
-    for host, facts in evidence.facts.items():
-        can, needs = release(facts.nvidia.cuda), release(facts.python.torch_cuda or "")
-        if facts.nvidia.gpus and needs and not can:
-            yield NotKnown(host, "nvidia-smi did not tell its CUDA version")
-        elif can and needs and can[0] < needs[0]:
-            yield Hit(
-                hosts=(host,),
-                observed=f"the driver serves CUDA up to {facts.nvidia.cuda}",
-                expected=f"CUDA {facts.python.torch_cuda}, for which torch was built",
-            )
-
-
-def _kernel(evidence: Evidence) -> Iterator[Verdict]:
-    kernels = {host: facts.kernel for host, facts in evidence.facts.items() if facts.kernel}
-    for host, kernel in kernels.items():
-        if release(kernel)[:2] < OLDEST_KERNEL and ".el" not in kernel:
-            yield Hit(hosts=(host,), observed=f"kernel {kernel}", expected="5.5 or newer")
-    if wanted := evidence.expect.get("kernel"):
-        yield from unlike(kernels, wanted, of="kernel")
-    elif len(set(kernels.values())) > 1:
-        several = ", ".join(
-            f"{kernel} ({count})" for kernel, count in Counter(kernels.values()).most_common(4)
-        )
-        yield Hit(hosts=tuple(kernels), observed=f"kernels differ: {several}", severity="info")
-
-
-def _toolchain(evidence: Evidence) -> Iterator[Verdict]:
-    tools = {host: frozenset(_tool(line) for line in f.compilers) for host, f in evidence.facts.items()}
-    common = frozenset().union(*tools.values()) if tools else frozenset()
-    if not common:
-        yield Skipped("no compiler on any host: DeepSpeed operators that compile at first use will not work")
-        return
-    for tool in sorted(common):
-        lacking = tuple(host for host, have in tools.items() if tool not in have)
-        if lacking:
-            yield Hit(
-                hosts=lacking,
-                observed=f"{tool} is missing",
-                expected=f"{tool}, as on {len(tools) - len(lacking)} of {len(tools)} hosts",
-            )
-
-
-def _tool(line: str) -> str:
-    """``/usr/bin/g++ 12.2.0`` and ``g++`` alike are ``g++``."""
-    return line.split()[0].rpartition("/")[2] if line.split() else line
-
-
 _ALIGN = "install the same version everywhere; a profile's `expect` holds them to it"
+
+
 _LIBRARIES = ("transformers", "accelerate", "datasets", "tokenizers")
+
 
 RULES: tuple[Rule, ...] = (
     Rule(
@@ -257,22 +159,6 @@ RULES: tuple[Rule, ...] = (
         fix="repair the environment there: python -c 'import torch'",
     ),
     Rule(
-        code="sw.nccl-loaded",
-        severity="fail",
-        looks_at="the NCCL that torch really loads",
-        judge=_nccl_loaded,
-        symptom="ncclInvalidUsage, “Mismatched NCCL version detected”, at the first collective",
-        fix="install the same torch wheel everywhere, and look for another libnccl in LD_LIBRARY_PATH",
-    ),
-    Rule(
-        code="sw.nccl-shadow",
-        severity="warn",
-        looks_at="where the loaded libnccl.so.2 lies",
-        judge=_nccl_shadow,
-        symptom="the NCCL version that pip shows is not the one that runs",
-        fix="take its directory out of LD_LIBRARY_PATH (or LD_PRELOAD)",
-    ),
-    Rule(
         code="sw.deepspeed",
         severity="fail",
         looks_at="deepspeed's version",
@@ -290,37 +176,5 @@ RULES: tuple[Rule, ...] = (
             fix=_ALIGN,
         )
         for name in _LIBRARIES
-    ),
-    Rule(
-        code="sw.driver",
-        severity="warn",
-        looks_at="the NVIDIA driver's version",
-        judge=_driver,
-        symptom="the host with the older driver fails first when CUDA moves on",
-        fix="install one driver version on all hosts and hold its package",
-    ),
-    Rule(
-        code="sw.cuda-compat",
-        severity="fail",
-        looks_at="the CUDA version the driver serves against the one torch was built for",
-        judge=_cuda_compat,
-        symptom="“The NVIDIA driver on your system is too old”, and no GPU in torch",
-        fix="upgrade the driver, or install a torch built for the older CUDA",
-    ),
-    Rule(
-        code="sw.kernel",
-        severity="warn",
-        looks_at="the kernel's release",
-        judge=_kernel,
-        symptom="accelerate warns that processes may hang on such a kernel",
-        fix="upgrade the kernel",
-    ),
-    Rule(
-        code="sw.toolchain",
-        severity="info",
-        looks_at="compilers that some hosts have and others lack",
-        judge=_toolchain,
-        symptom="an operator that DeepSpeed compiles at first use fails on one host while the others wait",
-        fix="sudo apt install g++ ninja-build",
     ),
 )

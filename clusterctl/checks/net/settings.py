@@ -1,15 +1,14 @@
-"""Settings of the user's and of the hosts' that NCCL, Gloo and DeepSpeed would read."""
+"""Interface names that the user set, for the run or on a host, and that NCCL and Gloo would obey."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 from ipaddress import ip_address
 
 from clusterctl.checks.rule import Evidence, Hit, Rule, Skipped, Verdict
 from clusterctl.facts.model import Facts
 from clusterctl.network.candidates import is_usable, is_wired
-from clusterctl.network.ifname import GLOO, NCCL, TENSORPIPE, VARIABLES, admitted, parse_nccl
+from clusterctl.network.ifname import GLOO, NCCL, TENSORPIPE, admitted, parse_nccl
 
 
 def _settings(evidence: Evidence, host: str, names: tuple[str, ...]) -> Iterator[tuple[str, str, str]]:
@@ -96,58 +95,6 @@ def _gloo_name(evidence: Evidence) -> Iterator[Verdict]:
         yield Skipped(f"{GLOO} and {TENSORPIPE} are set nowhere")
 
 
-def _nccl_settings(evidence: Evidence) -> Iterator[Verdict]:
-    """Settings that lie about on hosts: equal ones are told, different ones warned of.
-
-    Where an activation line finds the libraries of its environment is each host's own affair.
-    """
-    by_name: defaultdict[str, dict[str, tuple[str, str]]] = defaultdict(dict)
-    for host, facts in evidence.facts.items():
-        for variable in facts.variables:
-            if (variable.name, variable.origin) == ("LD_LIBRARY_PATH", "activation line"):
-                continue
-            if ".deepspeed_env" not in variable.origin and variable.name not in VARIABLES:
-                by_name[variable.name][host] = (variable.value, variable.origin)
-    for name, settings in sorted(by_name.items()):
-        values = {value for value, _ in settings.values()}
-        everywhere = len(settings) == len(evidence.facts)
-        value, origin = next(iter(settings.values()))
-        if name == "CUDA_VISIBLE_DEVICES" and evidence.has_gpus:
-            for host, (shown, source) in settings.items():
-                yield Hit(
-                    hosts=(host,),
-                    observed=f"{name}={shown} ({source}) hides GPUs from the run",
-                    expected="unset: slots say which GPUs are used",
-                )
-        elif len(values) > 1 or not everywhere:
-            where = "differs between hosts" if len(values) > 1 else f"is set on {len(settings)} of the hosts"
-            yield Hit(
-                hosts=tuple(settings),
-                observed=f"{name} {where} ({value!r}, {origin})",
-                expected="the same on all hosts, or unset",
-            )
-        else:
-            yield Hit(hosts=tuple(settings), observed=f"{name}={value} ({origin})", severity="info")
-
-
-def _deepspeed_env(evidence: Evidence) -> Iterator[Verdict]:
-    for host, facts in evidence.facts.items():
-        found = [variable for variable in facts.variables if ".deepspeed_env" in variable.origin]
-        local = [variable.name for variable in found if variable.name in VARIABLES]
-        if local:
-            yield Hit(
-                hosts=(host,),
-                observed=f"{found[0].origin.partition(':')[0]} sets {', '.join(local)} for every host alike",
-                expected="interface names per host",
-            )
-        elif found:
-            yield Hit(
-                hosts=(host,),
-                observed=f"{found[0].origin.partition(':')[0]} sets {', '.join(v.name for v in found)}",
-                severity="info",
-            )
-
-
 RULES: tuple[Rule, ...] = (
     Rule(
         code="net.ifname-user",
@@ -164,21 +111,5 @@ RULES: tuple[Rule, ...] = (
         judge=_gloo_name,
         symptom="“Unable to find address for: ^lo”",
         fix="unset it and let clusterctl set it per host",
-    ),
-    Rule(
-        code="sw.nccl-env",
-        severity="warn",
-        looks_at="NCCL_, GLOO_, TORCH_NCCL_ and similar settings in the session and in nccl.conf files",
-        judge=_nccl_settings,
-        symptom="hosts behave differently, and settings given elsewhere seem to be ignored",
-        fix="remove it from the file named, or set it for the run: --env NAME=VALUE",
-    ),
-    Rule(
-        code="sw.ds-env",
-        severity="warn",
-        looks_at="interface names in .deepspeed_env, which go to every host alike",
-        judge=_deepspeed_env,
-        symptom="the name is right on one host only, and the others hang",
-        fix="take the lines out: clusterctl sets them per host",
     ),
 )

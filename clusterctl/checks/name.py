@@ -1,4 +1,4 @@
-"""1E: what host names and addresses resolve to, where a run depends on it."""
+"""What host names resolve to, where a run depends on it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ipaddress import ip_address
 
 from clusterctl.checks.rule import Evidence, Hit, NotKnown, Rule, Skipped, Verdict, never_asked
 from clusterctl.facts.model import Facts, Name
-from clusterctl.network.candidates import is_usable, is_wired, machine
+from clusterctl.network.candidates import is_usable
 
 
 def _resolved(facts: Facts, query: str) -> Name | None:
@@ -101,24 +101,6 @@ def _family(evidence: Evidence) -> Iterator[Verdict]:
         )
 
 
-def _duplicate_address(evidence: Evidence) -> Iterator[Verdict]:
-    bearers: defaultdict[str, dict[tuple[object, ...], tuple[str, str]]] = defaultdict(dict)
-    for host, facts in evidence.facts.items():
-        for link in facts.interfaces:
-            if is_usable(link) and is_wired(facts, link):
-                for address in link.addresses:
-                    if not ip_address(address.address).is_link_local:
-                        bearers[address.address][machine(facts)] = (host, link.name)
-    for text, by_machine in bearers.items():
-        if len(by_machine) > 1:
-            places = ", ".join(f"{name} of {host}" for host, name in by_machine.values())
-            yield Hit(
-                hosts=tuple(host for host, _ in by_machine.values()),
-                observed=f"{text} is on {places}",
-                expected="an address of its own on each",
-            )
-
-
 RULES: tuple[Rule, ...] = (
     Rule(
         code="name.loopback",
@@ -157,13 +139,5 @@ RULES: tuple[Rule, ...] = (
         judge=_family,
         symptom="errno 97, or “family … neither AF_INET nor AF_INET6”",
         fix="NCCL_SOCKET_FAMILY=AF_INET, and an IPv4 line for the host in /etc/hosts",
-    ),
-    Rule(
-        code="ip.duplicate",
-        severity="fail",
-        looks_at="one address on real interfaces of two machines",
-        judge=_duplicate_address,
-        symptom="a peer connects to itself, or to whichever machine answers first, and hangs",
-        fix="give one of them another address",
     ),
 )

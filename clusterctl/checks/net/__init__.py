@@ -1,0 +1,8 @@
+"""The network: each host's interfaces, the settings that name them, and what passed between hosts."""
+
+from __future__ import annotations
+
+from clusterctl.checks.net import interfaces, settings, traffic
+from clusterctl.checks.rule import Rule
+
+RULES: tuple[Rule, ...] = (*interfaces.RULES, *settings.RULES, *traffic.RULES)

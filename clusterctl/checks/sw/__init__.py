@@ -1,0 +1,8 @@
+"""Software: the same on all hosts, and what the profile expects."""
+
+from __future__ import annotations
+
+from clusterctl.checks.rule import Rule
+from clusterctl.checks.sw import machine, nccl, packages
+
+RULES: tuple[Rule, ...] = (*packages.RULES, *nccl.RULES, *machine.RULES)

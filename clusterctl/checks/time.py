@@ -1,0 +1,51 @@
+"""Clocks of the hosts against one another."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from statistics import median_low
+
+from clusterctl.checks.rule import Evidence, Hit, NotKnown, Rule, Verdict
+
+SKEW_WARN = 5.0
+
+
+def _skew(evidence: Evidence) -> Iterator[Verdict]:
+    """Against the hosts' own middle: a laptop with a wrong clock must not accuse the whole cluster."""
+    offsets: dict[str, float] = {}
+    for host, facts in evidence.facts.items():
+        if facts.clock_offset is None:
+            yield NotKnown(host, "its clock was not read")
+        else:
+            offsets[host] = facts.clock_offset
+    if len(offsets) < 2:
+        return
+    middle = median_low(offsets.values())
+    apart: defaultdict[str, list[str]] = defaultdict(list)
+    for host, offset in offsets.items():
+        error = evidence.facts[host].clock_error or 0.0
+        skew = offset - middle
+        if abs(skew) - error > SKEW_WARN:
+            apart[f"its clock is {_span(abs(skew))} {'ahead' if skew > 0 else 'behind'}"].append(host)
+    for observed, hosts in apart.items():
+        yield Hit(hosts=tuple(hosts), observed=observed, expected=f"within {SKEW_WARN:g} s of the others")
+
+
+def _span(seconds: float) -> str:
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        code="time.skew",
+        severity="warn",
+        looks_at="every host's clock against the others'",
+        judge=_skew,
+        symptom="logs of different hosts cannot be ordered, and an elastic rendezvous evicts the host",
+        fix="sudo apt install chrony (or: sudo timedatectl set-ntp true)",
+    ),
+)
