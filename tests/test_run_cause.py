@@ -6,20 +6,22 @@ from typing import Any
 
 import pytest
 
+from clusterctl.messages.events import RankError, RankExited
 from clusterctl.run.cause import Failure, first, from_rank_exit
 from clusterctl.store.outcome import Cause
 
 
-def rank_exit(**changes: Any) -> dict[str, Any]:
-    return {"rank": 3, "code": 1, "signal": None, "error": None, "oom": False, **changes}
+def rank_exit(**changes: Any) -> RankExited:
+    fields = {"rank": 3, "code": 1, "signal": None, "told": False, "peak_memory": 0}
+    return RankExited(**{**fields, "time": 0.0, "started": 0.0, "ended": 0.0, **changes})
 
 
 def failure(at: float = 0.0, **changes: Any) -> Failure:
     return from_rank_exit(rank_exit(**changes), host="b", node_rank=1, at=at, log="logs/b/rank-3.log")
 
 
-def error(kind: str, message: str) -> dict[str, str]:
-    return {"type": kind, "message": message, "traceback": f"Traceback\n{kind}: {message}"}
+def error(kind: str, message: str) -> RankError:
+    return RankError(type=kind, message=message, traceback=f"Traceback\n{kind}: {message}", time=0.0)
 
 
 @pytest.mark.parametrize(
@@ -27,7 +29,7 @@ def error(kind: str, message: str) -> dict[str, str]:
     [
         ({"code": 7}, "exit", "ended with exit code 7"),
         ({"code": 139, "signal": 11}, "signal", "killed by SIGSEGV"),
-        ({"code": 137, "signal": 9, "oom": True}, "oom", "killed by the kernel: the host ran out of memory"),
+        ({"code": 137, "signal": 9, "oom": "over the limit"}, "oom", "over the limit"),
         ({"error": error("ValueError", "boom\nmore")}, "exception", "ValueError: boom"),
         (
             {"error": error("torch.OutOfMemoryError", "CUDA out of memory.")},

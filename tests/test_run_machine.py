@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from clusterctl.messages.events import Ended, RankExited, Refused
 from clusterctl.plan.model import Code, LaunchPlan, NodePlan
-from clusterctl.run.machine import Finish, Knock, Machine, Reconnect, Say, Stop
+from clusterctl.run.machine import Finish, IndirectProbe, Machine, Reconnect, Say, StopHosts
 from clusterctl.settings import RUN
 from clusterctl.store.outcome import Outcome
 
@@ -54,18 +55,22 @@ class Play:
         return self
 
     def exits(self, node: int, code: int = 0, *, told: bool = False, **more: Any) -> Play:
-        event = {
-            "event": "rank-exit",
-            "rank": node,
-            "code": code,
-            "signal": None,
-            "error": None,
-            "oom": False,
-        }
-        return self.do("agent_event", node, {**event, "told": told, **more}, 1000.0 + self.now - 100)
+        at = 1000.0 + self.now - 100
+        event = RankExited(
+            time=at,
+            rank=node,
+            code=code,
+            signal=None,
+            started=at,
+            ended=at,
+            peak_memory=0,
+            told=told,
+            **more,
+        )
+        return self.do("agent_event", node, event, at)
 
     def ends(self, node: int, left: int = 0) -> Play:
-        self.do("agent_event", node, {"event": "end", "left": left}, 0.0)
+        self.do("agent_event", node, Ended(time=0.0, left=left), 0.0)
         return self.do("complete", node)
 
     def pass_time(self, seconds: float, *, heard: tuple[int, ...] = ()) -> Play:
@@ -97,7 +102,9 @@ def test_all_ranks_end_well() -> None:
 
 def test_the_first_failure_stops_every_host_at_once() -> None:
     play = Play(3).exits(1, 7)
-    assert play.of(Stop) == [Stop((0, 1, 2), RUN.failure_grace, "h1 rank 1: ended with exit code 7")]
+    assert play.of(StopHosts) == [
+        StopHosts((0, 1, 2), RUN.failure_grace, "h1 rank 1: ended with exit code 7")
+    ]
     play.exits(0, 143, told=True).exits(2, 1).ends(0).ends(1).ends(2)
     assert (play.outcome.status, play.outcome.exit_code) == ("failed", 7)
     assert play.outcome.cause is not None
@@ -106,13 +113,13 @@ def test_the_first_failure_stops_every_host_at_once() -> None:
 
 
 def test_a_second_failure_gives_no_second_order() -> None:
-    assert Play(3).exits(1, 7).exits(2, 1).of(Stop) == []
+    assert Play(3).exits(1, 7).exits(2, 1).of(StopHosts) == []
 
 
 def test_interrupts_first_let_save_then_mean_now() -> None:
     play = Play(2).do("interrupt")
-    assert [stop.grace for stop in play.of(Stop)] == [RUN.stop_grace]
-    assert [stop.grace for stop in play.do("interrupt").of(Stop)] == [0.0]
+    assert [stop.grace for stop in play.of(StopHosts)] == [RUN.stop_grace]
+    assert [stop.grace for stop in play.do("interrupt").of(StopHosts)] == [0.0]
     play.exits(0, 143).ends(0).ends(1)
     assert (play.outcome.status, play.outcome.exit_code) == ("stopped", 123)
     assert play.outcome.cause is not None
@@ -120,9 +127,9 @@ def test_interrupts_first_let_save_then_mean_now() -> None:
 
 
 def test_asking_twice_to_stop_keeps_the_grace() -> None:
-    assert Play(2).do("stop_asked", False).of(Stop)
+    assert Play(2).do("stop_asked", False).of(StopHosts)
     play = Play(2).do("stop_asked", False)
-    assert play.do("stop_asked", False).of(Stop) == []
+    assert play.do("stop_asked", False).of(StopHosts) == []
 
 
 def test_an_interrupt_while_a_failure_is_stopped_keeps_the_cause() -> None:
@@ -132,16 +139,16 @@ def test_an_interrupt_while_a_failure_is_stopped_keeps_the_cause() -> None:
 
 def test_the_time_limit_stops_with_the_long_grace() -> None:
     play = Play(1, time_limit=60.0).pass_time(59, heard=(0,))
-    assert play.of(Stop) == []
+    assert play.of(StopHosts) == []
     play.pass_time(2, heard=(0,))
-    assert [stop.grace for stop in play.of(Stop)] == [RUN.stop_grace]
+    assert [stop.grace for stop in play.of(StopHosts)] == [RUN.stop_grace]
     play.exits(0, 143, told=True).ends(0)
     assert (play.outcome.status, play.outcome.exit_code) == ("timeout", 124)
 
 
 def test_a_broken_link_is_mended_and_stops_nothing() -> None:
     play = Play(2).do("link_lost", 1, "reset")
-    assert play.of(Stop) == []
+    assert play.of(StopHosts) == []
     play.pass_time(1, heard=(0,))
     assert play.of(Reconnect) == [Reconnect(1)]
     play.do("linked", 1)
@@ -149,16 +156,16 @@ def test_a_broken_link_is_mended_and_stops_nothing() -> None:
     assert play.pass_time(20, heard=(0, 1)).actions == []
 
 
-def test_a_silent_host_is_lost_only_when_both_witnesses_say_so() -> None:
+def test_a_silent_host_is_lost_only_when_no_other_host_reaches_it_either() -> None:
     play = Play(3).pass_time(RUN.heartbeat_limit + 1, heard=(0, 2))
     assert play.of(Reconnect) == [Reconnect(1)]
-    assert play.of(Knock) == []
+    assert play.of(IndirectProbe) == []
     play.do("link_lost", 1, "timed out").pass_time(1, heard=(0, 2))
-    assert play.of(Knock)[0] == Knock(0, 1)
-    alive = play.do("knocked", 1, True).pass_time(3, heard=(0, 2))
-    assert alive.of(Stop) == []
-    play.do("link_lost", 1, "timed out").do("knocked", 1, False).pass_time(1, heard=(0, 2))
-    assert [stop.nodes for stop in play.of(Stop)] == [(0, 2)]
+    assert play.of(IndirectProbe)[0] == IndirectProbe(0, 1)
+    alive = play.do("probed", 1, True).pass_time(3, heard=(0, 2))
+    assert alive.of(StopHosts) == []
+    play.do("link_lost", 1, "timed out").do("probed", 1, False).pass_time(1, heard=(0, 2))
+    assert [stop.nodes for stop in play.of(StopHosts)] == [(0, 2)]
     play.ends(0).ends(2)
     assert (play.outcome.status, play.outcome.exit_code) == ("lost", 121)
     assert play.outcome.left_behind == {"h0": 0, "h1": None, "h2": 0}
@@ -169,7 +176,7 @@ def test_silence_of_all_hosts_is_the_controllers_own_until_the_lease_ends() -> N
     assert {action.node for action in play.of(Reconnect)} == {0, 1}
     for _ in range(5):
         play.do("link_lost", 0, "timed out").do("link_lost", 1, "timed out").pass_time(5)
-        assert play.of(Stop) == []
+        assert play.of(StopHosts) == []
     play.pass_time(RUN.lease_attached)
     assert play.outcome.status == "lost"
 
@@ -182,14 +189,12 @@ def test_a_machine_that_slept_blames_nobody() -> None:
 
 def test_a_rebooted_host_is_lost_at_once() -> None:
     play = Play(2).do("absent", 1)
-    assert [stop.nodes for stop in play.of(Stop)] == [(0,)]
+    assert [stop.nodes for stop in play.of(StopHosts)] == [(0,)]
 
 
 def test_a_refused_slot_is_refused_not_failed() -> None:
-    play = Play(2).do(
-        "agent_event", 1, {"event": "refused", "reason": "slot 0 is busy with run x of alice"}, 0.0
-    )
-    assert [stop.grace for stop in play.of(Stop)] == [0.0]
+    play = Play(2).do("agent_event", 1, Refused(time=0.0, reason="slot 0 is busy with run x of alice"), 0.0)
+    assert [stop.grace for stop in play.of(StopHosts)] == [0.0]
     play.exits(0, 143).ends(0).ends(1)
     assert (play.outcome.status, play.outcome.exit_code) == ("refused", 120)
     assert play.outcome.cause is not None
@@ -199,12 +204,12 @@ def test_a_refused_slot_is_refused_not_failed() -> None:
 def test_a_rank_that_ends_early_is_noted_not_stopped() -> None:
     play = Play(2).exits(0).pass_time(RUN.early_exit_note + 1, heard=(0, 1))
     assert [say.text for say in play.of(Say)] == ["h0: rank 0 ended with 0 while 1 ranks still run"]
-    assert play.of(Stop) == []
+    assert play.of(StopHosts) == []
 
 
 def test_a_host_that_cannot_start_stops_those_that_did() -> None:
     play = Play(3).do("not_started", (1, 2), "h1: cannot start there: disk full", 1000.0)
-    assert [stop.nodes for stop in play.of(Stop)] == [(0,)]
+    assert [stop.nodes for stop in play.of(StopHosts)] == [(0,)]
     play.exits(0, 143, told=True).ends(0)
     assert (play.outcome.status, play.outcome.exit_code) == ("error", 125)
     assert play.outcome.left_behind == {"h0": 0, "h1": 0, "h2": 0}
@@ -212,30 +217,30 @@ def test_a_host_that_cannot_start_stops_those_that_did() -> None:
 
 def test_a_host_that_comes_back_during_a_stop_gets_the_same_grace() -> None:
     play = Play(2).do("link_lost", 1, "reset").do("interrupt").do("linked", 1)
-    assert [(stop.nodes, stop.grace) for stop in play.of(Stop)] == [((1,), RUN.stop_grace)]
+    assert [(stop.nodes, stop.grace) for stop in play.of(StopHosts)] == [((1,), RUN.stop_grace)]
     play = Play(2).do("link_lost", 1, "reset").exits(0, 3).do("linked", 1)
-    assert [(stop.nodes, stop.grace) for stop in play.of(Stop)] == [((1,), RUN.failure_grace)]
+    assert [(stop.nodes, stop.grace) for stop in play.of(StopHosts)] == [((1,), RUN.failure_grace)]
 
 
 def test_an_agent_that_ends_before_its_ranks_is_no_success() -> None:
     play = Play(2).exits(0).ends(0)
-    assert play.do("agent_event", 1, {"event": "end", "left": 0}, 0.0).of(Stop)
+    assert play.do("agent_event", 1, Ended(time=0.0, left=0), 0.0).of(StopHosts)
     outcome = play.do("complete", 1).outcome
     assert (outcome.status, outcome.exit_code) == ("error", 125)
     assert outcome.cause is not None
     assert (outcome.cause.host, outcome.cause.message) == ("h1", "the agent ended before its ranks did")
 
 
-def test_a_witness_is_asked_again_but_not_all_the_time() -> None:
+def test_another_host_is_asked_again_but_not_all_the_time() -> None:
     play = Play(3).do("link_lost", 1, "closed").do("link_lost", 1, "refused")
     play.pass_time(RUN.heartbeat_limit + 1, heard=(0, 2))
-    assert play.of(Knock) == [Knock(0, 1)]
-    play.do("knocked", 1, True).pass_time(RUN.heartbeat_limit - 1, heard=(0, 2))
-    assert play.of(Knock) == []
+    assert play.of(IndirectProbe) == [IndirectProbe(0, 1)]
+    play.do("probed", 1, True).pass_time(RUN.heartbeat_limit - 1, heard=(0, 2))
+    assert play.of(IndirectProbe) == []
     play.pass_time(2, heard=(0, 2))
-    assert play.of(Knock) == [Knock(0, 1)]
-    play.do("knocked", 1, False).pass_time(0.5, heard=(0, 2))
-    assert [stop.reason for stop in play.of(Stop)] == [
+    assert play.of(IndirectProbe) == [IndirectProbe(0, 1)]
+    play.do("probed", 1, False).pass_time(0.5, heard=(0, 2))
+    assert [stop.reason for stop in play.of(StopHosts)] == [
         "h1: lost: neither the controller nor another host can reach it"
     ]
 
@@ -243,8 +248,8 @@ def test_a_witness_is_asked_again_but_not_all_the_time() -> None:
 def test_a_host_that_answers_others_but_not_us_is_lost_when_its_lease_is_over() -> None:
     play = Play(3).do("link_lost", 1, "closed").do("link_lost", 1, "refused")
     for _ in range(200):
-        play.do("knocked", 1, True).pass_time(0.5, heard=(0, 2))
-        if play.of(Stop):
+        play.do("probed", 1, True).pass_time(0.5, heard=(0, 2))
+        if play.of(StopHosts):
             break
     waited = play.now - 100.0
     assert RUN.lease_attached < waited < RUN.lease_attached + RUN.heartbeat_limit + 2

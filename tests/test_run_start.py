@@ -11,7 +11,9 @@ from test_run_machine import plan
 
 from clusterctl.ask.host_session import MARK, HostSession
 from clusterctl.errors import ClusterctlError
-from clusterctl.run.start import Halted, Start
+from clusterctl.messages.events import Refused
+from clusterctl.messages.relay import Heartbeat, HostEvent, replies
+from clusterctl.run.start import Halted, Startup
 from clusterctl.transport.protocol import Channel, Failure
 
 
@@ -48,14 +50,14 @@ class Hosts:
             yield host.host, cast(Channel, host)
 
 
-def start(*hosts: Host, halted: bool = False) -> tuple[Start, list[dict[str, Any]]]:
+def start(*hosts: Host, halted: bool = False) -> tuple[Startup, list[dict[str, Any]]]:
     recorded: list[dict[str, Any]] = []
-    found = Start(
+    found = Startup(
         plan(len(hosts)),
         None,
         cast(Any, Hosts(*hosts)),
         owner="ann",
-        greet=lambda node_rank, channel: HostSession(channel),
+        greet=lambda node_rank, channel: HostSession(channel, replies),
         record=recorded.append,
         halted=lambda: halted,
     )
@@ -66,10 +68,11 @@ STARTED = {"is": "started", "cwd": "/p", "run_dir": "/r"}
 
 
 def test_what_comes_with_the_word_of_the_start_is_kept() -> None:
-    refused = {"is": "event", "event": "refused", "reason": "slot 0 is busy"}
+    event = {"event": "refused", "time": 1.0, "reason": "slot 0 is busy"}
+    refused = {"is": "event", "offset": 9, "event": event}
     found, recorded = start(Host("h0", [STARTED, refused]), Host("h1", [STARTED]))
     found.carry_out()
-    assert found.early == [(0, refused)]
+    assert found.early == [(0, HostEvent(offset=9, event=Refused(time=1.0, reason="slot 0 is busy")))]
     assert found.ordered == {0, 1}
     assert [event["host"] for event in recorded] == ["h0", "h1"]
 
@@ -80,7 +83,7 @@ def test_a_host_that_cannot_start_is_named_and_nothing_it_said_is_lost() -> None
     found, _ = start(Host("h0", [STARTED]), Host("h1", [failed, beat]))
     with pytest.raises(ClusterctlError, match="h1: cannot start there: No space left"):
         found.carry_out()
-    assert (found.ordered, found.early) == ({0}, [(1, beat)])
+    assert (found.ordered, found.early) == ({0}, [(1, Heartbeat(time=1.0))])
 
 
 def test_who_wants_an_end_gets_it_before_anything_is_ordered() -> None:

@@ -148,7 +148,7 @@ class FactCollector:
         self.failures[host] = failure
         self._on_progress(host, failure)
 
-    def _silent(self, session: HostSession | None) -> tuple[Stage, str, str]:
+    def _silent(self, session: HostSession[Any] | None) -> tuple[Stage, str, str]:
         seconds = time.monotonic() - self._began
         if session is None:
             return "connect", f"no connection within {seconds:.0f} s", "is the host up, and sshd reachable?"
@@ -160,7 +160,7 @@ class FactCollector:
         )
 
 
-def _ended(session: HostSession) -> tuple[Stage, str, str]:
+def _ended(session: HostSession[Any]) -> tuple[Stage, str, str]:
     code, said, host = session.channel.exit_code, _last_words(session), session.host
     if code == NO_PYTHON:
         return "python", "no Python 3.8 or newer found there", "install python3 on it (apt install python3)"
@@ -171,7 +171,7 @@ def _ended(session: HostSession) -> tuple[Stage, str, str]:
     return "exec", f"the login shell ended with {code}{f': {said}' if said else ''}", f"try: ssh {host} true"
 
 
-def _last_words(session: HostSession) -> str:
+def _last_words(session: HostSession[Any]) -> str:
     """The last line of stderr, else of what the login shell printed."""
     for text in (session.stderr, session.noise):
         lines = [line.strip() for line in text.decode("utf-8", "replace").splitlines() if line.strip()]

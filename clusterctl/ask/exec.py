@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -113,7 +113,7 @@ def worst(answers: Sequence[Answer]) -> int:
     return max((answer.exit_code for answer in answers), default=0)
 
 
-def _unanswered(session: HostSession) -> Failure:
+def _unanswered(session: HostSession[Any]) -> Failure:
     """The link ended before the command did."""
     code = session.channel.exit_code
     said = (session.stderr or session.noise).decode("utf-8", "replace").strip().splitlines()

@@ -2,83 +2,108 @@
 
 from __future__ import annotations
 
-import json
 import selectors
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Generic
 
+import msgspec
+
+from clusterctl.messages.codec import Decoder, Garbled, Message, encode
 from clusterctl.transport.protocol import Channel
 
 MARK = b"@@clusterctl1 "
 _NOISE_LIMIT = 64 * 1024
+_LINE_LIMIT = 8 << 20
+"""A line that is longer than this is no message: the longest are pieces of half a megabyte."""
 
 
-class HostSession:
-    """Messages from one channel. What is not a message is kept: ``noise`` (stdout) and ``stderr``."""
+class HostSession(Generic[Message]):
+    """Messages from one channel. What is not a message is kept: ``noise`` (stdout) and ``stderr``.
 
-    def __init__(self, channel: Channel) -> None:
+    ``fault`` says what the host sent that is none of the messages expected; it ends the session.
+    """
+
+    def __init__(self, channel: Channel, decoder: Decoder[Message]) -> None:
         self.host = channel.host
         self.channel = channel
         self.noise = b""
         self.stderr = b""
-        self._partial = b""
+        self.fault = ""
+        self.received = 0
+        """Bytes so far, of whatever kind: a host that sends any is alive."""
+        self._decoder = decoder
+        self._buffer = bytearray()
+        self._scanned = 0
         self._sending = threading.Lock()
 
-    def send(self, message: dict[str, Any]) -> None:
+    def send(self, message: msgspec.Struct | Mapping[str, Any]) -> None:
         """Send one message, from any thread. Raises OSError when the link is gone."""
         with self._sending:
-            self.channel.send(json.dumps(message).encode("ascii") + b"\n")
+            self.channel.send(encode(message))
 
-    def nudge(self, message: dict[str, Any]) -> None:
+    def nudge(self, message: msgspec.Struct | Mapping[str, Any]) -> None:
         """Send a message that says no more than that we live; not needed while another is on its way.
 
         Nothing is raised: who reads from this session learns that its link is gone.
         """
         if self._sending.acquire(blocking=False):
             try:
-                self.channel.send(json.dumps(message).encode("ascii") + b"\n")
+                self.channel.send(encode(message))
             except OSError as error:
                 self.stderr += f"\n{error}".encode()
             finally:
                 self._sending.release()
 
-    def receive(self) -> list[dict[str, Any]]:
+    def receive(self) -> list[Message]:
         """Messages that have arrived, in order; never blocks."""
         out, err = self.channel.receive()
+        self.received += len(out) + len(err)
         self.stderr = (self.stderr + err)[-_NOISE_LIMIT:]
-        *lines, self._partial = (self._partial + out).split(b"\n")
-        found = []
-        for line in lines:
+        if self.fault:
+            return []
+        self._buffer += out
+        found: list[Message] = []
+        begin = 0
+        while (end := self._buffer.find(b"\n", max(begin, self._scanned))) >= 0:
+            line, begin = bytes(self._buffer[begin:end]), end + 1
             marker = line.find(MARK)
-            message = _decode(line[marker + len(MARK) :]) if marker >= 0 else None
-            if message is None:
-                self.noise = (self.noise + line + b"\n")[:_NOISE_LIMIT]
-            else:
-                self.noise += line[:marker]
-                found.append(message)
+            if marker < 0:
+                self._hear_noise(line + b"\n")
+                continue
+            self._hear_noise(line[:marker])
+            try:
+                found.append(self._decoder.decode(line[marker + len(MARK) :]))
+            except Garbled as error:
+                self.fault = f"it sent what is no message: {error}"
+                return found
+        del self._buffer[:begin]
+        self._scanned = len(self._buffer)
+        if self._scanned > _LINE_LIMIT:
+            self.fault = f"it sent a line of more than {_LINE_LIMIT >> 20} MiB"
         return found
+
+    def _hear_noise(self, text: bytes) -> None:
+        self.noise = (self.noise + text)[:_NOISE_LIMIT]
 
     @property
     def ended(self) -> bool:
-        return self.channel.ended
+        return bool(self.fault) or self.channel.ended
+
+    @property
+    def last_words(self) -> str:
+        """Why it ended, as far as the host or the link has said: one line, or nothing."""
+        lines = self.stderr.decode("utf-8", "replace").strip().splitlines()
+        return self.fault or (lines[-1] if lines else "")
 
     def close(self) -> None:
         self.channel.close()
 
 
-def _decode(text: bytes) -> dict[str, Any] | None:
-    try:
-        message = json.loads(text)
-    except ValueError:
-        return None
-    return message if isinstance(message, dict) else None
-
-
 def listen(
-    sessions: Iterable[HostSession], deadline: float
-) -> Iterator[tuple[HostSession, dict[str, Any] | None]]:
+    sessions: Iterable[HostSession[Message]], deadline: float
+) -> Iterator[tuple[HostSession[Message], Message | None]]:
     """Yield (session, message) as they come, and (session, None) once when one has ended.
 
     Stops when all have ended or ``deadline`` (time.monotonic seconds) has passed. The caller may stop

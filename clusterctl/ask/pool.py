@@ -14,7 +14,10 @@ from typing import Any, Literal
 import msgspec
 
 from clusterctl.ask.host_session import HostSession
+from clusterctl.messages.codec import objects
 from clusterctl.transport.protocol import Channel, Failure, Transport
+
+Session = HostSession[dict[str, Any]]
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -38,11 +41,11 @@ class HostPool:
         deadline: float,
     ) -> None:
         """Begins at once. ``opening(host)`` is sent first; ``deadline`` is time.monotonic seconds."""
-        self.sessions: dict[str, HostSession] = {}
+        self.sessions: dict[str, Session] = {}
         self._transport = transport
         self._command = command
         self._selector = selectors.DefaultSelector()
-        self._arrived: queue.SimpleQueue[HostSession | Failure | BaseException] = queue.SimpleQueue()
+        self._arrived: queue.SimpleQueue[Session | Failure | BaseException] = queue.SimpleQueue()
         self._wakeup, self._waker = socket.socketpair()
         self._wakeup.setblocking(False)
         self._selector.register(self._wakeup, selectors.EVENT_READ, None)
@@ -108,18 +111,18 @@ class HostPool:
         self, channels: Iterator[tuple[str, Channel | Failure]], opening: Callable[[str], bytes]
     ) -> None:
         for host, opened in channels:
-            arrived: HostSession | Failure
+            arrived: Session | Failure
             if isinstance(opened, Failure):
                 arrived = opened
             else:
-                arrived = HostSession(opened)
+                arrived = HostSession(opened, objects)
                 # A host that takes no input has something to say instead: it comes with its end.
                 with contextlib.suppress(OSError):
                     opened.send(opening(host))
             if not self._hand_over(arrived):
                 return
 
-    def _hand_over(self, arrived: HostSession | Failure | BaseException) -> bool:
+    def _hand_over(self, arrived: Session | Failure | BaseException) -> bool:
         """False when nobody listens any more."""
         with self._lock:
             if not self._closed:
@@ -143,7 +146,7 @@ class HostPool:
                 self._selector.register(arrived.channel.fileno(), selectors.EVENT_READ, arrived)
                 yield Event(arrived.host, "opened")
 
-    def _heard(self, session: HostSession) -> Iterator[Event]:
+    def _heard(self, session: Session) -> Iterator[Event]:
         for message in session.receive():
             yield Event(session.host, "message", message)
         if session.ended and session.host in self.sessions:

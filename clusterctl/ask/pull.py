@@ -13,7 +13,7 @@ import time
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import IO
+from typing import IO, Any
 
 import msgspec
 
@@ -133,7 +133,7 @@ def _take(transfer: _Transfer, message: dict[str, object]) -> None:
         transfer.refused = f"what it sent is damaged: {error}"
 
 
-def _why_ended(session: HostSession) -> str:
+def _why_ended(session: HostSession[Any]) -> str:
     if session.channel.exit_code == NO_PYTHON:
         return "no Python 3.8 or newer was found on the host"
     last = session.stderr.decode("utf-8", "replace").strip().splitlines()

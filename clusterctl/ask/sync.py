@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import fnmatch
 import hashlib
 import io
@@ -11,11 +10,13 @@ import os
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from clusterctl.ask.host_session import HostSession, listen
 from clusterctl.errors import ClusterctlError, UsageError
+from clusterctl.messages.relay import Archive, Check, Checked, Failed, Reply, Unpacked
 from clusterctl.settings import SYNC
 
 _ALWAYS_LEFT_OUT = (
@@ -35,6 +36,7 @@ _ALWAYS_LEFT_OUT = (
 )
 IGNORE_FILE = ".clusterctlignore"
 _PIECE = 128 * 1024
+_Answer = TypeVar("_Answer", Checked, Unpacked)
 
 
 class Tree(msgspec.Struct, frozen=True):
@@ -154,7 +156,7 @@ def _add(tar: tarfile.TarFile, path: Path, name: str) -> str:
 
 
 def deliver(
-    session: HostSession,
+    session: HostSession[Reply],
     tree: Tree,
     content: Callable[[], bytes],
     *,
@@ -168,36 +170,29 @@ def deliver(
     when the node cannot take it.
     """
     session.send(
-        {
-            "do": "check",
-            "root": root,
-            "manifest": tree.files if in_place else {},
-            "in_place": in_place,
-            "digest": tree.digest,
-        }
+        Check(root=root, manifest=tree.files if in_place else {}, in_place=in_place, digest=tree.digest)
     )
-    answer = _answer(session, "checked", deadline)
-    if answer["in_place"] or answer["snapshot"]:
-        return bool(answer["in_place"])
-    packed = content()
-    session.send({"do": "archive", "digest": tree.digest, "begin": True})
+    found = _answer(session, Checked, deadline)
+    if found.in_place or found.snapshot:
+        return found.in_place
+    packed = memoryview(content())
+    session.send(Archive(digest=tree.digest, begin=True))
     for start in range(0, len(packed), _PIECE):
-        data = base64.b64encode(packed[start : start + _PIECE]).decode()
-        session.send({"do": "archive", "digest": tree.digest, "data": data})
-    session.send({"do": "archive", "digest": tree.digest, "end": True})
-    _answer(session, "unpacked", deadline)
+        session.send(Archive(digest=tree.digest, data=bytes(packed[start : start + _PIECE])))
+    session.send(Archive(digest=tree.digest, end=True))
+    _answer(session, Unpacked, deadline)
     return False
 
 
-def _answer(session: HostSession, kind: str, deadline: float) -> dict[str, object]:
+def _answer(session: HostSession[Reply], kind: type[_Answer], deadline: float) -> _Answer:
     for _, message in listen((session,), deadline):
         if message is None:
             break
-        if message["is"] == kind:
+        if isinstance(message, kind):
             return message
-        if message["is"] == "failed":
-            raise ClusterctlError(f"{session.host}: cannot store the code there: {message['reason']}")
-    last = session.stderr.decode("utf-8", "replace").strip().splitlines()
+        if isinstance(message, Failed):
+            raise ClusterctlError(f"{session.host}: cannot store the code there: {message.reason}")
+    last = session.last_words
     raise ClusterctlError(
-        f"{session.host}: no answer while the code was copied" + (f": {last[-1]}" if last else "")
+        f"{session.host}: no answer while the code was copied" + (f": {last}" if last else "")
     )

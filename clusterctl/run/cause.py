@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import signal as signals
 from collections.abc import Sequence
-from typing import Any
 
 import msgspec
 
+from clusterctl.messages.events import RankExited
 from clusterctl.store.outcome import Cause, CauseKind
 
 _PEER_SIGNS = (
@@ -45,31 +45,30 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     """True for an error that only says another rank is gone."""
 
 
-def from_rank_exit(event: dict[str, Any], *, host: str, node_rank: int, at: float, log: str) -> Failure:
+def from_rank_exit(event: RankExited, *, host: str, node_rank: int, at: float, log: str) -> Failure:
     """A rank that ended with a code or signal nobody asked for."""
-    error = event.get("error") or {}
-    text = f"{error.get('type', '')}: {error.get('message', '')}" if error else ""
-    signal = event.get("signal")
+    error, signal = event.error, event.signal
+    text = f"{error.type}: {error.message}" if error else ""
     kind: CauseKind
-    if event.get("oom") or _says(text, _MEMORY_SIGNS):
+    if event.oom or _says(text, _MEMORY_SIGNS):
         kind = "oom"
-        message = text or "killed by the kernel: the host ran out of memory"
+        message = text or event.oom
     elif signal is not None:
         kind, message = "signal", f"killed by {signal_name(signal)}"
     elif error:
         kind, message = "exception", text
     else:
-        kind, message = "exit", f"ended with exit code {event['code']}"
+        kind, message = "exit", f"ended with exit code {event.code}"
     return Failure(
         cause=Cause(
             kind=kind,
             message=message.strip().splitlines()[0] if message.strip() else kind,
             host=host,
             node_rank=node_rank,
-            rank=event["rank"],
-            exit_code=event["code"],
+            rank=event.rank,
+            exit_code=event.code,
             signal=signal,
-            traceback=str(error.get("traceback", "")),
+            traceback=error.traceback if error else "",
             log=log,
         ),
         at=at,

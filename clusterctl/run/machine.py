@@ -8,10 +8,18 @@ are silent at once it is the controller that is sick.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
 
+from clusterctl.messages.events import (
+    AgentEvent,
+    Ended,
+    EngineExited,
+    LeaseOver,
+    NodeFailed,
+    RankExited,
+    Refused,
+)
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.run import cause as causes
 from clusterctl.settings import RUN, RunDefaults
@@ -28,7 +36,7 @@ from clusterctl.store.outcome import (
 )
 
 
-class Stop(msgspec.Struct, frozen=True):
+class StopHosts(msgspec.Struct, frozen=True):
     """Tell these nodes to stop: TERM now, KILL after ``grace`` seconds."""
 
     nodes: tuple[int, ...]
@@ -42,10 +50,10 @@ class Reconnect(msgspec.Struct, frozen=True):
     node: int
 
 
-class Knock(msgspec.Struct, frozen=True):
-    """Ask ``witness`` whether ``node`` answers over the training network."""
+class IndirectProbe(msgspec.Struct, frozen=True):
+    """Ask ``prober`` whether ``node`` answers over the training network."""
 
-    witness: int
+    prober: int
     node: int
 
 
@@ -59,7 +67,7 @@ class Finish(msgspec.Struct, frozen=True):
     outcome: Outcome
 
 
-Action = Stop | Reconnect | Knock | Say | Finish
+Action = StopHosts | Reconnect | IndirectProbe | Say | Finish
 
 
 @dataclass
@@ -71,9 +79,9 @@ class _Node:
     retry_at: float | None = None
     tries: int = 0
     unreachable: bool = False
-    witness: bool | None = None
+    reachable: bool | None = None
     asked: float | None = None
-    """When a second witness was asked last."""
+    """When another host was asked last."""
     ended: bool = False
     complete: bool = False
     lost: bool = False
@@ -117,7 +125,7 @@ class Machine:
         """Anything at all arrived from a node."""
         state = self.nodes[node]
         state.heard = now
-        state.witness = state.asked = None
+        state.reachable = state.asked = None
         state.unreachable = False
         return []
 
@@ -127,7 +135,7 @@ class Machine:
         state.linked, state.retry_at, state.tries = True, None, 0
         actions: list[Action] = [Say(f"{state.host}: connected again, nothing was lost")]
         if self.stopping:
-            actions.append(Stop((node,), self.grace, "the run is stopping"))
+            actions.append(StopHosts((node,), self.grace, "the run is stopping"))
         return actions + self.heard(node, now)
 
     def link_lost(self, node: int, reason: str, now: float) -> list[Action]:
@@ -148,34 +156,33 @@ class Machine:
         """The host answers but knows nothing of the run: it was rebooted or its disk was cleared."""
         return self._lose(node, "the host no longer knows this run (rebooted?)", now)
 
-    def knocked(self, node: int, alive: bool, now: float) -> list[Action]:
-        """What a second witness found."""
-        self.nodes[node].witness = alive
+    def probed(self, node: int, alive: bool, now: float) -> list[Action]:
+        """What another host found over the training network."""
+        self.nodes[node].reachable = alive
         return []
 
-    def agent_event(self, node: int, event: dict[str, Any], at: float, now: float) -> list[Action]:
+    def agent_event(self, node: int, event: AgentEvent, at: float, now: float) -> list[Action]:
         """One line of a node's ``events.jsonl``; ``at`` is its time in the controller's clock."""
         state = self.nodes[node]
-        kind = event["event"]
-        if kind == "rank-exit":
-            return self._rank_exit(node, event, at, now)
-        if kind == "end":
-            state.ended, state.left = True, event["left"]
-            if not self.stopping and set(state.ranks) - set(state.exits):
-                return self._fail(node, "internal", "the agent ended before its ranks did", at)
-        elif kind == "refused":
-            self.stop_cause = Cause(
-                kind="preflight", host=state.host, node_rank=node, message=event["reason"]
-            )
-            return self._stop("refused", self.stop_cause.message, 0.0)
-        elif kind == "lease-over" and not self.stopping:
-            return self._fail(node, "lost", "the host stopped its ranks: no word from the controller", at)
-        elif kind == "failure":
-            return self._fail(node, "internal", event["reason"], at)
-        elif kind == "engine-exit" and event["code"] and not event["told"] and not any(state.exits.values()):
-            return self._fail(
-                node, "exit", f"the engine ended with exit code {event['code']}", at, event["code"]
-            )
+        match event:
+            case RankExited():
+                return self._rank_exit(node, event, at, now)
+            case Ended():
+                state.ended, state.left = True, event.left
+                if not self.stopping and set(state.ranks) - set(state.exits):
+                    return self._fail(node, "internal", "the agent ended before its ranks did", at)
+            case Refused():
+                self.stop_cause = Cause(
+                    kind="preflight", host=state.host, node_rank=node, message=event.reason
+                )
+                return self._stop("refused", self.stop_cause.message, 0.0)
+            case LeaseOver() if not self.stopping:
+                return self._fail(node, "lost", "the host stopped its ranks: no word from the controller", at)
+            case NodeFailed():
+                return self._fail(node, "internal", event.reason, at)
+            case EngineExited() if event.code and not event.told and not any(state.exits.values()):
+                message = f"the engine ended with exit code {event.code}"
+                return self._fail(node, "exit", message, at, event.code)
         return []
 
     def not_started(self, never: tuple[int, ...], message: str, at: float, now: float) -> list[Action]:
@@ -226,7 +233,7 @@ class Machine:
         if gap > 5.0:  # this machine slept: nobody else was silent
             for state in self.nodes:
                 state.heard += gap
-                state.witness = state.asked = None
+                state.reachable = state.asked = None
         actions: list[Action] = []
         limit = self.plan.time_limit
         if limit is not None and now - self.started > limit and not self.stopping:
@@ -259,20 +266,20 @@ class Machine:
             actions += self._judge_silence(node, next((n for n in waiting if n not in silent), None), now)
         return actions
 
-    def _judge_silence(self, node: int, witness: int | None, now: float) -> list[Action]:
+    def _judge_silence(self, node: int, prober: int | None, now: float) -> list[Action]:
         state, defaults = self.nodes[node], self.defaults
         if now - state.heard > defaults.lease_attached + defaults.heartbeat_limit + self.grace:
             # Whatever else it answers, its agent has had no word for longer than a lease.
             return self._lose(node, "no word from it until its lease had run out", now)
         if not state.unreachable:
             return []
-        if state.witness is False:
+        if state.reachable is False:
             return self._lose(node, "neither the controller nor another host can reach it", now)
-        if witness is None:
+        if prober is None:
             return self._lose(node, "the controller cannot reach it", now)
         if state.asked is None or now - state.asked > defaults.heartbeat_limit:
-            state.asked, state.witness = now, None
-            return [Knock(witness, node)]
+            state.asked, state.reachable = now, None
+            return [IndirectProbe(prober, node)]
         return []
 
     def _watch_early_ends(self, now: float) -> list[Action]:
@@ -290,9 +297,9 @@ class Machine:
                         )
         return actions
 
-    def _rank_exit(self, node: int, event: dict[str, Any], at: float, now: float) -> list[Action]:
+    def _rank_exit(self, node: int, event: RankExited, at: float, now: float) -> list[Action]:
         state = self.nodes[node]
-        rank, code = event["rank"], event["code"]
+        rank, code = event.rank, event.code
         state.exits[rank] = code
         if code == 0:
             state.early[rank] = now
@@ -300,7 +307,7 @@ class Machine:
         failure = causes.from_rank_exit(
             event, host=state.host, node_rank=node, at=at, log=f"logs/{state.host}/rank-{rank}.log"
         )
-        if event["told"] or self.stopping in ("stopped", "timeout", "refused"):
+        if event.told or self.stopping in ("stopped", "timeout", "refused"):
             self.collateral.append(failure.cause)
             return []
         self.failures.append(failure)
@@ -347,7 +354,7 @@ class Machine:
         self.stopping = self.stopping or status
         self.grace = grace
         running = tuple(node for node, state in enumerate(self.nodes) if not state.over)
-        return [Say(reason), Stop(running, grace, reason)] if running else [Say(reason)]
+        return [Say(reason), StopHosts(running, grace, reason)] if running else [Say(reason)]
 
     def _finish_if_over(self, now: float) -> list[Action]:
         if self.finished or not all(state.over for state in self.nodes):

@@ -8,11 +8,14 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Any
 
+import msgspec
+
 from clusterctl.ask.bundle import REMOTE_COMMAND
 from clusterctl.ask.host_session import HostSession
 from clusterctl.ask.sync import Tree, archive, deliver
 from clusterctl.engines.command import node_argv, node_files
 from clusterctl.errors import ClusterctlError
+from clusterctl.messages.relay import Failed, Job, Keepalive, Reply, StartAgent, Started
 from clusterctl.plan.model import LaunchPlan, NodePlan
 from clusterctl.settings import RUN, SSH
 from clusterctl.transport.protocol import Channel, Failure, Transport
@@ -26,7 +29,7 @@ class Halted(Exception):
     """Somebody wanted the run to end before it had begun."""
 
 
-class Start:
+class Startup:
     """Call `carry_out` once; what it has reached is here when it raises, too.
 
     ``sessions`` holds the hosts that can be talked to, by node rank; ``ordered`` those that were told to
@@ -40,14 +43,14 @@ class Start:
         transport: Transport,
         *,
         owner: str,
-        greet: Callable[[int, Channel], HostSession],
+        greet: Callable[[int, Channel], HostSession[Reply]],
         record: Callable[[dict[str, Any]], None],
         halted: Callable[[], bool],
     ) -> None:
         """``record`` keeps an event; ``halted`` is asked often: true ends the start with `Halted`."""
-        self.sessions: dict[int, HostSession] = {}
+        self.sessions: dict[int, HostSession[Reply]] = {}
         self.ordered: set[int] = set()
-        self.early: list[tuple[int, dict[str, Any]]] = []
+        self.early: list[tuple[int, Reply]] = []
         self._plan = plan
         self._tree = tree
         self._transport = transport
@@ -120,7 +123,7 @@ class Start:
 
     def _start_agents(self) -> None:
         for node in self._plan.nodes:
-            self.sessions[node.node_rank].send({"do": "start", "job": self._job(node)})
+            self.sessions[node.node_rank].send(StartAgent(job=self._job(node)))
             self.ordered.add(node.node_rank)
         waiting = set(self.sessions)
         deadline = time.monotonic() + _AGENT_DEADLINE
@@ -139,21 +142,21 @@ class Start:
         session = self.sessions[node_rank]
         started, refusal = False, ""
         for message in session.receive():
-            if message["is"] == "started":
+            if isinstance(message, Started):
                 started = True
-                self._record({"event": "started", "host": session.host} | message)
-            elif message["is"] == "failed" and not started:
-                refusal = str(message["reason"])
+                self._record({"event": "started", "host": session.host} | msgspec.structs.asdict(message))
+            elif isinstance(message, Failed) and not started:
+                refusal = message.reason
             else:
                 self.early.append((node_rank, message))
         if refusal:
             self.ordered.discard(node_rank)
             raise ClusterctlError(f"{session.host}: cannot start there: {refusal}")
         if not started and session.ended:
-            last = session.stderr.decode("utf-8", "replace").strip().splitlines()
+            last = session.last_words
             raise ClusterctlError(
                 f"{session.host}: the connection ended before the agent started"
-                + (f": {last[-1]}" if last else "")
+                + (f": {last}" if last else "")
             )
         return started
 
@@ -165,29 +168,29 @@ class Start:
         if now - self._beat >= RUN.heartbeat:
             self._beat = now
             for session in self.sessions.values():
-                session.nudge({"do": "beat"})
+                session.nudge(Keepalive())
 
-    def _job(self, node: NodePlan) -> dict[str, Any]:
+    def _job(self, node: NodePlan) -> Job:
         code = self._plan.code
         here = self._tree is None or self._in_place[node.node_rank]
-        return {
-            "run": self._plan.run,
-            "owner": self._owner,
-            "node_rank": node.node_rank,
-            "slots": node.slots,
-            "ranks": node.ranks,
-            "python": node.python,
-            "command": [part.replace("{python}", node.python) for part in self._plan.command],
-            "arguments": self._plan.arguments,
-            "pass_local_rank": self._plan.pass_local_rank,
-            "env": {setting.name: setting.value for setting in node.settings},
-            "removed": node.removed,
-            "engine": node_argv(self._plan, node),
-            "enter": self._plan.enter,
-            "files": node_files(self._plan),
-            "cwd": (node.workdir or code.root) if here else None,
-            "subdirectory": code.subdirectory,
-            "digest": code.digest,
-            "failure_grace": RUN.failure_grace,
-            "lock_dir": "/tmp",
-        }
+        return Job(
+            run=self._plan.run,
+            owner=self._owner,
+            node_rank=node.node_rank,
+            slots=node.slots,
+            ranks=node.ranks,
+            python=node.python,
+            command=tuple(part.replace("{python}", node.python) for part in self._plan.command),
+            arguments=self._plan.arguments,
+            pass_local_rank=self._plan.pass_local_rank,
+            env={setting.name: setting.value for setting in node.settings},
+            removed=node.removed,
+            engine=node_argv(self._plan, node),
+            enter=self._plan.enter,
+            files=node_files(self._plan),
+            cwd=(node.workdir or code.root) if here else None,
+            subdirectory=code.subdirectory,
+            digest=code.digest,
+            failure_grace=RUN.failure_grace,
+            lock_dir="/tmp",
+        )

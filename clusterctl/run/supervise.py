@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import queue
 import selectors
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import msgspec
 
@@ -16,10 +14,12 @@ from clusterctl.ask.bundle import REMOTE_COMMAND, pack
 from clusterctl.ask.host_session import HostSession
 from clusterctl.ask.sync import Tree
 from clusterctl.errors import ClusterctlError
+from clusterctl.messages import relay
+from clusterctl.messages.events import RankExited
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.run.launcher import DeepSpeedLauncher
-from clusterctl.run.machine import Action, Finish, Knock, Machine, Reconnect, Say, Stop
-from clusterctl.run.start import Halted, Start
+from clusterctl.run.machine import Action, Finish, IndirectProbe, Machine, Reconnect, Say, StopHosts
+from clusterctl.run.start import Halted, Startup
 from clusterctl.settings import RUN, SSH
 from clusterctl.store.outcome import Outcome
 from clusterctl.store.runs import RunDirectory
@@ -64,9 +64,9 @@ class Supervisor:
         self.screen = screen
         self.make_launcher = launcher
         self.launcher: DeepSpeedLauncher | None = None
-        self.sessions: dict[int, HostSession] = {}
-        self.fingerprints: dict[int, dict[str, Any]] = {}
-        self.links: queue.Queue[tuple[int, HostSession | Failure]] = queue.Queue()
+        self.sessions: dict[int, HostSession[relay.Reply]] = {}
+        self.fingerprints: dict[int, dict[str, relay.Fingerprint]] = {}
+        self.links: queue.Queue[tuple[int, HostSession[relay.Reply] | Failure]] = queue.Queue()
         self.outcome: Outcome | None = None
         self.began = 0.0
         self.takes_over = False
@@ -87,7 +87,7 @@ class Supervisor:
         """Start all nodes or none, follow them to the end, leave nothing, and say how it went."""
         self.began = time.monotonic()
         self.machine = Machine(self.plan, self.began, time.time())
-        start = Start(
+        start = Startup(
             self.plan,
             self.tree,
             self.transport,
@@ -145,7 +145,7 @@ class Supervisor:
                 self._do(self.machine.link_lost(node, channel.message, time.monotonic()))
             else:
                 self.sessions[node] = self._greet(node, channel)
-                self._send(self.sessions[node], {"do": "attach"})
+                self._send(self.sessions[node], relay.Attach())
         # What ended before anybody asked for a stop must not count as stopped: hear the past first.
         self.unheard = set(self.sessions)
         self.history_deadline = time.monotonic() + _HISTORY_LIMIT
@@ -156,8 +156,8 @@ class Supervisor:
 
     # Starting
 
-    def _greet(self, node_rank: int, channel: Channel) -> HostSession:
-        session = HostSession(channel)
+    def _greet(self, node_rank: int, channel: Channel) -> HostSession[relay.Reply]:
+        session = HostSession(channel, relay.replies)
         request = {
             "run": self.plan.run,
             "node_rank": node_rank,
@@ -170,7 +170,7 @@ class Supervisor:
 
     def _stop_everywhere(self) -> None:
         for session in self.sessions.values():
-            self._send(session, {"do": "stop", "grace": 0.0, "reason": "the controller failed"})
+            self._send(session, relay.Stop(grace=0.0, reason="the controller failed"))
 
     # Following
 
@@ -187,7 +187,7 @@ class Supervisor:
         """In a thread of its own: a terminal that stands still (Ctrl-S, a pager) must not end a run."""
         while not over.wait(RUN.heartbeat):
             for session in list(self.sessions.values()):
-                session.nudge({"do": "beat"})
+                session.nudge(relay.Keepalive())
 
     def _follow_once(self) -> None:
         for node, message in self._poll():
@@ -215,12 +215,12 @@ class Supervisor:
             self._do(self.machine.stop_asked(bool(asked), now))
         self._do(self.machine.tick(now))
 
-    def _poll(self) -> list[tuple[int, dict[str, Any] | None]]:
+    def _poll(self) -> list[tuple[int, relay.Reply | None]]:
         """What arrived within a moment: (node rank, message), or (node rank, None) for a broken link."""
         if not self.sessions:
             time.sleep(_POLL)
             return []
-        found: list[tuple[int, dict[str, Any] | None]] = []
+        found: list[tuple[int, relay.Reply | None]] = []
         with selectors.DefaultSelector() as selector:
             for node, session in self.sessions.items():
                 selector.register(session.channel.fileno(), selectors.EVENT_READ, node)
@@ -231,54 +231,53 @@ class Supervisor:
                     found.append((key.data, None))
         return found
 
-    def _take(self, node: int, message: dict[str, Any] | None) -> None:
+    def _take(self, node: int, message: relay.Reply | None) -> None:
         now = time.monotonic()
         host = self.plan.nodes[node].host
         if message is None:
             self.unheard.discard(node)
             session = self.sessions.pop(node)
-            last = session.stderr.decode("utf-8", "replace").strip().splitlines()
             session.close()
-            self._do(self.machine.link_lost(node, last[-1] if last else "closed", now))
+            self._do(self.machine.link_lost(node, session.last_words or "closed", now))
             return
         self._do(self.machine.heard(node, now))
-        kind = message["is"]
-        if kind == "log":
-            try:
-                data = base64.b64decode(message["data"], validate=True)
-                self.directory.append_log(host, message["name"], message["offset"], data)
-            except ValueError as error:
-                self.screen.say(f"{host} sent what is no piece of a log: {error}")
-                return
-            self.screen.output(host, message["name"], data)
-        elif kind == "event":
-            self.seen_events[node] = message["offset"]
-            at = message["time"] - self.offsets.get(host, 0.0)
-            if message["offset"] > self.recorded.get(node, 0):
-                self.directory.append_event({"host": host, "node_rank": node} | message | {"time": at})
-            if message["event"] == "rank-exit":
-                # A rank that raised failed then, however long its exit handlers took.
-                at = (message.get("error") or {}).get("time", message["ended"]) - self.offsets.get(host, 0.0)
-                message = message | {"ended": message["ended"] - self.offsets.get(host, 0.0)}
-            self._do(self.machine.agent_event(node, message, at, now))
-        elif kind == "level":
-            self.unheard.discard(node)
-        elif kind == "complete":
-            self.unheard.discard(node)
-            self.fingerprints[node] = message["logs"]
-            self._do(self.machine.complete(node, now))
-        elif kind == "agent-gone":
-            self._do(self.machine.agent_gone(node, message["left"], time.time(), now))
-        elif kind == "knocked":
-            self._do(self.machine.knocked(message["node_rank"], message["alive"], now))
-        elif kind == "absent":
-            self.unheard.discard(node)
-            never = self.takes_over and host not in self.started_on
-            self._do((self.machine.never_started if never else self.machine.absent)(node, now))
-        elif kind == "failed":
-            self._do(
-                self.machine.node_failed(node, f"{message['what']}: {message['reason']}", time.time(), now)
-            )
+        match message:
+            case relay.LogPiece():
+                self.directory.append_log(host, message.name, message.offset, message.data)
+                self.screen.output(host, message.name, message.data)
+            case relay.HostEvent():
+                self._take_event(node, message, now)
+            case relay.CaughtUp():
+                self.unheard.discard(node)
+            case relay.Complete():
+                self.unheard.discard(node)
+                self.fingerprints[node] = message.logs
+                self._do(self.machine.complete(node, now))
+            case relay.AgentGone():
+                self._do(self.machine.agent_gone(node, message.left, time.time(), now))
+            case relay.Probed() if message.node_rank < len(self.plan.nodes):
+                self._do(self.machine.probed(message.node_rank, message.alive, now))
+            case relay.Absent():
+                self.unheard.discard(node)
+                never = self.takes_over and host not in self.started_on
+                self._do((self.machine.never_started if never else self.machine.absent)(node, now))
+            case relay.Failed():
+                why = f"{message.what}: {message.reason}"
+                self._do(self.machine.node_failed(node, why, time.time(), now))
+
+    def _take_event(self, node: int, message: relay.HostEvent, now: float) -> None:
+        host, event = self.plan.nodes[node].host, message.event
+        offset = self.offsets.get(host, 0.0)
+        at = event.time - offset
+        self.seen_events[node] = message.offset
+        if message.offset > self.recorded.get(node, 0):
+            about = {"host": host, "node_rank": node, "offset": message.offset}
+            self.directory.append_event(about | msgspec.to_builtins(event) | {"time": at})
+        if isinstance(event, RankExited):
+            # A rank that raised failed then, however long its exit handlers took.
+            at = (event.error.time if event.error else event.ended) - offset
+            event = msgspec.structs.replace(event, ended=event.ended - offset)
+        self._do(self.machine.agent_event(node, event, at, now))
 
     def _take_links(self, now: float) -> None:
         while True:
@@ -294,9 +293,9 @@ class Supervisor:
 
     def _do(self, actions: list[Action]) -> None:
         # Stops go first: telling of one may fail, with a full disk here.
-        for action in sorted(actions, key=lambda action: not isinstance(action, Stop)):
-            if isinstance(action, Stop):
-                order = {"do": "stop", "grace": action.grace, "reason": action.reason}
+        for action in sorted(actions, key=lambda action: not isinstance(action, StopHosts)):
+            if isinstance(action, StopHosts):
+                order = relay.Stop(grace=action.grace, reason=action.reason)
                 for node in action.nodes:
                     if node in self.sessions:
                         self._send(self.sessions[node], order)
@@ -305,15 +304,12 @@ class Supervisor:
                 if old is not None:
                     old.close()
                 threading.Thread(target=self._reconnect, args=(action.node,), daemon=True).start()
-            elif isinstance(action, Knock):
-                order = {
-                    "do": "knock",
-                    "node_rank": action.node,
-                    "address": self.plan.nodes[action.node].address,
-                    "port": 22,
-                }
-                if action.witness in self.sessions:
-                    self._send(self.sessions[action.witness], order)
+            elif isinstance(action, IndirectProbe):
+                ports = (22, self.plan.master_port)
+                address = self.plan.nodes[action.node].address
+                probe = relay.Probe(node_rank=action.node, address=address, ports=ports)
+                if action.prober in self.sessions:
+                    self._send(self.sessions[action.prober], probe)
             elif isinstance(action, Say):
                 self.directory.append_event({"event": "say", "time": time.time(), "text": action.text})
                 self.screen.say(action.text)
@@ -328,13 +324,13 @@ class Supervisor:
             return
         try:
             session = self._greet(node, channel)
-            session.send({"do": "attach"})
+            session.send(relay.Attach())
         except OSError as error:
             self.links.put((node, Failure(host=host, stage="exec", message=str(error))))
             return
         self.links.put((node, session))
 
-    def _send(self, session: HostSession, order: dict[str, Any]) -> None:
+    def _send(self, session: HostSession[relay.Reply], order: relay.Order) -> None:
         try:
             session.send(order)
         except OSError as error:
@@ -347,11 +343,11 @@ class Supervisor:
         outcome = msgspec.structs.replace(outcome, incomplete_logs=self._incomplete_logs())
         self.directory.write("outcome.json", outcome)
         for session in self.sessions.values():
-            self._send(session, {"do": "forget", "enter": self.plan.enter})
+            self._send(session, relay.Forget(enter=self.plan.enter))
         deadline = time.monotonic() + 5.0
         for session in self.sessions.values():
             while time.monotonic() < deadline and not session.ended:
-                if any(message["is"] == "forgotten" for message in session.receive()):
+                if any(isinstance(message, relay.Forgotten) for message in session.receive()):
                     break
                 time.sleep(0.01)
             session.close()
@@ -363,9 +359,9 @@ class Supervisor:
         for node in self.plan.nodes:
             told = self.fingerprints.get(node.node_rank)
             if told is None or any(
-                self.directory.log_fingerprint(node.host, name) != mark
+                self.directory.log_fingerprint(node.host, name) != msgspec.structs.asdict(mark)
                 for name, mark in told.items()
-                if mark["size"]
+                if mark.size
             ):
                 bad.append(node.host)
         return tuple(bad)

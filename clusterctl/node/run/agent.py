@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 
-from ..shared.processes import command_of, oom_kills, run_processes, tag_of
+from ..shared.processes import boot_id, command_of, oom_kills, run_processes, start_ticks, tag_of
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -73,7 +73,8 @@ class Agent:
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, self.told_to_end)
-        self.event("agent", pid=os.getpid())
+        pid = os.getpid()
+        self.event("agent", pid=pid, started=start_ticks(pid), boot=boot_id())
         try:
             busy = self.take_slots()
             if busy:
@@ -228,7 +229,7 @@ class Agent:
             "rank-exit",
             told=after_stop or by_engine,
             error=error,
-            oom=out_of_memory,
+            oom="killed by the kernel: the host ran out of memory" if out_of_memory else "",
             **{key: result[key] for key in ("rank", "code", "signal", "started", "ended", "peak_memory")},
         )
         if result["code"]:

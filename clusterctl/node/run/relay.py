@@ -20,7 +20,7 @@ import threading
 import time
 
 from ..shared.processes import is_alive, run_processes, tag_of
-from ..shared.wire import emit, messages
+from ..shared.wire import emit, messages, sendable
 from .agent import SWEEP_SECONDS, boottime, read_json
 from .rank import write_whole
 from .snapshot import ORIGIN, Snapshots, holds
@@ -103,7 +103,7 @@ class Relay:
             try:
                 getattr(self, "do_" + order["do"])(order)
             except OSError as error:
-                emit({"is": "failed", "what": order["do"], "reason": str(error)})
+                emit({"is": "failed", "what": order["do"], "reason": sendable(str(error))})
 
     def renew_lease(self):
         """In place and always as long: a full disk refuses new files, not this."""
@@ -174,7 +174,7 @@ class Relay:
             start_new_session=True,
         )
         os.close(log)
-        emit({"is": "started", "cwd": job["cwd"], "run_dir": self.run_dir})
+        emit({"is": "started", "cwd": sendable(job["cwd"]), "run_dir": sendable(self.run_dir)})
         with contextlib.suppress(OSError):  # untidiness fails no run
             self.snapshots.prune()
 
@@ -204,7 +204,7 @@ class Relay:
 
     def do_attach(self, order):
         if not os.path.isdir(self.run_dir):
-            emit({"is": "absent"})
+            emit({"is": "absent", "reason": ""})
             return
         self.follow()
 
@@ -226,20 +226,14 @@ class Relay:
                 raise
             os.kill(pid, signal.SIGTERM)
 
-    def do_knock(self, order):
+    def do_probe(self, order):
         """Does another host still answer over the training network? Any answer, even a reset, is life."""
 
-        def knock():
-            try:
-                socket.create_connection((order["address"], order["port"]), 3.0).close()
-                alive = True
-            except ConnectionRefusedError:
-                alive = True
-            except OSError:
-                alive = False
-            emit({"is": "knocked", "node_rank": order["node_rank"], "alive": alive})
+        def probe():
+            alive = any(answers(order["address"], port) for port in order["ports"])
+            emit({"is": "probed", "node_rank": order["node_rank"], "alive": alive})
 
-        threading.Thread(target=knock, daemon=True).start()
+        threading.Thread(target=probe, daemon=True).start()
 
     def agent_gone(self):
         """True when the agent ended without saying so: somebody killed it."""
@@ -339,7 +333,7 @@ class Relay:
         for line in lines.splitlines():
             offset += len(line) + 1
             self.offsets["events.jsonl"] = offset
-            emit(dict(json.loads(line), **{"is": "event", "offset": offset}))
+            emit({"is": "event", "offset": offset, "event": sendable(json.loads(line))})
 
     def fingerprint(self, name):
         found = hashlib.sha256()
@@ -350,6 +344,17 @@ class Relay:
                 size += len(block)
                 self.pulse(boottime())
         return {"size": size, "sha256": found.hexdigest()}
+
+
+def answers(address, port):
+    """Whether a host says anything at all there: a refusal is an answer."""
+    try:
+        socket.create_connection((address, port), 3.0).close()
+    except ConnectionRefusedError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def write_code(folder, files):

@@ -25,6 +25,20 @@ def is_alive(pid):
     return process_table().get(pid, (0, "Z", 0))[1] not in ("Z", "X")
 
 
+def start_ticks(pid):
+    """When ``pid`` started, in clock ticks since boot; with the pid it names one process for good."""
+    return process_table()[pid][2]
+
+
+def boot_id():
+    """Names this machine from its last boot to its next."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as stream:
+            return stream.read().strip()
+    except OSError:
+        return ""
+
+
 def bears_mark(pid, mark):
     try:
         with open("/proc/%d/environ" % pid, "rb") as stream:

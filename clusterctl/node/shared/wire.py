@@ -29,6 +29,20 @@ def emit_last(message):
     _lock.acquire()
 
 
+TEXT_LIMIT = 65000
+
+
+def sendable(value):
+    """The same value with texts a reader of JSON takes: no half of a surrogate pair, none without end."""
+    if isinstance(value, str):
+        return value[:TEXT_LIMIT].encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {key: sendable(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [sendable(each) for each in value]
+    return value
+
+
 def messages():
     """Yield each JSON line of stdin until its end."""
     for line in iter(sys.stdin.buffer.readline, b""):
