@@ -15,10 +15,11 @@ test: setup ## every family of tests, a fixed sample of the long ones
 test-all: setup ## everything
 	.venv/bin/python -m pytest -q
 
-lint: setup ## ruff and mypy --strict
+lint: setup ## ruff and mypy --strict, tests and workloads too
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy --strict clusterctl
+	.venv/bin/mypy --strict tests train bench
 
 bench: setup ## side by side with other tools
 	.venv/bin/python bench/fanout.py

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import get_args
 
 import msgspec
 
@@ -13,9 +14,11 @@ from clusterctl.facts.model import (
     Filesystem,
     Gpu,
     Interface,
+    InterfaceKind,
     Limits,
     Name,
     NvidiaSmi,
+    PortKind,
     Python,
     Reachability,
     TorchImport,
@@ -25,12 +28,14 @@ from clusterctl.inventory.model import Host, Inventory
 GIB = 1024**3
 
 
-def nic(name: str, address: str, *, kind: str = "physical", prefix: int = 24, **changes: object) -> Interface:
+def nic(
+    name: str, address: str, *, kind: InterfaceKind = "physical", prefix: int = 24, **changes: object
+) -> Interface:
     """A running interface with one global address; ``changes`` are fields of Interface."""
     link = Interface(
         name=name,
         index=2,
-        kind=kind,  # type: ignore[arg-type]
+        kind=kind,
         up=True,
         running=True,
         carrier=True,
@@ -168,7 +173,7 @@ def mesh(facts: dict[str, Facts], *, master_port: int = 29500) -> Reachability:
             if source == target:
                 continue
             for near, far in zip(from_host.interfaces[1:], to_host.interfaces[1:], strict=False):
-                for kind in ("ephemeral", "low", "middle", "high", "master"):
+                for kind in get_args(PortKind):
                     if kind == "master" and target != master:
                         continue
                     dials.append(
@@ -177,7 +182,7 @@ def mesh(facts: dict[str, Facts], *, master_port: int = 29500) -> Reachability:
                             target=target,
                             address=far.addresses[0].address,
                             port=master_port if kind == "master" else 40000,
-                            kind=kind,  # type: ignore[arg-type]
+                            kind=kind,
                             result="ok",
                             seconds=0.001,
                             seen=near.addresses[0].address,

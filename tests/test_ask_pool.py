@@ -23,6 +23,9 @@ class Breaking:
         yield hosts[0], Failure(host=hosts[0], stage="connect", message="down")
         raise RuntimeError("no more descriptors")
 
+    def keep(self, channel: Channel, command: str) -> None:
+        raise NotImplementedError
+
     def close(self) -> None:
         pass
 

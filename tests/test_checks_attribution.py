@@ -18,7 +18,8 @@ def out_of(*hosts: str) -> set[tuple[str, str]]:
     return {edge for edge in ALL if edge[0] in hosts}
 
 
-CASES = {
+Edges = set[tuple[str, str]]
+CASES: dict[str, tuple[Edges, list[tuple[str, str, str | None]]]] = {
     "nothing": (set(), []),
     "one inbound": (into("c"), [("inbound", "c", "abd")]),
     "one outbound": (out_of("c"), [("outbound", "c", "abd")]),

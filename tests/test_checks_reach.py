@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import msgspec
 import pytest
-from builders import LOOPBACK, cluster, healthy, inventory, mesh, nic
 
 from clusterctl.checks.evaluate import Report, evaluate
 from clusterctl.checks.finding import Finding
 from clusterctl.facts.model import Dial, Facts, Reachability
 from clusterctl.network.choose import choose
+from tests.builders import LOOPBACK, cluster, healthy, inventory, mesh, nic
 
 
 def report(facts: dict[str, Facts], reachability: Reachability, **options: object) -> Report:

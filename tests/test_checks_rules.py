@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import msgspec
 import pytest
-from builders import GIB, LOOPBACK, altered, cluster, gpu, healthy, inventory, nic, nvidia
 
 from clusterctl.checks.evaluate import Report, evaluate
 from clusterctl.checks.families import RULES
@@ -15,6 +14,7 @@ from clusterctl.facts.model import Facts, Filesystem, Gpu, GpuProcess, Limits, N
 from clusterctl.inventory.model import Host, HostfileWarning, Inventory
 from clusterctl.network.choose import choose
 from clusterctl.transport.protocol import Failure
+from tests.builders import GIB, LOOPBACK, altered, cluster, gpu, healthy, inventory, nic, nvidia
 
 Cluster = dict[str, Facts]
 
@@ -51,7 +51,9 @@ def packages(**versions: str) -> Callable[[Cluster], Cluster]:
 
 def torch_with(**changes: object) -> Callable[[Cluster], Cluster]:
     def alter(facts: Cluster) -> Cluster:
-        return altered(facts, "node2", torch=msgspec.structs.replace(facts["node2"].torch, **changes))
+        torch = facts["node2"].torch
+        assert torch
+        return altered(facts, "node2", torch=msgspec.structs.replace(torch, **changes))
 
     return alter
 

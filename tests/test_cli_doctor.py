@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from builders import altered, cluster, inventory
 
 from clusterctl.checks.evaluate import evaluate
 from clusterctl.cli.doctor import exit_code
 from clusterctl.network.choose import choose
+from tests.builders import altered, cluster, inventory
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from clusterctl.network.choose import choose
         ({"workdir_exists": False}, 0, 0),
     ],
 )
-def test_exit_codes(changes: dict, code: int, strict: int) -> None:
+def test_exit_codes(changes: dict[str, object], code: int, strict: int) -> None:
     facts = altered(cluster(2), "node2", **changes)
     hosts = inventory(facts)
     report = evaluate(hosts, facts, network=choose(hosts, facts), quick=True)

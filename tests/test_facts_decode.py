@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import msgspec
-from builders import healthy
 
 from clusterctl.facts.decode import decode_facts, decode_torch
+from tests.builders import healthy
 
 
 def test_a_whole_answer_comes_back_as_it_was_sent() -> None:

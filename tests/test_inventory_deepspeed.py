@@ -47,7 +47,7 @@ VALID = st.builds(
 OTHER = st.sampled_from(["", "   ", "# comment", "  # indented", "gpu4", "slots=4", "gpu5 slots = 4"])
 LINES = st.lists(st.one_of(VALID, VALID, VALID, OTHER), max_size=6)
 # Everything but a byte order mark, which differs on purpose and has a test of its own.
-SIGNS = st.characters(exclude_characters="\ufeff", exclude_categories=("Cs",))
+SIGNS = st.characters(exclude_characters="\ufeff", exclude_categories=["Cs"])
 
 
 @st.composite

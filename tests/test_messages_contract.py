@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from local_channel import LocalChannel
 
 from clusterctl.ask.bundle import pack
 from clusterctl.ask.host_session import MARK, HostSession, listen
 from clusterctl.messages import events, relay
 from clusterctl.messages.codec import Garbled, objects
+from tests.local_channel import LocalChannel
 
 _FILES = ("shared.processes", "run.agent", "run.rank", "run.snapshot", "run.enter", "run.sitecustomize")
 SCRIPT = """

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
-import msgspec
-from builders import DOCKER0, LOOPBACK, altered, cluster, healthy, nic
+from collections.abc import Mapping
 
-from clusterctl.facts.model import Address
+import msgspec
+
+from clusterctl.facts.model import Address, Facts
 from clusterctl.network.candidates import candidates
+from tests.builders import DOCKER0, LOOPBACK, altered, cluster, healthy, nic
 
 
 def test_each_host_offers_its_own_address() -> None:
@@ -59,5 +61,5 @@ def test_entries_of_one_machine_share_its_addresses() -> None:
     assert ("lo", "127.0.0.1") in found["alias"]
 
 
-def _names(facts: dict) -> dict[str, tuple[str, ...]]:
+def _names(facts: Mapping[str, Facts]) -> dict[str, tuple[str, ...]]:
     return {host: tuple(name for name, _ in pairs) for host, pairs in candidates(facts).items()}

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
-from builders import DOCKER0, LOOPBACK, altered, cluster, healthy, inventory, mesh, nic
 
 from clusterctl.facts.model import Facts, RdmaPort, Variable
 from clusterctl.network.choose import choose
+from tests.builders import DOCKER0, LOOPBACK, altered, cluster, healthy, inventory, mesh, nic
 
 
-def two_networks(first: dict, second: dict) -> dict[str, Facts]:
+def two_networks(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Facts]:
     """Two hosts with two NICs each: ``a0``/``b0`` in 10.1.0.0/24 and ``a1``/``b1`` in 10.2.0.0/24."""
     return {
         f"node{number}": healthy(
@@ -45,7 +47,9 @@ def names(facts: dict[str, Facts], *, proven: bool = True, **options: object) ->
         ({}, {}, "0"),
     ],
 )
-def test_the_better_network_wins(first: dict, second: dict, wins: str, proven: bool) -> None:
+def test_the_better_network_wins(
+    first: dict[str, Any], second: dict[str, Any], wins: str, proven: bool
+) -> None:
     facts = two_networks(first, second)
     assert names(facts, proven=proven) == {"node1": f"a{wins}", "node2": f"b{wins}"}
 

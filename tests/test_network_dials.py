@@ -6,17 +6,18 @@ from itertools import pairwise, permutations
 
 import pytest
 
+from clusterctl.facts.model import PortKind
 from clusterctl.network.dials import Listener, Order, ephemeral_ports, plan_dials
 
 
 def listeners(count: int, networks: int = 1) -> dict[str, tuple[Listener, ...]]:
+    ephemeral: tuple[PortKind, ...] = ("ephemeral",)
+    kinds: tuple[PortKind, ...] = (*ephemeral * ephemeral_ports(count), "low", "middle", "high")
     return {
         f"node{host}": tuple(
             Listener(f"10.{network}.{host // 250}.{host % 250 + 1}", 40000 + position, kind)
             for network in range(networks)
-            for position, kind in enumerate(
-                (*("ephemeral",) * ephemeral_ports(count), "low", "middle", "high"), start=1
-            )
+            for position, kind in enumerate(kinds, start=1)
         )
         for host in range(count)
     }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,8 +16,9 @@ from clusterctl.node.probe import python as probe_python
 PATH = "/usr/bin:/bin"
 
 
-def activate(line: str, home: Path, seconds: float = 20, **environ: str) -> dict:
-    return activation.activate(line, {"HOME": str(home), "PATH": PATH, **environ}, seconds)
+def activate(line: str, home: Path, seconds: float = 20, **environ: str) -> dict[str, Any]:
+    found: dict[str, Any] = activation.activate(line, {"HOME": str(home), "PATH": PATH, **environ}, seconds)
+    return found
 
 
 def put(path: Path, text: str, mode: int = 0o644) -> None:
@@ -75,7 +78,7 @@ def test_a_question_finds_nobody_and_a_daemon_holds_nobody_up(tmp_path: Path) ->
 
 
 def test_no_bash_is_an_error_and_no_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(activation.os, "defpath", str(tmp_path))
+    monkeypatch.setattr(os, "defpath", str(tmp_path))
     found = activation.activate("true", {"HOME": str(tmp_path), "PATH": str(tmp_path)}, 5)
     assert found["error"] == "there is no bash on this host"
 
@@ -96,7 +99,7 @@ def test_conda_is_found_where_its_installers_put_it(tmp_path: Path, place: str) 
         environ["PATH"] = f"{root}/bin:{PATH}"
     elif place == "CONDA_EXE":
         environ["CONDA_EXE"] = f"{root}/bin/conda"
-    found = activate("conda activate train", tmp_path, **environ)
+    found = activate("conda activate train", tmp_path, 20, **environ)
     assert found["variables"] == {"CONDA_USED": "activate-train-here"}, found
 
 

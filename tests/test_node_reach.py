@@ -37,7 +37,7 @@ def dial(
 
 
 @contextmanager
-def service(answer: Callable[[socket.socket], None]) -> Iterator[int]:
+def service(answer: Callable[[socket.socket], object]) -> Iterator[int]:
     """A foreign server on loopback; yields its port."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
@@ -87,7 +87,7 @@ def test_another_service_is_foreign() -> None:
 
 def test_a_peer_that_accepts_and_says_nothing_is_a_timeout() -> None:
     done = threading.Event()
-    with service(lambda made: done.wait(10) and None) as mute:
+    with service(lambda made: done.wait(10)) as mute:
         row = dial(("127.0.0.1", mute))[0]
         done.set()
     assert (row[1], row[5]) == ("timeout", "connected, but nothing came back")

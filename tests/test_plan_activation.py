@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import msgspec
-from builders import cluster, healthy, inventory
 from rich.console import Console
 
 from clusterctl.checks.evaluate import evaluate
@@ -13,6 +12,7 @@ from clusterctl.plan import activation
 from clusterctl.plan.build import build
 from clusterctl.plan.model import Code, LaunchPlan, Request, Setting
 from clusterctl.report import launch as page
+from tests.builders import cluster, healthy, inventory
 
 
 def activated(number: int = 1, *, python: str = "/env/bin/python3", **changes: object) -> Facts:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import msgspec
-from builders import cluster, inventory
 
 from clusterctl.facts.model import Facts, Variable
 from clusterctl.plan import cores
+from tests.builders import cluster, inventory
 
 
 def threads(facts: dict[str, Facts], slots: int) -> dict[str, str]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from builders import healthy, nic
 
 from clusterctl.errors import UsageError
 from clusterctl.plan.profile import decode
+from tests.builders import healthy, nic
 
 ENVS = Path(__file__).parent.parent / "envs"
 

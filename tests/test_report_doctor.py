@@ -10,7 +10,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from builders import cluster, inventory, mesh
 from rich.console import Console
 
 from clusterctl.checks.evaluate import Report, evaluate
@@ -20,6 +19,7 @@ from clusterctl.network.choose import choose
 from clusterctl.network.model import Network
 from clusterctl.report import doctor, doctor_json, findings
 from clusterctl.transport.protocol import Failure
+from tests.builders import cluster, inventory, mesh
 
 GOLDEN = Path(__file__).parent / "fixtures" / "doctor"
 Case = tuple[Inventory, dict[str, Facts], Network, Report]

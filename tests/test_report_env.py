@@ -3,14 +3,13 @@ from __future__ import annotations
 import json
 import subprocess
 
-from builders import altered, cluster, inventory
-
 from clusterctl.facts.model import Variable
 from clusterctl.network.choose import choose
-from clusterctl.report.env import encode, exports, shell
+from clusterctl.report.env import Export, encode, exports, shell
+from tests.builders import altered, cluster, inventory
 
 
-def variables(host: str = "node2") -> tuple:
+def variables(host: str = "node2") -> tuple[Export, ...]:
     facts = altered(
         cluster(3), "node2", variables=(Variable("NCCL_SOCKET_IFNAME", "^lo,a b$(x)", "/etc/nccl.conf:1"),)
     )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import msgspec
-from builders import cluster
 from rich.console import Console
 
 from clusterctl.report import launch as page
+from tests.builders import cluster
 
 
 def test_hosts_without_a_package_are_named_with_their_interpreter() -> None:

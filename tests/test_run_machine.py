@@ -89,6 +89,7 @@ class Play:
 
     @property
     def outcome(self) -> Outcome:
+        finish: Finish
         (finish,) = self.of(Finish)
         return finish.outcome
 

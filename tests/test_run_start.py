@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import pytest
-from test_run_machine import plan
 
 from clusterctl.ask.host_session import MARK, HostSession
 from clusterctl.errors import ClusterctlError
@@ -15,6 +14,7 @@ from clusterctl.messages.events import Refused
 from clusterctl.messages.relay import Heartbeat, HostEvent, replies
 from clusterctl.run.start import Halted, Startup
 from clusterctl.transport.protocol import Channel, Failure
+from tests.test_run_machine import plan
 
 
 class Host:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from errors import UserError  # noqa: E402
 from pretrain import main  # noqa: E402
 
 
-def complete(config: dict[str, object], *argv: str, world_size: int = 2) -> dict[str, object]:
+def complete(config: dict[str, Any], *argv: str, world_size: int = 2) -> dict[str, Any]:
     return dsconfig.complete(config, parse(list(argv)), on_cpu=True, world_size=world_size)
 
 
@@ -90,7 +91,7 @@ def test_a_global_batch_of_another_world_size_is_refused() -> None:
 
 
 def test_arguments_come_before_the_file_and_the_file_before_defaults() -> None:
-    config = {
+    config: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": 3,
         "gradient_accumulation_steps": 5,
         "optimizer": {"type": "AdamW", "params": {"lr": 0.5, "weight_decay": 0.25}},

@@ -9,7 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
 
-from model import GPT, GPTShape, rotary_angles, rotate  # noqa: E402
+from model import GPT, Block, GPTShape, rotary_angles, rotate  # noqa: E402
 
 SHAPE = GPTShape(vocab_size=97, n_layer=3, d_model=32, n_head=4)
 
@@ -59,6 +59,7 @@ def test_an_untrained_model_is_as_wise_as_chance(gpt: GPT) -> None:
 
 def test_residual_projections_start_smaller(gpt: GPT) -> None:
     block = gpt.blocks[0]
+    assert isinstance(block, Block)
     ratio = block.attention.qkv.weight.std() / block.attention.proj.weight.std()
     assert ratio.item() == pytest.approx(math.sqrt(2 * 3), rel=0.1)
 

@@ -46,7 +46,8 @@ class Attention(nn.Module):
             dropout_p=self.dropout if self.training else 0.0,
             is_causal=True,
         )
-        return self.proj(mixed.transpose(1, 2).reshape(batch, length, width))
+        projected: Tensor = self.proj(mixed.transpose(1, 2).reshape(batch, length, width))
+        return projected
 
 
 class MLP(nn.Module):
@@ -56,7 +57,8 @@ class MLP(nn.Module):
         self.proj = nn.Linear(4 * shape.d_model, shape.d_model, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.proj(F.gelu(self.up(x), approximate="tanh"))
+        projected: Tensor = self.proj(F.gelu(self.up(x), approximate="tanh"))
+        return projected
 
 
 class Block(nn.Module):
@@ -70,7 +72,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         x = x + self.dropout(self.attention(self.attention_norm(x), cos, sin))
-        return x + self.dropout(self.mlp(self.mlp_norm(x)))
+        summed: Tensor = x + self.dropout(self.mlp(self.mlp_norm(x)))
+        return summed
 
 
 class GPT(nn.Module):
@@ -92,7 +95,7 @@ class GPT(nn.Module):
         cos, sin = rotary_angles(tokens.shape[1], self.shape.head_dim, x)
         for block in self.blocks:
             x = block(x, cos, sin)
-        logits = self.head(self.norm(x))
+        logits: Tensor = self.head(self.norm(x))
         if targets is None:
             return logits
         return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())

@@ -78,6 +78,7 @@ def prepare(data: str, tokenizer: str, cache: Path, place: Place) -> Tokens:
     except UserError as error:
         problem = UserError(f"rank {place.rank} on {place.host}: {error.message}", hint=error.hint)
     fail_together(problem)
+    assert tokens is not None, "or all ranks have failed together"
     return tokens
 
 

@@ -118,7 +118,7 @@ class Run:
         """Forward and backward of one micro-batch; its loss."""
         micro_batch, device = self.engine.train_micro_batch_size_per_gpu(), self.place.device
         inputs, targets = self.samples.batch(self.consumed, self.place.rank, micro_batch)
-        loss = self.engine(inputs.to(device), targets.to(device))
+        loss: torch.Tensor = self.engine(inputs.to(device), targets.to(device))
         # DeepSpeed divides by the accumulation steps and knows by itself which step() completes a batch.
         self.engine.backward(loss)
         self.engine.step()
@@ -212,7 +212,9 @@ def _prepare(args: Namespace, raw_config: dict[str, Any], place: Place, stop: St
     evaluation = Evaluation(engine, heldout, args.eval_batches, place, progress)
     run = Run(args, engine, samples, place, progress, evaluation, store, stop)
     if args.resume:
-        _resume(run, save_dir if args.resume == "auto" else Path(args.resume), identity)
+        where = save_dir if args.resume == "auto" else Path(args.resume)
+        assert where is not None, "the arguments have been checked"
+        _resume(run, where, identity)
     if save_dir:
         checkpoint.require_none_beyond(save_dir, run.step)
     return run

@@ -13,6 +13,7 @@ import msgspec
 InterfaceKind = Literal[
     "physical", "bond", "vlan", "bridge", "veth", "tun", "wireguard", "wireless", "loopback", "virtual"
 ]
+PortKind = Literal["ephemeral", "low", "middle", "high", "master"]
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -244,7 +245,7 @@ class Dial(msgspec.Struct, frozen=True, kw_only=True):
     target: str
     address: str
     port: int
-    kind: Literal["ephemeral", "low", "middle", "high", "master"]
+    kind: PortKind
     result: str
     seconds: float = 0.0
     seen: str = ""

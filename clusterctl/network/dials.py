@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from random import Random
-from typing import Literal
 
 import msgspec
 
-Kind = Literal["ephemeral", "low", "middle", "high", "master"]
+from clusterctl.facts.model import PortKind
 
 FULL_BULK_HOSTS = 32
 FEW_HOSTS = 8
@@ -20,7 +19,7 @@ class Listener(msgspec.Struct, frozen=True, array_like=True):
 
     address: str
     port: int
-    kind: Kind
+    kind: PortKind
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -29,7 +28,7 @@ class Order(msgspec.Struct, frozen=True):
     target: str
     address: str
     port: int
-    kind: Kind
+    kind: PortKind
     bulk: bool
 
 

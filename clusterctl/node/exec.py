@@ -24,7 +24,7 @@ DRAIN = 1.0
 
 def main(request, files):
     tag = "exec-" + uuid.uuid4().hex
-    events = queue.Queue()
+    events: queue.Queue[object] = queue.Queue()
     watch(lease_end, events)
     for number in (signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, lambda *_: events.put("lost"))

@@ -53,7 +53,7 @@ def problems(report: dict[str, Any]) -> dict[str, set[str]]:
 
 
 def observed(report: dict[str, Any], code: str) -> str:
-    return next(finding["observed"] for finding in report["findings"] if finding["code"] == code)
+    return next(str(finding["observed"]) for finding in report["findings"] if finding["code"] == code)
 
 
 def test_a_healthy_sandbox_is_ready_and_quiet(sandbox: Sandbox) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -106,12 +107,12 @@ def test_nothing_stays_when_the_controller_goes(sandbox: Sandbox, number: signal
     controller = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
     try:
         for name in ("node1", "node2"):
-            wait_for(lambda name=name: running(sandbox, name, "sleep 8800[1]") != "")
+            wait_for(partial(runs, sandbox, name, "sleep 8800[1]", True))
     finally:
         controller.send_signal(number)
         controller.wait(20)
     for name in ("node1", "node2"):
-        wait_for(lambda name=name: running(sandbox, name, "sleep 8800[1]") == "")
+        wait_for(partial(runs, sandbox, name, "sleep 8800[1]", False))
 
 
 def test_what_a_finished_command_leaves_does_not_hold_it_up(sandbox: Sandbox, capsys: Captured) -> None:
@@ -143,6 +144,10 @@ def test_wrong_usage(sandbox: Sandbox) -> None:
 
 def running(sandbox: Sandbox, host: str, pattern: str) -> str:
     return sandbox.host(host).run(["pgrep", "-f", pattern]).stdout
+
+
+def runs(sandbox: Sandbox, host: str, pattern: str, wanted: bool) -> bool:
+    return (running(sandbox, host, pattern) != "") is wanted
 
 
 def wait_for(true: Callable[[], bool], limit: float = 30.0) -> None:

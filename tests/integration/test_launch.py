@@ -162,7 +162,7 @@ def test_arguments_and_variables_arrive_byte_exact(
     check_transit(sandbox, project, NASTY, [*engine, "--no-local-rank"])
 
 
-words = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=40)
+words = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=40)
 
 
 @pytest.mark.long

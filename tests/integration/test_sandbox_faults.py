@@ -10,6 +10,8 @@ import pytest
 
 from clusterctl.errors import UsageError
 from clusterctl.sandbox import FileSpec, Host, HostSpec, Sandbox
+from clusterctl.sandbox.faults import BlockKind
+from tests.conftest import MakeSandbox
 
 pytestmark = pytest.mark.sandbox
 
@@ -50,7 +52,9 @@ def dial(source: Host, target: str, port: int = 22) -> str:
 @pytest.mark.parametrize(
     ("kind", "seen"), [("drop", "silence"), ("reset", _REFUSED), ("admin-prohibited", _UNREACHABLE)]
 )
-def test_a_block_looks_to_the_caller_as_its_kind_says(left: Host, right: Host, kind, seen: str) -> None:
+def test_a_block_looks_to_the_caller_as_its_kind_says(
+    left: Host, right: Host, kind: BlockKind, seen: str
+) -> None:
     right.block("in", kind, ports=(20, 30))
     assert dial(left, right.address()) == seen
     assert dial(left, right.address(), 4000) == _REFUSED
@@ -163,7 +167,7 @@ def test_sshd_stops_and_starts_while_the_host_lives(left: Host, right: Host) -> 
     assert dial(left, right.address()) == "open"
 
 
-def test_a_crashed_host_is_gone_and_its_neighbours_live(make_sandbox) -> None:
+def test_a_crashed_host_is_gone_and_its_neighbours_live(make_sandbox: MakeSandbox) -> None:
     box = make_sandbox(hosts=[HostSpec("a"), HostSpec("b")])
     a, b = box.hosts
     b.crash()
@@ -205,8 +209,9 @@ def test_a_directory_can_be_hidden(left: Host, right: Host) -> None:
     assert right.run(["ls", "/usr/share/doc"]).stdout != ""
 
 
-def test_files_asked_for_at_the_start_are_there(make_sandbox) -> None:
-    files = {"/etc/motd": "hello\n", "/usr/local/bin/fake": FileSpec("#!/bin/sh\necho fake\n", 0o755)}
+def test_files_asked_for_at_the_start_are_there(make_sandbox: MakeSandbox) -> None:
+    fake = FileSpec("#!/bin/sh\necho fake\n", 0o755)
+    files: dict[str, str | FileSpec] = {"/etc/motd": "hello\n", "/usr/local/bin/fake": fake}
     box = make_sandbox(hosts=[HostSpec("a", files=files)])
     assert box.host("a").run(["sh", "-c", "cat /etc/motd; fake"]).stdout == "hello\nfake\n"
 

@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 
 from clusterctl.sandbox import HostSpec, Nic, Sandbox, running_default
+from tests.conftest import MakeSandbox
 
 pytestmark = pytest.mark.sandbox
 
@@ -148,7 +149,7 @@ def test_paramiko_gets_in_with_what_ssh_g_resolves(sandbox: Sandbox) -> None:
         client.close()
 
 
-def test_cards_of_any_name_on_several_networks(make_sandbox) -> None:
+def test_cards_of_any_name_on_several_networks(make_sandbox: MakeSandbox) -> None:
     box = make_sandbox(
         hosts=[
             HostSpec(
@@ -167,7 +168,7 @@ def test_cards_of_any_name_on_several_networks(make_sandbox) -> None:
         assert a.run(["python3", "-c", code, b.address(card)]).returncode == 0
 
 
-def test_another_login_name_and_port(make_sandbox) -> None:
+def test_another_login_name_and_port(make_sandbox: MakeSandbox) -> None:
     box = make_sandbox(hosts=[HostSpec("plain"), HostSpec("other", user="trainer", port=2222)])
     assert ssh(box, "other", "id -un; echo $HOME").stdout.split() == ["trainer", str(box.directory / "home")]
     assert "[other]:2222" in box.known_hosts.read_text()

@@ -13,7 +13,7 @@ import pytest
 for package in ("torch", "deepspeed", "tokenizers"):
     pytest.importorskip(package)
 
-from pretraining import (  # noqa: E402
+from tests.integration.pretraining import (  # noqa: E402
     BIN,
     PATIENCE,
     SCRIPT,

@@ -107,7 +107,7 @@ def collect(request, environ):
         "python": (lambda: _python(request, environ), 3 * python.PYTHON_SECONDS),
         "workdir": (lambda: system.workdir(request.get("workdir", "")), 5.0),
     }
-    answers = {}
+    answers: dict[str, tuple[dict[str, object], str]] = {}
     began = time.monotonic()
     threads = {
         what: threading.Thread(target=_guarded, args=(what, function, answers), daemon=True)

@@ -18,7 +18,7 @@ NAME_SECONDS = 3.0
 
 def interfaces():
     names = {}
-    by_index = {}
+    by_index: dict[int, list[list[object]]] = {}
     for index, family, address, prefix, scope in netlink.addresses():
         by_index.setdefault(index, []).append([family, address, prefix, scope])
     links = netlink.links()
@@ -132,7 +132,7 @@ def _verbs():
 
 def names(queries):
     """What each name resolves to here. A resolver that hangs costs its own name only."""
-    answers = {}
+    answers: dict[str, object] = {}
     for query in queries:
         threading.Thread(target=_resolve, args=(query, answers), daemon=True).start()
     limit = time.monotonic() + NAME_SECONDS

@@ -137,7 +137,7 @@ def _run(path, environ):
 
 def installed(directories):
     """Version of each distribution of interest; the first directory that has it wins, as for import."""
-    found = {}
+    found: dict[str, str] = {}
     for directory in directories:
         for entry in listing(directory):
             stem, _, ending = entry.rpartition(".")

@@ -138,7 +138,7 @@ def stale_segments(root="/dev/shm"):
     ]
     if not ours:
         return {"stale_shm": []}
-    used = set()
+    used: set[str] = set()
     for pid in listing("/proc"):
         if pid.isdigit():
             maps = read("/proc/%s/maps" % pid)

@@ -31,12 +31,16 @@ def _cuda(torch):
         return {"cuda_available": False, "device_count": 0}
     available = torch.cuda.is_available()
     found = {"cuda_available": available, "device_count": torch.cuda.device_count() if available else 0}
-    asked = {"nccl_version": lambda: ".".join(map(str, torch.cuda.nccl.version()))}
+
+    def nccl_version():
+        return ".".join(map(str, torch.cuda.nccl.version()))
+
+    def capabilities():
+        return ["%d.%d" % torch.cuda.get_device_capability(index) for index in range(found["device_count"])]
+
+    asked = {"nccl_version": nccl_version}
     if available:
-        asked["bf16"] = torch.cuda.is_bf16_supported
-        asked["capabilities"] = lambda: [
-            "%d.%d" % torch.cuda.get_device_capability(index) for index in range(found["device_count"])
-        ]
+        asked.update(bf16=torch.cuda.is_bf16_supported, capabilities=capabilities)
     for what, function in asked.items():
         try:
             found[what] = function()

@@ -36,7 +36,9 @@ def dial_all(order, token):
     waiting = collections.deque(
         (position, address, port, bulk, 1) for position, (address, port, bulk) in enumerate(order["dials"])
     )
-    devices, rows, looked = {}, [], 0.0
+    devices: dict[str, str] = {}
+    rows: list[list[object]] = []
+    looked = 0.0
     with selectors.DefaultSelector() as selector:
         while (waiting or selector.get_map()) and time.monotonic() < limit:
             while waiting and len(selector.get_map()) < AT_ONCE:
@@ -55,10 +57,10 @@ def dial_all(order, token):
             for key in list(selector.get_map().values()):
                 if key.data.result or (look and key.data.is_late()):
                     selector.unregister(key.fileobj)
-                    key.fileobj.close()
+                    key.data.socket.close()
                     _settle(key.data, waiting, rows, devices, order["tries"])
         for key in list(selector.get_map().values()):
-            key.fileobj.close()
+            key.data.socket.close()
     return rows
 
 
@@ -146,7 +148,7 @@ class Attempt:
             if self.connected:
                 self._end("error", "%s after it was connected" % error.strerror)
             else:
-                self._end(RESULTS.get(error.errno, "error"), error.strerror)
+                self._end(RESULTS.get(error.errno or 0, "error"), error.strerror)
 
     def _write(self):
         rest = self.hello[self.sent :] or _ZEROS[: self.to_send - self.sent]

@@ -25,7 +25,8 @@ class Reach:
 
     def listen(self):
         """Open all listeners and serve them from a thread; tells the ports, and the master port if asked."""
-        answer, found = {}, []
+        answer: dict[str, object] = {}
+        found = []
         ports = self.order["range"]
         if "master" in self.order:
             port, problem = master_port.find(self.order["master"], ports)
