@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import msgspec
@@ -14,7 +16,7 @@ import pytest
 
 from clusterctl.errors import ClusterctlError, UsageError
 from clusterctl.plan.model import Setting
-from clusterctl.store import runs
+from clusterctl.store import claims, runs
 from clusterctl.store.outcome import Outcome
 from clusterctl.store.runs import RunDirectory
 from tests.test_run_machine import plan as small_plan
@@ -167,8 +169,132 @@ def test_what_is_no_run_directory_is_not_listed(own_home: Path) -> None:
     assert [each.run for each in runs.all_runs()] == ["20260101-120000-aaaa"]
 
 
-def test_an_id_begins_with_its_time() -> None:
-    assert re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{4}", runs.new_run_id())
+def test_an_id_begins_with_its_time_in_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Pacific/Kiritimati")
+    time.tzset()
+    try:
+        before = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+        found = runs.new_run_id()
+        assert re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{4}", found)
+        assert before <= found[:15] <= time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+    finally:
+        monkeypatch.delenv("TZ")
+        time.tzset()
+
+
+def test_the_newest_that_runs_is_meant_before_the_newest() -> None:
+    create("20260101-120000-aaaa").claim()
+    over = create("20260202-120000-bbbb")
+    over.claim()
+    over.write("outcome.json", Outcome(run=over.run, status="refused", exit_code=120))
+    create("20260303-120000-cccc")
+    assert runs.find_run(None).run == "20260101-120000-aaaa"
+
+
+@pytest.mark.parametrize(
+    "name", ["plan.json", "outcome.json", "supervisor.json", "stop.json", "events.jsonl"]
+)
+def test_a_fifo_in_place_of_a_file_holds_nobody_up(name: str) -> None:
+    directory = create()
+    (directory.path / name).unlink(missing_ok=True)
+    os.mkfifo(directory.path / name)
+    assert (directory.supervised(), directory.stop_asked(), list(directory.events())) == (False, None, [])
+    assert len(runs.all_runs()) == (name != "plan.json")
+    if name in ("plan.json", "outcome.json"):
+        with pytest.raises(ClusterctlError, match="not a regular file"):
+            directory.plan(), directory.outcome()
+
+
+def test_foreign_things_in_a_run_are_passed_over() -> None:
+    directory = create()
+    directory.append_log("h0", "rank-0.log", 0, b"abc")
+    (directory.host_logs("h0") / "folder").mkdir()
+    (directory.host_logs("h0") / "rank-7.log").mkdir()
+    os.mkfifo(directory.host_logs("h0") / "agent.log")
+    assert directory.offsets("h0") == {"rank-0.log": 3}
+    assert directory.log_fingerprint("h0", "agent.log") is None
+    with (directory.path / "events.jsonl").open("ab") as stream:
+        stream.write(b'\xff\xfe\n7\n{"no": "event"}\n' + b"[" * 100_000 + b'\n{"event": "say"}\n')
+    assert list(directory.events()) == [{"event": "say"}]
+    (directory.path / "stop.json").write_text("[]")
+    assert directory.stop_asked() is None
+
+
+@pytest.mark.parametrize("kind", ["file", "runs-file", "closed"])
+def test_a_home_that_cannot_be_used_is_named_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    place = tmp_path / "home"
+    monkeypatch.setenv("CLUSTERCTL_HOME", str(place))
+    if kind == "file":
+        place.write_text("")
+    elif kind == "runs-file":
+        place.mkdir()
+        (place / "runs").write_text("")
+    else:
+        monkeypatch.setattr(Path, "mkdir", _refuse)
+    with pytest.raises(ClusterctlError, match="cannot keep its runs in") as found:
+        create()
+    assert "export CLUSTERCTL_HOME=" in found.value.hint
+    if kind != "closed":
+        with pytest.raises(ClusterctlError, match="a file is in the way"):
+            runs.all_runs()
+
+
+def _refuse(*words: object, **more: object) -> None:
+    raise OSError(errno.EROFS, "Read-only file system")
+
+
+def test_of_two_that_take_over_one_does() -> None:
+    directory = create()
+    script = (
+        "import sys; from clusterctl.store.runs import RunDirectory; from pathlib import Path\n"
+        "held = RunDirectory(Path(sys.argv[1])).take_claim('stop')\n"
+        "print(held.pid if held else 'mine', flush=True); sys.stdin.read()"
+    )
+    argv = [sys.executable, "-c", script, str(directory.path)]
+    takers = [subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(2)]
+    said = {taker.pid: taker.stdout.readline().decode().strip() for taker in takers if taker.stdout}
+    mine = [pid for pid, word in said.items() if word == "mine"]
+    assert len(mine) == 1
+    assert set(said.values()) == {"mine", str(mine[0])}
+    claim = directory.supervisor()
+    assert claim is not None
+    assert (claim.pid, claim.verb, claims.is_suspended(claim)) == (mine[0], "stop", False)
+    for taker in takers:
+        taker.communicate()
+    assert directory.take_claim("stop") is None
+    own = directory.supervisor()
+    assert directory.take_claim("launch") == own
+    assert directory.take_claim("launch", instead_of=own) is None
+
+
+def test_who_is_suspended_is_told() -> None:
+    directory = create()
+    script = (
+        "import os, signal, sys; from clusterctl.store.runs import RunDirectory; from pathlib import Path\n"
+        "RunDirectory(Path(sys.argv[1])).claim(); os.kill(os.getpid(), signal.SIGSTOP)"
+    )
+    child = subprocess.Popen([sys.executable, "-c", script, str(directory.path)])
+    os.waitid(os.P_PID, child.pid, os.WSTOPPED | os.WNOWAIT)
+    claim = directory.supervisor()
+    assert claim is not None
+    assert claims.is_suspended(claim)
+    child.kill()
+    child.wait()
+    assert directory.supervisor() is None
+
+
+def test_a_run_is_removed_at_once_for_every_reader() -> None:
+    directory = create()
+    directory.append_log("h0", "rank-0.log", 0, b"abc")
+    assert directory.size() > 3
+    assert directory.pulled() == frozenset()
+    directory.note_pulled("h1")
+    directory.note_pulled("h0")
+    assert directory.pulled() == {"h0", "h1"}
+    directory.remove()
+    assert (runs.all_runs(), list(directory.path.parent.iterdir())) == ((), [])
 
 
 @pytest.mark.parametrize("name", ["../plan.json", "/etc/x", "rank-1.log/../../x", "rank-x.log", ""])

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
 import re
 import secrets
-import socket
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,20 +21,13 @@ from clusterctl.errors import ClusterctlError, UsageError
 from clusterctl.plan.model import LaunchPlan, Setting
 from clusterctl.plan.variables import shown
 from clusterctl.settings import HOME_VARIABLE
+from clusterctl.store import claims, files
+from clusterctl.store.claims import Claim, Verb
 from clusterctl.store.outcome import Outcome
 
 _T = TypeVar("_T")
 
-
-class _Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """The process that supervises a run."""
-
-    pid: int
-    started: int | None
-    host: str = ""
-    boot: str = ""
-
-
+_LOCK_TIMEOUT = 10.0
 _LOG_NAME = re.compile(r"(rank-\d+|agent)(\.attempt-\d+)?\.log")
 
 
@@ -43,8 +37,9 @@ def home(environ: Mapping[str, str] = os.environ) -> Path:
 
 
 def new_run_id() -> str:
-    """Sorts by start time; the tail keeps two starts in one second apart."""
-    return time.strftime("%Y%m%d-%H%M%S-") + secrets.token_hex(2)
+    """Begins with the time in UTC, so that ids sort by it on every machine and when clocks change; the tail
+    keeps two starts in one second apart."""
+    return time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + secrets.token_hex(2)
 
 
 class RunDirectory:
@@ -56,19 +51,23 @@ class RunDirectory:
 
     @classmethod
     def create(cls, plan: LaunchPlan) -> RunDirectory:
-        """Make the folder and save the plan, with secret values hidden."""
+        """Make the folder and save the plan, with secret values hidden.
+
+        Raises ClusterctlError where `home` cannot hold it.
+        """
         directory = cls(home() / "runs" / plan.run)
-        directory.path.mkdir(mode=0o700, parents=True)
-        directory.logs.mkdir(mode=0o700)
-        for node in plan.nodes:
-            directory.host_logs(node.host).mkdir(mode=0o700)
         nodes = tuple(
             msgspec.structs.replace(
                 node, settings=tuple(Setting(s.name, shown(s), s.origin) for s in node.settings)
             )
             for node in plan.nodes
         )
-        directory.write("plan.json", msgspec.structs.replace(plan, nodes=nodes))
+        with files.explained(home(), HOME_VARIABLE):
+            for folder in (home(), home() / "runs"):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in (directory.path, directory.logs, *map(directory.host_logs, _hosts(plan))):
+                folder.mkdir(mode=0o700)
+            directory.write("plan.json", msgspec.structs.replace(plan, nodes=nodes))
         return directory
 
     @property
@@ -80,11 +79,7 @@ class RunDirectory:
 
     def write(self, name: str, value: object) -> None:
         """Write one JSON file so that a reader sees all of it or none."""
-        partial = self.path / f".{name}.partial"
-        text = msgspec.json.format(msgspec.json.encode(value), indent=2)
-        with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
-            stream.write(text + b"\n")
-        partial.replace(self.path / name)
+        files.write(self.path / name, msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
 
     def append_event(self, event: Mapping[str, Any]) -> None:
         line = json.dumps(event) + "\n"
@@ -107,19 +102,23 @@ class RunDirectory:
 
     def log_fingerprint(self, host: str, name: str) -> dict[str, Any] | None:
         """Size in bytes and SHA-256 of a log as it lies here; None where there is none."""
-        found, size = hashlib.sha256(), 0
-        try:
-            with (self.host_logs(host) / name).open("rb") as stream:
-                for block in iter(lambda: stream.read(1 << 20), b""):
-                    found.update(block)
-                    size += len(block)
-        except FileNotFoundError:
+        path = self.host_logs(host) / name
+        if not files.is_regular(path):
             return None
+        found, size = hashlib.sha256(), 0
+        with path.open("rb") as stream:
+            for block in iter(lambda: stream.read(1 << 20), b""):
+                found.update(block)
+                size += len(block)
         return {"size": size, "sha256": found.hexdigest()}
 
     def offsets(self, host: str) -> dict[str, int]:
         """How much of each log has arrived, by file name: where a new relay goes on."""
-        return {path.name: path.stat().st_size for path in self.host_logs(host).iterdir()}
+        found = {}
+        for path in self.host_logs(host).iterdir():
+            if _LOG_NAME.fullmatch(path.name) and files.is_regular(path):
+                found[path.name] = path.stat().st_size
+        return found
 
     def plan(self) -> LaunchPlan:
         """Raises ClusterctlError where the file is damaged or another version's."""
@@ -131,68 +130,127 @@ class RunDirectory:
 
     def outcome(self) -> Outcome | None:
         """None while the run goes on, and when its controller died before it could say. Raises as `plan`."""
-        try:
-            return self._read("outcome.json", Outcome)
-        except FileNotFoundError:
-            return None
+        return self._find("outcome.json", Outcome)
 
     def _read(self, name: str, kind: type[_T]) -> _T:
+        found = self._find(name, kind)
+        if found is None:
+            raise ClusterctlError(f"{self.path / name} is gone", hint="clusterctl runs")
+        return found
+
+    def _find(self, name: str, kind: type[_T]) -> _T | None:
         path = self.path / name
         try:
-            return msgspec.json.decode(path.read_bytes(), type=kind)
-        except msgspec.DecodeError as error:
+            content = files.read(path)
+            return None if content is None else msgspec.json.decode(content, type=kind)
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
             raise ClusterctlError(
-                f"{path} cannot be read: {error}",
+                f"{path} cannot be read: {reason}",
                 hint="it is damaged or of another version of clusterctl; the logs beside it are plain text",
             ) from error
 
     def events(self) -> Iterator[dict[str, Any]]:
         """Events so far, oldest first; a last line still being written is left out."""
         try:
-            text = (self.path / "events.jsonl").read_text(encoding="utf-8")
-        except FileNotFoundError:
+            content = files.read(self.path / "events.jsonl")
+        except OSError:
             return
-        for line in text.splitlines(keepends=True):
+        for line in (content or b"").splitlines(keepends=True):
             # A controller that died while it wrote leaves half a line; its successor's event is glued to it.
-            with contextlib.suppress(ValueError):
-                if line.endswith("\n"):
-                    yield json.loads(line)
+            with contextlib.suppress(ValueError, RecursionError):
+                event = json.loads(line) if line.endswith(b"\n") else None
+                if isinstance(event, dict) and "event" in event:
+                    yield event
 
     def recorded_events(self) -> dict[int, int]:
         """Node rank -> how far that node's own ``events.jsonl`` has been copied here, in bytes."""
         found: dict[int, int] = {}
         for event in self.events():
-            if "offset" in event:
+            if "offset" in event and "node_rank" in event:
                 found[event["node_rank"]] = event["offset"]
         return found
 
-    def claim(self) -> None:
-        """Say which process supervises this run, and on which machine: home directories may be shared."""
-        pid = os.getpid()
-        self.write(
-            "supervisor.json",
-            _Claim(pid=pid, started=process_start(pid), host=socket.gethostname(), boot=boot_id()),
-        )
+    def claim(self, verb: Verb = "launch") -> None:
+        """Say that this process supervises the run."""
+        self.write("supervisor.json", claims.own_claim(verb))
+
+    def take_claim(self, verb: Verb, *, instead_of: Claim | None = None) -> Claim | None:
+        """Become the one supervisor: None. Where a living process is it already: that one's claim, and
+        nothing has changed, unless it is ``instead_of``, which the caller knows to do nothing any more.
+        """
+        with self._locked():
+            held = self.supervisor()
+            if held is not None and held != instead_of:
+                return held
+            self.claim(verb)
+        return None
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
+        lock = os.open(self.path / "supervisor.lock", flags, 0o600)
+        deadline = time.monotonic() + _LOCK_TIMEOUT
+        try:
+            while True:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError as error:
+                    if time.monotonic() > deadline:
+                        raise ClusterctlError(
+                            f"another clusterctl holds {self.path / 'supervisor.lock'} and does not go on",
+                            hint=f"end it: fuser {self.path / 'supervisor.lock'}",
+                        ) from error
+                    time.sleep(0.05)
+                except OSError:  # a file system without locks: as good as it gets
+                    break
+            yield
+        finally:
+            os.close(lock)
+
+    def supervisor(self) -> Claim | None:
+        """The living process that supervises this run; one on another machine is taken for alive."""
+        claim = self._claim()
+        return claim if claim is not None and claims.is_alive(claim) else None
 
     def supervised(self) -> bool:
-        """Whether the process that supervises this run is alive; taken for alive on another machine."""
-        claim = self._claim()
-        if claim is None or self.controller():
-            return claim is not None
-        started = process_start(claim.pid)
-        return claim.boot in ("", boot_id()) and started is not None and started == claim.started
+        return self.supervisor() is not None
+
+    def running(self) -> bool:
+        """Whether it goes on: supervised, and without an outcome."""
+        return not (self.path / "outcome.json").exists() and self.supervised()
 
     def controller(self) -> str:
         """The other machine that supervises this run, or supervised it to its end; empty when it is this."""
         claim = self._claim()
-        here = claim is None or claim.boot == boot_id() or claim.host in ("", socket.gethostname())
-        return "" if claim is None or here else claim.host
+        return "" if claim is None or claims.is_here(claim) else claim.host
 
-    def _claim(self) -> _Claim | None:
-        try:
-            return msgspec.json.decode((self.path / "supervisor.json").read_bytes(), type=_Claim)
-        except (FileNotFoundError, msgspec.DecodeError):
-            return None
+    def _claim(self) -> Claim | None:
+        with contextlib.suppress(ClusterctlError):
+            return self._find("supervisor.json", Claim)
+        return None
+
+    def note_pulled(self, host: str) -> None:
+        """All that the run wrote on ``host`` is here now."""
+        self.write("pulled.json", sorted({*self.pulled(), host}))
+
+    def pulled(self) -> frozenset[str]:
+        """Hosts from which all that the run wrote was brought back."""
+        with contextlib.suppress(ClusterctlError):
+            return frozenset(self._find("pulled.json", list[str]) or ())
+        return frozenset()
+
+    def size(self) -> int:
+        """Bytes of the whole folder."""
+        found = (os.lstat(Path(folder) / name) for folder, _, names in os.walk(self.path) for name in names)
+        return sum(status.st_size for status in found)
+
+    def remove(self) -> None:
+        """All of it, at once for every reader. Raises OSError."""
+        doomed = self.path.with_name(f".removed-{self.run}")
+        self.path.rename(doomed)
+        shutil.rmtree(doomed)
 
     def ask_to_stop(self, *, now: bool) -> None:
         """Leave a note for the supervising process."""
@@ -200,47 +258,35 @@ class RunDirectory:
 
     def stop_asked(self) -> bool | None:
         """None: nobody asked. False: stop with the usual grace. True: stop now."""
-        try:
-            return bool(json.loads((self.path / "stop.json").read_text())["now"])
-        except FileNotFoundError:
-            return None
+        note = None
+        with contextlib.suppress(ClusterctlError):
+            note = self._find("stop.json", dict[str, bool])
+        return None if note is None else note.get("now", False)
 
 
-def boot_id() -> str:
-    """Names this machine from its last boot to its next; empty where the system tells no such name."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except FileNotFoundError:
-        return ""
-
-
-def process_start(pid: int) -> int | None:
-    """Start time of a process in clock ticks since boot; with the pid it names one process for good.
-
-    None when it is no more; a zombie is no more.
-    """
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return None if fields[0] in "ZX" else int(fields[19])
+def _hosts(plan: LaunchPlan) -> list[str]:
+    return [node.host for node in plan.nodes]
 
 
 def all_runs() -> tuple[RunDirectory, ...]:
-    """Oldest first."""
-    folder = home() / "runs"
-    if not folder.is_dir():
-        return ()
-    return tuple(RunDirectory(path) for path in sorted(folder.iterdir()) if (path / "plan.json").is_file())
+    """Oldest first. Raises ClusterctlError where `home` cannot be read."""
+    with files.explained(home(), HOME_VARIABLE):
+        try:
+            names = sorted(path.name for path in (home() / "runs").iterdir())
+        except FileNotFoundError:
+            return ()
+    found = (RunDirectory(home() / "runs" / name) for name in names if not name.startswith("."))
+    return tuple(run for run in found if files.is_regular(run.path / "plan.json"))
 
 
 def find_run(name: str | None) -> RunDirectory:
-    """The run named, by id or by a beginning of it that fits one run only; the newest when none is named."""
+    """The run named, by id or by a beginning of it that fits one run only; when none is named, the newest
+    that goes on, else the newest."""
     runs = all_runs()
     if not runs:
         raise UsageError(f"no runs in {home() / 'runs'}", hint="start one: clusterctl launch --nodes 2")
     if name is None:
-        return runs[-1]
+        return next((run for run in reversed(runs) if run.running()), runs[-1])
     found = [run for run in runs if run.run.startswith(name)]
     exact = [run for run in found if run.run == name]
     if exact or len(found) == 1:

@@ -1,0 +1,79 @@
+"""Which process supervises a run: a claim names it for good, across machines and restarts of them."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import psutil
+
+Verb = Literal["launch", "stop"]
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """The process that supervises a run. ``verb``: what it was started to do with it."""
+
+    pid: int
+    started: int | None
+    host: str = ""
+    boot: str = ""
+    verb: Verb = "launch"
+
+
+def own_claim(verb: Verb) -> Claim:
+    """In the name of this process."""
+    pid = os.getpid()
+    return Claim(pid=pid, started=process_start(pid), host=socket.gethostname(), boot=boot_id(), verb=verb)
+
+
+def is_here(claim: Claim) -> bool:
+    """Whether it was made on this machine: home directories may be shared."""
+    return claim.boot == boot_id() or claim.host in ("", socket.gethostname())
+
+
+def is_alive(claim: Claim) -> bool:
+    """Whether its process is; taken for alive on another machine."""
+    if not is_here(claim):
+        return True
+    started = process_start(claim.pid)
+    return claim.boot in ("", boot_id()) and started is not None and started == claim.started
+
+
+def is_suspended(claim: Claim) -> bool:
+    """Whether its process stands still (Ctrl-Z, SIGSTOP) on this machine."""
+    if not is_here(claim) or not is_alive(claim):
+        return False
+    try:
+        return bool(psutil.Process(claim.pid).status() == psutil.STATUS_STOPPED)
+    except psutil.Error:
+        return False
+
+
+def boot_id() -> str:
+    """Names this machine from its last boot to its next; empty where the system tells no such name."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except FileNotFoundError:
+        return ""
+
+
+def process_start(pid: int) -> int | None:
+    """Start time of a process in clock ticks since boot; with the pid it names one process for good.
+
+    None when it is no more; a zombie is no more.
+    """
+    try:
+        while True:
+            boot = psutil.boot_time()
+            process = psutil.Process(pid)
+            if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+                return None
+            # psutil counts from 1970: whoever sets the clock moves that, and the time of boot with it.
+            since_boot = process.create_time() - boot
+            if boot == psutil.boot_time():
+                return round(since_boot * os.sysconf("SC_CLK_TCK"))
+    except psutil.NoSuchProcess:
+        return None
