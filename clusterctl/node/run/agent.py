@@ -14,13 +14,14 @@ import subprocess
 import sys
 import time
 
-from ..shared.processes import boot_id, command_of, oom_kills, run_processes, start_ticks, tag_of
+from ..shared.processes import boot_id, command_of, is_alive, oom_kills, run_processes, start_ticks, tag_of
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 TICK = 0.05
 SWEEP_SECONDS = 5.0
 ENTER_SECONDS = 120.0
+ENGINE_PATIENCE = 10.0  # engines leave 30 s between TERM and KILL
 WAITER_WORD = "clusterctl-rank-waiter"
 
 
@@ -55,6 +56,7 @@ class Agent:
         self.engine_code = None
         self.stopped_at = None
         self.kill_at = None
+        self.killed_at = None
         self.ended = {}
         self.started = set()
         self.locks = []
@@ -86,6 +88,7 @@ class Agent:
             raise
         finally:
             left = self.sweep()
+            self.note_unreported()
             self.event("end", left=len(left), processes=[[p, command_of(p)] for p in left])
 
     def told_to_end(self, *_):
@@ -195,45 +198,90 @@ class Agent:
                 killed = os.WIFSIGNALED(status)
                 self.engine_code = 128 + os.WTERMSIG(status) if killed else os.WEXITSTATUS(status)
                 self.engine.returncode = self.engine_code
+                told = self.stopped_at is not None
                 self.note_ranks()
-                self.event("engine-exit", code=self.engine_code, told=self.stopped_at is not None)
+                self.event("engine-exit", code=self.engine_code, told=told)
                 if self.engine_code and self.stopped_at is None:
                     self.stop(self.job["failure_grace"], "the engine failed")
 
     def note_ranks(self):
         """Starts, then ends in the order they happened."""
-        ends = []
         for rank in self.job["ranks"]:
             if rank not in self.started:
                 start = read_json(self.path("start-%d.json" % rank))
                 if start is not None:
                     self.started.add(rank)
                     self.event("rank-start", rank=rank, local_rank=start["local_rank"], pid=start["pid"])
-            if rank in self.started and rank not in self.ended:
-                result = read_json(self.path("exit-%d.json" % rank))
-                if result is not None:
-                    ends.append(result)
-        for result in sorted(ends, key=lambda result: result["ended"]):
+        for result in sorted(self.new_ends(), key=lambda result: result["ended"]):
             self.note_exit(result["rank"], result)
 
+    def new_ends(self):
+        """What waiters have reported since the last look.
+
+        An engine ends its other workers only after the first has reported. So whoever finds a report looks
+        again, until there is nothing new: the reports that led to it are there by then.
+        """
+        found = {}
+        while True:
+            before = len(found)
+            for rank in self.started - set(self.ended) - set(found):
+                result = read_json(self.path("exit-%d.json" % rank))
+                if result is not None:
+                    found[rank] = result
+            if len(found) == before:
+                break
+        if (found or self.engine_code is not None) and self.killed_at is None:
+            for rank in self.started - set(self.ended) - set(found):
+                if not is_alive(read_json(self.path("start-%d.json" % rank))["waiter"]):
+                    found[rank] = self.unreported(rank)
+        return found.values()
+
+    def unreported(self, rank):
+        """The end of a rank whose waiter was killed, and with it the rank."""
+        start = read_json(self.path("start-%d.json" % rank))
+        killed = {"code": 128 + signal.SIGKILL, "signal": int(signal.SIGKILL), "peak_memory": 0}
+        killed.update(rank=rank, started=start["time"], asked=None, ended=time.time())
+        return read_json(self.path("exit-%d.json" % rank)) or killed
+
+    def note_unreported(self):
+        """After the sweep: waiters that were killed cannot tell how their ranks ended; the agent can."""
+        self.note_ranks()
+        for rank in sorted(self.started - set(self.ended)):
+            self.note_exit(rank, self.unreported(rank))
+
     def note_exit(self, rank, result):
-        # An engine that sees one of its workers fail sends TERM to the others before it tells anybody.
-        by_engine = result["signal"] == signal.SIGTERM and any(each["code"] for each in self.ended.values())
-        self.ended[rank] = result
         error = read_json(self.path("error-%d.json" % rank)) if result["code"] else None
-        # What it raised before the stop is its own, however long it took to end.
-        failed_at = (error or {}).get("time", result["ended"])
-        after_stop = self.stopped_at is not None and failed_at > self.stopped_at
+        told = self.was_told(result, error)
+        self.ended[rank] = result
         out_of_memory = result["signal"] == signal.SIGKILL and oom_kills() != self.oom_before
         self.event(
             "rank-exit",
-            told=after_stop or by_engine,
+            told=told,
             error=error,
             oom="killed by the kernel: the host ran out of memory" if out_of_memory else "",
             **{key: result[key] for key in ("rank", "code", "signal", "started", "ended", "peak_memory")},
         )
         if result["code"]:
             self.stop(self.job["failure_grace"], "rank %d failed" % rank)
+
+    def was_told(self, result, error):
+        """Whether what failed this rank came after it was asked to end, by us or by its engine.
+
+        What it raised before is its own, whatever signal ended it then and however long that took.
+        """
+        asked = min((t for t in (self.stopped_at, result["asked"]) if t is not None), default=None)
+        if error is not None:
+            return asked is not None and error["time"] > asked
+        if result["signal"] == signal.SIGKILL:
+            engine_killed = self.engine_code is not None and self.engine_code > 128
+            by_us = self.killed_at is not None and result["ended"] >= self.killed_at
+            by_engine = asked is not None and result["ended"] > asked + ENGINE_PATIENCE
+            return engine_killed or by_us or by_engine
+        # DeepSpeed signals the rank before its waiter: the waiter may report before it was asked itself.
+        failed_before = any(each["code"] for each in self.ended.values())
+        if result["signal"] == signal.SIGTERM and failed_before:
+            return True
+        return asked is not None and result["ended"] > asked
 
     def obey(self, now):
         order = read_json(self.path("stop.json"))
@@ -260,6 +308,8 @@ class Agent:
             self.kill_at = kill_at
 
     def kill(self):
+        if self.killed_at is None:
+            self.killed_at = time.time()
         for pid in run_processes(self.tag, below=os.getpid()):
             try:
                 os.kill(pid, signal.SIGKILL)

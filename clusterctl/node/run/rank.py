@@ -75,8 +75,9 @@ def main():
         command.append("--local_rank=%d" % local_rank)
     command += job["arguments"]
     # Engines signal the whole group or tree: the script has the signal already, the waiter stays to report.
+    asked = []
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, lambda *_: None)
+        signal.signal(number, lambda *_: asked.append(time.time()))
     log = os.open(
         os.path.join(run_dir, "logs", "rank-%d.log" % rank),
         os.O_WRONLY | os.O_CREAT | os.O_APPEND,
@@ -91,7 +92,7 @@ def main():
         become(command, dict(env, PWD=job["cwd"]), job["cwd"], log, waiter)
     write_whole(
         os.path.join(run_dir, "start-%d.json" % rank),
-        {"rank": rank, "local_rank": local_rank, "pid": child, "time": started},
+        {"rank": rank, "local_rank": local_rank, "pid": child, "waiter": waiter, "time": started},
     )
     _, status, usage = os.wait4(child, 0)
     number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
@@ -105,6 +106,7 @@ def main():
             "code": code,
             "signal": number,
             "started": started,
+            "asked": asked[0] if asked else None,
             "ended": time.time(),
             "peak_memory": usage.ru_maxrss * 1024,
         },
