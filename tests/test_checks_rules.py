@@ -313,6 +313,8 @@ def test_two_hosts_that_differ_are_both_named() -> None:
         ({"torch": "2.6"}, True),
         ({"python": "3.11"}, False),
         ({"python": "3.1"}, True),
+        ({"torch": ">=2.4,<3"}, False),
+        ({"torch": "<2.5"}, True),
     ],
 )
 def test_the_profile_expects_versions_of_all_hosts(expect: dict[str, str], fails: bool) -> None:
@@ -321,6 +323,12 @@ def test_the_profile_expects_versions_of_all_hosts(expect: dict[str, str], fails
     if fails:
         assert found[0].hosts == ("node1", "node2", "node3")
         assert "by the profile" in found[0].expected
+
+
+def test_a_package_that_is_missing_is_asked_for_in_the_range_of_the_profile() -> None:
+    found = of("sw.deepspeed", report(packages(deepspeed="")(cluster(3)), expect={"deepspeed": ">=0.16,<1"}))
+    assert [finding.hosts for finding in found] == [("node2",)]
+    assert found[0].fix.endswith("-m pip install 'deepspeed>=0.16,<1'")
 
 
 FAILURES = [

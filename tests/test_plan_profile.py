@@ -46,6 +46,7 @@ def test_python_may_be_given_for_each_host() -> None:
 
 def test_versions_stay_texts() -> None:
     assert decode("expect: {python: 3.10, cuda: 12}", "p.yaml").expect == {"python": "3.10", "cuda": "12"}
+    assert decode('expect: {torch: ">=2.4,<3"}', "p.yaml").expect == {"torch": ">=2.4,<3"}
 
 
 def test_an_empty_file_is_a_profile_that_wants_nothing() -> None:
@@ -58,6 +59,12 @@ def test_an_empty_file_is_a_profile_that_wants_nothing() -> None:
         ("description: x\nexpct:\n  torch: 1\n", "p.yaml line 2, expct: there is no such key", "`expect`"),
         ("expect:\n  python: 3.11\n  torhc: 2\n", "p.yaml line 3, expect.torhc: there is", "`torch`"),
         ("hosts:\n  n1: {}\n  n2:\n    pyton: /a\n", "p.yaml line 4, hosts.n2.pyton", "`python`"),
+        (
+            "expect:\n  torch: =>2.4\n",
+            "p.yaml line 2, expect.torch: invalid version range '=>2.4'",
+            '">=2.4,<3"',
+        ),
+        ("expect: {torch: latest}\n", "p.yaml line 1, expect.torch: invalid version 'latest'", ">=2.4,<3"),
         ("env:\n  A: [1, 2]\n", "p.yaml line 2, env.A: one text expected", ""),
         ("expect: 3.11\n", "p.yaml line 1, expect: `key: value` lines expected", ""),
         ("hosts:\n  n1: /usr/bin/python\n", "p.yaml line 2, hosts.n1: `key: value` lines", ""),

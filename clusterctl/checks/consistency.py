@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from clusterctl.checks.finding import Severity
 from clusterctl.checks.rule import Hit
+from clusterctl.facts.versions import satisfies
 
 
 def deviations(values: Mapping[str, str], *, of: str = "", severity: Severity | None = None) -> Iterator[Hit]:
@@ -58,23 +59,3 @@ def unlike(
 
 def _named(of: str, value: str) -> str:
     return f"{of} {value}" if of else value
-
-
-def satisfies(version: str, wanted: str) -> bool:
-    """``3.11`` is satisfied by 3.11.7 but not 3.1; a build tag (``+cu124``) counts only when asked for."""
-    if "+" not in wanted:
-        version = version.partition("+")[0]
-    return version == wanted or version.startswith(f"{wanted}.")
-
-
-def release(version: str) -> tuple[int, ...]:
-    """The leading numbers of a version: ``2.21.5+cuda12`` -> (2, 21, 5); empty where there are none."""
-    numbers: list[int] = []
-    for part in version.partition("+")[0].split("."):
-        digits = part[: len(part) - len(part.lstrip("0123456789"))]
-        if not digits:
-            break
-        numbers.append(int(digits))
-        if digits != part:
-            break
-    return tuple(numbers)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from clusterctl.checks.consistency import release
+from packaging.version import Version
+
 from clusterctl.checks.rule import Evidence, Hit, NotKnown, Rule, Skipped, Verdict
 from clusterctl.facts.model import Facts, Filesystem
+from clusterctl.facts.versions import version
 from clusterctl.network.rdma import usable_ports
 
 MIB = 1024**2
@@ -62,7 +64,7 @@ DESCRIPTORS_PER_RANK = 16
 """Sockets and shared-memory handles that one process holds for each other rank, with room to spare."""
 
 
-STACK_FIXED = (2, 28)
+STACK_FIXED = Version("2.28")
 """The NCCL from which an unlimited stack no longer leaves its threads with 2 MB."""
 
 
@@ -172,7 +174,7 @@ def _stack(evidence: Evidence) -> Iterator[Verdict]:
         yield Skipped("no GPU on any host: NCCL is not used")
         return
     for host, facts in evidence.facts.items():
-        nccl = release(facts.torch.nccl_version) if facts.torch else ()
+        nccl = version(facts.torch.nccl_version) if facts.torch else None
         if nccl and nccl < STACK_FIXED and facts.limits.stack is None:
             yield Hit(hosts=(host,), observed="the stack is unlimited", expected="8 MiB with this NCCL")
 

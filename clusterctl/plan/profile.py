@@ -10,6 +10,7 @@ from typing import Any, get_args, get_origin
 import msgspec
 
 from clusterctl.errors import UsageError
+from clusterctl.facts import versions
 from clusterctl.facts.model import Facts
 from clusterctl.plan import yaml_lines
 from clusterctl.plan.variables import check_name
@@ -40,7 +41,7 @@ class NetworkPin(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Profile(msgspec.Struct, frozen=True, kw_only=True):
-    """One file of ``envs/``. Versions in ``expect`` are prefixes: 3.11 is satisfied by 3.11.7."""
+    """One file of ``envs/``. Versions in ``expect`` are prefixes (3.11 is satisfied by 3.11.7) or ranges."""
 
     description: str = ""
     python: str | dict[str, str] = ""
@@ -125,9 +126,14 @@ def _no_such_key(document: yaml_lines.Document, path: Path, known: tuple[str, ..
 
 
 def _check(document: yaml_lines.Document, profile: Profile) -> None:
-    for name in profile.expect:
+    for name, wanted in profile.expect.items():
         if name not in EXPECTABLE:
             raise _no_such_key(document, ("expect", name), EXPECTABLE)
+        if wrong := versions.problem(wanted):
+            raise UsageError(
+                f"{document.place(('expect', name))}: {wrong}",
+                hint='a version such as 2.4 (2.4.1 fits it too), or a range such as ">=2.4,<3"',
+            )
     for path, text in _interpreters(profile):
         if text and not text.startswith(("/", "~/")):
             raise UsageError(

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from clusterctl.checks.consistency import deviations, release, unlike
-from clusterctl.checks.rule import Evidence, Hit, NotKnown, Rule, Skipped, Verdict
+from packaging.version import Version
 
-OLDEST_KERNEL = (5, 5)
+from clusterctl.checks.consistency import deviations, unlike
+from clusterctl.checks.rule import Evidence, Hit, NotKnown, Rule, Skipped, Verdict
+from clusterctl.facts.versions import version
+
+OLDEST_KERNEL = Version("5.5")
 """accelerate warns below it: processes may hang. Enterprise kernels (.el8) have the fix at lower numbers."""
 
 
@@ -31,10 +34,10 @@ def _cuda_compat(evidence: Evidence) -> Iterator[Verdict]:
         yield Skipped("no GPU on any host")
         return
     for host, facts in evidence.facts.items():
-        can, needs = release(facts.nvidia.cuda), release(facts.python.torch_cuda or "")
+        can, needs = version(facts.nvidia.cuda), version(facts.python.torch_cuda or "")
         if facts.nvidia.gpus and needs and not can:
             yield NotKnown(host, "nvidia-smi did not tell its CUDA version")
-        elif can and needs and can[0] < needs[0]:
+        elif can and needs and can.major < needs.major:
             yield Hit(
                 hosts=(host,),
                 observed=f"the driver serves CUDA up to {facts.nvidia.cuda}",
@@ -45,7 +48,8 @@ def _cuda_compat(evidence: Evidence) -> Iterator[Verdict]:
 def _kernel(evidence: Evidence) -> Iterator[Verdict]:
     kernels = {host: facts.kernel for host, facts in evidence.facts.items() if facts.kernel}
     for host, kernel in kernels.items():
-        if release(kernel)[:2] < OLDEST_KERNEL and ".el" not in kernel:
+        running = version(kernel)
+        if running and running < OLDEST_KERNEL and ".el" not in kernel:
             yield Hit(hosts=(host,), observed=f"kernel {kernel}", expected="5.5 or newer")
     if wanted := evidence.expect.get("kernel"):
         yield from unlike(kernels, wanted, of="kernel")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from clusterctl.checks.consistency import deviations, release, unlike
+from clusterctl.checks.consistency import deviations, unlike
 from clusterctl.checks.finding import Severity
 from clusterctl.checks.rule import Blocked, Evidence, Hit, NotKnown, Rule, Skipped, Verdict
 from clusterctl.facts.model import Facts
+from clusterctl.facts.versions import is_range, version
 
 
 def _with_python(evidence: Evidence) -> dict[str, Facts]:
@@ -23,15 +24,20 @@ def _without_python(evidence: Evidence) -> Iterator[Verdict]:
 def _python(evidence: Evidence) -> Iterator[Verdict]:
     yield from _without_python(evidence)
     versions = {host: facts.python.version for host, facts in _with_python(evidence).items()}
-    for host, version in versions.items():
-        if not version:
+    for host, told in versions.items():
+        if not told:
             yield NotKnown(host, "the interpreter did not tell its version")
-    known = {host: version for host, version in versions.items() if version}
+    known = {host: told for host, told in versions.items() if told}
     if wanted := evidence.expect.get("python"):
         yield from unlike(known, wanted, of="python")
         return
-    minors = {host: ".".join(version.split(".")[:2]) for host, version in known.items()}
+    minors = {host: _minor(told) for host, told in known.items()}
     yield from deviations(minors, of="python")
+
+
+def _minor(told: str) -> str:
+    found = version(told)
+    return f"{found.major}.{found.minor}" if found else told
 
 
 def _package(name: str, *, required: bool, severity: Severity) -> Callable[[Evidence], Iterator[Verdict]]:
@@ -41,23 +47,22 @@ def _package(name: str, *, required: bool, severity: Severity) -> Callable[[Evid
         yield from _without_python(evidence)
         asked = _with_python(evidence)
         versions = {host: facts.python.packages.get(name, "") for host, facts in asked.items()}
-        wanted = evidence.expect.get(name)
+        wanted = evidence.expect.get(name, "")
         if not any(versions.values()) and not required and not wanted:
             yield Skipped(f"{name} is on no host")
             return
-        lacking = tuple(host for host, version in versions.items() if not version)
+        lacking = tuple(host for host, told in versions.items() if not told)
         if lacking:
             python = next((asked[host].python.executable for host in lacking), "") or "python3"
-            newest = max((v for v in versions.values() if v), key=release, default="")
-            pinned = f"{name}=={wanted or newest.partition('+')[0]}" if wanted or newest else name
+            right = wanted or _newest(versions.values())
             yield Hit(
                 hosts=lacking,
                 observed=f"{name} is not installed",
-                expected=f"{name} {wanted or newest}".rstrip(),
+                expected=f"{name} {right}".rstrip(),
                 severity=severity,
-                fix=f"{python} -m pip install {pinned}",
+                fix=f"{python} -m pip install {_requirement(name, right)}",
             )
-        present = {host: version for host, version in versions.items() if version}
+        present = {host: told for host, told in versions.items() if told}
         yield from (
             unlike(present, wanted, of=name, severity=severity)
             if wanted
@@ -65,6 +70,18 @@ def _package(name: str, *, required: bool, severity: Severity) -> Callable[[Evid
         )
 
     return judge
+
+
+def _newest(versions: Iterable[str]) -> str:
+    """Without its build tag: what pip would be asked for."""
+    known = [found for found in map(version, versions) if found]
+    return max(known).public if known else ""
+
+
+def _requirement(name: str, wanted: str) -> str:
+    if is_range(wanted):
+        return f"'{name}{wanted}'"
+    return f"{name}=={wanted}" if wanted else name
 
 
 def _torch(evidence: Evidence) -> Iterator[Verdict]:
