@@ -13,8 +13,8 @@ class SshDefaults:
     banner_timeout: float = 10.0
     auth_timeout: float = 10.0
     keepalive: float = 15.0
-    probe_deadline: float = 60.0
-    torch_deadline: float = 120.0
+    probe_timeout: float = 60.0
+    torch_timeout: float = 120.0
     window: int = 256
     gateway_window: int = 8
     retries: int = 1
@@ -29,15 +29,15 @@ class RunDefaults:
 
     preferred_master_port: int = 29500
     heartbeat: float = 1.0
-    heartbeat_limit: float = 10.0
+    heartbeat_timeout: float = 10.0
     lease_attached: float = 60.0
     lease_detached: float = 24 * 3600.0
     failure_grace: float = 1.5
     stop_grace: float = 30.0
     cause_window: float = 5.0
     early_exit_note: float = 30.0
-    sync_deadline: float = 600.0
-    pull_silence: float = 60.0
+    sync_timeout: float = 600.0
+    pull_timeout: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class ExecDefaults:
     """One command on all hosts. ``max_output`` is for each stream of each host."""
 
     timeout: float = 60.0
-    login_limit: float = 20.0
-    end_limit: float = 10.0
+    login_timeout: float = 20.0
+    end_timeout: float = 10.0
     max_output: int = 16 * 10**6
 
 
@@ -65,10 +65,10 @@ class SandboxDefaults:
     name: str = "default"
     nodes: int = 2
     max_hosts: int = 250
-    up_deadline: float = 120.0
-    down_deadline: float = 30.0
-    fetch_deadline: float = 180.0
-    command_deadline: float = 60.0
+    up_timeout: float = 120.0
+    down_timeout: float = 30.0
+    fetch_timeout: float = 180.0
+    command_timeout: float = 60.0
     loopback_port: int = 2200
 
 
@@ -76,10 +76,10 @@ class SandboxDefaults:
 class AskDefaults:
     """Limits of the doctor's talk with a host, in seconds; a torch import has its own in `SshDefaults`."""
 
-    facts: float = 30.0
-    activate: float = 30.0
-    listen: float = 10.0
-    dial: float = 30.0
+    facts_timeout: float = 30.0
+    activation_timeout: float = 30.0
+    listen_timeout: float = 10.0
+    traffic_timeout: float = 30.0
     dial_timeout: float = 3.5
     dial_tries: int = 2
     master_ports: int = 100

@@ -158,7 +158,7 @@ def test_a_broken_link_is_mended_and_stops_nothing() -> None:
 
 
 def test_a_silent_host_is_lost_only_when_no_other_host_reaches_it_either() -> None:
-    play = Play(3).pass_time(RUN.heartbeat_limit + 1, heard=(0, 2))
+    play = Play(3).pass_time(RUN.heartbeat_timeout + 1, heard=(0, 2))
     assert play.of(Reconnect) == [Reconnect(1)]
     assert play.of(IndirectProbe) == []
     play.do("link_lost", 1, "timed out").pass_time(1, heard=(0, 2))
@@ -173,7 +173,7 @@ def test_a_silent_host_is_lost_only_when_no_other_host_reaches_it_either() -> No
 
 
 def test_silence_of_all_hosts_is_the_controllers_own_until_the_lease_ends() -> None:
-    play = Play(2).pass_time(RUN.heartbeat_limit + 5)
+    play = Play(2).pass_time(RUN.heartbeat_timeout + 5)
     assert {action.node for action in play.of(Reconnect)} == {0, 1}
     for _ in range(5):
         play.do("link_lost", 0, "timed out").do("link_lost", 1, "timed out").pass_time(5)
@@ -234,9 +234,9 @@ def test_an_agent_that_ends_before_its_ranks_is_no_success() -> None:
 
 def test_another_host_is_asked_again_but_not_all_the_time() -> None:
     play = Play(3).do("link_lost", 1, "closed").do("link_lost", 1, "refused")
-    play.pass_time(RUN.heartbeat_limit + 1, heard=(0, 2))
+    play.pass_time(RUN.heartbeat_timeout + 1, heard=(0, 2))
     assert play.of(IndirectProbe) == [IndirectProbe(0, 1)]
-    play.do("probed", 1, True).pass_time(RUN.heartbeat_limit - 1, heard=(0, 2))
+    play.do("probed", 1, True).pass_time(RUN.heartbeat_timeout - 1, heard=(0, 2))
     assert play.of(IndirectProbe) == []
     play.pass_time(2, heard=(0, 2))
     assert play.of(IndirectProbe) == [IndirectProbe(0, 1)]
@@ -253,7 +253,7 @@ def test_a_host_that_answers_others_but_not_us_is_lost_when_its_lease_is_over() 
         if play.of(StopHosts):
             break
     waited = play.now - 100.0
-    assert RUN.lease_attached < waited < RUN.lease_attached + RUN.heartbeat_limit + 2
+    assert RUN.lease_attached < waited < RUN.lease_attached + RUN.heartbeat_timeout + 2
     play.exits(0, 143, told=True).exits(2, 143, told=True).ends(0).ends(2)
     assert (play.outcome.status, play.outcome.left_behind["h1"]) == ("lost", None)
 

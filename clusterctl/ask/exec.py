@@ -64,7 +64,7 @@ def run(
     (an exception, Ctrl-C) ends the command on every host.
     """
     began = time.monotonic()
-    deadline = began + EXEC.login_limit + timeout + EXEC.end_limit
+    deadline = began + EXEC.login_timeout + timeout + EXEC.end_timeout
     request = {"argv": list(argv), "timeout": timeout}
     bundle = pack("exec", request, files=("shared.processes",))
     heard = {host: _Heard() for host in hosts}

@@ -48,8 +48,8 @@ class FactsRequest(msgspec.Struct, frozen=True, kw_only=True):
     workdir: str = ""
     workdirs: dict[str, str] = {}
     master_port: int | None = None
-    deadline: float = SSH.probe_deadline
-    torch_deadline: float = SSH.torch_deadline
+    timeout: float = SSH.probe_timeout
+    torch_timeout: float = SSH.torch_timeout
 
 
 class Answers(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,9 +75,9 @@ def ask(
     """
     began = time.monotonic()
     torch = request.torch and not request.quick
-    activating = ASK.activate if any(request.activate.values()) else 0.0
-    deadline = began + request.deadline + activating
-    limit = deadline + (request.torch_deadline if torch else 0.0)
+    activating = ASK.activation_timeout if any(request.activate.values()) else 0.0
+    deadline = began + request.timeout + activating
+    limit = deadline + (request.torch_timeout if torch else 0.0)
     opening = _Openings(request, limit - began)
     collector = FactCollector(
         transport,
@@ -85,11 +85,11 @@ def ask(
         opening.of,
         command=REMOTE_COMMAND,
         limit=limit,
-        torch_seconds=request.torch_deadline if torch else None,
+        torch_seconds=request.torch_timeout if torch else None,
         on_progress=on_progress or (lambda host, answer: None),
     )
     try:
-        collector.gather(began + min(ASK.facts, request.deadline) + activating)
+        collector.gather(began + min(ASK.facts_timeout, request.timeout) + activating)
         reachability = mesh.reach(
             collector,
             deadline,
@@ -126,7 +126,7 @@ class _Openings:
             "controller_python": sys.executable,
             "env": self._request.env.get(host, {}),
             "activate": self._request.activate.get(host, ""),
-            "activate_seconds": ASK.activate,
+            "activate_seconds": ASK.activation_timeout,
             "names": self._request.names,
             "workdir": self._request.workdirs.get(host, self._request.workdir),
         }

@@ -40,7 +40,7 @@ def reach(
         if host == first:
             order["master"] = {"port": master_port, "preferred": preferred, "tries": ASK.master_ports}
         collector.send(host, {"listen": order})
-    listening = collector.wait("listening", asked, min(deadline, time.monotonic() + ASK.listen))
+    listening = collector.wait("listening", asked, min(deadline, time.monotonic() + ASK.listen_timeout))
     opened, errors = _opened(asked, listening, everywhere=len(asked) > 1)
     master = listening.get(first, {})
     port, problem = master.get("master_port"), master.get("master_error")
@@ -78,7 +78,7 @@ def _opened(
 def _dial(
     collector: FactCollector, opened: Mapping[str, tuple[Listener, ...]], token: str, deadline: float
 ) -> tuple[Dial, ...]:
-    limit = min(deadline, time.monotonic() + ASK.dial)
+    limit = min(deadline, time.monotonic() + ASK.traffic_timeout)
     plan = plan_dials(opened)
     for host, orders in plan.items():
         order = {

@@ -68,7 +68,7 @@ def pull(
     """Copy from each host of ``roots`` (host -> working directory of the run there) into ``target/<host>``,
     all hosts side by side. Answers in the order of ``roots``; ``on_bytes(host, count)`` hears of progress.
 
-    A host that says nothing for ``RUN.pull_silence`` seconds is given up. Raises OSError where ``target``
+    A host that says nothing for ``RUN.pull_timeout`` seconds is given up. Raises OSError where ``target``
     cannot be written.
     """
     made = [path for path in (target, *target.parents) if not path.exists()]
@@ -84,12 +84,12 @@ def pull(
             found[host] = _settle(host, transfers[host], target / host.replace("/", "_"), why)
             transfers[host].packed.close()
 
-    pool = HostPool(transport, list(roots), REMOTE_COMMAND, opening, time.monotonic() + SSH.probe_deadline)
+    pool = HostPool(transport, list(roots), REMOTE_COMMAND, opening, time.monotonic() + SSH.probe_timeout)
     try:
         heard = True
         while heard and len(found) < len(roots):
             heard = False
-            for event in pool.events(time.monotonic() + RUN.pull_silence):
+            for event in pool.events(time.monotonic() + RUN.pull_timeout):
                 heard = True
                 if event.kind == "failed" and event.failure is not None:
                     settle(event.host, event.failure.message)
@@ -107,7 +107,7 @@ def pull(
     finally:
         pool.close()
         for host in roots:
-            settle(host, f"nothing was heard for {RUN.pull_silence:g} s")
+            settle(host, f"nothing was heard for {RUN.pull_timeout:g} s")
         for path in made:  # nothing came: leave no empty folders
             with contextlib.suppress(OSError):
                 path.rmdir()

@@ -205,20 +205,20 @@ def _request(
     time_limit: float | None,
     transport: Literal["fabric", "openssh"],
 ) -> Request:
-    from clusterctl.plan import activation, cores, variables
+    from clusterctl.plan import activation, threads, variables
     from clusterctl.plan.model import Request
     from clusterctl.store.runs import new_run_id
 
     facts = seen.answers.facts
     weaker = _weaker_settings()
-    threads = cores.settings(hosts.inventory, facts)
+    omp_threads = threads.settings(hosts.inventory, facts)
     of_hosts = {
         host: variables.strongest(
             settings,
             variables.from_mapping(profile.env_of(host), f"profile {profile_name}"),
             activation.settings(facts[host], profile_name),
             weaker,
-            threads[host],
+            omp_threads[host],
         )
         for host in hosts.inventory.names
     }

@@ -247,7 +247,7 @@ class Machine:
     def _watch_links(self, now: float) -> list[Action]:
         actions: list[Action] = []
         waiting = [node for node, state in enumerate(self.nodes) if not state.over]
-        silent = [n for n in waiting if now - self.nodes[n].heard > self.defaults.heartbeat_limit]
+        silent = [n for n in waiting if now - self.nodes[n].heard > self.defaults.heartbeat_timeout]
         for node in waiting:
             state = self.nodes[node]
             if state.linked and node in silent:
@@ -258,7 +258,7 @@ class Machine:
                 actions.append(Reconnect(node))
         if silent and len(silent) == len(waiting) and len(waiting) == len(self.nodes):
             quiet = min(now - self.nodes[node].heard for node in silent)
-            if quiet > self.defaults.lease_attached + self.defaults.heartbeat_limit:
+            if quiet > self.defaults.lease_attached + self.defaults.heartbeat_timeout:
                 for node in silent:
                     actions += self._lose(node, "no host answered until the lease ran out", now)
             return actions
@@ -268,7 +268,7 @@ class Machine:
 
     def _judge_silence(self, node: int, prober: int | None, now: float) -> list[Action]:
         state, defaults = self.nodes[node], self.defaults
-        if now - state.heard > defaults.lease_attached + defaults.heartbeat_limit + self.grace:
+        if now - state.heard > defaults.lease_attached + defaults.heartbeat_timeout + self.grace:
             # Whatever else it answers, its agent has had no word for longer than a lease.
             return self._lose(node, "no word from it until its lease had run out", now)
         if not state.unreachable:
@@ -277,7 +277,7 @@ class Machine:
             return self._lose(node, "neither the controller nor another host can reach it", now)
         if prober is None:
             return self._lose(node, "the controller cannot reach it", now)
-        if state.asked is None or now - state.asked > defaults.heartbeat_limit:
+        if state.asked is None or now - state.asked > defaults.heartbeat_timeout:
             state.asked, state.reachable = now, None
             return [IndirectProbe(prober, node)]
         return []

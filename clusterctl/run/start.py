@@ -71,7 +71,7 @@ class Startup:
     def _connect(self) -> None:
         ranks = {node.host: node.node_rank for node in self._plan.nodes}
         failures = []
-        deadline = time.monotonic() + SSH.probe_deadline
+        deadline = time.monotonic() + SSH.probe_timeout
         for host, channel in self._transport.open_all(list(ranks), REMOTE_COMMAND, deadline):
             if isinstance(channel, Failure):
                 failures.append(channel)
@@ -84,7 +84,7 @@ class Startup:
             )
 
     def _deliver(self, tree: Tree) -> None:
-        deadline = time.monotonic() + RUN.sync_deadline
+        deadline = time.monotonic() + RUN.sync_timeout
         lock = threading.Lock()
         packed: list[bytes] = []
 

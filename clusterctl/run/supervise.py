@@ -138,7 +138,7 @@ class Supervisor:
         self.started_on = {event["host"] for event in self.directory.events() if event["event"] == "started"}
         self.machine = Machine(self.plan, time.monotonic(), time.time())
         ranks = {node.host: node.node_rank for node in self.plan.nodes}
-        deadline = time.monotonic() + SSH.probe_deadline
+        deadline = time.monotonic() + SSH.probe_timeout
         for host, channel in self.transport.open_all(list(ranks), REMOTE_COMMAND, deadline):
             node = ranks[host]
             if isinstance(channel, Failure):

@@ -10,15 +10,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from clusterctl.sandbox.host import Host
+    from clusterctl.sandbox.host import VirtualHost
     from clusterctl.sandbox.lifecycle import Sandbox, running_default
     from clusterctl.sandbox.spec import FileSpec, HostSpec, Nic
 
-__all__ = ["FileSpec", "Host", "HostSpec", "Nic", "Sandbox", "running_default"]
+__all__ = ["FileSpec", "HostSpec", "Nic", "Sandbox", "VirtualHost", "running_default"]
 
 _HOMES = {
     "FileSpec": "spec",
-    "Host": "host",
+    "VirtualHost": "host",
     "HostSpec": "spec",
     "Nic": "spec",
     "Sandbox": "lifecycle",

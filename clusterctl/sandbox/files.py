@@ -63,7 +63,7 @@ def _ssh_config(places: Places, state: SandboxState, *, proxy: bool) -> str:
             "  UpdateHostKeys no",
         ]
         if proxy:
-            command = shlex.join([*helper("dial"), str(places.state), host.name])
+            command = shlex.join([*helper("proxy_command"), str(places.state), host.name])
             lines.append(f"  ProxyCommand {command}")
         blocks.append("\n".join(lines) + "\n")
     return "\n".join(blocks)
@@ -75,7 +75,7 @@ def write_host_files(places: Places, state: SandboxState, server: SshServer) -> 
     hosts_text = _hosts_file(state.hosts)
     for host in state.hosts:
         directory = places.host(host.name)
-        for name in ("home", "sys", "etc", "laid", *(own for own, _ in SCRATCH)):
+        for name in ("home", "sys", "etc", "installed", *(own for own, _ in SCRATCH)):
             (directory / name).mkdir(mode=0o700)
         # Hosts are on one network: what is started on one of them reaches the others without a proxy.
         own_ssh = directory / "home/.ssh"

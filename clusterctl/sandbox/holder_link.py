@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import select
-import signal
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from clusterctl.errors import ClusterctlError
 from clusterctl.sandbox.files import helper
@@ -33,7 +34,7 @@ def build(
     ``record`` is called with the holder's identity before anything is built, and returns the plan.
     Raises ClusterctlError with the kernel's own reason.
     """
-    deadline = time.monotonic() + SANDBOX.up_deadline
+    deadline = time.monotonic() + SANDBOX.up_timeout
     log = places.holder_log
     with log.open("wb") as errors:
         process = subprocess.Popen(
@@ -76,21 +77,14 @@ def _hear(descriptor: int, deadline: float, log: Path) -> dict[str, Any]:
 def end(process: ProcessId) -> None:
     """Kill exactly this process and wait until it, and all that live in its pid namespace, are gone."""
     try:
-        descriptor = os.pidfd_open(process.pid)
-    except ProcessLookupError:
+        # Taken before the look at the start time: from here on psutil means this process or none.
+        found = psutil.Process(process.pid)
+        if process.alive:
+            found.kill()
+            found.wait(SANDBOX.down_timeout)
+    except psutil.NoSuchProcess:
         return
-    try:
-        # Asked after the descriptor was taken: from here on it means this process or none.
-        if not process.alive:
-            return
-        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-        poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
-        if not poll.poll(SANDBOX.down_deadline * 1000):
-            raise ClusterctlError(
-                f"process {process.pid} of the sandbox does not end", hint="try `down` again"
-            )
-    except ProcessLookupError:
-        return
-    finally:
-        os.close(descriptor)
+    except psutil.TimeoutExpired as error:
+        raise ClusterctlError(
+            f"process {process.pid} of the sandbox does not end", hint="try `down` again"
+        ) from error

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from clusterctl.errors import ClusterctlError, UsageError
-from clusterctl.sandbox import faults, holder_link, lay
+from clusterctl.sandbox import faults, holder_link, install
 from clusterctl.sandbox.addresses import WiredNic
 from clusterctl.sandbox.faults import BlockKind, Direction
 from clusterctl.sandbox.files import helper
@@ -16,7 +16,7 @@ from clusterctl.sandbox.state import HostState, Places, SandboxState
 from clusterctl.settings import SANDBOX
 
 
-class Host:
+class VirtualHost:
     """A host by its name. Faults stay until they are undone or the sandbox goes down."""
 
     def __init__(self, host: HostState, sandbox: SandboxState, places: Places) -> None:
@@ -78,7 +78,7 @@ class Host:
         argv: Sequence[str],
         *,
         input: str | None = None,
-        timeout: float = SANDBOX.command_deadline,
+        timeout: float = SANDBOX.command_timeout,
         env: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command inside all of the host's namespaces, not over SSH, and capture its output.
@@ -147,13 +147,13 @@ class Host:
         for argv in faults.decoy_bridge(name, address, carrier):
             self.admin(argv)
 
-    def lay(self, path: str, content: str | bytes, mode: int = 0o644) -> None:
-        """Lay a file over this host's view of the machine; no other host, nor the machine itself, sees it.
+    def install(self, path: str, content: str | bytes, mode: int = 0o644) -> None:
+        """Install a file in this host's view of the machine; no other host, nor the machine itself, sees it.
 
         Files that exist are covered; new ones may lie in any directory of the machine, or in a new one.
         """
-        self._need_namespaces("lay a file over its view")
-        lay.lay_file(self, path, content, mode)
+        self._need_namespaces("install a file in its view")
+        install.install_file(self, path, content, mode)
 
     def hide(self, path: str) -> None:
         """Make a directory look empty on this host."""
@@ -202,7 +202,7 @@ class Host:
         order = {
             "pid": holder.pid, "start": holder.start, "argv": list(argv), "env": _ADMIN, "network_only": True,
         }  # fmt: skip
-        return self._output(argv, self._finish([*helper("enter"), json.dumps(order)], ""))
+        return self._output(argv, self._finish([*helper("enter_host"), json.dumps(order)], ""))
 
     def _iptables(self, rule: Sequence[str]) -> None:
         # The default flavour needs nf_tables, which some kernels lack.
@@ -217,11 +217,11 @@ class Host:
             "cwd": str(self._home) if as_user else "/",
             "as_user": as_user,
         }
-        return [*helper("enter"), json.dumps(order)]
+        return [*helper("enter_host"), json.dumps(order)]
 
     def _finish(self, command: Sequence[str], text: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            command, input=text, capture_output=True, text=True, check=False, timeout=SANDBOX.command_deadline
+            command, input=text, capture_output=True, text=True, check=False, timeout=SANDBOX.command_timeout
         )
 
     def _output(self, argv: Sequence[str], done: subprocess.CompletedProcess[str]) -> str:

@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from clusterctl.sandbox import kernel
 
-_SSHD_PATIENCE = 30.0
+_SSHD_TIMEOUT = 30.0
 _POLL = 0.004
 _LOOK_EVERY = 5.0
 _MANY = 4096
@@ -125,7 +125,7 @@ def _start_sshd(plan: dict[str, Any], host: dict[str, Any]) -> None:
     child = os.fork()
     if child == 0:
         _become_sshd(plan, host)
-    deadline = time.monotonic() + _SSHD_PATIENCE
+    deadline = time.monotonic() + _SSHD_TIMEOUT
     while not _listens(host["port"]):
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended or time.monotonic() > deadline:

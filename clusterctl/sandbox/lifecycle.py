@@ -16,10 +16,10 @@ from typing import Any
 import msgspec
 
 from clusterctl.errors import ClusterctlError, UsageError
-from clusterctl.sandbox import files, holder_link, loopback, session, sshd, state, uplink
+from clusterctl.sandbox import files, holder_link, login, loopback, sshd, state, uplink
 from clusterctl.sandbox.addresses import known_neighbours, plan_addresses
 from clusterctl.sandbox.cores import shares
-from clusterctl.sandbox.host import Host
+from clusterctl.sandbox.host import VirtualHost
 from clusterctl.sandbox.spec import FileSpec, HostSpec, check_hosts, check_name
 from clusterctl.sandbox.state import HostState, Mode, Places, ProcessId, SandboxState
 from clusterctl.settings import SANDBOX
@@ -37,7 +37,7 @@ class Sandbox:
         self.hostfile = places.hostfile
         self.ssh_config = places.ssh_config
         self.known_hosts = places.known_hosts
-        self.hosts = tuple(Host(host, recorded, places) for host in recorded.hosts)
+        self.hosts = tuple(VirtualHost(host, recorded, places) for host in recorded.hosts)
 
     @classmethod
     def create(
@@ -67,7 +67,7 @@ class Sandbox:
                 for spec in hosts:
                     for path, file in spec.files.items():
                         wanted = file if isinstance(file, FileSpec) else FileSpec(file)
-                        box.host(spec.name).lay(path, wanted.content, wanted.mode)
+                        box.host(spec.name).install(path, wanted.content, wanted.mode)
             except BaseException:
                 _clear(places)
                 raise
@@ -91,7 +91,7 @@ class Sandbox:
         chosen = running_default(self._home)
         return chosen is not None and chosen.name == self.name
 
-    def host(self, name: str) -> Host:
+    def host(self, name: str) -> VirtualHost:
         """The host of that name. Raises UsageError naming those there are."""
         for host in self.hosts:
             if host.name == name:
@@ -183,7 +183,7 @@ def _first_state(
     home: Path | None,
     server: sshd.SshServer,
 ) -> SandboxState:
-    login = pwd.getpwuid(os.getuid()).pw_name
+    login_name = pwd.getpwuid(os.getuid()).pw_name
     networks, cards = plan_addresses(str(places.directory), hosts, tuple(_taken(home)))
     if mode == "loopback":
         networks, cards = loopback.addresses(hosts)
@@ -196,14 +196,14 @@ def _first_state(
         fingerprint=_fingerprint(hosts, mode == "loopback"),
         holder=None,
         link=uplink.link_name(places.directory) if mode == "root" else "",
-        session=session.session_environment(places.root / ".cache"),
+        session=login.login_environment(places.root / ".cache"),
         sshd_environment=server.environment,
         networks=networks,
         hosts=tuple(
             HostState(
                 name=spec.name,
                 slots=spec.slots,
-                user=login if mode == "loopback" or spec.user is None else spec.user,
+                user=login_name if mode == "loopback" or spec.user is None else spec.user,
                 port=SANDBOX.loopback_port if mode == "loopback" else spec.port,
                 nics=nics,
                 sshd=tuple(files.sshd_command(places, spec.name, server)),
@@ -221,7 +221,7 @@ def _plan(places: Places, recorded: SandboxState, ip: str, cache: Path) -> dict[
         "gid": os.getgid(),
         "home": str(places.home),
         "uplink": uplink.SWITCH_END if recorded.link else "",
-        "keep": session.kept_directories(places.directory, cache),
+        "keep": login.kept_directories(places.directory, cache),
         "sshd_env": recorded.sshd_environment,
         "neighbours": known_neighbours(host.nics for host in recorded.hosts),
         "networks": [

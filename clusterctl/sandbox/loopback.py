@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+import psutil
 
 from clusterctl.errors import ClusterctlError
-from clusterctl.sandbox import holder_link, state
+from clusterctl.sandbox import state
 from clusterctl.sandbox.addresses import WiredNetwork, WiredNic
 from clusterctl.sandbox.spec import HostSpec
 from clusterctl.sandbox.sshd import SshServer, server_config
@@ -82,7 +83,7 @@ def start(places: Places, recorded: SandboxState, server: SshServer) -> SandboxS
 
 
 def _wait_for(process: subprocess.Popen[bytes], pid_file: Path, log: Path, name: str) -> None:
-    deadline = time.monotonic() + SANDBOX.down_deadline
+    deadline = time.monotonic() + SANDBOX.down_timeout
     while not pid_file.exists():
         if process.poll() is not None or time.monotonic() > deadline:
             said = log.read_text(errors="replace").strip() if log.exists() else ""
@@ -95,15 +96,16 @@ def _wait_for(process: subprocess.Popen[bytes], pid_file: Path, log: Path, name:
 
 def end_sessions(places: Places) -> None:
     """End its servers and whatever was started over SSH: all bear the sandbox's mark in their environment."""
-    mark = f"{MARK}={places.directory}".encode()
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or int(entry.name) == os.getpid():
-            continue
+    marked = []
+    for process in psutil.process_iter():
         try:
-            found = state.identity(int(entry.name))
-            marked = mark in (entry / "environ").read_bytes().split(b"\0")
-        except OSError:
+            if process.pid != os.getpid() and process.environ().get(MARK) == str(places.directory):
+                process.kill()
+                marked.append(process)
+        except (psutil.Error, OSError):
             # Gone by now, or somebody else's, whose environment nobody may read.
             continue
-        if marked:
-            holder_link.end(found)
+    _, left = psutil.wait_procs(marked, SANDBOX.down_timeout)
+    if left:
+        pids = ", ".join(str(process.pid) for process in left)
+        raise ClusterctlError(f"process {pids} of the sandbox does not end", hint="try `down` again")

@@ -16,7 +16,7 @@ _SANDBOX_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 
 
 class FileSpec(msgspec.Struct, frozen=True):
-    """A file laid over one host's view of the machine."""
+    """A file installed in one host's view of the machine."""
 
     content: str | bytes
     mode: int = 0o644
@@ -39,7 +39,7 @@ class HostSpec(msgspec.Struct, frozen=True):
     """A host. The first card is the one SSH comes in on; all hosts have theirs on the same network.
 
     ``user`` is the login name (the caller's own when ``None``; the uid stays the caller's), ``port`` is
-    sshd's. ``files`` are laid over the host's view when it starts.
+    sshd's. ``files`` are installed in the host's view when it starts.
     """
 
     name: str

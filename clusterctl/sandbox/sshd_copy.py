@@ -68,7 +68,7 @@ def _missing_libraries(work: Path, options: Sequence[str]) -> list[str]:
     )
     known = subprocess.run(
         ["dpkg-query", "-W", "-f", "${db:Status-Abbrev} ${Package}\n", *wanted],
-        capture_output=True, text=True, check=False, timeout=SANDBOX.fetch_deadline,
+        capture_output=True, text=True, check=False, timeout=SANDBOX.fetch_timeout,
     )  # fmt: skip
     installed = {line.split()[1] for line in known.stdout.splitlines() if line.startswith("ii")}
     return [name for name in wanted if name not in installed]
@@ -77,7 +77,7 @@ def _missing_libraries(work: Path, options: Sequence[str]) -> list[str]:
 def _run(argv: Sequence[str], work: Path) -> str:
     try:
         done = subprocess.run(
-            argv, cwd=work, capture_output=True, text=True, check=False, timeout=SANDBOX.fetch_deadline,
+            argv, cwd=work, capture_output=True, text=True, check=False, timeout=SANDBOX.fetch_timeout,
             env={**os.environ, "LC_ALL": "C"},
         )  # fmt: skip
     except subprocess.TimeoutExpired as error:

@@ -52,7 +52,7 @@ def connect(link: str, address: str, prefix: int, holder: int) -> None:
 
 def disconnect(link: str) -> None:
     """Remove the card; the kernel may already be doing it."""
-    deadline = time.monotonic() + SANDBOX.down_deadline
+    deadline = time.monotonic() + SANDBOX.down_timeout
     while (_CARDS / link).exists():
         said = subprocess.run(
             [ip_binary(), "link", "delete", link], capture_output=True, text=True, check=False

@@ -22,7 +22,7 @@ from paramiko.auth_strategy import AuthSource, AuthStrategy, InMemoryPrivateKey,
 from paramiko.pkey import UnknownKeyType
 
 from clusterctl.settings import SSH
-from clusterctl.transport import dial, failures
+from clusterctl.transport import failures, streams
 from clusterctl.transport.channel import FabricChannel
 from clusterctl.transport.channel_cache import ChannelCache
 from clusterctl.transport.endpoint import Endpoint, parse_hop, resolve
@@ -144,10 +144,10 @@ class FabricTransport:
             return self._through(endpoint, jumps, min(deadline, time.monotonic() + limit))
         if endpoint.proxy_command:
             try:
-                return Stream(*dial.proxy(endpoint))
+                return Stream(*streams.start_proxy(endpoint))
             except OSError as error:
                 return failures.failure(endpoint, "connect", f"ProxyCommand cannot be started: {error}")
-        connected = dial.tcp(endpoint, limit, deadline)
+        connected = streams.connect_tcp(endpoint, limit, deadline)
         return connected if isinstance(connected, Failure) else Stream(connected)
 
     def _through(self, endpoint: Endpoint, jumps: tuple[str, ...], deadline: float) -> Stream | Failure:

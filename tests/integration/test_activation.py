@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from clusterctl.sandbox import Host, HostSpec, Sandbox
+from clusterctl.sandbox import HostSpec, Sandbox, VirtualHost
 from tests.integration.launching import Launch, launch
 from tests.integration.test_doctor_sandbox import clusterctl, doctor, observed, problems
 
@@ -91,7 +91,7 @@ def told(found: Launch, host: str, rank: int) -> dict[str, str]:
     return value
 
 
-def home(host: Host) -> str:
+def home(host: VirtualHost) -> str:
     return host.environment()["HOME"]
 
 
@@ -189,7 +189,7 @@ def test_no_process_shows_the_line(sandbox: Sandbox, tmp_path: Path) -> None:
     assert_ends(sandbox.host("node1"), b"sleep\x00617")
 
 
-def command_lines(host: Host) -> list[bytes]:
+def command_lines(host: VirtualHost) -> list[bytes]:
     found = []
     for pid in host.pids():
         try:
@@ -199,7 +199,7 @@ def command_lines(host: Host) -> list[bytes]:
     return found
 
 
-def assert_ends(host: Host, command: bytes) -> None:
+def assert_ends(host: VirtualHost, command: bytes) -> None:
     until = time.monotonic() + 20
     while any(command in each for each in command_lines(host)):
         assert time.monotonic() < until

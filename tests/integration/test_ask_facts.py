@@ -80,10 +80,10 @@ def test_sick_hosts_are_outcomes_beside_the_well_ones(make_sandbox: MakeSandbox)
     box.host("down").stop_sshd()
     box.host("leaves").shell_profile("echo 'This account is currently not available.'; exit 3\n")
     box.host("traps").shell_profile("echo 'checking the quota' >&2; trap '' TERM HUP; sleep 1000\n")
-    box.host("hangs").lay("/usr/local/bin/nvidia-smi", HANGING.content, HANGING.mode)
+    box.host("hangs").install("/usr/local/bin/nvidia-smi", HANGING.content, HANGING.mode)
     box.host("chatty").shell_profile("echo 'Welcome to the cluster!'; printf 'no newline'\n")
     with nothing_left(box):
-        answers = asked(box, FactsRequest(quick=True, deadline=6.0))
+        answers = asked(box, FactsRequest(quick=True, timeout=6.0))
         # What a user's own shell profile starts and shields from hangups is not ours to end.
         box.host("traps").admin(["/bin/sh", "-c", "kill -9 $(pgrep -x sleep)"])
     assert list(answers.facts) == ["well", "chatty"]
@@ -108,7 +108,7 @@ def test_a_host_without_python_says_so(make_sandbox: MakeSandbox) -> None:
     host = box.host("old")
     for path in ("/usr/bin/python3", "/usr/local/bin/python3", "/usr/bin/python"):
         if Path(path).exists():
-            host.lay(path, old.content, old.mode)
+            host.install(path, old.content, old.mode)
     host.shell_profile("export PATH=/usr/bin:/bin\n")
     answers = asked(box)
     assert list(answers.facts) == ["new"]
@@ -119,7 +119,7 @@ def test_a_host_without_python_says_so(make_sandbox: MakeSandbox) -> None:
 @pytest.mark.long
 def test_a_hanging_nvidia_smi_is_killed_and_costs_only_the_gpus(make_sandbox: MakeSandbox) -> None:
     box = make_sandbox(hosts=[HostSpec("hangs"), HostSpec("well")])
-    box.host("hangs").lay("/usr/local/bin/nvidia-smi", HANGING.content, HANGING.mode)
+    box.host("hangs").install("/usr/local/bin/nvidia-smi", HANGING.content, HANGING.mode)
     with nothing_left(box):
         answers = asked(box)
     facts = answers.facts["hangs"]
@@ -177,7 +177,7 @@ def test_one_real_import_tells_whether_torch_works(make_sandbox: MakeSandbox) ->
     box = make_sandbox(hosts=[HostSpec("works"), HostSpec("broken")])
     package = next(Path(sys.prefix).glob("lib/python3*/site-packages/torch")) / "__init__.py"
     message = "libcudart.so.12: cannot open shared object file: No such file or directory"
-    box.host("broken").lay(str(package), f"raise ImportError({message!r})\n")
+    box.host("broken").install(str(package), f"raise ImportError({message!r})\n")
     with nothing_left(box):
         facts = asked(box, FactsRequest(mesh=False)).facts
     works, broken = facts["works"].torch, facts["broken"].torch

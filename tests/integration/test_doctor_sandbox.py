@@ -142,7 +142,7 @@ def test_another_torch_on_one_host(make_sandbox: MakeSandbox) -> None:
     box = make_sandbox(hosts=[HostSpec("a"), HostSpec("b"), HostSpec("c")])
     version_file = Path(torch.__file__).with_name("version.py")
     text = version_file.read_text(encoding="utf-8")
-    box.host("c").lay(str(version_file), text.replace(torch.__version__.partition("+")[0], "2.1.0"))
+    box.host("c").install(str(version_file), text.replace(torch.__version__.partition("+")[0], "2.1.0"))
     code, report = doctor(box, "--quick")
     assert code == 1
     assert problems(report) == {"sw.torch": {"c"}}

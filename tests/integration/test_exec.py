@@ -92,7 +92,7 @@ def test_a_timeout_ends_everything_the_command_started(sandbox: Sandbox, capsys:
     began = time.monotonic()
     code = verb.command([script], as_script=True, nodes=2, timeout="2s", hostfile=str(sandbox.hostfile))
     assert code == 124
-    assert time.monotonic() - began < 2 + EXEC.login_limit
+    assert time.monotonic() - began < 2 + EXEC.login_timeout
     assert "ended after 2 s" in capsys.readouterr().err
     for name in ("node1", "node2"):
         assert running(sandbox, name, "sleep 7700[123]") == ""
@@ -130,7 +130,7 @@ def test_a_host_without_python_is_named(make_sandbox: Callable[..., Sandbox], ca
     box.host("bare").shell_profile("PATH=/nowhere\n")
     for path in map(Path, ("/usr/bin/python3", "/usr/local/bin/python3", "/opt/conda/bin/python3")):
         if path.exists():
-            box.host("bare").lay(str(path.resolve()), "#!/bin/sh\nexit 85\n", 0o755)
+            box.host("bare").install(str(path.resolve()), "#!/bin/sh\nexit 85\n", 0o755)
     assert verb.command(["true"], hostfile=str(box.hostfile)) == 255
     assert "no Python 3.8" in capsys.readouterr().err
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from clusterctl.errors import UsageError
-from clusterctl.sandbox import FileSpec, Host, HostSpec, Sandbox
+from clusterctl.sandbox import FileSpec, HostSpec, Sandbox, VirtualHost
 from clusterctl.sandbox.faults import BlockKind
 from tests.conftest import MakeSandbox
 
@@ -28,24 +28,24 @@ _REFUSED, _UNREACHABLE = "111", "113"
 
 
 @pytest.fixture(scope="module")
-def pair(namespaces: None) -> Iterator[tuple[Host, Host]]:
+def pair(namespaces: None) -> Iterator[tuple[VirtualHost, VirtualHost]]:
     with Sandbox.create("faults", [HostSpec("left"), HostSpec("right", slots=3)]) as box:
         yield box.host("left"), box.host("right")
 
 
 @pytest.fixture
-def left(pair: tuple[Host, Host]) -> Iterator[Host]:
+def left(pair: tuple[VirtualHost, VirtualHost]) -> Iterator[VirtualHost]:
     yield pair[0]
     pair[0].unblock()
 
 
 @pytest.fixture
-def right(pair: tuple[Host, Host]) -> Iterator[Host]:
+def right(pair: tuple[VirtualHost, VirtualHost]) -> Iterator[VirtualHost]:
     yield pair[1]
     pair[1].unblock()
 
 
-def dial(source: Host, target: str, port: int = 22) -> str:
+def dial(source: VirtualHost, target: str, port: int = 22) -> str:
     return source.run(["python3", "-c", _DIAL, target, str(port)]).stdout.strip()
 
 
@@ -53,7 +53,7 @@ def dial(source: Host, target: str, port: int = 22) -> str:
     ("kind", "seen"), [("drop", "silence"), ("reset", _REFUSED), ("admin-prohibited", _UNREACHABLE)]
 )
 def test_a_block_looks_to_the_caller_as_its_kind_says(
-    left: Host, right: Host, kind: BlockKind, seen: str
+    left: VirtualHost, right: VirtualHost, kind: BlockKind, seen: str
 ) -> None:
     right.block("in", kind, ports=(20, 30))
     assert dial(left, right.address()) == seen
@@ -62,19 +62,21 @@ def test_a_block_looks_to_the_caller_as_its_kind_says(
     assert dial(left, right.address()) == "open"
 
 
-def test_a_block_of_what_goes_out_leaves_what_comes_in(left: Host, right: Host) -> None:
+def test_a_block_of_what_goes_out_leaves_what_comes_in(left: VirtualHost, right: VirtualHost) -> None:
     left.block("out", "drop", ports=(1, 65535))
     assert dial(left, right.address()) == "silence"
     assert dial(right, left.address()) == "open"
 
 
-def test_a_block_may_be_of_one_peer_only_and_spares_loopback(left: Host, right: Host) -> None:
+def test_a_block_may_be_of_one_peer_only_and_spares_loopback(left: VirtualHost, right: VirtualHost) -> None:
     right.block("in", "drop", peer=left.address())
     assert dial(left, right.address()) == "silence"
     assert dial(right, "127.0.0.1") == "open"
 
 
-def test_a_pulled_cable_loses_the_carrier_and_keeps_the_address(left: Host, right: Host) -> None:
+def test_a_pulled_cable_loses_the_carrier_and_keeps_the_address(
+    left: VirtualHost, right: VirtualHost
+) -> None:
     right.set_link("eth0", up=False)
     try:
         assert right.run(["cat", "/sys/class/net/eth0/carrier"]).stdout == "0\n"
@@ -99,7 +101,7 @@ print(total, flush=True)
 """
 
 
-def transfer(source: Host, target: Host, size: int) -> int:
+def transfer(source: VirtualHost, target: VirtualHost, size: int) -> int:
     """How many of ``size`` bytes arrive within some seconds."""
     receiver = target.popen(["python3", "-c", _SEND])
     assert receiver.stdout is not None
@@ -113,7 +115,9 @@ def transfer(source: Host, target: Host, size: int) -> int:
     return int(output)
 
 
-def test_a_switch_with_a_smaller_mtu_swallows_large_packets_only(left: Host, right: Host) -> None:
+def test_a_switch_with_a_smaller_mtu_swallows_large_packets_only(
+    left: VirtualHost, right: VirtualHost
+) -> None:
     for host in (left, right):
         host.set_mtu("eth0", 9000)
     try:
@@ -129,13 +133,13 @@ def test_a_switch_with_a_smaller_mtu_swallows_large_packets_only(left: Host, rig
     assert right.run(["cat", "/sys/class/net/eth0/mtu"]).stdout == "1500\n"
 
 
-def test_a_bandwidth_limit_is_set_on_both_ends_of_the_cable(left: Host) -> None:
+def test_a_bandwidth_limit_is_set_on_both_ends_of_the_cable(left: VirtualHost) -> None:
     left.limit_bandwidth("eth0", "200mbit")
     shown = left.run(["tc", "qdisc", "show", "dev", "eth0"]).stdout
     assert "tbf" in shown and "200Mbit" in shown
 
 
-def test_decoy_bridges_have_the_same_address_everywhere(left: Host, right: Host) -> None:
+def test_decoy_bridges_have_the_same_address_everywhere(left: VirtualHost, right: VirtualHost) -> None:
     for host in (left, right):
         host.add_decoy_bridge("docker0", "172.17.0.1/16")
         shown = host.run(["ip", "-br", "addr", "show", "docker0"]).stdout.split()
@@ -144,7 +148,7 @@ def test_decoy_bridges_have_the_same_address_everywhere(left: Host, right: Host)
     assert left.run(["cat", "/sys/class/net/virbr0/carrier"]).stdout == "0\n"
 
 
-def test_a_frozen_host_answers_nothing_until_it_is_thawed(right: Host) -> None:
+def test_a_frozen_host_answers_nothing_until_it_is_thawed(right: VirtualHost) -> None:
     worker = right.popen(["sh", "-c", "while :; do echo tick; sleep 0.05; done"])
     assert worker.stdout is not None and worker.stdout.readline() == "tick\n"
     right.freeze()
@@ -159,7 +163,7 @@ def test_a_frozen_host_answers_nothing_until_it_is_thawed(right: Host) -> None:
     worker.communicate()
 
 
-def test_sshd_stops_and_starts_while_the_host_lives(left: Host, right: Host) -> None:
+def test_sshd_stops_and_starts_while_the_host_lives(left: VirtualHost, right: VirtualHost) -> None:
     right.stop_sshd()
     assert not right.accepts_ssh
     assert dial(left, right.address()) == _REFUSED
@@ -177,33 +181,33 @@ def test_a_crashed_host_is_gone_and_its_neighbours_live(make_sandbox: MakeSandbo
     assert a.run(["hostname"]).stdout == "a\n"
 
 
-def test_a_laid_file_covers_the_machine_s_on_one_host(left: Host, right: Host) -> None:
+def test_an_installed_file_covers_the_machine_s_on_one_host(left: VirtualHost, right: VirtualHost) -> None:
     before = Path("/etc/os-release").read_text()
-    left.lay("/etc/os-release", "ID=other\n")
+    left.install("/etc/os-release", "ID=other\n")
     assert left.run(["cat", "/etc/os-release"]).stdout == "ID=other\n"
     assert right.run(["cat", "/etc/os-release"]).stdout == before
     assert Path("/etc/os-release").read_text() == before
 
 
-def test_a_new_program_in_a_directory_of_the_machine(left: Host, right: Host) -> None:
-    left.lay("/usr/bin/nvidia-smi-x", "#!/bin/sh\necho 'GPU 0'\n", mode=0o755)
-    left.lay("/usr/bin/nvidia-smi-y", "#!/bin/sh\necho 'GPU 1'\n", mode=0o755)
+def test_a_new_program_in_a_directory_of_the_machine(left: VirtualHost, right: VirtualHost) -> None:
+    left.install("/usr/bin/nvidia-smi-x", "#!/bin/sh\necho 'GPU 0'\n", mode=0o755)
+    left.install("/usr/bin/nvidia-smi-y", "#!/bin/sh\necho 'GPU 1'\n", mode=0o755)
     assert left.run(["nvidia-smi-x"]).stdout == "GPU 0\n"
     assert left.run(["nvidia-smi-y"]).stdout == "GPU 1\n"
     assert left.run(["hostname"]).stdout == "left\n"
     assert right.run(["nvidia-smi-x"]).returncode == 127
-    left.lay("/usr/bin/nvidia-smi-x", "#!/bin/sh\necho 'GPU 2'\n", mode=0o755)
+    left.install("/usr/bin/nvidia-smi-x", "#!/bin/sh\necho 'GPU 2'\n", mode=0o755)
     assert left.run(["nvidia-smi-x"]).stdout == "GPU 2\n"
 
 
-def test_a_new_file_in_new_directories_and_in_private_ones(left: Host, right: Host) -> None:
+def test_a_new_file_in_new_directories_and_in_private_ones(left: VirtualHost, right: VirtualHost) -> None:
     for path in ("/opt/vendor/deep/version.txt", "/tmp/job/flag", "/run/thing"):
-        left.lay(path, b"\x00\xff", mode=0o600)
+        left.install(path, b"\x00\xff", mode=0o600)
         assert left.run(["stat", "-c", "%s %a", path]).stdout == "2 600\n"
         assert right.run(["cat", path]).returncode != 0
 
 
-def test_a_directory_can_be_hidden(left: Host, right: Host) -> None:
+def test_a_directory_can_be_hidden(left: VirtualHost, right: VirtualHost) -> None:
     left.hide("/usr/share/doc")
     assert left.run(["ls", "/usr/share/doc"]).stdout == ""
     assert right.run(["ls", "/usr/share/doc"]).stdout != ""
@@ -216,7 +220,7 @@ def test_files_asked_for_at_the_start_are_there(make_sandbox: MakeSandbox) -> No
     assert box.host("a").run(["sh", "-c", "cat /etc/motd; fake"]).stdout == "hello\nfake\n"
 
 
-def test_a_shell_profile_speaks_in_ssh_sessions(pair: tuple[Host, Host]) -> None:
+def test_a_shell_profile_speaks_in_ssh_sessions(pair: tuple[VirtualHost, VirtualHost]) -> None:
     box = Sandbox.load("faults")
     pair[0].shell_profile("echo WELCOME TO THE LAB\n")
     argv = ["ssh", "-F", str(box.ssh_config), "left", "hostname"]
@@ -225,7 +229,7 @@ def test_a_shell_profile_speaks_in_ssh_sessions(pair: tuple[Host, Host]) -> None
     pair[0].shell_profile("")
 
 
-def test_a_card_that_is_not_there_is_said_with_those_that_are(left: Host) -> None:
+def test_a_card_that_is_not_there_is_said_with_those_that_are(left: VirtualHost) -> None:
     with pytest.raises(UsageError, match="left has no network card 'eth7'") as caught:
         left.set_mtu("eth7", 1500)
     assert "eth0" in caught.value.hint

@@ -58,7 +58,7 @@ def test_down_leaves_no_process_card_mount_or_file(empty_home: Path) -> None:
         "nohup sleep 1000 > /dev/null 2>&1 & mkdir -p a/b; chmod 0 a",
     ]
     subprocess.run(argv, check=True, timeout=30)
-    box.host("node3").lay("/usr/bin/made-up", "x")
+    box.host("node3").install("/usr/bin/made-up", "x")
     assert processes_of(box.directory)
     box.down()
     assert processes_of(box.directory) == []
@@ -170,7 +170,7 @@ def test_a_reused_pid_is_not_ended(empty_home: Path) -> None:
 
 
 def test_a_failed_up_cleans_after_itself_and_says_why(empty_home: Path) -> None:
-    with pytest.raises(ClusterctlError, match="cannot lay a file over /etc"):
+    with pytest.raises(ClusterctlError, match="cannot install /etc"):
         Sandbox.create("bad", [HostSpec("a", files={"/etc": "a directory"})], empty_home)
     directory = empty_home / "sandbox/bad"
     assert processes_of(directory) == []

@@ -13,7 +13,7 @@ from clusterctl.sandbox.host_init import HIDDEN
 _STANDARD_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 
-def session_environment(cache: Path) -> dict[str, str]:
+def login_environment(cache: Path) -> dict[str, str]:
     """PATH with the interpreter that runs now first, and one place for what torch compiles on any host."""
     own = str(Path(sys.executable).parent)
     wanted = (own, *os.environ.get("PATH", "").split(":"), *_STANDARD_PATH)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import msgspec
 
 from clusterctl.facts.model import Facts, Variable
-from clusterctl.plan import cores
+from clusterctl.plan.threads import settings
 from tests.builders import cluster, inventory
 
 
 def threads(facts: dict[str, Facts], slots: int) -> dict[str, str]:
-    found = cores.settings(inventory(facts, slots), facts)
+    found = settings(inventory(facts, slots), facts)
     return {host: setting.value for host, settings in found.items() for setting in settings}
 
 
@@ -44,6 +44,6 @@ def test_a_host_keeps_what_its_own_sessions_say() -> None:
 
 def test_the_origin_tells_the_reckoning() -> None:
     facts = machines("a", cpus=8)
-    ((setting,),) = cores.settings(inventory(facts, 3), facts).values()
+    ((setting,),) = settings(inventory(facts, 3), facts).values()
     assert (setting.name, setting.value) == ("OMP_NUM_THREADS", "2")
     assert setting.origin == "clusterctl: 3 ranks share 8 core(s)"

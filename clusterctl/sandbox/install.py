@@ -1,4 +1,4 @@
-"""Files laid over one host's view of the machine's file system."""
+"""Files installed in one host's view of the machine's file system."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ try() {
 }
 try "$own" && exit 0
 own=$own/memory; mkdir "$own"
-mount -t tmpfs laid "$own" && mkdir "$own/upper" "$own/work" "$own/lower" || exit 1
+mount -t tmpfs installed "$own" && mkdir "$own/upper" "$own/work" "$own/lower" || exit 1
 try "$own" && exit 0
 mount --rbind "$dir" "$own/lower" || exit 1
 chmod "$mode" "$own/upper"
@@ -54,17 +54,17 @@ class View(Protocol):
     def admin(self, argv: Sequence[str]) -> str: ...
 
 
-def lay_file(host: View, path: str, content: str | bytes, mode: int) -> None:
-    """See `Host.lay`."""
+def install_file(host: View, path: str, content: str | bytes, mode: int) -> None:
+    """See `VirtualHost.install`."""
     if not path.startswith("/"):
         raise ClusterctlError(f"{host.name}: {path!r} is not an absolute path")
     text = content.encode() if isinstance(content, str) else content
     try:
         kind, place = host.admin(["/bin/sh", "-c", _LOOK, "look", path]).splitlines()
     except ClusterctlError as error:
-        raise ClusterctlError(f"{host.name}: cannot lay a file over {path}: it is not a file") from error
-    number = len(list((host.directory / "laid").iterdir()))
-    own = host.directory / "laid" / f"{number:04d}"
+        raise ClusterctlError(f"{host.name}: cannot install {path}: it is not a file") from error
+    number = len(list((host.directory / "installed").iterdir()))
+    own = host.directory / "installed" / f"{number:04d}"
     own.mkdir(mode=0o755)
     source = own / "content"
     source.write_bytes(text)
@@ -81,6 +81,6 @@ def lay_file(host: View, path: str, content: str | bytes, mode: int) -> None:
 
 def _is_own(host: View, place: str) -> bool:
     """Whether the host alone sees what is written to this directory."""
-    opened = {file.read_text(encoding="utf-8") for file in (host.directory / "laid").glob("*/opened")}
+    opened = {file.read_text(encoding="utf-8") for file in (host.directory / "installed").glob("*/opened")}
     private = [Path(p) for p in (host.environment()["HOME"], "/tmp", "/var/tmp", "/run", "/dev/shm")]
     return place in opened or any(Path(place) == p or p in Path(place).parents for p in private)

@@ -1,4 +1,4 @@
-"""Runs a command inside the namespaces of a host: ``helper.py enter '{"pid": ..., "argv": [...]}'``.
+"""Runs a command inside the namespaces of a host: ``helper.py enter_host '{"pid": ..., "argv": [...]}'``.
 
 Standard library only. The process is found by pid and start time, so a pid that was given to somebody
 else since then is never entered.

@@ -14,7 +14,7 @@ from clusterctl.transport.protocol import Failure
 _FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
 
 
-def tcp(endpoint: Endpoint, limit: float, deadline: float) -> socket.socket | Failure:
+def connect_tcp(endpoint: Endpoint, limit: float, deadline: float) -> socket.socket | Failure:
     """Connect within ``limit`` seconds and before ``deadline`` (time.monotonic), trying every address."""
     addresses = _addresses(endpoint, deadline)
     if isinstance(addresses, Failure):
@@ -38,7 +38,7 @@ def tcp(endpoint: Endpoint, limit: float, deadline: float) -> socket.socket | Fa
     return failures.unconnected(endpoint, error, time.monotonic() - began)
 
 
-def proxy(endpoint: Endpoint) -> tuple[socket.socket, subprocess.Popen[bytes]]:
+def start_proxy(endpoint: Endpoint) -> tuple[socket.socket, subprocess.Popen[bytes]]:
     """Start the ProxyCommand as ssh does (`exec` by a shell), with a socket for its stdin and stdout."""
     ours, theirs = socket.socketpair()
     try:

@@ -1,4 +1,4 @@
-"""The ProxyCommand of an ordinary user's sandbox: ``helper.py dial STATE HOST``.
+"""The ProxyCommand of an ordinary user's sandbox: ``helper.py proxy_command STATE HOST``.
 
 The user's machine has no route to the hosts (that would take privileges), so this joins the host's network
 namespace, connects to its sshd and carries bytes between that and its own stdin and stdout. The pid is
@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from clusterctl.sandbox import enter, kernel
+from clusterctl.sandbox import enter_host, kernel
 
 _CHUNK = 1 << 16
 
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str]) -> int:
         if kernel.start_time(holder["pid"]) != holder["start"]:
             raise ProcessLookupError("its first process is gone")
         # From the switch, over the wire: a link that is down or a firewall must be felt here too.
-        enter.join(holder["pid"], network_only=True)
+        enter_host.join(holder["pid"], network_only=True)
         link = socket.create_connection((host["nics"][0]["address"], host["port"]))
     except (OSError, StopIteration, KeyError, ValueError) as error:
         sys.stderr.write(f"sandbox: no way to {name}: {error}\n")
