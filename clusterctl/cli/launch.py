@@ -251,11 +251,10 @@ def _plan(hosts: Hosts, seen: Examination, request: Request) -> LaunchPlan:
 def _run(plan: LaunchPlan, work: Workload, hosts: Hosts, seen: Examination, link: object) -> int:
     import getpass
     import signal
-    import sys
     from typing import cast
 
     from clusterctl.cli import screen
-    from clusterctl.cli.live import LiveOutput
+    from clusterctl.cli.terminal import Terminal
     from clusterctl.report import launch as page
     from clusterctl.run.launcher import DeepSpeedLauncher
     from clusterctl.run.supervise import Supervisor
@@ -265,7 +264,8 @@ def _run(plan: LaunchPlan, work: Workload, hosts: Hosts, seen: Examination, link
     directory = RunDirectory.create(plan)
     directory.write("findings.json", seen.report.findings)
     screen.out().print(page.opening(plan, directory.path), soft_wrap=False, crop=False)
-    live = LiveOutput(plan, sys.stdout.buffer, colour=screen.out().is_terminal and not screen.out().no_color)
+    terminal = Terminal(1)
+    live = screen.live(plan, terminal)
     supervisor = Supervisor(
         plan,
         work.tree,
@@ -294,5 +294,5 @@ def _run(plan: LaunchPlan, work: Workload, hosts: Hosts, seen: Examination, link
         for number, handler in previous.items():
             signal.signal(number, handler)
     live.flush()
-    screen.out().print(page.closing(plan, outcome, directory.path), soft_wrap=False, crop=False)
+    screen.farewell(terminal, page.closing(plan, outcome, directory.path))
     return outcome.exit_code

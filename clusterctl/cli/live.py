@@ -3,69 +3,188 @@
 from __future__ import annotations
 
 import colorsys
-import io
-from typing import BinaryIO
+import threading
+import time
+from collections.abc import Callable
 
-from clusterctl.cli.screen import unseen
+from clusterctl.cli.terminal import Terminal
 from clusterctl.plan.model import LaunchPlan
+from clusterctl.report.harmless import harmless, plain_output
 from clusterctl.run.supervise import Screen
 
 _RESET = b"\x1b[0m"
 _DIM = b"\x1b[2m"
+_LONGEST = 16 << 10
+"""Bytes shown of one line."""
+_STANDING = 1.0
+"""A line that has no end after so many seconds is shown without it on a terminal,"""
+_OVERDUE = 5.0
+"""and after so many, and then this often, on a pipe or in a file."""
+_AGAIN = 10.0
+_FOOTER = 8
+
+
+class _Unfinished:
+    """The beginning of a line, or the last state of one that a progress bar rewrites."""
+
+    def __init__(self, now: float) -> None:
+        self.state = b""
+        self.length = 0
+        self.since = now
+        self.shown = b""
+        self.shown_at = 0.0
+
+    def add(self, data: bytes) -> None:
+        # A bar may be redrawn for days without the end of its line: no more than its last state is kept.
+        if b"\r" in data or self.state.endswith(b"\r"):
+            whole = self.state + data
+            last = _last_state(whole)
+            self.length = self.length if last == self.text() else len(last)
+            self.state = last[:_LONGEST] + (b"\r" if whole.endswith(b"\r") else b"")
+        else:
+            self.length += len(data)
+            self.state += data[: max(0, _LONGEST - len(self.state))]
+
+    @property
+    def cut(self) -> int:
+        """Bytes of the whole line when not all of it is kept."""
+        return self.length if self.length > _LONGEST else 0
+
+    def text(self) -> bytes:
+        return _last_state(self.state)
 
 
 class LiveOutput(Screen):
-    """Bytes of a line go through untouched. A line a progress bar rewrites shows its last state.
+    """Puts lines on a `Terminal`. A rank's own colours stay; nothing else that steers a terminal does.
 
-    ``engine`` shows the engine's own talk as well; without it, that stays in the run directory.
+    A line a progress bar rewrites is printed in its last state; while it has no end, it stands below
+    everything else on a terminal, and is printed now and then elsewhere. ``engine`` shows the engine's own
+    talk as well; without it, that stays in the run directory. ``bare``: lines without host and rank.
+    ``paint`` makes the escape sequence of a colour, None where there are no colours.
     """
 
-    def __init__(self, plan: LaunchPlan, stream: BinaryIO, *, colour: bool, engine: bool = False) -> None:
-        self._stream = stream
-        self._colour = colour
+    def __init__(
+        self,
+        plan: LaunchPlan,
+        terminal: Terminal,
+        *,
+        paint: Callable[[int, int, int], bytes] | None,
+        encoding: str = "utf-8",
+        engine: bool = False,
+        bare: bool = False,
+    ) -> None:
+        self._terminal = terminal
+        self._colour = paint is not None
+        self._encoding = encoding
         self._engine = engine
-        self._partial: dict[tuple[str, str], bytes] = {}
-        self._style = {node.host: _hue(node.node_rank) for node in plan.nodes}
+        self._bare = bare
+        self._lock = threading.Lock()
+        self._unfinished: dict[tuple[str, str], _Unfinished] = {}
+        self._awaited = ""
+        self._awaited_since = self._awaited_shown_at = 0.0
+        self._awaited_shown = ""
+        self._style = {node.host: paint(*hue(node.node_rank)) if paint else b"" for node in plan.nodes}
         widest = max(len(_label(node.host, f"rank-{max(node.ranks)}.log")) for node in plan.nodes)
         self._width = max(widest, len("clusterctl"))
         if engine:
             self._width = max(self._width, *(len(_label(node.host, "agent.log")) for node in plan.nodes))
+        terminal.attach(self)
+
+    # Screen
 
     def say(self, text: str) -> None:
-        self._write(_DIM, "clusterctl", text.encode("utf-8", "backslashreplace"))
+        for line in harmless(text).splitlines() or [""]:
+            self._terminal.put(self._line(_DIM, "clusterctl", line), keep=True)
+
+    def awaiting(self, text: str) -> None:
+        with self._lock:
+            now = time.monotonic()
+            if not self._awaited:
+                self._awaited_since = now
+            self._awaited = harmless(text)
 
     def output(self, host: str, name: str, data: bytes) -> None:
         if name == "agent.log" and not self._engine:
             return
-        *lines, rest = (self._partial.get((host, name), b"") + data).split(b"\n")
-        # A bar may be redrawn for days without the end of its line: no more than its last state is kept.
-        self._partial[host, name] = _last_state(rest) + (b"\r" if rest.endswith(b"\r") else b"")
-        for line in lines:
-            self._write(self._style.get(host, _DIM), _label(host, name), _last_state(line))
+        with self._lock:
+            self._awaited = ""
+            *lines, rest = data.split(b"\n")
+            unfinished = self._unfinished.pop((host, name), None)
+            for line in lines:
+                if unfinished is None and len(line) <= _LONGEST:
+                    self._print(host, name, _last_state(line))
+                else:
+                    whole = unfinished or _Unfinished(0.0)
+                    whole.add(line)
+                    self._print(host, name, whole.text(), cut=whole.cut)
+                    unfinished = None
+            if rest:
+                unfinished = unfinished or _Unfinished(time.monotonic())
+                unfinished.add(rest)
+            if unfinished is not None:
+                self._unfinished[host, name] = unfinished
 
     def flush(self) -> None:
         """Print lines that never got their end."""
-        for (host, name), rest in self._partial.items():
-            if rest:
-                self._write(self._style.get(host, _DIM), _label(host, name), _last_state(rest))
-        self._partial.clear()
+        with self._lock:
+            for (host, name), line in self._unfinished.items():
+                if line.text():
+                    self._print(host, name, line.text(), cut=line.cut)
+            self._unfinished.clear()
+            self._awaited = ""
 
-    def _write(self, style: bytes, label: str, line: bytes) -> None:
-        prefix = f"{label:<{self._width}} │ ".encode()
+    # Source: lines without an end, asked for by the terminal's thread
+
+    def footer(self, columns: int) -> list[bytes]:
+        with self._lock:
+            now = time.monotonic()
+            rows = [
+                (self._style.get(host, _DIM), _label(host, name), plain_output(line.text(), colours=False))
+                for (host, name), line in self._unfinished.items()
+                if line.text() and now - line.since >= _STANDING
+            ]
+            if len(rows) > _FOOTER:
+                more = (_DIM, "", f"and {len(rows) - _FOOTER + 1} more lines without an end")
+                rows = [*rows[: _FOOTER - 1], more]
+            if self._awaited and now - self._awaited_since >= _STANDING:
+                rows.append((_DIM, "clusterctl", f"{self._awaited} ({now - self._awaited_since:.0f} s)"))
+        return [self._line(style, label, text, columns=columns - 1) for style, label, text in rows]
+
+    def overdue(self) -> list[bytes]:
+        with self._lock:
+            now = time.monotonic()
+            found = []
+            for (host, name), line in self._unfinished.items():
+                due = now - line.since >= _OVERDUE and now - line.shown_at >= _AGAIN
+                if due and line.text() not in (b"", line.shown):
+                    line.shown, line.shown_at = line.text(), now
+                    style = self._style.get(host, _DIM)
+                    found.append(self._line(style, _label(host, name), self._plain(line.shown)))
+            due = now - self._awaited_since >= _OVERDUE and now - self._awaited_shown_at >= _AGAIN
+            if due and self._awaited not in ("", self._awaited_shown):
+                self._awaited_shown, self._awaited_shown_at = self._awaited, now
+                found.append(self._line(_DIM, "clusterctl", self._awaited))
+        return found
+
+    def _print(self, host: str, name: str, line: bytes, *, cut: int = 0) -> None:
+        text = self._plain(line)
+        if cut:
+            text += f" ... ({cut:,} bytes in one line, all in logs/)"
+        self._terminal.put(self._line(self._style.get(host, _DIM), _label(host, name), text))
+
+    def _plain(self, line: bytes) -> str:
+        return plain_output(line, colours=self._colour)
+
+    def _line(self, style: bytes, label: str, text: str, *, columns: int | None = None) -> bytes:
+        prefix = "" if self._bare else f"{label:<{self._width}} │ "
+        if columns is not None:
+            from rich.cells import set_cell_size
+
+            text = set_cell_size(text.expandtabs(), max(0, columns - len(prefix))).rstrip()
+        shown = prefix.encode(self._encoding, "clusterctl")
         if self._colour:
-            prefix = style + prefix + _RESET
-        self._put(prefix + line + b"\n")
-
-    def _put(self, data: bytes) -> None:
-        """Write and flush. When nobody can read it any more (`launch | head`, a terminal that was closed, a
-        full disk behind a redirection), the run goes on unseen.
-        """
-        try:
-            self._stream.write(data)
-            self._stream.flush()
-        except OSError:
-            self._stream = io.BytesIO()
-            unseen()
+            shown = style + shown + _RESET
+        return shown + text.encode(self._encoding, "clusterctl") + (b"" if columns is not None else b"\n")
 
 
 def _last_state(line: bytes) -> bytes:
@@ -77,12 +196,12 @@ def _label(host: str, name: str) -> str:
     if name == "deepspeed.log":
         return "deepspeed"
     rank = name.partition("-")[2].partition(".")[0] or "engine"
-    return f"{host} {rank}"
+    return harmless(f"{host} {rank}")
 
 
-def _hue(node_rank: int) -> bytes:
-    """A colour of its own for each host; neighbours differ most (the golden ratio spreads the hues)."""
-    red, green, blue = (
-        round(255 * part) for part in colorsys.hls_to_rgb(node_rank * 0.618 % 1.0, 0.55, 0.55)
-    )
-    return b"\x1b[38;2;%d;%d;%dm" % (red, green, blue)
+def hue(node_rank: int) -> tuple[int, int, int]:
+    """A colour of its own for each host; neighbours differ most (the golden ratio spreads them). Never red,
+    which says that something is wrong."""
+    angle = 60 + 240 * ((0.5 + node_rank * 0.618) % 1.0)
+    red, green, blue = (round(255 * part) for part in colorsys.hls_to_rgb(angle / 360, 0.55, 0.55))
+    return red, green, blue

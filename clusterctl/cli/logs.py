@@ -38,51 +38,43 @@ def command(
 
     With one rank and without the engines' output, the bytes go to stdout as they are.
     """
-    import sys
-
     from clusterctl.cli import screen
-    from clusterctl.cli.live import LiveOutput
+    from clusterctl.cli.terminal import Terminal, gone
+    from clusterctl.errors import ClusterctlError
     from clusterctl.store.runs import find_run
 
     directory = find_run(run or None)
     plan = directory.plan()
     logs = _choose(directory, plan, host, rank, agent=agent)
-    console = screen.out()
-    live = LiveOutput(
-        plan, sys.stdout.buffer, colour=console.is_terminal and not console.no_color, engine=agent
-    )
-    raw = rank is not None and not agent
-    empty = True
+    terminal = Terminal(1, patient=True)
+    one = rank is not None and not agent
+    live = screen.live(plan, terminal, engine=agent, bare=one)
+    # On a terminal even one rank's bytes are made harmless; a file or another program gets them as they are.
+    as_is = one and not screen.out().is_terminal
+    empty, code = True, 0
     try:
         for source, name, data in _read(directory, logs, tail=tail, follow=follow):
             empty = False
-            if raw:
-                sys.stdout.buffer.write(data)
-                sys.stdout.buffer.flush()
+            if terminal.lost is not None:
+                break
+            if as_is:
+                terminal.put(data)
             else:
                 live.output(source, name, data)
         live.flush()
     except KeyboardInterrupt:
         live.flush()
-        return 130
-    except BrokenPipeError:
-        _silence_stdout()
-        return 0
+        code = 130
+    terminal.close(patience=float("inf"))
+    if terminal.lost is not None:
+        if gone(terminal.lost):
+            return code
+        raise ClusterctlError(f"stdout cannot be written: {terminal.lost.strerror}", hint=f"{directory.logs}")
     if empty:
         screen.err().print(f"nothing was printed in run {plan.run} ({_state(directory)})", style="dim")
-    elif follow:
+    elif follow and not code:
         screen.err().print(f"run {plan.run}: {_state(directory)}", style="dim")
-    return 0
-
-
-def _silence_stdout() -> None:
-    """The reader has gone (`| head`): nothing is wrong, and the last flush at exit must not fail."""
-    import os
-    import sys
-
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, sys.stdout.fileno())
-    os.close(null)
+    return code
 
 
 def _state(directory: RunDirectory) -> str:

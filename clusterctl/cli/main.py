@@ -62,9 +62,15 @@ def _global(
 
 
 def entry() -> None:
-    """The console script. Wrong usage is 64 in every verb; an interrupt is 130; our own fault is 125."""
+    """The console script. Wrong usage is 64 in every verb; an interrupt is 130; our own fault is 125.
+
+    What could not be printed changes no exit code but 0, and not that of a run.
+    """
+    from clusterctl.cli import streams
+
+    streams.settle()
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False) or 0
     except UsageError as error:
         _say(error)
         code = EXIT_USAGE
@@ -77,10 +83,13 @@ def entry() -> None:
     except (typer.Abort, KeyboardInterrupt):
         sys.stderr.write("interrupted\n")
         code = 130
-    except BrokenPipeError:
-        sys.stderr.close()
-        code = 0
-    sys.exit(code or 0)
+    unwritten = streams.lost(sys.stdout)
+    if unwritten is not None:
+        _say(
+            ClusterctlError(f"stdout cannot be written: {unwritten.strerror}", hint="not all of it is there")
+        )
+        code = code or EXIT_FAULT
+    sys.exit(code)
 
 
 def _say(error: ClusterctlError) -> None:

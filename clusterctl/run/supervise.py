@@ -39,6 +39,12 @@ class Screen:
     def output(self, host: str, name: str, data: bytes) -> None:
         """Bytes of a log as they arrive, in order for each log."""
 
+    def awaiting(self, text: str) -> None:
+        """What is awaited now: "copying code to node1: 3.1 of 12 MB", "3 of 4 ranks up, importing".
+
+        Replaces what was said before; "" ends it, and so does the first output. May be called often.
+        """
+
 
 class Supervisor:
     """One attached run. Call `run` once."""

@@ -1,0 +1,82 @@
+"""What a run shows, and that showing it holds nothing up: real hosts, real pipes, real terminals."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from launching import PATIENCE, Launch, leftovers, start
+
+from clusterctl.sandbox import Sandbox
+
+pytestmark = pytest.mark.sandbox
+
+FLOOD = """
+import sys, time
+while True:
+    sys.stdout.write(("x" * 99 + "\\n") * 200)
+    sys.stdout.flush()
+    time.sleep(0.02)
+"""
+
+
+@pytest.mark.parametrize("how", ["interrupt", "time limit"])
+def test_a_pipe_that_nobody_reads_delays_no_end(sandbox: Sandbox, tmp_path: Path, how: str) -> None:
+    (tmp_path / "flood.py").write_text(FLOOD)
+    options = ["--include", "node1@node2", *(["--time-limit", "8s"] if how == "time limit" else [])]
+    home = Path(os.environ["CLUSTERCTL_HOME"])
+    (home / "runs").mkdir(exist_ok=True)
+    seen = set((home / "runs").iterdir())
+    unread, stdout = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "clusterctl", "launch", "-H", str(sandbox.hostfile), *options, "flood.py"],
+        cwd=tmp_path,
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(stdout)
+    started = Launch(process, home, seen)
+    started.wait_for_ranks(4)
+    if how == "interrupt":
+        started.wait_for(lambda _: (started.run / "logs/node1/rank-0.log").stat().st_size > 1 << 20)
+        started.signal(signal.SIGINT)
+    _, told = process.communicate(timeout=PATIENCE)
+    assert process.returncode == (123 if how == "interrupt" else 124)
+    assert "nobody reads it" in told and f"exit  {process.returncode}" in told
+    assert started.outcome["incomplete_logs"] == []
+    assert not leftovers(sandbox, started.run.name)
+    os.close(unread)
+
+
+BAR = """
+import os, sys, time
+print("\\x1b]0;owned\\x07\\x1b[2Jready", flush=True)
+while not os.path.exists(sys.argv[1]):
+    sys.stderr.write("\\r 42%|####      | epoch 1")
+    sys.stderr.flush()
+    time.sleep(0.1)
+"""
+
+
+def test_a_progress_bar_is_seen_while_it_runs_and_no_title_is_set(sandbox: Sandbox, tmp_path: Path) -> None:
+    (tmp_path / "bar.py").write_text(BAR)
+    go = tmp_path / "go"
+    started = start(sandbox, "bar.py", str(go), cwd=tmp_path, options=["--include", "node1:0"])
+    assert started.process.stdout is not None
+    lines = []
+    for line in started.process.stdout:
+        lines.append(line)
+        if "42%" in line:
+            go.touch()
+            break
+    lines += started.finish().text.splitlines(keepends=True)
+    assert started.code == 0
+    assert any(line.endswith("│ ready\n") for line in lines)
+    assert any(line.endswith("│  42%|####      | epoch 1\n") for line in lines)
+    assert "\x1b" not in "".join(lines)
