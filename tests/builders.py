@@ -24,6 +24,7 @@ from clusterctl.facts.model import (
     TorchImport,
 )
 from clusterctl.inventory.model import Host, Inventory
+from clusterctl.network.model import Setting
 
 GIB = 1024**3
 
@@ -157,6 +158,11 @@ def cluster(count: int = 3, *, gpus: int = 0) -> dict[str, Facts]:
 def altered(facts: dict[str, Facts], host: str, **changes: object) -> dict[str, Facts]:
     """The same cluster with fields of one host changed."""
     return {**facts, host: msgspec.structs.replace(facts[host], **changes)}
+
+
+def everywhere(hosts: Iterable[str], **values: str) -> dict[str, tuple[Setting, ...]]:
+    """Variables as ``--env`` sets them, for every host alike."""
+    return {host: tuple(Setting(name, value, "--env") for name, value in values.items()) for host in hosts}
 
 
 def inventory(names: Iterable[str], slots: int = 1) -> Inventory:

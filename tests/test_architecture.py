@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "store": {"plan"},
     "run": {"ask", "transport", "store", *PURE},
     "sandbox": set(),
+    "session": {"run", "ask", "transport", "store", "sandbox", *PURE},
 }
 WORLD = {
     "os",
@@ -119,6 +120,27 @@ def test_the_controller_never_imports_what_runs_on_a_node() -> None:
     for path in FILES:
         if room(path) != "node":
             assert not [name for name in imports(path) if name.startswith("clusterctl.node")], path
+
+
+def test_a_session_shows_nothing_and_ends_nothing() -> None:
+    for path in (PACKAGE / "session").rglob("*.py"):
+        assert not tops(path) & {"typer", "rich", "signal", "logging"}, path
+        assert not calls(path) & {"print", "input", "exit"}, path
+        assert "exit(" not in path.read_text().replace("__exit__(", ""), path
+
+
+def test_the_package_s_names_are_loaded_when_used() -> None:
+    script = "import sys, clusterctl as c; n = len(sys.modules); c.Cluster; print(n, len(sys.modules))"
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    before, after = map(int, told.stdout.split())
+    assert before < 150 < after
+
+
+def test_every_public_name_is_there() -> None:
+    import clusterctl
+
+    assert all(getattr(clusterctl, name) is not None for name in clusterctl.__all__)
+    assert {*clusterctl._HOMES, "__version__"} == set(clusterctl.__all__)
 
 
 def test_only_verbs_print() -> None:

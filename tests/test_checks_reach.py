@@ -11,12 +11,12 @@ from clusterctl.checks.evaluate import Report, evaluate
 from clusterctl.checks.finding import Finding
 from clusterctl.facts.model import Dial, Facts, Reachability
 from clusterctl.network.choose import choose
-from tests.builders import LOOPBACK, cluster, healthy, inventory, mesh, nic
+from tests.builders import LOOPBACK, cluster, everywhere, healthy, inventory, mesh, nic
 
 
 def report(facts: dict[str, Facts], reachability: Reachability, **options: object) -> Report:
     hosts = inventory(facts)
-    network = choose(hosts, facts, reachability, user_env=options.get("user_env", {}))  # type: ignore[arg-type]
+    network = choose(hosts, facts, reachability, settings=options.get("settings", {}))  # type: ignore[arg-type]
     return evaluate(hosts, facts, (), reachability, network, **options)  # type: ignore[arg-type]
 
 
@@ -196,7 +196,7 @@ def test_traffic_that_leaves_by_another_interface() -> None:
     assert "net.egress" not in {each.code for each in report(facts, astray).findings}
     finding = next(
         each
-        for each in report(facts, astray, user_env={"NCCL_SOCKET_IFNAME": "=eth0"}).findings
+        for each in report(facts, astray, settings=everywhere(facts, NCCL_SOCKET_IFNAME="=eth0")).findings
         if each.code == "net.egress"
     )
     assert finding.hosts == ("node1",)

@@ -14,14 +14,14 @@ from clusterctl.facts.model import Facts, Filesystem, Gpu, GpuProcess, Limits, N
 from clusterctl.inventory.model import Host, HostfileWarning, Inventory
 from clusterctl.network.choose import choose
 from clusterctl.transport.protocol import Failure
-from tests.builders import GIB, LOOPBACK, altered, cluster, gpu, healthy, inventory, nic, nvidia
+from tests.builders import GIB, LOOPBACK, altered, cluster, everywhere, gpu, healthy, inventory, nic, nvidia
 
 Cluster = dict[str, Facts]
 
 
 def report(facts: Cluster, *, slots: int = 1, **options: object) -> Report:
     hosts = options.pop("hosts", None) or inventory(facts, slots)
-    network = choose(hosts, facts, user_env=options.get("user_env", {}))  # type: ignore[arg-type]
+    network = choose(hosts, facts, settings=options.get("settings", {}))  # type: ignore[arg-type]
     return evaluate(hosts, facts, network=network, **options)  # type: ignore[arg-type]
 
 
@@ -428,11 +428,13 @@ def test_a_master_name_that_means_different_machines() -> None:
         host: msgspec.structs.replace(of, names=(*of.names, Name("head", (f"10.9.0.{number}",))))
         for number, (host, of) in enumerate(cluster(2).items())
     }
-    assert of("name.master", report(facts, user_env={"MASTER_ADDR": "head"}))
+    assert of("name.master", report(facts, settings=everywhere(facts, MASTER_ADDR="head")))
 
 
 def test_a_master_address_that_rank_0_does_not_have() -> None:
-    (finding,) = of("name.master-local", report(cluster(2), user_env={"MASTER_ADDR": "10.77.0.1"}))
+    (finding,) = of(
+        "name.master-local", report(cluster(2), settings=everywhere(cluster(2), MASTER_ADDR="10.77.0.1"))
+    )
     assert finding.hosts == ("node1",)
 
 
@@ -457,7 +459,7 @@ def test_the_users_nccl_filter_is_read_as_nccl_reads_it(value: str, severity: st
     }
     if value == "eth0":
         facts = cluster(2)
-    found = of("net.ifname-user", report(facts, user_env={"NCCL_SOCKET_IFNAME": value}))
+    found = of("net.ifname-user", report(facts, settings=everywhere(facts, NCCL_SOCKET_IFNAME=value)))
     assert {finding.severity for finding in found} == ({severity} if severity else set())
 
 
@@ -466,7 +468,7 @@ def test_what_libnccl_would_pick_by_itself_is_a_note_and_under_the_users_setting
     assert not of("net.nccl-pick", report(facts))
     notes = [each for each in report(facts).findings if each.code == "net.nccl-pick"]
     assert [each.hosts for each in notes] == [("node2",)]
-    (finding,) = of("net.nccl-pick", report(facts, user_env={"NCCL_SOCKET_IFNAME": "eth0"}))
+    (finding,) = of("net.nccl-pick", report(facts, settings=everywhere(facts, NCCL_SOCKET_IFNAME="eth0")))
     assert finding.observed == "libnccl takes 172.17.0.1"
 
 
@@ -571,7 +573,9 @@ def test_rdma_that_nobody_uses_stops_nobody(code: str) -> None:
     assert of(code, report(alter(cluster(3, gpus=1))))
     assert not of(code, report(alter(cluster(3, gpus=0))))
     if code == "os.memlock":
-        assert not of(code, report(alter(cluster(3, gpus=1)), user_env={"NCCL_IB_DISABLE": "1"}))
+        assert not of(
+            code, report(alter(cluster(3, gpus=1)), settings=everywhere(cluster(3), NCCL_IB_DISABLE="1"))
+        )
 
 
 def test_a_gpu_that_answers_no_torch_is_a_failure() -> None:

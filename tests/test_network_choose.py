@@ -7,7 +7,8 @@ import pytest
 
 from clusterctl.facts.model import Facts, RdmaPort, Variable
 from clusterctl.network.choose import choose
-from tests.builders import DOCKER0, LOOPBACK, altered, cluster, healthy, inventory, mesh, nic
+from clusterctl.network.model import Setting
+from tests.builders import DOCKER0, LOOPBACK, altered, cluster, everywhere, healthy, inventory, mesh, nic
 
 
 def two_networks(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Facts]:
@@ -164,10 +165,10 @@ def test_each_host_gets_its_own_variables() -> None:
 )
 def test_the_users_setting_wins_and_is_passed_on_as_written(name: str, value: str) -> None:
     facts = two_networks({"speed": 1_000}, {"speed": 25_000})
-    network = choose(inventory(facts), facts, mesh(facts), user_env={name: value})
+    network = choose(inventory(facts), facts, mesh(facts), settings=everywhere(facts, **{name: value}))
     assert {entry.ifname for entry in network.hosts} == {"a0", "b0"}
     assert {entry.env[name] for entry in network.hosts} == {value}
-    assert network.hosts[0].origins[name] == "your setting"
+    assert network.hosts[0].origins[name] == "--env"
 
 
 def test_a_setting_on_one_host_names_its_file() -> None:
@@ -183,7 +184,12 @@ def test_a_pin_and_a_setting_for_one_host_hold_that_host_only() -> None:
     facts = two_networks({"speed": 1_000}, {"speed": 25_000})
     network = choose(inventory(facts), facts, mesh(facts), pins={"node1": "a0"})
     assert [entry.ifname for entry in network.hosts] == ["a0", "b0"]
-    network = choose(inventory(facts), facts, mesh(facts), host_env={"node2": {"GLOO_SOCKET_IFNAME": "b0"}})
+    network = choose(
+        inventory(facts),
+        facts,
+        mesh(facts),
+        settings={"node2": (Setting("GLOO_SOCKET_IFNAME", "b0", "profile lab"),)},
+    )
     assert [entry.ifname for entry in network.hosts] == ["a0", "b0"]
     network = choose(inventory(facts), facts, pins={"node1": "10.9.0.0/16"})
     assert "the profile's 10.9.0.0/16 leaves no usable interface on node1" in network.problem
@@ -191,9 +197,9 @@ def test_a_pin_and_a_setting_for_one_host_hold_that_host_only() -> None:
 
 def test_a_setting_that_leaves_nothing_is_the_problem() -> None:
     facts = cluster(2)
-    network = choose(inventory(facts), facts, user_env={"NCCL_SOCKET_IFNAME": "eth9"})
+    network = choose(inventory(facts), facts, settings=everywhere(facts, NCCL_SOCKET_IFNAME="eth9"))
     assert not network.hosts
-    assert "NCCL_SOCKET_IFNAME=eth9 leaves no usable interface on node1" in network.problem
+    assert "NCCL_SOCKET_IFNAME=eth9 (--env) leaves no usable interface on node1" in network.problem
 
 
 def test_rdma_is_named_when_all_have_it_and_off_when_one_lacks_it() -> None:

@@ -28,8 +28,9 @@ _LEFTOVER = 5.0
 
 
 class FactsRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What to ask. ``python``, ``env``, ``activate`` (a line for bash) and ``workdirs`` are per host; a host
-    without ``python`` takes the usual one, one without an entry in ``workdirs`` is asked for ``workdir``.
+    """What to ask. ``python``, ``env``, ``defaults`` (variables that give way to the activation line, which
+    ``env`` does not), ``activate`` (a line for bash) and ``workdirs`` are per host; a host without ``python``
+    takes the usual one, one without an entry in ``workdirs`` is asked for ``workdir``.
 
     ``torch`` and ``mesh`` are left out with ``quick``. ``master_port`` is the user's own choice; without it
     the first free one from 29500 on, outside the host's own port range. With ``then_more`` the hosts wait, in
@@ -42,6 +43,7 @@ class FactsRequest(msgspec.Struct, frozen=True, kw_only=True):
     then_more: bool = False
     python: dict[str, str] = {}
     env: dict[str, dict[str, str]] = {}
+    defaults: dict[str, dict[str, str]] = {}
     activate: dict[str, str] = {}
     names: tuple[str, ...] = ()
     """Names that every host resolves, besides its own."""
@@ -52,7 +54,7 @@ class FactsRequest(msgspec.Struct, frozen=True, kw_only=True):
     torch_timeout: float = SSH.torch_timeout
 
 
-class Answers(msgspec.Struct, frozen=True, kw_only=True):
+class CollectedFacts(msgspec.Struct, frozen=True, kw_only=True):
     """Every host of the inventory is in ``facts`` or in ``failures``, in inventory order."""
 
     facts: dict[str, Facts]
@@ -67,7 +69,7 @@ def ask(
     request: FactsRequest,
     *,
     on_progress: Progress | None = None,
-) -> Answers:
+) -> CollectedFacts:
     """Ask all hosts at once. A sick host is an outcome in ``failures``; nothing is raised for it.
 
     ``on_progress(host, facts or failure)`` is called once for each host, as they answer, in this thread.
@@ -103,7 +105,7 @@ def ask(
             collector.part(time.monotonic() + _PARTING)
     finally:
         collector.close()
-    return Answers(
+    return CollectedFacts(
         facts={host: facts[host] for host in inventory.names if host in facts},
         failures={host: collector.failures[host] for host in inventory.names if host in collector.failures},
         reachability=reachability,
@@ -125,6 +127,7 @@ class _Openings:
             "python": self._request.python.get(host, ""),
             "controller_python": sys.executable,
             "env": self._request.env.get(host, {}),
+            "defaults": self._request.defaults.get(host, {}),
             "activate": self._request.activate.get(host, ""),
             "activate_seconds": ASK.activation_timeout,
             "names": self._request.names,

@@ -13,7 +13,7 @@ from clusterctl.checks.finding import CheckResult, Finding, Severity, Status
 from clusterctl.checks.rule import Blocked, Evidence, Hit, NoAnswer, NotKnown, Passed, Rule, Skipped, Verdict
 from clusterctl.facts.model import Facts, Reachability
 from clusterctl.inventory.model import Inventory
-from clusterctl.network.model import Network
+from clusterctl.network.model import Network, Setting
 
 Ready = Literal["ready", "not-ready", "unknown"]
 
@@ -34,6 +34,13 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
             return "not-ready"
         return "unknown" if "unknown" in found or "unknown" in self.hosts.values() else "ready"
 
+    def exit_code(self, *, strict: bool = False) -> int:
+        """1 if anything fails, else 2 if anything is unknown, else 0; with ``strict`` a warning fails too."""
+        warned = any(finding.severity == "warn" for finding in self.findings)
+        if self.verdict == "not-ready" or (strict and warned):
+            return 1
+        return 2 if self.verdict == "unknown" else 0
+
     @property
     def ready(self) -> tuple[str, ...]:
         return tuple(host for host, verdict in self.hosts.items() if verdict == "ready")
@@ -47,7 +54,7 @@ def evaluate(
     network: Network | None = None,
     *,
     expect: Mapping[str, str] | None = None,
-    user_env: Mapping[str, str] | None = None,
+    settings: Mapping[str, tuple[Setting, ...]] | None = None,
     quick: bool = False,
     simulated: bool = False,
     rules: tuple[Rule, ...] = RULES,
@@ -61,7 +68,7 @@ def evaluate(
             reachability=reachability or Reachability(),
             network=network or Network(),
             expect=expect or {},
-            user_env=user_env or {},
+            settings=settings or {},
             quick=quick,
             simulated=simulated,
         ),

@@ -33,7 +33,9 @@ def _loopback(evidence: Evidence) -> Iterator[Verdict]:
 
 
 def _master(evidence: Evidence) -> Iterator[Verdict]:
-    name = evidence.user_env.get("MASTER_ADDR", "")
+    first = next(iter(evidence.facts), "")
+    setting = evidence.setting(first, "MASTER_ADDR")
+    name = setting.value if setting else ""
     if not name or _is_address(name):
         yield Skipped("MASTER_ADDR is an address, not a name")
         return

@@ -142,7 +142,8 @@ def _write(evidence: Evidence) -> Iterator[Verdict]:
 
 
 def _memlock(evidence: Evidence) -> Iterator[Verdict]:
-    off = evidence.user_env.get("NCCL_IB_DISABLE") == "1"
+    told = [evidence.setting(host, "NCCL_IB_DISABLE") for host in evidence.facts]
+    off = all(setting is not None and setting.value == "1" for setting in told)
     if off or not evidence.has_gpus or not any(usable_ports(facts) for facts in evidence.facts.values()):
         yield Skipped("no RDMA in use")
         return

@@ -11,7 +11,7 @@ import msgspec
 from clusterctl.checks.finding import Severity
 from clusterctl.facts.model import Facts, Reachability
 from clusterctl.inventory.model import Inventory
-from clusterctl.network.model import Network
+from clusterctl.network.model import Network, Setting
 
 
 class NoAnswer(Protocol):
@@ -32,8 +32,9 @@ class Evidence:
     """All that rules may look at. ``facts`` holds the hosts that answered, in inventory order.
 
     ``expect`` is what the profile wants: ``python``, ``driver``, ``kernel``, ``nccl``, ``cuda`` or a
-    package's name -> version. ``quick`` says that neither `import torch` nor the mesh was
-    asked for; ``simulated`` that all hosts are one machine's loopback.
+    package's name -> version. ``settings`` is what the user set for the run on each host. ``quick`` says
+    that neither `import torch` nor the mesh was asked for; ``simulated`` that all hosts are one machine's
+    loopback.
     """
 
     inventory: Inventory
@@ -42,9 +43,13 @@ class Evidence:
     reachability: Reachability = field(default_factory=Reachability)
     network: Network = field(default_factory=Network)
     expect: Mapping[str, str] = field(default_factory=dict)
-    user_env: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, tuple[Setting, ...]] = field(default_factory=dict)
     quick: bool = False
     simulated: bool = False
+
+    def setting(self, host: str, name: str) -> Setting | None:
+        """What the user set ``name`` to on ``host``, whoever of the sources it came from."""
+        return next((each for each in self.settings.get(host, ()) if each.name == name), None)
 
     @property
     def has_gpus(self) -> bool:

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from clusterctl.cli import options
-
-if TYPE_CHECKING:
-    from clusterctl.checks.evaluate import Report
-
-EXIT_FAILED = 1
-EXIT_UNKNOWN = 2
 
 
 def command(
@@ -30,6 +24,7 @@ def command(
     strict: Annotated[bool, typer.Option("--strict", help="Warnings fail too.")] = False,
     profile: options.Profile = "",
     env: options.Env = None,
+    env_file: options.EnvFile = "",
     as_json: options.Json = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Also what passed, and what was skipped and why.")
@@ -41,63 +36,67 @@ def command(
 
     Exit code 0: ready, warnings allowed. 1: something fails. 2: something could not be asked.
     """
-    from clusterctl.cli.examine import examine
-    from clusterctl.cli.hosts import resolve
-    from clusterctl.cli.profiles import read
-    from clusterctl.cli.screen import err, out
+    from clusterctl.cli import screen
+    from clusterctl.cli.progress import Asking
     from clusterctl.errors import UsageError
     from clusterctl.report import doctor as page
     from clusterctl.report import doctor_json
-    from clusterctl.transport import connect
+    from clusterctl.session.cluster import Cluster
 
     if positional and hostfile and positional != hostfile:
         raise UsageError(f"two hostfiles: {positional} and --hostfile {hostfile}", hint="name one of them")
     named = hostfile or positional
-    hosts = resolve(
-        named or None, nodes=nodes, include=include, exclude=exclude, ssh_config=ssh_config or None
+    cluster = Cluster.from_hostfile(
+        named,
+        nodes=nodes,
+        include=include,
+        exclude=exclude,
+        ssh_config=ssh_config,
+        profile=profile,
+        transport=transport,
     )
+    inventory = cluster.hosts.inventory
     if not as_json:
-        out().print(hosts.how, style="dim")
-    link = connect(transport, hosts.ssh_config)
-    try:
-        seen = examine(hosts, link, wanted=read(profile), env=env or (), quick=quick)
-    finally:
-        link.close()
+        screen.out().print(cluster.hosts.how, style="dim")
+    screen.print_warnings(cluster.warnings[len(inventory.warnings) :])  # the hostfile's own are findings
+    seen = cluster.examine(env=env or (), env_file=env_file, quick=quick, progress=Asking)
+    code = seen.report.exit_code(strict=strict)
     if as_json:
-        text = doctor_json.encode(
-            hosts.inventory, seen.answers.facts, seen.network, seen.report, seen.answers.seconds
+        typer.echo(
+            doctor_json.encode(inventory, seen.answers.facts, seen.network, seen.report, seen.answers.seconds)
         )
-        typer.echo(text)
-        return exit_code(seen.report, strict=strict)
-    told = [("-H", named), ("--ssh-config", ssh_config), ("--profile", profile)]
-    told += [("--env", setting) for setting in env or ()]
+        return code
+    told = [("-H", named), ("--ssh-config", ssh_config), ("--profile", profile), ("--env-file", env_file)]
+    told += [("--env", _suggested(setting)) for setting in env or ()]
+    if transport != "fabric":
+        told.append(("--transport", transport))
     if seen.report.verdict == "ready":  # else the suggestion brings a selection of its own
         told += [("-i", include), ("-e", exclude), ("--nodes", str(nodes or ""))]
     launch = " ".join(
         ["clusterctl launch", *(f"{flag} {shlex.quote(value)}" for flag, value in told if value)]
     )
-    out().print()
-    out().print(
+    screen.out().print()
+    screen.out().print(
         page.render(
-            hosts.inventory,
+            inventory,
             seen.answers.facts,
             seen.network,
             seen.report,
-            width=out().width,
+            width=screen.out().width,
             verbose=verbose,
             launch=launch,
         ),
         soft_wrap=False,
         crop=False,
     )
-    if strict and exit_code(seen.report, strict=False) != exit_code(seen.report, strict=True):
-        err().print("--strict: warnings fail")
-    return exit_code(seen.report, strict=strict)
+    if strict and code != seen.report.exit_code():
+        screen.err().print("--strict: warnings fail")
+    return code
 
 
-def exit_code(report: Report, *, strict: bool) -> int:
-    """1 if anything fails, else 2 if anything is unknown, else 0; with ``strict`` a warning fails too."""
-    severities = {finding.severity for finding in report.findings}
-    if report.verdict == "not-ready" or (strict and "warn" in severities):
-        return EXIT_FAILED
-    return EXIT_UNKNOWN if report.verdict == "unknown" else 0
+def _suggested(setting: str) -> str:
+    """As typed, but the value of a secret stays off the screen: launch copies it from the environment."""
+    from clusterctl.plan.variables import is_secret
+
+    name = setting.partition("=")[0]
+    return name if is_secret(name) else setting

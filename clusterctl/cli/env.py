@@ -17,55 +17,60 @@ def command(
     nodes: options.Nodes = None,
     profile: options.Profile = "",
     env: options.Env = None,
+    env_file: options.EnvFile = "",
     as_json: options.Json = False,
     transport: options.Transport = "fabric",
     ssh_config: options.SshConfig = "",
 ) -> None:
     """Print what HOST needs in its environment to take part: interface, addresses, ranks.
 
-    The choice is for all hosts of the hostfile together, so all of them are asked.
+    The choice is for all hosts of the hostfile together, so all of them are asked. Exit code 1 when HOST gave
+    no answer or has no network with the others.
     """
-    from clusterctl.cli.examine import examine
-    from clusterctl.cli.hosts import resolve
-    from clusterctl.cli.profiles import read
-    from clusterctl.cli.screen import err
-    from clusterctl.errors import ClusterctlError, UsageError
+    from clusterctl.cli import screen
+    from clusterctl.cli.progress import Asking
+    from clusterctl.errors import NoAnswerError, UsageError
+    from clusterctl.inventory.fold import fold
     from clusterctl.report.env import encode, exports, shell
+    from clusterctl.session.cluster import Cluster
     from clusterctl.settings import RUN
-    from clusterctl.transport import connect
 
-    hosts = resolve(
-        hostfile or None, nodes=nodes, include=include, exclude=exclude, ssh_config=ssh_config or None
+    cluster = Cluster.from_hostfile(
+        hostfile,
+        nodes=nodes,
+        include=include,
+        exclude=exclude,
+        ssh_config=ssh_config,
+        profile=profile,
+        transport=transport,
     )
+    inventory = cluster.hosts.inventory
     for host in wanted:
-        if host not in hosts.inventory.names:
+        if host not in inventory.names:
             raise UsageError(
-                f"{host} is not among the hosts of {hosts.inventory.source}",
-                hint=f"its hosts: {', '.join(hosts.inventory.names[:8])}",
+                f"{host} is not among the hosts of {inventory.source}",
+                hint=f"its hosts: {fold(cluster.names)}",
             )
-    err().print(hosts.how, style="dim")
-    link = connect(transport, hosts.ssh_config)
-    try:
-        seen = examine(hosts, link, wanted=read(profile), env=env or (), torch=False)
-    finally:
-        link.close()
+    screen.print_warnings(cluster.warnings)
+    screen.err().print(cluster.hosts.how, style="dim")
+    seen = cluster.examine(env=env or (), env_file=env_file, torch=False, progress=Asking)
     port = seen.answers.reachability.master_port or RUN.preferred_master_port
     found = {}
     for host in wanted:
         failure = seen.answers.failures.get(host)
         if failure is not None:
-            raise ClusterctlError(f"{host}: {failure.message}", hint=failure.hint)
+            raise NoAnswerError(f"{host}: {failure.message}", hint=failure.hint)
         if seen.network.of(host) is None:
-            raise ClusterctlError(
-                seen.network.problem, hint="`clusterctl doctor` shows what every host offers"
-            )
+            raise NoAnswerError(seen.network.problem, hint="`clusterctl doctor` shows what every host offers")
         facts = seen.answers.facts[host]
         if facts.activation and facts.activation.error:
-            raise ClusterctlError(
+            raise NoAnswerError(
                 f"{host}: activation line of {profile}: {facts.activation.error}",
                 hint=f"try it there: ssh {host}",
             )
-        found[host] = exports(hosts.inventory, seen.network, facts, port, profile=profile)
+        found[host] = exports(
+            inventory, seen.network, facts, port, settings=seen.settings[host], profile=profile
+        )
     if as_json:
         typer.echo(encode(found))
     else:

@@ -40,42 +40,38 @@ def command(
     Exit code: the highest of all hosts; 124 for a command that was ended at its timeout, 255 for a host that
     could not be asked.
     """
-    from clusterctl.ask.exec import run, worst
     from clusterctl.cli import screen
-    from clusterctl.cli.hosts import resolve
-    from clusterctl.transport import connect
+    from clusterctl.session.cluster import Cluster
 
     limit = options.seconds(timeout, "--timeout")
     if not words:
         raise UsageError("no command given", hint="clusterctl exec -- nvidia-smi -L")
-    hosts = resolve(
-        hostfile or None, nodes=nodes, include=include, exclude=exclude, ssh_config=ssh_config or None
+    cluster = Cluster.from_hostfile(
+        hostfile,
+        nodes=nodes,
+        include=include,
+        exclude=exclude,
+        ssh_config=ssh_config,
+        transport=transport,
     )
-    names = hosts.inventory.names
-    screen.print_warnings(hosts.inventory)
+    screen.print_warnings(cluster.warnings)
     if not as_json:
-        screen.err().print(hosts.how, style="dim")
-    lines = _Lines(names) if not fold and not as_json else None
-    link = connect(transport, hosts.ssh_config)
-    try:
-        answers = run(
-            link,
-            names,
-            ["sh", "-c", " ".join(words)] if as_script else words,
-            timeout=limit,
-            on_output=lines.feed if lines else None,
-        )
-    finally:
-        link.close()
+        screen.err().print(cluster.hosts.how, style="dim")
+    lines = _Lines(cluster.names) if not fold and not as_json else None
+    answers = cluster.exec(
+        ["sh", "-c", " ".join(words)] if as_script else words,
+        timeout=limit,
+        on_output=lines.feed if lines else None,
+    )
     if as_json:
         _print_json(answers)
-        return worst(answers)
+        return answers.exit_code
     if lines:
         lines.flush()
     else:
         _print_folded(answers)
     _print_failures(answers, limit)
-    return worst(answers)
+    return answers.exit_code
 
 
 class _Lines:

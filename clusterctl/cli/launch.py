@@ -9,11 +9,7 @@ import typer
 from clusterctl.cli import options
 
 if TYPE_CHECKING:
-    from clusterctl.cli.examine import Examination
-    from clusterctl.cli.hosts import Hosts
-    from clusterctl.cli.workload import Workload
-    from clusterctl.plan.model import LaunchPlan, Request, Setting, Start
-    from clusterctl.plan.profile import Profile
+    from clusterctl.session.run import Run
 
 
 def command(
@@ -34,9 +30,7 @@ def command(
         typer.Option("--engine", help="Who starts the ranks. deepspeed: over pdsh where there is one."),
     ] = "torchrun",
     env: options.Env = None,
-    env_file: Annotated[
-        str, typer.Option("--env-file", metavar="FILE", help="KEY=VALUE lines, weaker than --env.")
-    ] = "",
+    env_file: options.EnvFile = "",
     profile: options.Profile = "",
     workdir: Annotated[
         str, typer.Option("--workdir", metavar="DIR", help="Copied to the hosts. Default: this directory.")
@@ -57,6 +51,9 @@ def command(
     time_limit: Annotated[
         str, typer.Option("--time-limit", metavar="TIME", help="Stop the run after this long: 90s, 10m, 2h.")
     ] = "",
+    stdin: Annotated[
+        bool, typer.Option("--stdin", help="Rank 0 reads what this command gets on its standard input.")
+    ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Start although the quick look at the hosts found failures.")
     ] = False,
@@ -72,227 +69,88 @@ def command(
     Exit code: 0, or the code of the rank that failed first; 120 refused before the start, 121 a host was
     lost, 123 stopped by you, 124 time limit, 125 a fault of clusterctl itself.
     """
-    from pathlib import Path
-
-    from clusterctl.cli import examine, hosts, profiles, screen, workload
+    from clusterctl.cli import screen
+    from clusterctl.cli.progress import Asking
     from clusterctl.errors import UsageError
     from clusterctl.report import launch as page
-    from clusterctl.store.outcome import EXIT_REFUSED
-    from clusterctl.transport import connect
+    from clusterctl.session.cluster import Cluster
+    from clusterctl.session.launch import NotReadyError
+    from clusterctl.session.options import LaunchOptions
 
     if as_json and not dry_run:
         raise UsageError(
             "--json goes with --dry-run", hint="outcome.json in the run directory tells how it ended"
         )
-    limit = options.seconds(time_limit, "--time-limit") if time_limit else None
     script, *arguments = ["", *(words or [])] if not words or words[0].startswith("-") else words
-    found = hosts.resolve(
-        hostfile or None,
+    wanted = LaunchOptions(
+        script=script,
+        arguments=tuple(arguments),
+        engine=engine,
+        env=tuple(env or ()),
+        env_file=env_file,
+        workdir=workdir,
+        sync=not no_sync,
+        sync_limit=sync_limit,
+        module=module,
+        python=not no_python,
+        local_rank=not no_local_rank,
+        time_limit=options.seconds(time_limit, "--time-limit") if time_limit else None,
+        force=force,
+        stdin=stdin,
+    )
+    cluster = Cluster.from_hostfile(
+        hostfile,
         nodes=nodes,
         gpus_per_node=gpus_per_node,
         include=include,
         exclude=exclude,
-        ssh_config=ssh_config or None,
-    )
-    work = workload.resolve(
-        script, module=module, no_python=no_python, workdir=workdir, sync=not no_sync, sync_limit=sync_limit
-    )
-    wanted = profiles.read(profile)
-    settings = _settings(env or [], env_file)
-    if not as_json:
-        screen.print_warnings(found.inventory)
-        screen.out().print(found.how, style="dim")
-    link = connect(transport, found.ssh_config)
-    try:
-        seen = examine.examine(
-            found,
-            link,
-            wanted=wanted,
-            env=[f"{setting.name}={setting.value}" for setting in settings],
-            torch=False,
-            then_more=not dry_run,
-            workdir=Path(work.code.root),
-        )
-        refusal = page.refusal(seen.report, seen.network, found.inventory)
-        if refusal is not None and not (force and page.all_connected(seen.network, found.inventory)):
-            screen.err().print(refusal, soft_wrap=False)
-            return EXIT_REFUSED
-        if (not script or engine == "deepspeed") and not force:
-            lacking = page.lacking("deepspeed", seen.answers.facts)
-            if lacking is not None:
-                screen.err().print(lacking, soft_wrap=False)
-                return EXIT_REFUSED
-        request = _request(
-            found,
-            seen,
-            work,
-            wanted,
-            profile,
-            settings,
-            start=_start(engine, simulated=found.simulated),
-            arguments=tuple(arguments),
-            pass_local_rank=engine == "deepspeed" and not no_local_rank,
-            time_limit=limit,
-            transport=transport,
-        )
-        plan = _plan(found, seen, request)
-        if dry_run:
-            if as_json:
-                typer.echo(page.plan_json(plan))
-            else:
-                screen.out().print(page.plan_text(plan), soft_wrap=False, crop=False)
-            return 0
-        return _run(plan, work, found, seen, link)
-    finally:
-        link.close()
-
-
-def _settings(env: list[str], env_file: str) -> tuple[Setting, ...]:
-    """The user's own variables for all hosts, strongest source first."""
-    import os
-    from pathlib import Path
-
-    from clusterctl.errors import UsageError
-    from clusterctl.plan import variables
-
-    layers = [variables.from_options(env, os.environ)]
-    if env_file:
-        try:
-            layers.append(variables.from_file(Path(env_file).read_text(encoding="utf-8"), env_file))
-        except OSError as error:
-            raise UsageError(f"--env-file {env_file}: {error.strerror}", hint="KEY=VALUE lines") from error
-    return variables.strongest(*layers)
-
-
-def _weaker_settings() -> tuple[Setting, ...]:
-    """What comes after the profile: DeepSpeed's files (the one here beats the one at home), then NCCL_*."""
-    import os
-    from pathlib import Path
-
-    from clusterctl.plan import variables
-
-    name = os.environ.get("DS_ENV_FILE", ".deepspeed_env")
-    layers = [
-        variables.from_file(path.read_text(encoding="utf-8"), str(path))
-        for path in (Path(name), Path.home() / name)
-        if path.is_file()
-    ]
-    return variables.strongest(*layers, variables.from_caller(os.environ))
-
-
-def _start(engine: str, *, simulated: bool) -> Start:
-    """DeepSpeed's launcher goes over pdsh where this machine has both; hosts that share one /tmp cannot."""
-    import importlib.util
-    import shutil
-
-    if engine == "torchrun":
-        return "torchrun"
-    over_pdsh = shutil.which("pdsh") and importlib.util.find_spec("deepspeed") and not simulated
-    return "deepspeed-pdsh" if over_pdsh else "deepspeed-no-ssh"
-
-
-def _request(
-    hosts: Hosts,
-    seen: Examination,
-    work: Workload,
-    profile: Profile,
-    profile_name: str,
-    settings: tuple[Setting, ...],
-    *,
-    start: Start,
-    arguments: tuple[str, ...],
-    pass_local_rank: bool,
-    time_limit: float | None,
-    transport: Literal["fabric", "openssh"],
-) -> Request:
-    from clusterctl.plan import activation, threads, variables
-    from clusterctl.plan.model import Request
-    from clusterctl.store.runs import new_run_id
-
-    facts = seen.answers.facts
-    weaker = _weaker_settings()
-    omp_threads = threads.settings(hosts.inventory, facts)
-    of_hosts = {
-        host: variables.strongest(
-            settings,
-            variables.from_mapping(profile.env_of(host), f"profile {profile_name}"),
-            activation.settings(facts[host], profile_name),
-            weaker,
-            omp_threads[host],
-        )
-        for host in hosts.inventory.names
-    }
-    return Request(
-        run=new_run_id(),
-        start=start,
-        command=work.command,
-        arguments=arguments,
-        pass_local_rank=pass_local_rank,
-        host_settings=of_hosts,
-        removed={host: activation.removed(facts[host]) for host in hosts.inventory.names},
-        workdirs={host: own for host in hosts.inventory.names if (own := profile.workdir_of(host))},
-        code=work.code,
-        time_limit=time_limit,
-        ssh_config=str(hosts.ssh_config.resolve()) if hosts.ssh_config else "",
+        ssh_config=ssh_config,
+        profile=profile,
         transport=transport,
-        gpus={host: len(facts[host].nvidia.gpus) for host in facts},
-        pythons={host: facts[host].python.executable for host in facts},
     )
+    screen.print_warnings(cluster.warnings)
+    if not as_json:
+        screen.out().print(cluster.hosts.how, style="dim")
+    try:
+        if not dry_run:
+            return _follow(cluster.open_run(wanted, progress=Asking))
+        plan = cluster.plan(options=wanted, progress=Asking)
+    except NotReadyError as refused:
+        seen = refused.examination
+        screen.err().print(page.refusal(seen.report, seen.network, cluster.hosts.inventory), soft_wrap=False)
+        return refused.exit_code
+    if as_json:
+        typer.echo(page.plan_json(plan))
+    else:
+        screen.out().print(page.plan_text(plan), soft_wrap=False, crop=False)
+    return 0
 
 
-def _plan(hosts: Hosts, seen: Examination, request: Request) -> LaunchPlan:
-    from clusterctl.plan.build import build
-    from clusterctl.settings import RUN
-
-    port = seen.answers.reachability.master_port or RUN.preferred_master_port
-    return build(hosts.inventory, seen.network, request, master_port=port)
-
-
-def _run(plan: LaunchPlan, work: Workload, hosts: Hosts, seen: Examination, link: object) -> int:
-    import getpass
+def _follow(run: Run) -> int:
+    """Start it and show it to its end. Signals that end a program stop the run on all hosts."""
     import signal
-    from typing import cast
 
     from clusterctl.cli import screen
     from clusterctl.cli.terminal import Terminal
     from clusterctl.report import launch as page
-    from clusterctl.run.launcher import DeepSpeedLauncher
-    from clusterctl.run.supervise import Supervisor
-    from clusterctl.store.runs import RunDirectory
-    from clusterctl.transport import Transport
 
-    directory = RunDirectory.create(plan)
-    directory.write("findings.json", seen.report.findings)
-    screen.out().print(page.opening(plan, directory.path), soft_wrap=False, crop=False)
+    screen.show(page.opening(run.plan, run.path))
     terminal = Terminal(1)
-    live = screen.live(plan, terminal)
-    supervisor = Supervisor(
-        plan,
-        work.tree,
-        cast(Transport, link),
-        directory,
-        clock_offsets={host: facts.clock_offset or 0.0 for host, facts in seen.answers.facts.items()},
-        owner=getpass.getuser(),
-        screen=live,
-        launcher=(
-            (lambda wanted: DeepSpeedLauncher(wanted, directory.logs / "deepspeed.log", hosts.ssh_config))
-            if plan.start == "deepspeed-pdsh"
-            else None
-        ),
-    )
+    live = screen.live(run.plan, terminal)
 
     def interrupted(number: int, frame: object) -> None:
-        supervisor.interrupt()
+        run.interrupt()
 
     ends = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup leaves it
         ends.append(signal.SIGHUP)
     previous = {number: signal.signal(number, interrupted) for number in ends}
     try:
-        outcome = supervisor.run()
+        run.start(live)
+        outcome = run.wait()
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
     live.flush()
-    screen.farewell(terminal, page.closing(plan, outcome, directory.path))
+    screen.farewell(terminal, page.closing(run.plan, outcome, run.path))
     return outcome.exit_code

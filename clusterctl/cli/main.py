@@ -9,7 +9,7 @@ import typer
 from clusterctl import __version__
 from clusterctl.cli import doctor, env, init, launch, logs, pull, runs, sandbox
 from clusterctl.cli import exec as exec_
-from clusterctl.errors import ClusterctlError, UsageError
+from clusterctl.errors import ClusterctlError
 
 EXIT_USAGE = 64
 EXIT_FAULT = 125
@@ -71,12 +71,9 @@ def entry() -> None:
     streams.settle()
     try:
         code = app(standalone_mode=False) or 0
-    except UsageError as error:
-        _say(error)
-        code = EXIT_USAGE
     except ClusterctlError as error:
         _say(error)
-        code = EXIT_FAULT
+        code = error.exit_code
     except _WrongUsage as error:
         error.show(sys.stderr)
         code = EXIT_USAGE

@@ -59,6 +59,10 @@ Env = Annotated[
     typer.Option("--env", metavar="K=V", help="A variable for all hosts; K alone copies yours. Repeatable."),
 ]
 
+EnvFile = Annotated[
+    str, typer.Option("--env-file", metavar="FILE", help="KEY=VALUE lines, weaker than --env.")
+]
+
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 

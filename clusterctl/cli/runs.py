@@ -150,25 +150,14 @@ def _wait(directory: RunDirectory, *, now: bool) -> Outcome | None:
 
 
 def _take_over(directory: RunDirectory, *, now: bool) -> Outcome:
-    import getpass
-    from pathlib import Path
-
     from clusterctl.cli import screen
-    from clusterctl.run.supervise import Screen, Supervisor
-    from clusterctl.transport import connect
+    from clusterctl.run.supervise import Screen
+    from clusterctl.session.run import take_over
 
     class Told(Screen):
         def say(self, text: str) -> None:
             screen.err().print(text, style="dim", markup=False)
 
-    plan = directory.plan()
     screen.err().print("the run's controller is dead: going to the hosts", style="dim")
     directory.ask_to_stop(now=now)
-    link = connect(plan.transport, Path(plan.ssh_config) if plan.ssh_config else None)
-    try:
-        supervisor = Supervisor(
-            plan, None, link, directory, clock_offsets={}, owner=getpass.getuser(), screen=Told()
-        )
-        return supervisor.take_over()
-    finally:
-        link.close()
+    return take_over(directory, Told())

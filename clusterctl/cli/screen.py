@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from clusterctl.errors import ClusterctlError
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from clusterctl.cli.live import LiveOutput
     from clusterctl.cli.terminal import Terminal
-    from clusterctl.inventory.model import Inventory
+    from clusterctl.inventory.model import HostfileWarning
     from clusterctl.plan.model import LaunchPlan
 
 
@@ -93,9 +94,9 @@ def print_error(error: ClusterctlError) -> None:
     complain("error", error.message, error.hint)
 
 
-def print_warnings(inventory: Inventory) -> None:
-    """Lines of the hostfile that DeepSpeed misreads, on stderr."""
-    for warning in inventory.warnings:
+def print_warnings(warnings: Iterable[HostfileWarning]) -> None:
+    """Lines of the hostfile and of the profile that are not what they seem, on stderr."""
+    for warning in warnings:
         complain("warning", f"{warning.where}: {warning.message}", warning.hint)
 
 

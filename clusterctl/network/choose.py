@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from clusterctl.facts.model import Facts, Reachability
 from clusterctl.inventory.model import Inventory
@@ -10,7 +10,7 @@ from clusterctl.network import rdma
 from clusterctl.network.candidates import candidates
 from clusterctl.network.groups import Group, Member, groups, members
 from clusterctl.network.ifname import VARIABLES, admitted
-from clusterctl.network.model import Candidate, HostNetwork, Network
+from clusterctl.network.model import Candidate, HostNetwork, Network, Setting
 from clusterctl.network.traffic import Traffic
 from clusterctl.network.variables import user_settings, variables
 
@@ -23,40 +23,37 @@ def choose(
     facts: Mapping[str, Facts],
     reachability: Reachability = NOT_ASKED,
     *,
-    user_env: Mapping[str, str] = {},
-    host_env: Mapping[str, Mapping[str, str]] = {},
+    settings: Mapping[str, Iterable[Setting]] = {},
     pins: Mapping[str, str] = {},
 ) -> Network:
     """The best network for the hosts that answered, in inventory order.
 
-    With dials it is proven by traffic; without, it is the best common subnet. ``user_env`` holds the
-    variables the user set for the run, ``host_env`` those for one host, ``pins`` host -> interface of a
-    profile: all win over our ranking.
+    With dials it is proven by traffic; without, it is the best common subnet. ``settings`` holds what the
+    user set for the run on each host, ``pins`` host -> interface of a profile: both win over our ranking.
     ``problem`` is set when the network does not take in every host that answered.
     """
     answered = {host: facts[host] for host in inventory.names if host in facts}
     if not answered:
         return Network(problem="no host answered")
-    settings = {
-        host: user_settings(of_host, {**user_env, **host_env.get(host, {})})
-        for host, of_host in answered.items()
-    }
+    decided = {host: user_settings(of_host, settings.get(host, ())) for host, of_host in answered.items()}
     offered = candidates(answered)
     pools = {
         host: tuple(
             member
             for member in members(of_host, offered[host])
-            if _is_wanted(member, settings[host], pins.get(host, ""))
+            if _is_wanted(member, decided[host], pins.get(host, ""))
         )
         for host, of_host in answered.items()
     }
     ranked = groups(pools, answered, Traffic(answered, reachability))
     if not ranked:
-        return Network(problem=_why_none(answered, offered, settings, pins))
+        return Network(problem=_why_none(answered, offered, decided, pins))
     best = ranked[0]
     missing = [host for host in answered if host not in {member.host for member in best.members}]
     ports = rdma.select(answered)
-    master_addr = user_env.get("MASTER_ADDR", best.members[0].address)
+    first = next(iter(answered))
+    named = decided[first].get("MASTER_ADDR")
+    master_addr = named.value if named else best.members[0].address
     hosts = []
     for member in best.members:
         values, origins = variables(
@@ -64,7 +61,7 @@ def choose(
             master_addr=master_addr,
             rdma=ports.get(member.host, ()),
             speed=best.speed,
-            settings=settings[member.host],
+            settings=decided[member.host],
             origin=f"clusterctl: {'proven by traffic' if best.proven else 'common network'}",
         )
         hosts.append(_host_network(member, values, origins))
@@ -79,15 +76,15 @@ def choose(
             for other in ranked[1 : MOST_ALTERNATIVES + 1]
             if len(other.members) == len(best.members)
         ),
-        problem=_why_missing(missing, answered, offered, pools, settings, pins) if missing else "",
+        problem=_why_missing(missing, answered, offered, pools, decided, pins) if missing else "",
     )
 
 
-def _is_wanted(member: Member, settings: Mapping[str, tuple[str, str]], pin: str) -> bool:
+def _is_wanted(member: Member, settings: Mapping[str, Setting], pin: str) -> bool:
     """The user's word decides; the profile's pin where the user is silent."""
     named = [name for name in VARIABLES if name in settings]
     if named:
-        return all(admitted(name, settings[name][0], (member.link.name,)) for name in named)
+        return all(admitted(name, settings[name].value, (member.link.name,)) for name in named)
     return not pin or member.link.name == pin
 
 
@@ -127,10 +124,10 @@ def _alternative(best: Group, other: Group) -> Candidate:
 def _why_none(
     facts: Mapping[str, Facts],
     offered: Mapping[str, tuple[tuple[str, str], ...]],
-    settings: Mapping[str, Mapping[str, tuple[str, str]]],
+    decided: Mapping[str, Mapping[str, Setting]],
     pins: Mapping[str, str],
 ) -> str:
-    return _why_missing(list(facts), facts, offered, {}, settings, pins)
+    return _why_missing(list(facts), facts, offered, {}, decided, pins)
 
 
 def _why_missing(
@@ -138,7 +135,7 @@ def _why_missing(
     facts: Mapping[str, Facts],
     offered: Mapping[str, tuple[tuple[str, str], ...]],
     pools: Mapping[str, tuple[Member, ...]],
-    settings: Mapping[str, Mapping[str, tuple[str, str]]],
+    decided: Mapping[str, Mapping[str, Setting]],
     pins: Mapping[str, str],
 ) -> str:
     """One sentence about the first host left out; the others are named behind it."""
@@ -149,9 +146,11 @@ def _why_missing(
         names = ", ".join(link.name for link in facts[host].interfaces) or "none"
         return f"{host} has no running interface with an address of its own{more}; it has: {names}"
     if not pools.get(host):
-        setting = next(
-            (f"{name}={settings[host][name][0]}" for name in VARIABLES if name in settings[host]),
-            f"the profile's {pins.get(host, '')}",
+        setting = next((decided[host][name] for name in VARIABLES if name in decided[host]), None)
+        what = (
+            f"{setting.name}={setting.value} ({setting.origin})"
+            if setting
+            else f"the profile's {pins.get(host, '')}"
         )
-        return f"{setting} leaves no usable interface on {host}{more}; it has: {has}"
+        return f"{what} leaves no usable interface on {host}{more}; it has: {has}"
     return f"{host} shares no network with the other hosts{more}; it has: {has}"

@@ -5,6 +5,14 @@ from __future__ import annotations
 import msgspec
 
 
+class Setting(msgspec.Struct, frozen=True):
+    """One variable for one host. ``origin`` is for people: ``--env``, ``profile envs/x.yaml``."""
+
+    name: str
+    value: str
+    origin: str
+
+
 class HostNetwork(msgspec.Struct, frozen=True, kw_only=True):
     """``env`` maps a variable to its value on this host; ``origins`` says where each value comes from."""
 

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from clusterctl.facts.model import Facts, RdmaPort
 from clusterctl.network.groups import Member
 from clusterctl.network.ifname import GLOO, NCCL, TENSORPIPE, VARIABLES
+from clusterctl.network.model import Setting
 
 FAST_SOCKET = 100_000
 """Mbit/s from which one TCP stream per peer no longer fills the link."""
 
 
-def user_settings(facts: Facts, user_env: Mapping[str, str]) -> dict[str, tuple[str, str]]:
-    """Variable -> (value, origin) as the user decided: for this run, else in the host's own settings."""
+def user_settings(facts: Facts, settings: Iterable[Setting]) -> dict[str, Setting]:
+    """By name, as the user decided: ``settings`` for this run, else what the host itself has."""
     # The environment comes first among a host's variables, and NCCL lets it win over its files.
     on_host = {
-        variable.name: (variable.value, f"{variable.origin} on {facts.host}")
+        variable.name: Setting(variable.name, variable.value, f"{variable.origin} on {facts.host}")
         for variable in reversed(facts.variables)
         if variable.name in VARIABLES
     }
-    return {**on_host, **{name: (value, "your setting") for name, value in user_env.items()}}
+    return {**on_host, **{setting.name: setting for setting in settings}}
 
 
 def variables(
@@ -29,7 +30,7 @@ def variables(
     master_addr: str,
     rdma: tuple[RdmaPort, ...],
     speed: int,
-    settings: Mapping[str, tuple[str, str]],
+    settings: Mapping[str, Setting],
     origin: str,
 ) -> tuple[dict[str, str], dict[str, str]]:
     """(values, origins) for one host. A name in ``settings`` keeps the user's value."""
@@ -41,8 +42,9 @@ def variables(
         "NCCL_SOCKET_FAMILY": "AF_INET6" if member.subnet.version == 6 else "AF_INET",
         "MASTER_ADDR": master_addr,
     }
-    values = {name: settings.get(name, (value, ""))[0] for name, value in ours.items()}
-    origins = {name: settings.get(name, ("", origin))[1] for name in ours}
+    decided = {name: settings.get(name, Setting(name, value, origin)) for name, value in ours.items()}
+    values = {name: setting.value for name, setting in decided.items()}
+    origins = {name: setting.origin for name, setting in decided.items()}
     if not any(name.startswith("NCCL_IB_") for name in settings):
         why, chosen = _rdma_or_sockets(rdma, speed)
         values.update(chosen)

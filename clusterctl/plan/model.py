@@ -6,16 +6,10 @@ from typing import Literal
 
 import msgspec
 
+from clusterctl.network.model import Setting as Setting
+
 Engine = Literal["torchrun", "deepspeed"]
 Start = Literal["torchrun", "deepspeed-pdsh", "deepspeed-no-ssh"]
-
-
-class Setting(msgspec.Struct, frozen=True):
-    """One variable for one host. ``origin`` is for people: ``--env``, ``profile envs/x.yaml``."""
-
-    name: str
-    value: str
-    origin: str
 
 
 class Code(msgspec.Struct, frozen=True, kw_only=True):

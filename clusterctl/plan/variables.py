@@ -88,9 +88,14 @@ def strongest(*layers: Iterable[Setting]) -> tuple[Setting, ...]:
     return tuple(found[name] for name in sorted(found))
 
 
+def is_secret(name: str) -> bool:
+    """Whether the value of a variable of this name is shown to nobody."""
+    return _SECRET.search(name) is not None
+
+
 def shown(setting: Setting) -> str:
     """The value for a screen or a file: secrets by name are hidden."""
-    return HIDDEN if _SECRET.search(setting.name) else setting.value
+    return HIDDEN if is_secret(setting.name) else setting.value
 
 
 def _passable(value: str, where: str) -> str:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterable
 
 import msgspec
 
 from clusterctl.facts.model import Facts
 from clusterctl.inventory.model import Inventory
-from clusterctl.network.model import Network
+from clusterctl.network.model import Network, Setting
 from clusterctl.plan import activation
+from clusterctl.plan.variables import HIDDEN, is_secret, shown
 
 SCHEMA = "clusterctl.env/1"
 _COLUMN = 60
 
 
 class Export(msgspec.Struct, frozen=True):
-    """``origin`` says who decided the value. ``value`` None: the variable is to be unset."""
+    """``origin`` says who decided the value. ``value`` None: the variable is to be unset; of a secret it is
+    hidden."""
 
     name: str
     value: str | None
@@ -25,22 +28,32 @@ class Export(msgspec.Struct, frozen=True):
 
 
 def exports(
-    inventory: Inventory, network: Network, facts: Facts, master_port: int, *, profile: str = ""
+    inventory: Inventory,
+    network: Network,
+    facts: Facts,
+    master_port: int,
+    *,
+    settings: Iterable[Setting] = (),
+    profile: str = "",
 ) -> tuple[Export, ...]:
     """Every variable that the host of ``facts`` needs to take part in a run over all hosts of ``inventory``.
 
-    The host must be covered by ``network``. ``profile`` names the one whose activation line it ran.
+    The host must be covered by ``network``. ``settings`` are the user's for it, ``profile`` names the one
+    whose activation line it ran.
     """
     host = facts.host
     chosen = network.of(host)
     assert chosen is not None, host
     rank = inventory.names.index(host)
-    activated = activation.settings(facts, profile)
+    users = {each.name: each for each in settings}
+    unset = activation.without(activation.removed(facts), users.values())
+    port = users.pop("MASTER_PORT", None)
+    by = port.origin if port else "clusterctl: outside the range the OS chooses from"
     return (
-        *(Export(name, None, f"profile {profile}: activate") for name in activation.removed(facts)),
-        *(Export(each.name, each.value, each.origin) for each in activated if each.name not in chosen.env),
+        *(Export(name, None, f"profile {profile}: activate") for name in unset),
+        *(Export(name, shown(each), each.origin) for name, each in users.items() if name not in chosen.env),
         *(Export(name, value, chosen.origins.get(name, "")) for name, value in chosen.env.items()),
-        Export("MASTER_PORT", str(master_port), "clusterctl: outside the range the OS chooses from"),
+        Export("MASTER_PORT", str(master_port), by),
         Export("NNODES", str(len(inventory.hosts)), inventory.source),
         Export("NODE_RANK", str(rank), f"{inventory.source}: position of {host}"),
         Export(
@@ -63,6 +76,8 @@ def shell(host: str, variables: tuple[Export, ...]) -> str:
 
 
 def _line(each: Export) -> str:
+    if each.value == HIDDEN and is_secret(each.name):
+        return f"# {each.name} is not shown: export it there yourself"
     return f"unset {each.name}" if each.value is None else f"export {each.name}={_quoted(each.value)}"
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -13,7 +12,6 @@ from rich.text import Text
 from clusterctl.checks.evaluate import Report
 from clusterctl.engines import deepspeed
 from clusterctl.engines.command import node_argv
-from clusterctl.facts.model import Facts
 from clusterctl.inventory.fold import fold
 from clusterctl.inventory.model import Inventory
 from clusterctl.network.model import Network
@@ -30,12 +28,10 @@ _STARTS = {
 _TRACEBACK_LINES = 12
 
 
-def refusal(report: Report, network: Network, inventory: Inventory) -> RenderableType | None:
-    """Why nothing was started, worst first; None when the run may start."""
+def refusal(report: Report, network: Network, inventory: Inventory) -> RenderableType:
+    """Why nothing was started, worst first."""
     failures = [finding for finding in report.findings if finding.severity == "fail"]
     unheard = [host for host, verdict in report.hosts.items() if verdict == "unknown"]
-    if not failures and all_connected(network, inventory):
-        return None
     parts: list[RenderableType] = [findings.render(failures, hosts=len(inventory.hosts))]
     if network.problem and not any(finding.code.startswith("net.") for finding in failures):
         parts.append(Text(f"no network for all hosts: {network.problem}"))
@@ -49,26 +45,6 @@ def refusal(report: Report, network: Network, inventory: Inventory) -> Renderabl
     parts.append(Text.assemble(("not started", "bold red"), ": nothing runs on any host (exit code 120)"))
     parts.append(Text.assemble(("hint: ", "cyan"), hint))
     return Group(*parts)
-
-
-def lacking(package: str, facts: Mapping[str, Facts]) -> RenderableType | None:
-    """Which hosts have no ``package`` for the interpreter they would run; None where all have it."""
-    without = [host for host, of_host in facts.items() if package not in of_host.python.packages]
-    if not without:
-        return None
-    python = facts[without[0]].python.executable
-    return Group(
-        Text.assemble(("not started", "bold red"), f": no {package} on {fold(without)} for {python}"),
-        Text.assemble(
-            ("hint: ", "cyan"),
-            f"{python} -m pip install {package} there, or `python: /another/python` in a profile",
-        ),
-    )
-
-
-def all_connected(network: Network, inventory: Inventory) -> bool:
-    """Whether there is a network for all hosts, without which no plan can be made."""
-    return not network.problem and len(network.hosts) == len(inventory.hosts)
 
 
 def plan_json(plan: LaunchPlan) -> str:

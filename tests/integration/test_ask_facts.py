@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from clusterctl.ask.facts import Answers, FactsRequest, ask
+from clusterctl.ask.facts import CollectedFacts, FactsRequest, ask
 from clusterctl.facts.model import Facts
 from clusterctl.inventory.hostfile import parse
 from clusterctl.sandbox import FileSpec, HostSpec, Sandbox
@@ -28,7 +28,7 @@ HANGING = FileSpec("#!/bin/sh\ntrap '' TERM INT HUP\nwhile :; do sleep 1000; don
 
 def asked(
     box: Sandbox, request: FactsRequest = QUICK, *, kind: Kind = "fabric", **options: object
-) -> Answers:
+) -> CollectedFacts:
     transport = connect(kind, box.ssh_config)
     try:
         inventory = parse(box.hostfile.read_text(encoding="utf-8"), str(box.hostfile))

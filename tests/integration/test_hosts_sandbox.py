@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from clusterctl.cli.hosts import resolve
 from clusterctl.sandbox import Sandbox
+from clusterctl.session.hosts import resolve
 
 pytestmark = pytest.mark.sandbox
 

@@ -94,7 +94,7 @@ def test_every_verb_explains_itself_without_torch(laptop: Path, tmp_path: Path) 
 
 
 def test_shipped_profiles_are_found(laptop: Path, tmp_path: Path) -> None:
-    script = "from clusterctl.cli.profiles import read; print(read('cpu').description)"
+    script = "from clusterctl.session.profiles import read; print(read('cpu').description)"
     told = subprocess.run(
         [str(laptop / "python"), "-c", script], cwd=tmp_path, capture_output=True, text=True, check=True
     )

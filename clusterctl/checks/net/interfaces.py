@@ -80,7 +80,7 @@ def _nccl_pick(evidence: Evidence) -> Iterator[Verdict]:
         if torch is None or not (torch.nccl_pick or torch.nccl_error):
             continue
         asked = True
-        forced = "NCCL_SOCKET_IFNAME" in evidence.user_env
+        forced = evidence.setting(entry.host, "NCCL_SOCKET_IFNAME") is not None
         if torch.nccl_error and forced:
             yield Hit(
                 hosts=(entry.host,), observed=f"libnccl says: {torch.nccl_error}", expected=entry.address

@@ -14,8 +14,9 @@ from clusterctl.network.ifname import GLOO, NCCL, TENSORPIPE, admitted, parse_nc
 def _settings(evidence: Evidence, host: str, names: tuple[str, ...]) -> Iterator[tuple[str, str, str]]:
     """(variable, value, origin) of what the user set for the run or what is set on the host."""
     for name in names:
-        if name in evidence.user_env:
-            yield name, evidence.user_env[name], "your setting"
+        setting = evidence.setting(host, name)
+        if setting is not None:
+            yield name, setting.value, setting.origin
         else:
             for variable in evidence.facts[host].variables:
                 if variable.name == name:

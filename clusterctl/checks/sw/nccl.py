@@ -53,7 +53,8 @@ def _nccl_settings(evidence: Evidence) -> Iterator[Verdict]:
             if (variable.name, variable.origin) == ("LD_LIBRARY_PATH", "activation line"):
                 continue
             if ".deepspeed_env" not in variable.origin and variable.name not in VARIABLES:
-                by_name[variable.name][host] = (variable.value, variable.origin)
+                said = evidence.setting(host, variable.name) or variable
+                by_name[variable.name][host] = (said.value, said.origin)
     for name, settings in sorted(by_name.items()):
         values = {value for value, _ in settings.values()}
         everywhere = len(settings) == len(evidence.facts)

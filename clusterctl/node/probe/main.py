@@ -21,7 +21,7 @@ NEXT_SECONDS = 60.0
 def main(request, files):
     """Answer until stdin ends; returns only then."""
     end = wire.leave_nothing_behind(request["deadline"])
-    environ = dict(os.environ, **request.get("env", {}))
+    environ = dict(os.environ, **dict(request.get("defaults", {}), **request.get("env", {})))
     threading.Thread(target=tell_facts, args=(request, environ), daemon=True).start()
     try:
         converse(files, environ)

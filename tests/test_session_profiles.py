@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from clusterctl.cli.profiles import read
 from clusterctl.errors import UsageError
+from clusterctl.session.profiles import read
 
 ENVS = Path(__file__).parents[1] / "envs"
 

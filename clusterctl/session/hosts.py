@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 class Hosts(msgspec.Struct, frozen=True, kw_only=True):
     """The selected hosts. ``how`` is one line for the screen: ``hosts: hostfiles/lab (4 hosts, 7 slots)``.
 
-    ``ssh_config`` None means what `ssh` itself reads. ``simulated``: a sandbox without namespaces, in which
-    network checks mean nothing.
+    ``known`` names every host of the file, chosen or not. ``ssh_config`` None means what `ssh` itself reads.
+    ``simulated``: a sandbox without namespaces, in which network checks mean nothing.
     """
 
     inventory: Inventory
+    known: tuple[str, ...]
     ssh_config: Path | None
     simulated: bool
     how: str
@@ -52,9 +53,22 @@ def resolve(
         ssh_path = sandbox.ssh_config if sandbox else None
     return Hosts(
         inventory=chosen,
+        known=everything.names,
         ssh_config=ssh_path,
         simulated=sandbox is not None and sandbox.state.simulated,
         how=_how(everything, chosen, sandbox),
+    )
+
+
+def of_sandbox(sandbox: Sandbox) -> Hosts:
+    """All hosts of a running sandbox."""
+    everything = parse(_read(sandbox.hostfile), str(sandbox.hostfile))
+    return Hosts(
+        inventory=everything,
+        known=everything.names,
+        ssh_config=sandbox.ssh_config,
+        simulated=sandbox.state.simulated,
+        how=_how(everything, everything, sandbox),
     )
 
 

@@ -4,7 +4,6 @@ import msgspec
 import pytest
 
 from clusterctl.checks.evaluate import evaluate
-from clusterctl.cli.doctor import exit_code
 from clusterctl.network.choose import choose
 from tests.builders import altered, cluster, inventory
 
@@ -23,8 +22,8 @@ def test_exit_codes(changes: dict[str, object], code: int, strict: int) -> None:
     facts = altered(cluster(2), "node2", **changes)
     hosts = inventory(facts)
     report = evaluate(hosts, facts, network=choose(hosts, facts), quick=True)
-    assert exit_code(report, strict=False) == code
-    assert exit_code(report, strict=True) == strict
+    assert report.exit_code() == code
+    assert report.exit_code(strict=True) == strict
 
 
 def test_a_failure_outweighs_what_is_unknown() -> None:
@@ -32,4 +31,4 @@ def test_a_failure_outweighs_what_is_unknown() -> None:
     python = msgspec.structs.replace(facts["node3"].python, error="not found")
     facts = altered(facts, "node3", python=python)
     hosts = inventory(facts)
-    assert exit_code(evaluate(hosts, facts, network=choose(hosts, facts)), strict=False) == 1
+    assert evaluate(hosts, facts, network=choose(hosts, facts)).exit_code() == 1

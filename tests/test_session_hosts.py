@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from clusterctl.cli import options
-from clusterctl.cli.hosts import resolve
 from clusterctl.errors import UsageError
+from clusterctl.session.hosts import resolve
 
 
 @pytest.fixture(autouse=True)

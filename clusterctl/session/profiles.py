@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 
 from clusterctl.errors import UsageError
+from clusterctl.inventory.fold import fold
+from clusterctl.inventory.model import HostfileWarning
 from clusterctl.plan.profile import Profile, decode
 
 
@@ -26,6 +30,23 @@ def read(name: str) -> Profile:
             hint=f"name a YAML file, or one that comes with clusterctl: {shipped}",
         ) from error
     return decode(text, name)
+
+
+def unknown_hosts(profile: Profile, name: str, known: Iterable[str]) -> tuple[HostfileWarning, ...]:
+    """A warning for each host of the profile that the hostfile does not have: what it says there is for
+    nobody, which a misspelt name looks like."""
+    known = tuple(known)
+    of_hosts = [*profile.hosts, *(profile.python if isinstance(profile.python, dict) else ())]
+    return tuple(
+        HostfileWarning(
+            f"profile {name}",
+            f"its host '{host}' is not in the hostfile, so what it says of it is for nobody",
+            f"did you mean '{near[0]}'?" if near else f"the hostfile has {fold(known)}",
+        )
+        for host in dict.fromkeys(of_hosts)
+        if host not in known
+        for near in [get_close_matches(host, known, n=1)]
+    )
 
 
 def _locate(name: str) -> Path:

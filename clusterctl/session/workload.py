@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from importlib import resources
 from pathlib import Path
 
@@ -12,9 +13,11 @@ import msgspec
 from clusterctl.ask.sync import Tree, scan
 from clusterctl.errors import UsageError
 from clusterctl.plan.model import Code
+from clusterctl.session.options import LaunchOptions
 from clusterctl.settings import SYNC
 
 SHIPPED = "pretrain.py"
+_STARTER = re.compile(r"python[\d.]*|torchrun|deepspeed")
 
 
 class Workload(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,11 +35,9 @@ def shipped_directory() -> Path:
     return next(path for path in (package / "_train", package.parent / "train") if path.is_dir())
 
 
-def resolve(
-    script: str, *, module: bool, no_python: bool, workdir: str, sync: bool, sync_limit: str
-) -> Workload:
-    """Check what was typed against the disk here. Raises UsageError."""
-    if not script:
+def resolve(options: LaunchOptions) -> Workload:
+    """Check what was asked for against the disk here. Raises UsageError."""
+    if not options.script:
         root = shipped_directory()
         tree = scan(root)
         return Workload(
@@ -47,27 +48,35 @@ def resolve(
             tree=tree,
         )
     here = Path.cwd()
-    root = Path(workdir).expanduser().resolve() if workdir else here
+    root = Path(options.workdir).expanduser().resolve() if options.workdir else here
     if not root.is_dir():
-        raise UsageError(f"--workdir {workdir} is not a directory", hint="name the project's directory")
+        raise UsageError(
+            f"--workdir {options.workdir} is not a directory", hint="name the project's directory"
+        )
     inside = here.is_relative_to(root)
     start = here if inside else root
     code = Code(root=str(root), subdirectory=start.relative_to(root).as_posix() if start != root else "")
-    command = _command(script, start, root, module=module, no_python=no_python)
-    if not sync:
+    command = _command(options, start, root)
+    if not options.sync:
         return Workload(command=command, code=code, tree=None)
-    tree = scan(root, max_bytes=_bytes(sync_limit), max_files=_files(sync_limit))
+    tree = scan(root, max_bytes=_bytes(options.sync_limit), max_files=_files(options.sync_limit))
     code = msgspec.structs.replace(code, digest=tree.digest, files=len(tree.files), size=tree.size)
     return Workload(command=command, code=code, tree=tree)
 
 
-def _command(script: str, start: Path, root: Path, *, module: bool, no_python: bool) -> tuple[str, ...]:
-    if module:
+def _command(options: LaunchOptions, start: Path, root: Path) -> tuple[str, ...]:
+    script = options.script
+    if options.module:
         return ("{python}", "-u", "-m", script)
     path = (start / script).resolve()
-    if no_python and "/" not in script and not path.is_file():
+    if not options.python and "/" not in script and not path.is_file():
         return (script,)
     if not path.is_file():
+        if _STARTER.fullmatch(Path(script).name):
+            raise UsageError(
+                f"launch starts every rank itself, with the Python of its host: leave out `{script}`",
+                hint=_without_starter(options),
+            )
         raise UsageError(
             f"the script {script} does not exist in {start}",
             hint="options of launch come before SCRIPT, its own arguments after; -m runs a module",
@@ -78,7 +87,18 @@ def _command(script: str, start: Path, root: Path, *, module: bool, no_python: b
             hint=f"--workdir {path.parent}",
         )
     name = script if not Path(script).is_absolute() else os.path.relpath(path, start)
-    return (f"./{name}" if "/" not in name else name,) if no_python else ("{python}", "-u", name)
+    if options.python:
+        return ("{python}", "-u", name)
+    return (f"./{name}" if "/" not in name else name,)
+
+
+def _without_starter(options: LaunchOptions) -> str:
+    """The command as it is meant: the same from the script on."""
+    words = options.arguments
+    at = next((i for i, word in enumerate(words) if word.endswith(".py")), None)
+    if words[:1] == ("-m",) and len(words) > 1:
+        return f"clusterctl launch {shlex.join(words)}"
+    return f"clusterctl launch {shlex.join(words[at:]) if at is not None else 'SCRIPT [ARGS]...'}"
 
 
 def _bytes(limit: str) -> int:
@@ -86,7 +106,7 @@ def _bytes(limit: str) -> int:
         return SYNC.max_bytes
     match = re.fullmatch(r"(\d+)\s*(MB|GB)", limit, re.IGNORECASE)
     if match is None:
-        raise UsageError(f"--sync-limit {limit} is no size", hint="--sync-limit 500MB, --sync-limit 2GB")
+        raise UsageError(f"--sync-limit {limit} is not a size", hint="--sync-limit 500MB, --sync-limit 2GB")
     return int(match[1]) * (10**9 if match[2].upper() == "GB" else 10**6)
 
 

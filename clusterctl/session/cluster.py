@@ -1,0 +1,262 @@
+"""The machines of a hostfile, as Python sees them: what the command line does, through the same code."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from clusterctl.ask import exec as asking
+from clusterctl.ask.exec import Answer, OnOutput
+from clusterctl.checks.evaluate import Report
+from clusterctl.inventory.model import HostfileWarning
+from clusterctl.plan.model import LaunchPlan
+from clusterctl.session import hosts as choosing
+from clusterctl.session import profiles, variables
+from clusterctl.session.examine import Examination, examine
+from clusterctl.session.hosts import Hosts
+from clusterctl.session.launch import Prepared, prepare
+from clusterctl.session.options import LaunchOptions
+from clusterctl.session.progress import Progress, Silent
+from clusterctl.session.run import Run
+from clusterctl.settings import EXEC, SANDBOX
+from clusterctl.transport import Kind, Transport, connect
+
+_DEFAULTS = LaunchOptions()
+
+Env = Mapping[str, str] | Iterable[str]
+"""Variables for all hosts: a mapping, or ``K=V`` and ``K`` (to copy the caller's) as ``--env`` takes them."""
+
+
+class Answers(tuple[Answer, ...]):
+    """What each host said to a command, in the order of the hosts."""
+
+    __slots__ = ()
+
+    @property
+    def exit_code(self) -> int:
+        """The highest of all hosts; 255 when one could not be asked."""
+        return asking.worst(self)
+
+    def of(self, host: str) -> Answer:
+        """The answer of one host. Raises KeyError for one that was not asked."""
+        for answer in self:
+            if answer.host == host:
+                return answer
+        raise KeyError(host)
+
+
+class Cluster:
+    """Hosts with their slots, and how to reach them. Nothing is contacted before a method is called.
+
+    Methods raise UsageError for what cannot be meant; a sick host is in their result, never an exception.
+    """
+
+    def __init__(self, hosts: Hosts, *, profile: str = "", transport: Kind = "fabric") -> None:
+        self.hosts = hosts
+        self.transport: Kind = transport
+        self.profile_name = profile
+        self.profile = profiles.read(profile)
+        self.warnings: tuple[HostfileWarning, ...] = (
+            *hosts.inventory.warnings,
+            *profiles.unknown_hosts(self.profile, profile, hosts.known),
+        )
+        """Lines of the hostfile and hosts of the profile that are not what they seem."""
+        self._running: weakref.WeakSet[Run] = weakref.WeakSet()
+
+    @classmethod
+    def from_hostfile(
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        include: str = "",
+        exclude: str = "",
+        nodes: int | None = None,
+        gpus_per_node: int | None = None,
+        profile: str = "",
+        ssh_config: str | os.PathLike[str] | None = None,
+        transport: Kind = "fabric",
+    ) -> Cluster:
+        """The hosts of a hostfile; without ``path`` of the first default that there is, as on the command
+        line. The other parameters are the options of the same names."""
+        found = choosing.resolve(
+            os.fspath(path) if path else None,
+            nodes=nodes,
+            gpus_per_node=gpus_per_node,
+            include=include,
+            exclude=exclude,
+            ssh_config=os.fspath(ssh_config) if ssh_config else None,
+        )
+        return cls(found, profile=profile, transport=transport)
+
+    @classmethod
+    @contextmanager
+    def sandbox(cls, nodes: int = SANDBOX.nodes, *, slots: int | Sequence[int] = 1) -> Iterator[Cluster]:
+        """Virtual hosts on this machine with real sshd, gone at the end of the block. No other command sees
+        them. Raises ClusterctlError where the machine does not allow any."""
+        from clusterctl.sandbox.lifecycle import Sandbox, take_down
+        from clusterctl.sandbox.spec import numbered
+        from clusterctl.sandbox.state import sandboxes
+
+        counts = (slots,) if isinstance(slots, int) else tuple(slots)
+        specs = numbered(nodes, counts)
+        with tempfile.TemporaryDirectory(prefix="cctl-", ignore_cleanup_errors=True) as name:
+            home = Path(name)
+            cache = sandboxes(None) / ".cache"
+            if cache.is_dir():  # a private copy of sshd, fetched once
+                sandboxes(home).mkdir(mode=0o700)
+                (sandboxes(home) / ".cache").symlink_to(cache)
+            try:
+                box = Sandbox.create("private", specs, home)
+                cluster = cls(choosing.of_sandbox(box))
+                try:
+                    yield cluster
+                finally:
+                    for run in list(cluster._running):
+                        run.stop(now=True)
+            finally:
+                take_down("private", home)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The hosts, in the order of their node ranks."""
+        return self.hosts.inventory.names
+
+    def __repr__(self) -> str:
+        return f"<Cluster {self.hosts.how.removeprefix('hosts: ')}>"
+
+    def examine(
+        self,
+        *,
+        env: Env = (),
+        env_file: str = "",
+        quick: bool = False,
+        torch: bool = True,
+        progress: Progress = Silent,
+    ) -> Examination:
+        """Ask every host about itself and, unless ``quick``, let them try one another. `doctor` gives the
+        judgement alone."""
+        layers = variables.read(
+            self.names,
+            env=_options(env),
+            env_file=env_file,
+            profile=self.profile,
+            profile_name=self.profile_name,
+        )
+        link = self._connect()
+        try:
+            return examine(
+                self.hosts,
+                link,
+                profile=self.profile,
+                profile_name=self.profile_name,
+                layers=layers,
+                quick=quick,
+                torch=torch,
+                progress=progress,
+            )
+        finally:
+            link.close()
+
+    def doctor(
+        self, *, env: Env = (), env_file: str = "", quick: bool = False, progress: Progress = Silent
+    ) -> Report:
+        """Is this a cluster that can train? ``quick``: facts only, no import of torch and no traffic."""
+        return self.examine(env=env, env_file=env_file, quick=quick, progress=progress).report
+
+    def exec(
+        self, argv: Sequence[str], *, timeout: float = EXEC.timeout, on_output: OnOutput | None = None
+    ) -> Answers:
+        """Run one command on all hosts; no shell reads it. ``timeout`` is seconds of the command itself.
+        ``on_output(host, stream, data)`` hears of output as it comes."""
+        link = self._connect()
+        try:
+            return Answers(asking.run(link, self.names, argv, timeout=timeout, on_output=on_output))
+        finally:
+            link.close()
+
+    def plan(
+        self,
+        script: str | os.PathLike[str] = "",
+        args: Iterable[object] = (),
+        *,
+        env: Env = (),
+        options: LaunchOptions = _DEFAULTS,
+        progress: Progress = Silent,
+    ) -> LaunchPlan:
+        """What `launch` would do: every host's command and variables. Starts nothing. Raises as `launch`."""
+        wanted = _filled(options, script, args, env)
+        link = self._connect()
+        try:
+            return self._prepare(wanted, link, to_start=False, progress=progress).plan
+        finally:
+            link.close()
+
+    def launch(
+        self,
+        script: str | os.PathLike[str] = "",
+        args: Iterable[object] = (),
+        *,
+        env: Env = (),
+        options: LaunchOptions = _DEFAULTS,
+        progress: Progress = Silent,
+    ) -> Run:
+        """Train on all hosts and return at once, with the run going on in a thread.
+
+        ``script``, ``args`` and ``env`` replace or add to those of ``options``; without a script the shipped
+        workload runs. Raises RefusedError when the hosts are not ready for it.
+        """
+        run = self.open_run(_filled(options, script, args, env), progress=progress)
+        run.start()
+        return run
+
+    def open_run(self, options: LaunchOptions, *, progress: Progress = Silent) -> Run:
+        """As `launch`, but nothing has started: for callers that show the plan before ``Run.start``."""
+        link = self._connect()
+        try:
+            run = Run(self._prepare(options, link, to_start=True, progress=progress), link)
+        except BaseException:
+            link.close()
+            raise
+        self._running.add(run)
+        return run
+
+    def _prepare(
+        self, options: LaunchOptions, link: Transport, *, to_start: bool, progress: Progress
+    ) -> Prepared:
+        return prepare(
+            self.hosts,
+            link,
+            options,
+            profile=self.profile,
+            profile_name=self.profile_name,
+            transport=self.transport,
+            to_start=to_start,
+            progress=progress,
+        )
+
+    def _connect(self) -> Transport:
+        return connect(self.transport, self.hosts.ssh_config)
+
+
+def _options(env: Env) -> tuple[str, ...]:
+    """As ``--env`` takes them."""
+    if isinstance(env, Mapping):
+        return tuple(f"{name}={value}" for name, value in env.items())
+    return tuple(env)
+
+
+def _filled(
+    options: LaunchOptions, script: str | os.PathLike[str], args: Iterable[object], env: Env
+) -> LaunchOptions:
+    return msgspec.structs.replace(
+        options,
+        script=os.fspath(script) or options.script,
+        arguments=(*options.arguments, *map(str, args)),
+        env=(*options.env, *_options(env)),
+    )

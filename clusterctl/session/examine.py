@@ -1,0 +1,112 @@
+"""Ask every host, choose the network, judge: one examination of a cluster, for every verb that needs one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+
+import msgspec
+
+from clusterctl.ask.facts import CollectedFacts, FactsRequest, ask
+from clusterctl.checks.evaluate import Report, evaluate
+from clusterctl.errors import UsageError
+from clusterctl.network.choose import choose
+from clusterctl.network.model import Network, Setting
+from clusterctl.plan.layers import Layers
+from clusterctl.plan.profile import Profile
+from clusterctl.session.hosts import Hosts
+from clusterctl.session.progress import Progress, Silent
+from clusterctl.transport import Transport
+
+
+class Examination(msgspec.Struct, frozen=True):
+    """What the hosts answered, the network they get, the judgement, and the variables it was made with.
+
+    ``settings`` are the user's own for each host that answered: a plan takes these and no others.
+    """
+
+    answers: CollectedFacts
+    network: Network
+    report: Report
+    settings: dict[str, tuple[Setting, ...]]
+
+
+def examine(
+    hosts: Hosts,
+    transport: Transport,
+    *,
+    profile: Profile,
+    profile_name: str,
+    layers: Mapping[str, Layers],
+    quick: bool = False,
+    torch: bool = True,
+    then_more: bool = False,
+    workdir: Path | None = None,
+    progress: Progress = Silent,
+) -> Examination:
+    """Everything there is to know about ``hosts``. A sick host is in the report, never an exception.
+
+    ``quick`` asks for facts only; without ``torch`` traffic is sent, but torch is not imported.
+    ``then_more``: a run follows over the same transport. Raises UsageError for a MASTER_PORT that is none.
+    """
+    names = hosts.inventory.names
+    first = {setting.name: setting.value for setting in layers[names[0]].merged()}
+    master = first.get("MASTER_ADDR", "")
+    request = FactsRequest(
+        quick=quick,
+        python={host: python for host in names if (python := profile.python_of(host))},
+        env={host: _values(layers[host].above) for host in names},
+        defaults={host: _values(layers[host].below) for host in names},
+        activate={host: line for host in names if (line := profile.activate_of(host))},
+        names=(master,) if master and not _is_address(master) else (),
+        torch=torch,
+        then_more=then_more,
+        workdir=str(workdir or Path.cwd()),
+        workdirs={host: own for host in names if (own := profile.workdir_of(host))},
+        master_port=_port(first.get("MASTER_PORT", "")),
+    )
+    traffic = "sending traffic between the hosts"
+    then = "all answered" if quick else f"importing torch, {traffic}" if torch else traffic
+    with progress(names, then) as asking:
+        answers = ask(transport, hosts.inventory, request, on_progress=asking.answered)
+    settings = {host: layers[host].merged(facts, profile_name) for host, facts in answers.facts.items()}
+    network = choose(
+        hosts.inventory,
+        answers.facts,
+        answers.reachability,
+        settings=settings,
+        pins=profile.pins(answers.facts),
+    )
+    report = evaluate(
+        hosts.inventory,
+        answers.facts,
+        answers.failures.values(),
+        answers.reachability,
+        network,
+        expect=profile.expect,
+        settings=settings,
+        quick=quick or not torch,
+        simulated=hosts.simulated,
+    )
+    return Examination(answers, network, report, settings)
+
+
+def _values(settings: tuple[Setting, ...]) -> dict[str, str]:
+    return {setting.name: setting.value for setting in settings}
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _port(text: str) -> int | None:
+    if not text:
+        return None
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise UsageError(f"MASTER_PORT={text} is not a port", hint="--env MASTER_PORT=29500")
+    return int(text)

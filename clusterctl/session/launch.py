@@ -1,0 +1,149 @@
+"""From what was asked to a plan: the code, the examination, the decision to start, the plan itself."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import msgspec
+
+from clusterctl.errors import ClusterctlError
+from clusterctl.facts.model import Facts
+from clusterctl.inventory.fold import fold
+from clusterctl.plan import activation
+from clusterctl.plan import threads as omp
+from clusterctl.plan.build import build
+from clusterctl.plan.model import Engine, LaunchPlan, Request, Start
+from clusterctl.plan.profile import Profile
+from clusterctl.plan.variables import strongest
+from clusterctl.session import variables, workload
+from clusterctl.session.examine import Examination, examine
+from clusterctl.session.hosts import Hosts
+from clusterctl.session.options import LaunchOptions
+from clusterctl.session.progress import Progress, Silent
+from clusterctl.session.workload import Workload
+from clusterctl.settings import RUN
+from clusterctl.store.outcome import EXIT_REFUSED
+from clusterctl.store.runs import new_run_id
+from clusterctl.transport import Kind, Transport
+
+
+class RefusedError(ClusterctlError):
+    """The hosts cannot run this; nothing was started. ``examination`` holds every finding."""
+
+    exit_code: ClassVar[int] = EXIT_REFUSED
+
+    def __init__(self, message: str, *, hint: str, examination: Examination) -> None:
+        super().__init__(message, hint=hint)
+        self.examination = examination
+
+
+class NotReadyError(RefusedError):
+    """The examination found what would break the run, or no network for all hosts."""
+
+
+class Prepared(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that could start now: its plan, its code, and what the plan was made from."""
+
+    plan: LaunchPlan
+    workload: Workload
+    examination: Examination
+    hosts: Hosts
+    stdin: bool
+
+
+def prepare(
+    hosts: Hosts,
+    link: Transport,
+    options: LaunchOptions,
+    *,
+    profile: Profile,
+    profile_name: str,
+    transport: Kind,
+    to_start: bool,
+    progress: Progress = Silent,
+) -> Prepared:
+    """Look at the code here and at the hosts, decide, plan. Nothing is started and nothing stays on a host.
+
+    ``to_start``: the run follows over the same ``link``. Raises UsageError for what cannot be meant, before
+    any host is asked, and RefusedError where the hosts cannot run it.
+    """
+    work = workload.resolve(options)
+    layers = variables.read(
+        hosts.inventory.names,
+        env=options.env,
+        env_file=options.env_file,
+        profile=profile,
+        profile_name=profile_name,
+    )
+    seen = examine(
+        hosts,
+        link,
+        profile=profile,
+        profile_name=profile_name,
+        layers=layers,
+        torch=False,
+        then_more=to_start,
+        workdir=Path(work.code.root),
+        progress=progress,
+    )
+    _decide(hosts, seen, options)
+    names = hosts.inventory.names
+    facts = seen.answers.facts
+    threads = omp.settings(hosts.inventory, facts)
+    request = Request(
+        run=new_run_id(),
+        start=_start(options.engine, simulated=hosts.simulated),
+        command=work.command,
+        arguments=options.arguments,
+        pass_local_rank=options.engine == "deepspeed" and options.local_rank,
+        host_settings={host: strongest(seen.settings[host], threads[host]) for host in names},
+        removed={host: activation.removed(facts[host]) for host in names},
+        workdirs={host: own for host in names if (own := profile.workdir_of(host))},
+        code=work.code,
+        time_limit=options.time_limit,
+        ssh_config=str(hosts.ssh_config.resolve()) if hosts.ssh_config else "",
+        transport=transport,
+        gpus={host: len(facts[host].nvidia.gpus) for host in facts},
+        pythons={host: facts[host].python.executable for host in facts},
+    )
+    port = seen.answers.reachability.master_port or RUN.preferred_master_port
+    plan = build(hosts.inventory, seen.network, request, master_port=port)
+    return Prepared(plan=plan, workload=work, examination=seen, hosts=hosts, stdin=options.stdin)
+
+
+def _decide(hosts: Hosts, seen: Examination, options: LaunchOptions) -> None:
+    """Whether to start. ``force`` overrules findings; without a network for all no plan can be made."""
+    failing = [finding for finding in seen.report.findings if finding.severity == "fail"]
+    connected = not seen.network.problem and len(seen.network.hosts) == len(hosts.inventory.hosts)
+    if not connected or (failing and not options.force):
+        first = failing[0].observed if failing else seen.network.problem or "a host gave no answer"
+        raise NotReadyError(
+            f"not started, the hosts are not ready: {first}",
+            hint="`clusterctl doctor` shows everything there is to know",
+            examination=seen,
+        )
+    needs = (not options.script or options.engine == "deepspeed") and not options.force
+    without = _without("deepspeed", seen.answers.facts) if needs else []
+    if without:
+        python = seen.answers.facts[without[0]].python.executable
+        raise RefusedError(
+            f"not started: no deepspeed on {fold(without)} for {python}",
+            hint=f"{python} -m pip install deepspeed there, or `python: /another/python` in a profile",
+            examination=seen,
+        )
+
+
+def _without(package: str, facts: Mapping[str, Facts]) -> list[str]:
+    return [host for host, of_host in facts.items() if package not in of_host.python.packages]
+
+
+def _start(engine: Engine, *, simulated: bool) -> Start:
+    """DeepSpeed's launcher goes over pdsh where this machine has both; hosts that share one /tmp cannot."""
+    if engine == "torchrun":
+        return "torchrun"
+    over_pdsh = shutil.which("pdsh") and importlib.util.find_spec("deepspeed") and not simulated
+    return "deepspeed-pdsh" if over_pdsh else "deepspeed-no-ssh"

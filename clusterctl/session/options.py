@@ -1,0 +1,34 @@
+"""What was asked for, as one value: the command line and Python fill in the same."""
+
+from __future__ import annotations
+
+import msgspec
+
+from clusterctl.plan.model import Engine
+
+
+class LaunchOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What to run and how. Nothing here is checked against any host or file yet.
+
+    ``script`` empty means the shipped workload. ``env`` holds ``K=V``, or ``K`` to copy the caller's; it is
+    stronger than the ``KEY=VALUE`` lines of ``env_file``. ``workdir`` is the directory that is copied to the
+    hosts (empty: the current one), at most ``sync_limit`` of it (such as ``500MB``); without ``sync`` it is
+    on every host already. ``module``: the script is a module. Without ``python`` it is a program of its own.
+    ``local_rank``: DeepSpeed gets ``--local_rank=N``. ``time_limit`` is seconds. ``force`` starts although
+    the examination found failures. ``stdin``: rank 0 reads this process's standard input.
+    """
+
+    script: str = ""
+    arguments: tuple[str, ...] = ()
+    engine: Engine = "torchrun"
+    env: tuple[str, ...] = ()
+    env_file: str = ""
+    workdir: str = ""
+    sync: bool = True
+    sync_limit: str = ""
+    module: bool = False
+    python: bool = True
+    local_rank: bool = True
+    time_limit: float | None = None
+    force: bool = False
+    stdin: bool = False

@@ -1,0 +1,219 @@
+"""A run that goes on while the caller does something else."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import getpass
+import json
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from clusterctl.errors import UsageError
+from clusterctl.run.launcher import DeepSpeedLauncher
+from clusterctl.run.supervise import Screen, Supervisor
+from clusterctl.session.launch import Prepared
+from clusterctl.settings import RUN
+from clusterctl.store.outcome import Outcome
+from clusterctl.store.runs import RunDirectory
+from clusterctl.transport import Transport, connect
+
+_LOOK = 0.1
+_LEAVING = RUN.stop_grace + 15.0
+_unfinished: weakref.WeakSet[Run] = weakref.WeakSet()
+
+
+class Run:
+    """One run on all hosts, supervised by a thread of this process.
+
+    As a context manager it is stopped at the end of the block. When this process ends, its runs are stopped:
+    scripts get their grace to save.
+    """
+
+    def __init__(self, prepared: Prepared, link: Transport) -> None:
+        """Make the run directory; nothing is started. ``link`` belongs to the run from here on."""
+        self.plan = prepared.plan
+        self.id = prepared.plan.run
+        self._prepared = prepared
+        self._link = link
+        self._directory = RunDirectory.create(prepared.plan)
+        self._directory.write("findings.json", prepared.examination.report.findings)
+        self.path = self._directory.path
+        self._over = threading.Event()
+        self._outcome: Outcome | None = None
+        self._error: BaseException | None = None
+        self._supervisor: Supervisor | None = None
+
+    def start(self, screen: Screen | None = None) -> None:
+        """Start all ranks. ``screen`` is told what the run says, in the supervising thread."""
+        facts = self._prepared.examination.answers.facts
+        self._supervisor = _supervisor(
+            self.plan,
+            self._link,
+            self._directory,
+            screen or Screen(),
+            prepared=self._prepared,
+            clock_offsets={host: of_host.clock_offset or 0.0 for host, of_host in facts.items()},
+        )
+        _unfinished.add(self)
+        threading.Thread(target=self._supervise, name=f"run {self.id}", daemon=True).start()
+
+    def _supervise(self) -> None:
+        assert self._supervisor is not None
+        try:
+            self._outcome = self._supervisor.run()
+        except BaseException as error:  # noqa: BLE001 (whoever waits is to be told, not this thread's stderr)
+            self._error = error
+        finally:
+            self._over.set()
+            _unfinished.discard(self)
+            self._link.close()
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How it ended; None while it goes on."""
+        return self._outcome
+
+    def wait(self, timeout: float | None = None) -> Outcome:
+        """Until it is over. Raises TimeoutError after ``timeout`` seconds; the run goes on then, as it does
+        after KeyboardInterrupt. A run that fails is an outcome, no exception."""
+        if not self._over.wait(timeout):
+            raise TimeoutError(f"run {self.id} goes on after {timeout:g} s")
+        if self._error is not None:
+            raise self._error
+        assert self._outcome is not None
+        return self._outcome
+
+    def interrupt(self) -> None:
+        """Ask it to end, without waiting: the first time scripts get their grace, after that they are ended.
+
+        For signal handlers.
+        """
+        if self._supervisor is not None:
+            self._supervisor.interrupt()
+
+    def stop(self, *, now: bool = False) -> Outcome:
+        """End it on all hosts and wait for that. Scripts get 30 s to save, with ``now`` none. What is over
+        already stays as it ended."""
+        if not self._over.is_set():
+            self.interrupt()
+            if now:
+                self.interrupt()
+        return self.wait()
+
+    def logs(self, rank: int) -> str:
+        """What a rank has printed so far; complete once the run is over."""
+        try:
+            return self.log_path(rank).read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    def log_path(self, rank: int) -> Path:
+        """The log of a rank on this machine. Raises UsageError for a rank that the run does not have."""
+        try:
+            node = self.plan.node_of(rank)
+        except KeyError:
+            raise UsageError(
+                f"run {self.id} has no rank {rank}", hint=f"its ranks: 0 to {self.plan.world_size - 1}"
+            ) from None
+        return self._directory.host_logs(node.host) / f"rank-{rank}.log"
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """The lines of ``events.jsonl`` from the first on, as they come; ends when the run is over."""
+        offset = 0
+        while True:
+            over = self._over.is_set()
+            lines, offset = _lines(self.path / "events.jsonl", offset)
+            yield from lines
+            if over:
+                return
+            self._over.wait(_LOOK)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return self.events()
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        state = self._outcome.status if self._outcome else "ended by a fault" if self._error else "running"
+        return f"<Run {self.id}: {state}>"
+
+
+def take_over(directory: RunDirectory, screen: Screen) -> Outcome:
+    """Go to the hosts of a run whose controller is dead, and follow it to its end."""
+    plan = directory.plan()
+    link = connect(plan.transport, Path(plan.ssh_config) if plan.ssh_config else None)
+    try:
+        return _supervisor(plan, link, directory, screen).take_over()
+    finally:
+        link.close()
+
+
+def _supervisor(
+    plan: Any,
+    link: Transport,
+    directory: RunDirectory,
+    screen: Screen,
+    *,
+    prepared: Prepared | None = None,
+    clock_offsets: dict[str, float] | None = None,
+) -> Supervisor:
+    launcher: Callable[[Any], DeepSpeedLauncher] | None = None
+    if prepared is not None and plan.start == "deepspeed-pdsh":
+        config = prepared.hosts.ssh_config
+
+        def launcher(wanted: Any) -> DeepSpeedLauncher:
+            return DeepSpeedLauncher(wanted, directory.logs / "deepspeed.log", config)
+
+    return Supervisor(
+        plan,
+        prepared.workload.tree if prepared else None,
+        link,
+        directory,
+        clock_offsets=clock_offsets or {},
+        owner=getpass.getuser(),
+        screen=screen,
+        launcher=launcher,
+    )
+
+
+def _lines(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
+    """Whole lines from ``offset`` on, and where the next one begins."""
+    try:
+        with path.open("rb") as stream:
+            stream.seek(offset)
+            data = stream.read()
+    except FileNotFoundError:
+        return [], offset
+    whole = data[: data.rfind(b"\n") + 1]
+    found = []
+    for line in whole.splitlines():
+        # A controller that died while it wrote leaves half a line; its successor's event is glued to it.
+        with contextlib.suppress(ValueError):
+            found.append(json.loads(line))
+    return found, offset + len(whole)
+
+
+@atexit.register
+def _leave() -> None:
+    """Stop what still runs when this process ends: its ranks would only outlive it by a lease."""
+    left = list(_unfinished)
+    for run in left:
+        run.interrupt()
+    try:
+        for run in left:
+            run._over.wait(_LEAVING)
+    except KeyboardInterrupt:
+        for run in left:
+            run.interrupt()
+            run._over.wait(_LEAVING)

@@ -1,0 +1,53 @@
+"""Reads every source of variables on this machine, once: nothing else in a session looks for them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from clusterctl.errors import UsageError
+from clusterctl.network.model import Setting
+from clusterctl.plan import layers, variables
+from clusterctl.plan.layers import Layers
+from clusterctl.plan.profile import Profile
+
+
+def read(
+    hosts: Iterable[str],
+    *,
+    env: Iterable[str] = (),
+    env_file: str = "",
+    profile: Profile,
+    profile_name: str = "",
+    environ: Mapping[str, str] = os.environ,
+) -> dict[str, Layers]:
+    """For each host, strongest first: ``env`` (``K=V``, or ``K`` to copy), ``env_file``, the profile, its
+    activation line, ``.deepspeed_env``, the caller's ``NCCL_*``. Raises UsageError, naming the source.
+    """
+    hosts = tuple(hosts)
+    typed = [variables.from_options(env, environ)]
+    if env_file:
+        typed.append(_file(Path(env_file).expanduser(), f"--env-file {env_file}"))
+    origin = f"profile {profile_name}"
+    return layers.of_hosts(
+        hosts,
+        typed=variables.strongest(*typed),
+        profile={host: variables.from_mapping(profile.env_of(host), origin) for host in hosts},
+        below=variables.strongest(*_deepspeed_files(environ), variables.from_caller(environ)),
+    )
+
+
+def _deepspeed_files(environ: Mapping[str, str]) -> list[tuple[Setting, ...]]:
+    """DeepSpeed's files: the one here beats the one at home."""
+    name = environ.get("DS_ENV_FILE", ".deepspeed_env")
+    return [_file(path, str(path)) for path in (Path(name), Path.home() / name) if path.is_file()]
+
+
+def _file(path: Path, where: str) -> tuple[Setting, ...]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise UsageError(f"{where}: {reason}", hint="KEY=VALUE lines, # for comments") from error
+    return variables.from_file(text, str(path))
