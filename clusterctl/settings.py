@@ -34,7 +34,8 @@ class RunDefaults:
     lease_detached: float = 24 * 3600.0
     failure_grace: float = 1.5
     stop_grace: float = 30.0
-    cause_window: float = 5.0
+    clock_error: float = 0.2
+    noticed_late: float = 5.0
     early_exit_note: float = 30.0
     sync_timeout: float = 600.0
     pull_timeout: float = 60.0

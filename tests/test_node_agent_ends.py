@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,8 @@ def test_a_report_that_appears_during_the_look_is_seen_before_what_it_caused(
 ) -> None:
     from clusterctl.node.run import agent as module
 
-    read, looked = module.read_json, []
+    read: Callable[[str], Any] = module.read_json
+    looked: list[str] = []
 
     def rank_0_fails_behind_our_back(path: str) -> Any:
         found = read(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from clusterctl.messages.events import Ended, RankExited, Refused
+from clusterctl.messages.events import Ended, EngineExited, RankError, RankExited, Refused, Stopping
 from clusterctl.plan.model import Code, LaunchPlan, NodePlan
 from clusterctl.run.machine import Finish, IndirectProbe, Machine, Reconnect, Say, StopHosts
 from clusterctl.settings import RUN
@@ -60,12 +60,11 @@ class Play:
             time=at,
             rank=node,
             code=code,
-            signal=None,
             started=at,
             ended=at,
             peak_memory=0,
             told=told,
-            **more,
+            **{"signal": None, **more},
         )
         return self.do("agent_event", node, event, at)
 
@@ -274,3 +273,44 @@ def test_an_interrupt_before_the_start_is_a_stop_not_a_fault() -> None:
     play = Play(2).do("interrupt")
     play.actions = play.machine.not_started((0, 1), "ended before it had started", 0.0, play.now)
     assert (play.outcome.status, play.outcome.exit_code) == ("stopped", 123)
+
+
+def told(play: Play, node: int) -> Play:
+    return play.exits(node, 143, signal=15, told=True)
+
+
+def test_ranks_that_only_their_engine_ended_are_no_success() -> None:
+    play = told(Play(2), 1)
+    assert play.of(StopHosts)
+    play.do("agent_event", 1, EngineExited(time=0.0, code=1, told=True), 1000.0)
+    outcome = play.ends(1).ends(0).outcome
+    assert (outcome.status, outcome.exit_code) == ("failed", 1)
+    assert outcome.cause is not None
+    assert (outcome.cause.host, outcome.cause.message) == ("h1", "the engine ended with exit code 1")
+
+
+def test_an_engine_that_was_killed_is_the_cause_not_its_ranks() -> None:
+    play = Play(2).exits(1, 137, signal=9, told=True)
+    play.do("agent_event", 1, EngineExited(time=0.0, code=137, told=False), 1000.0)
+    outcome = play.ends(1).ends(0).outcome
+    assert (outcome.status, outcome.exit_code) == ("failed", 137)
+    assert outcome.cause is not None
+    assert outcome.cause.message == "the engine was killed by SIGKILL"
+
+
+def test_the_end_of_an_engine_after_an_order_is_no_news() -> None:
+    play = Play(2).do("agent_event", 1, Stopping(time=0.0, reason="stopped by the operator", grace=30.0), 0.0)
+    assert told(play, 1).of(StopHosts) == []
+    assert play.do("agent_event", 1, EngineExited(time=0.0, code=1, told=True), 0.0).actions == []
+    play.do("stop_asked", False).ends(0).ends(1)
+    assert play.outcome.status == "stopped"
+
+
+def test_a_lost_host_is_as_old_as_its_last_word() -> None:
+    play = Play(3).do("link_lost", 1, "reset").do("link_lost", 1, "timed out")
+    play.pass_time(RUN.heartbeat_limit / 2, heard=(0, 2))
+    play.exits(2, 1, error=RankError(type="KeyError", message="'x'", time=0.0))
+    play.pass_time(RUN.heartbeat_limit / 2 + 1, heard=(0, 2))
+    play.do("probed", 1, False).pass_time(1, heard=(0, 2))
+    outcome = play.ends(0).ends(2).outcome
+    assert (outcome.status, outcome.exit_code) == ("lost", 121)

@@ -1,39 +1,35 @@
 """Which of several failures came first. Pure.
 
-A victim's exception can be younger than the kill that caused it by less than any clock can be read over SSH,
-so within a window the kind decides, and time only among equals. SIGABRT is a victim's, too: NCCL's watchdog
-aborts a rank whose peer is gone.
+Three things blur the order. Clocks of hosts are read over SSH only so well. On a busy host a waiter sees
+its rank end late, while the rank's peers see it at once; what a rank raised bears the time at which it was
+raised. And some failures only follow from others, whatever their time: see `Weight`.
 """
 
 from __future__ import annotations
 
 import signal as signals
 from collections.abc import Sequence
+from enum import IntEnum
 
 import msgspec
 
-from clusterctl.messages.events import RankExited
+from clusterctl.messages.events import EngineExited, RankError, RankExited
+from clusterctl.run.symptoms import blames_a_peer, is_memory, last_sentence
 from clusterctl.store.outcome import Cause, CauseKind
 
-_PEER_SIGNS = (
-    "connection reset by peer",
-    "connection closed by peer",
-    "connection refused",
-    "broken pipe",
-    "socket timeout",
-    "recvvalue failed",
-    "failed to recv",
-    "remote process exited",
-    "ncclremoteerror",
-    "nccl error",
-    "distbackenderror",
-    "diststoreerror",
-    "distnetworkerror",
-    "gloo/transport",
-    "timed out waiting",
-    "timed out after",
-)
-_MEMORY_SIGNS = ("out of memory", "outofmemoryerror", "cannot allocate memory", "memoryerror")
+
+class Weight(IntEnum):
+    """What a failure can be blamed for. One of a lower number beats all of higher ones, at any time."""
+
+    OWN = 0
+    """It stands for itself."""
+    DOUBTFUL = 1
+    """It may follow from another: NCCL's watchdog aborts victims, an engine ends with its ranks, and what is
+    raised while a peer's end is handled may be either's fault."""
+    PEER = 2
+    """It only says that a peer is gone."""
+    TOLD = 3
+    """It came after the order to end, ours or the engine's."""
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,64 +37,96 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 
     cause: Cause
     at: float
-    peer: bool = False
-    """True for an error that only says another rank is gone."""
+    weight: Weight = Weight.OWN
+    seen_late: bool = True
+    """Whether ``at`` is when somebody noticed: it may have happened some seconds before."""
 
 
 def from_rank_exit(event: RankExited, *, host: str, node_rank: int, at: float, log: str) -> Failure:
-    """A rank that ended with a code or signal nobody asked for."""
-    error, signal = event.error, event.signal
-    text = f"{error.type}: {error.message}" if error else ""
+    """A rank that did not end with 0. What it raised counts, not the signal that ended it during its exit."""
+    error = event.error
+    signal = None if error else event.signal
     kind: CauseKind
-    if event.oom or _says(text, _MEMORY_SIGNS):
-        kind = "oom"
-        message = text or event.oom
+    if error:
+        message = f"{error.type}: {error.message}"
+        kind = "oom" if is_memory(message) else "exception"
+    elif event.oom:
+        kind, message = "oom", event.oom
     elif signal is not None:
         kind, message = "signal", f"killed by {signal_name(signal)}"
-    elif error:
-        kind, message = "exception", text
     else:
         kind, message = "exit", f"ended with exit code {event.code}"
     return Failure(
         cause=Cause(
             kind=kind,
-            message=message.strip().splitlines()[0] if message.strip() else kind,
+            message=last_sentence(message) or kind,
             host=host,
             node_rank=node_rank,
             rank=event.rank,
-            exit_code=event.code,
+            exit_code=1 if error and event.signal is not None else event.code,
             signal=signal,
             traceback=error.traceback if error else "",
             log=log,
         ),
         at=at,
-        peer=_says(text, _PEER_SIGNS),
+        weight=_weight(event, error, signal),
+        seen_late=error is None,
     )
 
 
-def first(failures: Sequence[Failure], window: float) -> Failure:
-    """The failure to name. ``window``: seconds after the earliest within which kind beats time."""
-    start = min(failure.at for failure in failures)
-    near = [failure for failure in failures if failure.at <= start + window]
+def from_engine_exit(event: EngineExited, *, host: str, node_rank: int, at: float) -> Failure:
+    """An engine that did not end with 0 though none of its ranks had failed by itself."""
+    signal = event.code - 128 if event.code > 128 else None
+    how = f"ended with exit code {event.code}" if signal is None else f"was killed by {signal_name(signal)}"
+    return Failure(
+        cause=Cause(
+            kind="exit" if signal is None else "signal",
+            message=f"the engine {how}",
+            host=host,
+            node_rank=node_rank,
+            exit_code=event.code,
+            signal=signal,
+            log=f"logs/{host}/agent.log",
+        ),
+        at=at,
+        weight=Weight.OWN if signal is not None else Weight.DOUBTFUL,
+    )
+
+
+def _weight(event: RankExited, error: RankError | None, signal: int | None) -> Weight:
+    if event.told:
+        return Weight.TOLD
+    if error:
+        blamed = blames_a_peer(error)
+        if blamed is None:
+            return Weight.DOUBTFUL
+        return Weight.PEER if blamed else Weight.OWN
+    return Weight.DOUBTFUL if signal == signals.SIGABRT else Weight.OWN
+
+
+def first(failures: Sequence[Failure], *, clock: float, late: float) -> Failure:
+    """The failure to name, among one or more.
+
+    Of those with the lowest weight, what was certainly later than another is out: times of different hosts
+    are right within ``clock`` seconds, what was noticed only is at most ``late`` seconds older than its time.
+    Among the rest the kind decides: what kills a rank from outside, what it raised, how it ended. Then time.
+    """
+    weight = min(failure.weight for failure in failures)
+    standing = [failure for failure in failures if failure.weight == weight]
+    start = min(failure.at for failure in standing)
+    near = [failure for failure in standing if failure.at - late * failure.seen_late <= start + clock]
     return min(near, key=lambda failure: (_order(failure), failure.at))
 
 
 def _order(failure: Failure) -> int:
-    kind = failure.cause.kind
-    if failure.cause.signal == signals.SIGABRT:
-        return 3
-    if kind in ("oom", "signal"):
-        return 0
-    if failure.peer:
-        return 4
-    if kind == "lost":
-        return 3
-    return 1 if kind == "exception" else 2
-
-
-def _says(text: str, signs: Sequence[str]) -> bool:
-    lower = text.lower()
-    return any(sign in lower for sign in signs)
+    match failure.cause.kind:
+        case "oom" | "signal" | "internal":
+            return 0
+        case "exception":
+            return 1
+        case "lost":
+            return 2
+    return 3
 
 
 def signal_name(number: int) -> str:

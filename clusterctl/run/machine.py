@@ -19,6 +19,7 @@ from clusterctl.messages.events import (
     NodeFailed,
     RankExited,
     Refused,
+    Stopping,
 )
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.run import cause as causes
@@ -82,6 +83,8 @@ class _Node:
     reachable: bool | None = None
     asked: float | None = None
     """When another host was asked last."""
+    ordered: bool = False
+    """Its agent was told to stop before any of its ranks had failed."""
     ended: bool = False
     complete: bool = False
     lost: bool = False
@@ -171,6 +174,8 @@ class Machine:
                 state.ended, state.left = True, event.left
                 if not self.stopping and set(state.ranks) - set(state.exits):
                     return self._fail(node, "internal", "the agent ended before its ranks did", at)
+            case Stopping():
+                state.ordered = state.ordered or not any(state.exits.values())
             case Refused():
                 self.stop_cause = Cause(
                     kind="preflight", host=state.host, node_rank=node, message=event.reason
@@ -180,9 +185,8 @@ class Machine:
                 return self._fail(node, "lost", "the host stopped its ranks: no word from the controller", at)
             case NodeFailed():
                 return self._fail(node, "internal", event.reason, at)
-            case EngineExited() if event.code and not event.told and not any(state.exits.values()):
-                message = f"the engine ended with exit code {event.code}"
-                return self._fail(node, "exit", message, at, event.code)
+            case EngineExited() if event.code:
+                return self._engine_exit(node, event, at)
         return []
 
     def not_started(self, never: tuple[int, ...], message: str, at: float, now: float) -> list[Action]:
@@ -200,11 +204,11 @@ class Machine:
 
     def engine_failed(self, message: str, at: float, now: float) -> list[Action]:
         """DeepSpeed's launcher on the controller ended before its time."""
-        return self._fail(None, "internal", message, at)
+        return self._fail(None, "internal", message, at, causes.Weight.DOUBTFUL)
 
     def node_failed(self, node: int, what: str, at: float, now: float) -> list[Action]:
         """A relay could not carry out an order."""
-        return self._fail(node, "internal", what, at)
+        return self._fail(node, "internal", what, at, causes.Weight.DOUBTFUL)
 
     def agent_gone(self, node: int, left: int, at: float, now: float) -> list[Action]:
         """The agent of a node was killed; the relay has swept what it left."""
@@ -304,18 +308,29 @@ class Machine:
         if code == 0:
             state.early[rank] = now
             return []
-        failure = causes.from_rank_exit(
-            event, host=state.host, node_rank=node, at=at, log=f"logs/{state.host}/rank-{rank}.log"
-        )
-        if event.told or self.stopping in ("stopped", "timeout", "refused"):
+        log = f"logs/{state.host}/rank-{rank}.log"
+        failure = causes.from_rank_exit(event, host=state.host, node_rank=node, at=at, log=log)
+        if event.told and state.ordered:
             self.collateral.append(failure.cause)
             return []
-        self.failures.append(failure)
-        where = f"{state.host} rank {rank}"
-        return self._stop("failed", f"{where}: {failure.cause.message}", self.defaults.failure_grace)
+        return self._take_failure(failure, f"{state.host} rank {rank}: ")
+
+    def _engine_exit(self, node: int, event: EngineExited, at: float) -> list[Action]:
+        """News only where nobody had ordered it and no rank had failed by itself: engines end with those."""
+        by_itself = any(failure.weight < causes.Weight.TOLD for failure in self.failures)
+        if by_itself or self.nodes[node].ordered:
+            return []
+        host = self.nodes[node].host
+        failure = causes.from_engine_exit(event, host=host, node_rank=node, at=at)
+        return self._take_failure(failure, f"{host}: ")
 
     def _fail(
-        self, node: int | None, kind: CauseKind, message: str, at: float, code: int | None = None
+        self,
+        node: int | None,
+        kind: CauseKind,
+        message: str,
+        at: float,
+        weight: causes.Weight = causes.Weight.OWN,
     ) -> list[Action]:
         state = self.nodes[node] if node is not None else None
         cause = Cause(
@@ -323,22 +338,26 @@ class Machine:
             message=message,
             host=state.host if state else "",
             node_rank=node,
-            exit_code=code,
-            log=f"logs/{state.host}/agent.log" if state and kind in ("exit", "internal") else "",
+            log=f"logs/{state.host}/agent.log" if state and kind == "internal" else "",
         )
+        failure = causes.Failure(cause=cause, at=at, weight=weight, seen_late=kind != "lost")
+        return self._take_failure(failure, f"{state.host}: " if state else "")
+
+    def _take_failure(self, failure: causes.Failure, where: str) -> list[Action]:
+        """Any failure stops every host, also one that came after an order: the order may have been the
+        engine's own."""
         if self.stopping in ("stopped", "timeout", "refused"):
-            self.collateral.append(cause)
+            self.collateral.append(failure.cause)
             return []
-        self.failures.append(causes.Failure(cause=cause, at=at))
-        where = f"{state.host}: " if state else ""
-        return self._stop("failed", f"{where}{message}", self.defaults.failure_grace)
+        self.failures.append(failure)
+        return self._stop("failed", where + failure.cause.message, self.defaults.failure_grace)
 
     def _lose(self, node: int, why: str, now: float) -> list[Action]:
         state = self.nodes[node]
         if state.over:
             return []
         state.lost = True
-        return self._fail(node, "lost", f"lost: {why}", self.epoch + now)
+        return self._fail(node, "lost", f"lost: {why}", self.epoch + state.heard)
 
     def _operator(self, *, now: bool) -> list[Action]:
         if self.stopping and not now:
@@ -364,7 +383,8 @@ class Machine:
 
     def _outcome(self, now: float) -> Outcome:
         status, code, cause = self._verdict()
-        others = [failure.cause for failure in self.failures if failure.cause != cause]
+        in_time = sorted(self.failures, key=lambda failure: failure.at)
+        others = [failure.cause for failure in in_time if failure.cause != cause]
         return Outcome(
             run=self.plan.run,
             status=status,
@@ -375,6 +395,10 @@ class Machine:
             seconds=round(now - self.started, 3),
         )
 
+    def _first_failure(self) -> Cause:
+        limits = self.defaults
+        return causes.first(self.failures, clock=limits.clock_error, late=limits.noticed_late).cause
+
     def _verdict(self) -> tuple[Status, int, Cause | None]:
         if self.stop_cause and self.stopping == "refused":
             return "refused", EXIT_REFUSED, self.stop_cause
@@ -384,7 +408,7 @@ class Machine:
             return "stopped", EXIT_STOPPED, self.stop_cause
         if not self.failures:
             return "succeeded", 0, None
-        cause = causes.first(self.failures, self.defaults.cause_window).cause
+        cause = self._first_failure()
         if cause.kind == "lost":
             return "lost", EXIT_LOST, cause
         if cause.kind == "internal":
