@@ -308,9 +308,9 @@ def test_the_end_of_an_engine_after_an_order_is_no_news() -> None:
 
 def test_a_lost_host_is_as_old_as_its_last_word() -> None:
     play = Play(3).do("link_lost", 1, "reset").do("link_lost", 1, "timed out")
-    play.pass_time(RUN.heartbeat_limit / 2, heard=(0, 2))
+    play.pass_time(RUN.heartbeat_timeout / 2, heard=(0, 2))
     play.exits(2, 1, error=RankError(type="KeyError", message="'x'", time=0.0))
-    play.pass_time(RUN.heartbeat_limit / 2 + 1, heard=(0, 2))
+    play.pass_time(RUN.heartbeat_timeout / 2 + 1, heard=(0, 2))
     play.do("probed", 1, False).pass_time(1, heard=(0, 2))
     outcome = play.ends(0).ends(2).outcome
     assert (outcome.status, outcome.exit_code) == ("lost", 121)
