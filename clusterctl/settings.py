@@ -19,7 +19,9 @@ class SshDefaults:
     gateway_window: int = 8
     retries: int = 1
     retry_pause: tuple[float, float] = (0.5, 1.5)
-    send_timeout: float = 10.0
+    send_timeout: float = 30.0
+    send_buffer: int = 1 << 20
+    child_timeout: float = 2.0
     gateway_memory: float = 5.0
 
 

@@ -23,6 +23,9 @@ class Breaking:
         yield hosts[0], Failure(host=hosts[0], stage="connect", message="down")
         raise RuntimeError("no more descriptors")
 
+    def address_of(self, host: str) -> tuple[str, int] | None:
+        raise NotImplementedError
+
     def keep(self, channel: Channel, command: str) -> None:
         raise NotImplementedError
 

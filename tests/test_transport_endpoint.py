@@ -85,7 +85,8 @@ def test_a_broken_configuration_is_quoted(tmp_path: Path) -> None:
     found = resolve("gpu1", file, time.monotonic() + 20)
     assert isinstance(found, Failure)
     assert found.stage == "resolve"
-    assert "bad configuration options" in found.message or "Prot" in found.message
+    assert found.message == f"{file} line 2: Bad configuration option: prot"
+    assert f"correct {file} line 2" in found.hint
     assert str(file) in found.hint
 
 

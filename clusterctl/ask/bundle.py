@@ -23,12 +23,13 @@ _BOOT = (
     "exec(b.read(int(b.readline())))"
 )
 
+# Isolated (-I): it runs in the user's home directory, where a queue.py of their own would be ours otherwise.
 # Any login shell (bash, zsh, fish, csh) passes the single-quoted text on untouched.
 REMOTE_COMMAND = (
     "exec /bin/sh -c 'for p in "
     + " ".join(_CANDIDATES)
     + '; do command -v "$p" >/dev/null 2>&1 || continue; '
-    + f'"$p" -S -E -c "{_BOOT}"; s=$?; [ $s -eq {_TOO_OLD} ] || exit $s; done; exit {NO_PYTHON}\''
+    + f'"$p" -I -S -c "{_BOOT}"; s=$?; [ $s -eq {_TOO_OLD} ] || exit $s; done; exit {NO_PYTHON}\''
 )
 
 _LOADER = """

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import pwd
 import re
+import shlex
+import stat
 import subprocess
 import threading
 import time
@@ -17,6 +19,7 @@ from clusterctl.transport.protocol import Failure
 _RESOLVERS = threading.BoundedSemaphore(4 * (os.cpu_count() or 1))
 # What ssh itself refuses in names since 9.6: a ProxyCommand's %h and %r reach a shell.
 _UNSAFE = re.compile(r"""[\s'"`$\\;&<>|(){}\x00-\x1f\x7f]""")
+_AT_LINE = re.compile(r"(?P<file>.+?):? line (?P<line>\d+): (?P<what>.+)")
 # ssh takes the home directory from the password database, not from $HOME.
 _HOME = Path(pwd.getpwuid(os.getuid()).pw_dir)
 
@@ -87,14 +90,41 @@ def resolve(
             hint=f"run `ssh -G {name}`: a Match exec or a slow name server may hold it up",
         )
     if answer.returncode != 0:
-        complaint = answer.stderr.decode(errors="replace").strip().splitlines()
+        message, where = _complaint(answer.stderr.decode(errors="replace"))
         return Failure(
             host=name,
             stage="resolve",
-            message=complaint[-1] if complaint else f"`ssh -G` ended with {answer.returncode}",
-            hint=f"repair {config or 'your ssh_config'}; `ssh -G {name}` must work",
+            message=message or f"`ssh -G` ended with {answer.returncode}",
+            hint=f"correct {where or config or 'your ssh_config'}; `ssh -G {name}` must work",
         )
     return read(name, answer.stdout.decode(errors="replace"), config)
+
+
+class Endpoints:
+    """Endpoints by name, each asked for once. From any thread."""
+
+    def __init__(self, config: Path | None) -> None:
+        self._config = config
+        self._lock = threading.Lock()
+        self._known: dict[tuple[str, int | None], Endpoint] = {}
+
+    def get(self, name: str, deadline: float, port: int | None = None) -> Endpoint | Failure:
+        """See `resolve`."""
+        with self._lock:
+            known = self._known.get((name, port))
+        if known is not None:
+            return known
+        endpoint = resolve(name, self._config, deadline, port=port)
+        if isinstance(endpoint, Endpoint):
+            with self._lock:
+                self._known[name, port] = endpoint
+        return endpoint
+
+    def address_of(self, name: str) -> tuple[str, int] | None:
+        """See `Transport.address_of`."""
+        with self._lock:
+            endpoint = self._known.get((name, None))
+        return (endpoint.hostname, endpoint.port) if endpoint is not None else None
 
 
 def read(name: str, text: str, config: Path | None = None) -> Endpoint:
@@ -139,6 +169,37 @@ def read(name: str, text: str, config: Path | None = None) -> Endpoint:
         address_family=first("addressfamily", "any"),
         connect_timeout=float(timeout) if timeout.isdigit() and int(timeout) > 0 else None,
         config=config,
+    )
+
+
+def _complaint(text: str) -> tuple[str, str]:
+    """(what ssh says about a configuration, the file and line it means): its first sentence that names a
+    line, because the last one only counts them."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    for line in lines:
+        found = _AT_LINE.match(line)
+        if found:
+            where = f"{tilde(Path(found['file']))} line {found['line']}"
+            return f"{where}: {found['what']}", where
+    return (lines[-1] if lines else ""), ""
+
+
+def open_mode(file: Path) -> str:
+    """The mode (``0644``) of a private key that ssh refuses, as others may read it; else an empty text."""
+    try:
+        status = file.stat()
+    except OSError:
+        return ""
+    mine = status.st_uid == os.getuid()
+    return f"{stat.S_IMODE(status.st_mode):04o}" if mine and status.st_mode & 0o077 else ""
+
+
+def tilde(file: Path) -> str:
+    """The path as a shell takes it, with ~ for the home directory."""
+    return (
+        f"~/{shlex.quote(str(file.relative_to(_HOME)))}"
+        if file.is_relative_to(_HOME)
+        else shlex.quote(str(file))
     )
 
 

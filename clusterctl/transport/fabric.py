@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-import base64
-import contextlib
 import logging
-import os
 import random
-import socket
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import fabric
 import msgspec
 import paramiko
-from paramiko.auth_strategy import AuthSource, AuthStrategy, InMemoryPrivateKey, NoneAuth
-from paramiko.pkey import UnknownKeyType
+from paramiko.common import cMSG_CHANNEL_WINDOW_ADJUST
 
 from clusterctl.settings import SSH
-from clusterctl.transport import failures, streams
+from clusterctl.transport import failures, sockets
 from clusterctl.transport.channel import FabricChannel
 from clusterctl.transport.channel_cache import ChannelCache
-from clusterctl.transport.endpoint import Endpoint, parse_hop, resolve
+from clusterctl.transport.child import Child, end_all
+from clusterctl.transport.endpoint import Endpoint, Endpoints, parse_hop
 from clusterctl.transport.gateway import Gateway
+from clusterctl.transport.identities import Identities, read_key
 from clusterctl.transport.known_hosts import KnownHosts, fingerprint
 from clusterctl.transport.link import Link, Stream, Tunnel
 from clusterctl.transport.protocol import Channel, Failure
@@ -44,13 +41,13 @@ class FabricTransport:
     """`Transport` in this process. Endpoints, keys, known_hosts and gateways are made once and shared."""
 
     def __init__(self, config: Path | None) -> None:
-        self._config = config
         self._lock = threading.Lock()
-        self._endpoints: dict[tuple[str, int | None], Endpoint] = {}
+        self._endpoints = Endpoints(config)
         self._known_hosts: dict[tuple[Path, ...], KnownHosts] = {}
-        self._keys: dict[Path, paramiko.PKey | str] = {}
+        self._keys: dict[Path, paramiko.PKey | failures.Unusable] = {}
         self._gateways: dict[tuple[str, ...], Gateway] = {}
         self._channels: weakref.WeakSet[FabricChannel] = weakref.WeakSet()
+        self._proxies: weakref.WeakSet[Child] = weakref.WeakSet()
         self._cache = ChannelCache()
         self._watchdog = Watchdog()
 
@@ -72,6 +69,9 @@ class FabricTransport:
         allow_descriptors(len(hosts) * _DESCRIPTORS_PER_HOST)
         return open_window(lambda host: self.open(host, command, deadline), hosts, SSH.window)
 
+    def address_of(self, host: str) -> tuple[str, int] | None:
+        return self._endpoints.address_of(host)
+
     def keep(self, channel: Channel, command: str) -> None:
         assert isinstance(channel, FabricChannel)
         self._cache.put(channel, command)
@@ -79,15 +79,17 @@ class FabricTransport:
     def close(self) -> None:
         with self._lock:
             channels, gateways = list(self._channels), list(self._gateways.values())
+            proxies = list(self._proxies)
             self._gateways.clear()
         for channel in channels:
             channel.close()
         for gateway in gateways:
             gateway.close()
+        end_all(proxies)
 
     def _open(self, host: str, command: str, deadline: float) -> FabricChannel | Failure:
         began = time.monotonic()
-        endpoint = self._endpoint(host, deadline)
+        endpoint = self._endpoints.get(host, deadline)
         if isinstance(endpoint, Failure):
             return endpoint
         link = self._link(endpoint, deadline)
@@ -97,7 +99,7 @@ class FabricTransport:
         try:
             with self._watchdog.guard(deadline, link.close):
                 raw = link.transport.open_session(timeout=max(0.1, deadline - time.monotonic()))
-                channel = FabricChannel(host, link, raw, deadline, connected, self._watchdog)
+                channel = FabricChannel(host, link, raw, deadline, connected, self._watchdog, _allow)
                 raw.exec_command(command)
         except (paramiko.SSHException, EOFError, OSError) as error:
             link.close()
@@ -111,17 +113,6 @@ class FabricTransport:
                 f"{failures.ssh_command(endpoint, 'true')}",
             )
         return channel
-
-    def _endpoint(self, name: str, deadline: float, port: int | None = None) -> Endpoint | Failure:
-        with self._lock:
-            known = self._endpoints.get((name, port))
-        if known is not None:
-            return known
-        endpoint = resolve(name, self._config, deadline, port=port)
-        if isinstance(endpoint, Endpoint):
-            with self._lock:
-                self._endpoints[name, port] = endpoint
-        return endpoint
 
     def _link(self, endpoint: Endpoint, deadline: float) -> Link | Failure:
         """A logged-in connection. What a retry can cure, a drop before the greeting, is tried once more."""
@@ -138,16 +129,19 @@ class FabricTransport:
         raise AssertionError("the last round returns")
 
     def _stream(self, endpoint: Endpoint, deadline: float) -> Stream | Failure:
-        limit = endpoint.connect_timeout or SSH.connect_timeout
+        timeout = endpoint.connect_timeout or SSH.connect_timeout
         jumps = tuple(hop for hop in endpoint.jumps if hop != endpoint.name)
         if jumps:
-            return self._through(endpoint, jumps, min(deadline, time.monotonic() + limit))
+            return self._through(endpoint, jumps, min(deadline, time.monotonic() + timeout))
         if endpoint.proxy_command:
             try:
-                return Stream(*streams.start_proxy(endpoint))
+                stream, child = sockets.start_proxy(endpoint)
             except OSError as error:
                 return failures.failure(endpoint, "connect", f"ProxyCommand cannot be started: {error}")
-        connected = streams.connect_tcp(endpoint, limit, deadline)
+            with self._lock:
+                self._proxies.add(child)
+            return Stream(stream, child)
+        connected = sockets.connect_tcp(endpoint, timeout, deadline)
         return connected if isinstance(connected, Failure) else Stream(connected)
 
     def _through(self, endpoint: Endpoint, jumps: tuple[str, ...], deadline: float) -> Stream | Failure:
@@ -186,7 +180,7 @@ class FabricTransport:
     def _open_gateway(self, jumps: tuple[str, ...], deadline: float) -> Link | Failure:
         """A connection to the last of ``jumps``, by way of those before it."""
         name, port = parse_hop(jumps[-1])
-        endpoint = self._endpoint(name, deadline, port)
+        endpoint = self._endpoints.get(name, deadline, port)
         if isinstance(endpoint, Failure):
             return endpoint
         if len(jumps) > 1:
@@ -199,7 +193,7 @@ class FabricTransport:
     def _log_in(self, endpoint: Endpoint, stream: Stream, deadline: float) -> Link | Failure:
         """Key exchange, host key, authentication on a fresh stream, which is closed on failure."""
         policy = _HostKeyCheck(endpoint, self._files(endpoint))
-        strategy = _Identities(endpoint, self._load_key, deadline)
+        strategy = Identities(endpoint, self._load_key, deadline)
         began = time.monotonic()
         left = max(0.1, deadline - began)
         connection = fabric.Connection(
@@ -230,11 +224,11 @@ class FabricTransport:
             if time.monotonic() >= deadline:
                 return failures.late(endpoint, "the login")
             if isinstance(error, paramiko.AuthenticationException) or strategy.tried:
-                return failures.refused_login(endpoint, strategy.tried, strategy.notes)
+                return failures.refused_login(endpoint, strategy.tried, strategy.unusable)
             return failures.unfinished_handshake(endpoint, error, time.monotonic() - began)
         if not link.transport.is_authenticated():
             link.close()
-            return failures.refused_login(endpoint, strategy.tried, ["the host asks for a second factor"])
+            return failures.second_factor(endpoint)
         link.transport.set_keepalive(int(SSH.keepalive))
         return link
 
@@ -245,12 +239,21 @@ class FabricTransport:
                 self._known_hosts[files] = KnownHosts(files)
             return self._known_hosts[files]
 
-    def _load_key(self, file: Path) -> paramiko.PKey | str | None:
+    def _load_key(self, file: Path) -> paramiko.PKey | failures.Unusable | None:
         """The key in ``file``, or why it cannot be used; None where there is no file."""
         with self._lock:
             if file not in self._keys and file.exists():
-                self._keys[file] = _read_key(file)
+                self._keys[file] = read_key(file)
             return self._keys.get(file)
+
+
+def _allow(raw: Any, count: int) -> None:
+    """Tell a host that it may send ``count`` bytes more; see `FabricChannel.receive`."""
+    message = paramiko.Message()
+    message.add_byte(cMSG_CHANNEL_WINDOW_ADJUST)
+    message.add_int(raw.remote_chanid)
+    message.add_int(count)
+    raw.transport._send_user_message(message)
 
 
 class _HostKeyCheck(paramiko.MissingHostKeyPolicy):
@@ -296,102 +299,3 @@ class _HostKeyCheck(paramiko.MissingHostKeyPolicy):
                 raise paramiko.SSHException("host key not saved") from error
         self.refusal = failures.bad_host_key(endpoint, verdict, entry, key_type, fingerprint(blob))
         raise paramiko.SSHException("host key refused")
-
-
-class _Identities(AuthStrategy):
-    """Offers keys in OpenSSH's order: agent keys that the config names, other agent keys, key files."""
-
-    def __init__(
-        self, endpoint: Endpoint, load: Callable[[Path], paramiko.PKey | str | None], deadline: float
-    ):
-        super().__init__(ssh_config=paramiko.SSHConfig())
-        self.tried: list[str] = []
-        self.notes: list[str] = []
-        self._endpoint = endpoint
-        self._load = load
-        self._deadline = deadline
-
-    def get_sources(self) -> Iterator[AuthSource]:
-        user = self._endpoint.user
-        for label, key in self._keys():
-            if time.monotonic() >= self._deadline:
-                return
-            self.tried.append(label)
-            yield InMemoryPrivateKey(user, key)
-        if not self.tried:
-            # Some hosts (Tailscale SSH) let in whom the network vouches for.
-            yield NoneAuth(user)
-
-    def _keys(self) -> Iterator[tuple[str, paramiko.PKey]]:
-        offered: set[bytes] = set()
-        files = self._endpoint.identity_files
-        named = {blob: file for file in files if (blob := _public_blob(file))}
-        with _agent(self._endpoint.identity_agent) as agent_keys:
-            for key in sorted(agent_keys, key=lambda key: key.asbytes() not in named):
-                if key.asbytes() in named or not self._endpoint.identities_only:
-                    offered.add(key.asbytes())
-                    file = named.get(key.asbytes())
-                    yield f"{file or key.comment or key.get_name()} (agent)", key
-            for file in files:
-                loaded = self._load(file)
-                if isinstance(loaded, str):
-                    if _public_blob(file) not in offered:
-                        self.notes.append(f"{file} {loaded}")
-                elif loaded is not None and loaded.asbytes() not in offered:
-                    offered.add(loaded.asbytes())
-                    yield str(file), loaded
-
-
-class _AgentAt(paramiko.agent.AgentSSH):
-    """An agent at a given socket; paramiko's own looks only at SSH_AUTH_SOCK, not at IdentityAgent."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__()
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._socket.settimeout(SSH.auth_timeout)
-        self._socket.connect(path)
-        self._connect(self._socket)  # type: ignore[attr-defined]
-
-    def close(self) -> None:
-        self._socket.close()
-
-
-@contextlib.contextmanager
-def _agent(identity_agent: str) -> Iterator[tuple[paramiko.agent.AgentKey, ...]]:
-    """Keys of the agent. One connection per login: agent connections cannot be shared between threads."""
-    path = os.environ.get("SSH_AUTH_SOCK", "")
-    if identity_agent.startswith("$"):
-        path = os.environ.get(identity_agent.strip("${}"), "")
-    elif identity_agent not in ("", "SSH_AUTH_SOCK"):
-        path = str(Path(identity_agent).expanduser())
-    if path in ("", "none"):
-        yield ()
-        return
-    try:
-        agent = _AgentAt(path)
-    except (OSError, paramiko.SSHException, AttributeError):
-        yield ()  # a socket left behind by an agent that is gone; ssh, too, goes on without it
-        return
-    try:
-        yield agent.get_keys()
-    finally:
-        agent.close()
-
-
-def _public_blob(file: Path) -> bytes:
-    """The public half that lies beside a private key; empty where there is none."""
-    try:
-        return base64.b64decode(file.with_name(f"{file.name}.pub").read_text().split()[1])
-    except (OSError, ValueError, IndexError):
-        return b""
-
-
-def _read_key(file: Path) -> paramiko.PKey | str:
-    try:
-        return paramiko.PKey.from_path(file)
-    except TypeError:
-        return "needs its passphrase and no agent holds it"
-    except PermissionError:
-        return "cannot be read"
-    except (paramiko.SSHException, UnknownKeyType, ValueError, OSError, NotImplementedError):
-        return "is of a kind this transport cannot use (a security key?)"

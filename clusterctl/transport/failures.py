@@ -8,7 +8,9 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
-from clusterctl.transport.endpoint import Endpoint
+import msgspec
+
+from clusterctl.transport.endpoint import Endpoint, tilde
 from clusterctl.transport.known_hosts import Entry, Verdict
 from clusterctl.transport.protocol import Failure, Stage
 
@@ -150,21 +152,36 @@ def learn(endpoint: Endpoint, key_type: str) -> str:
         )
     short = {"ssh-ed25519": "ed25519", "ssh-rsa": "rsa"}.get(key_type, "ecdsa")
     port = [] if endpoint.port == 22 else ["-p", str(endpoint.port)]
-    return shlex.join(["ssh-keyscan", "-t", short, *port, endpoint.hostname]) + f" >> {_tilde(file)}"
+    return shlex.join(["ssh-keyscan", "-t", short, *port, endpoint.hostname]) + f" >> {tilde(file)}"
 
 
-def refused_login(endpoint: Endpoint, tried: Sequence[str], notes: Sequence[str]) -> Failure:
-    """``tried`` names the keys offered, ``notes`` says why others were not."""
+class Unusable(msgspec.Struct, frozen=True):
+    """A key that was not offered: why, as the rest of a sentence that begins with its name, and the cure."""
+
+    key: str
+    why: str
+    cure: str
+
+
+def open_key(file: Path, mode: str) -> Unusable:
+    """A private key that others may read."""
+    return Unusable(str(file), f"has mode {mode}, which ssh refuses", f"chmod 600 {tilde(file)}")
+
+
+def refused_login(endpoint: Endpoint, tried: Sequence[str], unusable: Sequence[Unusable] = ()) -> Failure:
+    """``tried`` names the keys offered, ``unusable`` those that could not be."""
     offered = ", ".join(tried) if tried else "no key (none was found)"
     message = f"{endpoint.address} does not let {endpoint.user} in; offered: {offered}"
-    if notes:
-        message += f" ({'; '.join(notes)})"
-    if not tried and notes:
-        return failure(endpoint, "auth", message, notes_cure(notes))
+    if unusable:
+        message += f" ({'; '.join(f'{each.key} {each.why}' for each in unusable)})"
+    cures = "; ".join(dict.fromkeys(each.cure for each in unusable))
+    if not tried and unusable:
+        return failure(endpoint, "auth", message, cures)
     port = [] if endpoint.port == 22 else ["-p", str(endpoint.port)]
     config = ["-F", str(endpoint.config)] if endpoint.config else []
     copy = shlex.join(["ssh-copy-id", *config, *port, f"{endpoint.user}@{endpoint.hostname}"])
-    hint = f"{copy}; or set User and IdentityFile under `Host {endpoint.name}` in ~/.ssh/config"
+    hint = f"{cures}; or {copy}" if cures else copy
+    hint += f"; or set User and IdentityFile under `Host {endpoint.name}` in ~/.ssh/config"
     return failure(
         endpoint,
         "auth",
@@ -173,11 +190,13 @@ def refused_login(endpoint: Endpoint, tried: Sequence[str], notes: Sequence[str]
     )
 
 
-def notes_cure(notes: Sequence[str]) -> str:
-    encrypted = next((note.split(" ")[0] for note in notes if "passphrase" in note), None)
-    if encrypted:
-        return f'load the key into an agent: eval "$(ssh-agent)" && ssh-add {encrypted}'
-    return "use `--transport openssh`, or a key of a common type (ssh-keygen -t ed25519)"
+def second_factor(endpoint: Endpoint) -> Failure:
+    return failure(
+        endpoint,
+        "auth",
+        f"{endpoint.address} takes the key of {endpoint.user} and then asks for a second factor",
+        f"let this login in by key alone: sshd_config on {endpoint.name}, AuthenticationMethods",
+    )
 
 
 def through(gateway: str, broken: Failure, host: str) -> Failure:
@@ -188,11 +207,6 @@ def through(gateway: str, broken: Failure, host: str) -> Failure:
         message=f"through the gateway {gateway}: {broken.message}",
         hint=broken.hint,
     )
-
-
-def _tilde(file: Path) -> str:
-    home = Path.home()
-    return f"~/{file.relative_to(home)}" if file.is_relative_to(home) else shlex.quote(str(file))
 
 
 def unfinished_handshake(endpoint: Endpoint, error: Exception, seconds: float) -> Failure:

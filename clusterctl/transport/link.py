@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from clusterctl.transport.child import Child
+
 
 class Tunnel:
     """A channel through a gateway as a socket whose end harms nobody else behind that gateway.
@@ -33,19 +35,18 @@ class Tunnel:
 
 
 class Stream(msgspec.Struct, frozen=True):
-    """What an SSH session runs over, and the ProxyCommand process behind it."""
+    """What an SSH session runs over, and the ProxyCommand behind it."""
 
     socket: Any
-    process: Any = None
+    proxy: Child | None = None
 
     def close(self) -> None:
         # A paramiko thread may sit in recv: shutdown wakes it, close alone would not.
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_RDWR)
         self.socket.close()
-        if self.process is not None:
-            self.process.terminate()
-            self.process.wait()
+        if self.proxy is not None:
+            self.proxy.end()
 
 
 class Link:

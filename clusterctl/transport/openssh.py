@@ -20,12 +20,16 @@ import msgspec
 from clusterctl.settings import SSH
 from clusterctl.transport import failures
 from clusterctl.transport.channel_cache import ChannelCache
-from clusterctl.transport.endpoint import Endpoint, resolve
+from clusterctl.transport.child import Child, end_all
+from clusterctl.transport.endpoint import Endpoint, Endpoints
 from clusterctl.transport.protocol import Channel, Failure
+from clusterctl.transport.sender import Sender
 from clusterctl.transport.ssh_errors import explain
+from clusterctl.transport.wakeup import WakeupPipe
 from clusterctl.transport.window import allow_descriptors, open_window
 
 _READ = 1 << 18
+_WRITE_TIMEOUT = 0.1
 _DESCRIPTORS_PER_HOST = 6
 SSH_ITSELF_FAILED = 255
 # ssh runs this on our side once the login has worked, and its output comes before the host's.
@@ -36,9 +40,10 @@ class OpensshTransport:
     """`Transport` over the `ssh` command: all of the user's configuration works, at ten times the CPU."""
 
     def __init__(self, config: Path | None) -> None:
-        self._config = config
+        self._endpoints = Endpoints(config)
         self._lock = threading.Lock()
         self._channels: weakref.WeakSet[OpensshChannel] = weakref.WeakSet()
+        self._children: weakref.WeakSet[Child] = weakref.WeakSet()
         self._cache = ChannelCache()
 
     def open(self, host: str, command: str, deadline: float) -> Channel | Failure:
@@ -59,19 +64,23 @@ class OpensshTransport:
         allow_descriptors(len(hosts) * _DESCRIPTORS_PER_HOST)
         return open_window(lambda host: self.open(host, command, deadline), hosts, SSH.window)
 
+    def address_of(self, host: str) -> tuple[str, int] | None:
+        return self._endpoints.address_of(host)
+
     def keep(self, channel: Channel, command: str) -> None:
         assert isinstance(channel, OpensshChannel)
         self._cache.put(channel, command)
 
     def close(self) -> None:
         with self._lock:
-            channels = list(self._channels)
+            channels, children = list(self._channels), list(self._children)
         for channel in channels:
             channel.close()
+        end_all(children)
 
     def _open(self, host: str, command: str, deadline: float) -> OpensshChannel | Failure:
         began = time.monotonic()
-        endpoint = resolve(host, self._config, deadline)
+        endpoint = self._endpoints.get(host, deadline)
         if isinstance(endpoint, Failure):
             return endpoint
         try:
@@ -87,6 +96,8 @@ class OpensshTransport:
         except OSError as error:
             return failures.failure(endpoint, "connect", f"ssh cannot be started: {error}")
         channel = OpensshChannel(host, process, deadline)
+        with self._lock:
+            self._children.add(channel.child)
         if channel.wait_for_login(deadline):
             channel.seconds = time.monotonic() - began
             return channel
@@ -97,11 +108,11 @@ class OpensshTransport:
 
 
 def _options(endpoint: Endpoint, deadline: float) -> list[str]:
-    limit = min(endpoint.connect_timeout or SSH.connect_timeout, deadline - time.monotonic())
+    timeout = min(endpoint.connect_timeout or SSH.connect_timeout, deadline - time.monotonic())
     accept_new = endpoint.strict_host_keys == "accept-new"
     settings = {
         "BatchMode": "yes",
-        "ConnectTimeout": str(max(1, round(limit))),
+        "ConnectTimeout": str(max(1, round(timeout))),
         "ServerAliveInterval": str(int(SSH.keepalive)),
         "ServerAliveCountMax": "3",
         "StrictHostKeyChecking": "accept-new" if accept_new else "yes",
@@ -124,71 +135,64 @@ class OpensshChannel:
         self.host = host
         self.seconds = 0.0
         self.complaint = ""
-        self._process = process
-        self._deadline = deadline
-        self._stdin = cast(IO[bytes], process.stdin)
-        self._streams = {
-            cast(IO[bytes], process.stdout).fileno(): bytearray(),
-            cast(IO[bytes], process.stderr).fileno(): bytearray(),
-        }
-        self._stdout, self._stderr = self._streams
-        self._open = set(self._streams)
+        self._stdin, self._stdout, self._stderr = (
+            cast(IO[bytes], stream) for stream in (process.stdin, process.stdout, process.stderr)
+        )
+        self._received = {self._stdout: bytearray(), self._stderr: bytearray()}
+        self._wakeup = WakeupPipe()
         self._selector = selectors.DefaultSelector()
+        self._selector.register(self._wakeup, selectors.EVENT_READ)
+        for stream in (self._stdin, *self._received):
+            os.set_blocking(stream.fileno(), False)
+        for stream in self._received:
+            self._selector.register(stream, selectors.EVENT_READ)
+        self._open = set(self._received)
         self._closed = False
-        for descriptor in (self._stdin.fileno(), *self._streams):
-            os.set_blocking(descriptor, False)
-        for descriptor in self._streams:
-            self._selector.register(descriptor, selectors.EVENT_READ)
+        self.child = Child(process, self._wakeup.set)
+        self._sender = Sender(host, deadline, write=self._write, finish=self._stdin.close, cut=self._hang_up)
 
     def wait_for_login(self, deadline: float) -> bool:
         """True once ssh has logged in; false when it gave up or ``deadline`` has passed."""
-        while not self._streams[self._stdout].startswith(_CONNECTED):
+        while not self._received[self._stdout].startswith(_CONNECTED):
             left = deadline - time.monotonic()
             if left <= 0 or not self._open:
-                self.complaint = self._streams[self._stderr].decode(errors="replace")
+                self.complaint = self._received[self._stderr].decode(errors="replace")
                 return False
             self._selector.select(left)
             self._pull()
-        del self._streams[self._stdout][: len(_CONNECTED)]
+        del self._received[self._stdout][: len(_CONNECTED)]
         return True
 
     def renew(self, deadline: float) -> None:
-        self._deadline = deadline
+        self._sender.deadline = deadline
 
     def fileno(self) -> int:
-        # An epoll descriptor is itself pollable: readable when stdout or stderr is.
+        # An epoll descriptor is itself pollable: readable when stdout or stderr is, or ssh has ended.
         return self._selector.fileno()
 
     def send(self, data: bytes) -> None:
-        limit = max(self._deadline, time.monotonic() + SSH.send_timeout)
-        view = memoryview(data)
-        writable = select.poll()
-        writable.register(self._stdin.fileno(), select.POLLOUT)
-        while view:
-            left = limit - time.monotonic()
-            if left <= 0 or not writable.poll(left * 1000):
-                raise OSError(errno.ETIMEDOUT, f"{self.host} took no input in time")
-            with contextlib.suppress(BlockingIOError):
-                view = view[os.write(self._stdin.fileno(), view[: select.PIPE_BUF]) :]
+        if self.child.code is not None:
+            raise OSError(errno.EPIPE, f"the link to {self.host} is gone")
+        self._sender.put(data)
 
     def close_input(self) -> None:
-        with contextlib.suppress(OSError):
-            self._stdin.close()
+        self._sender.end()
 
     def receive(self) -> tuple[bytes, bytes]:
         self._pull()
-        out, err = bytes(self._streams[self._stdout]), bytes(self._streams[self._stderr])
-        for kept in self._streams.values():
+        out, err = bytes(self._received[self._stdout]), bytes(self._received[self._stderr])
+        for kept in self._received.values():
             kept.clear()
         return out, err
 
     @property
     def ended(self) -> bool:
-        return not self._open and self._process.poll() is not None and not any(self._streams.values())
+        left = self._open or any(self._received.values())
+        return self._closed or (self.child.code is not None and not left)
 
     @property
     def exit_code(self) -> int | None:
-        code = self._process.poll()
+        code = self.child.code
         # 255 is ssh's own word for a broken link, too; and we may have ended ssh ourselves.
         return None if code is None or code < 0 or code == SSH_ITSELF_FAILED else code
 
@@ -196,40 +200,47 @@ class OpensshChannel:
         if self._closed:
             return
         self._closed = True
-        self.close_input()
-        self._process.terminate()
-        try:
-            self._process.wait(timeout=2.0)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._open.clear()
+        self.child.end()
+        self._sender.abort()
         self._selector.close()
-        for stream in (self._process.stdout, self._process.stderr):
-            cast(IO[bytes], stream).close()
+        self._wakeup.close()
+        for stream in self._received:
+            stream.close()
+
+    def _write(self, data: memoryview) -> int:
+        writable = select.poll()
+        writable.register(self._stdin, select.POLLOUT)
+        if not writable.poll(_WRITE_TIMEOUT * 1000):
+            return 0
+        with contextlib.suppress(BlockingIOError):
+            return os.write(self._stdin.fileno(), data[: select.PIPE_BUF])
+        return 0
+
+    def _hang_up(self) -> None:
+        self.child.end()
+        self._stdin.close()
 
     def _pull(self) -> None:
         """Move what waits in the pipes into the buffers."""
-        for descriptor in tuple(self._open):
-            while True:
-                try:
-                    data = os.read(descriptor, _READ)
-                except BlockingIOError:
-                    break
-                if data:
-                    self._streams[descriptor] += data
-                    continue
-                self._open.discard(descriptor)
-                # The last one stays registered: an ended channel keeps polling readable.
-                if self._open:
-                    self._selector.unregister(descriptor)
-                else:
-                    self._reap()
-                break
+        gone = self.child.code is not None
+        for stream in tuple(self._open):
+            while data := _read(stream):
+                self._received[stream] += data
+            if data is not None:
+                self._open.discard(stream)
+                self._selector.unregister(stream)
+                if not self._open:
+                    # ssh is about to exit, and its end wakes us once more.
+                    self.child.kill_after(SSH.send_timeout)
+        if gone:
+            # Whatever it has left in the background may hold the pipes for ever.
+            self._open.clear()
 
-    def _reap(self) -> None:
-        """Both streams are at their end, so ssh is about to exit."""
-        try:
-            self._process.wait(timeout=1.0)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+
+def _read(stream: IO[bytes]) -> bytes | None:
+    """None when nothing waits, empty at the end."""
+    try:
+        return os.read(stream.fileno(), _READ)
+    except BlockingIOError:
+        return None

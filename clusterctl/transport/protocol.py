@@ -38,13 +38,17 @@ class Channel(Protocol):
         ...
 
     def send(self, data: bytes) -> None:
-        """Send all of ``data``. Raises OSError when the link is gone, or when the host has not taken it by
-        the deadline given to `open`; on a channel kept beyond that, within ``SSH.send_timeout`` seconds.
+        """Have ``data`` sent, in order. Raises OSError when the channel is closed or its link is gone.
+
+        Does not wait for the host, unless ``SSH.send_buffer`` bytes are on their way to it already: small
+        messages never wait, large transfers go at the host's pace. A host that takes nothing for
+        ``SSH.send_timeout`` seconds, and not before the deadline given to `open`, has lost its link: the
+        channel ends.
         """
         ...
 
     def close_input(self) -> None:
-        """The remote command reads end of file from here on."""
+        """The remote command reads end of file after what was sent."""
         ...
 
     def receive(self) -> tuple[bytes, bytes]:
@@ -67,7 +71,10 @@ class Channel(Protocol):
         ...
 
     def close(self) -> None:
-        """Drop the channel and its connection. The remote side sees end of file on its input."""
+        """Drop the channel, its connection, and what has not been sent yet. Returns at once.
+
+        The remote side sees end of file on its input.
+        """
         ...
 
 
@@ -84,6 +91,12 @@ class Transport(Protocol):
         """`open` on all hosts within the window, as they complete. Ending the iteration drops the queue."""
         ...
 
+    def address_of(self, host: str) -> tuple[str, int] | None:
+        """Where the sshd of a host that was opened listens: name or address, and port, as its ssh_config
+        says. Behind a gateway or a ProxyCommand that is the address seen from there. None before `open`.
+        """
+        ...
+
     def keep(self, channel: Channel, command: str) -> None:
         """Take back a channel of this transport on which ``command`` waits to begin anew.
 
@@ -93,5 +106,5 @@ class Transport(Protocol):
         ...
 
     def close(self) -> None:
-        """Close gateways and everything still open."""
+        """Close gateways and everything still open, and end every child process."""
         ...

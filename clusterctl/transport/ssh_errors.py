@@ -6,7 +6,7 @@ import errno
 import re
 
 from clusterctl.transport import failures
-from clusterctl.transport.endpoint import Endpoint
+from clusterctl.transport.endpoint import Endpoint, open_mode
 from clusterctl.transport.known_hosts import KnownHosts
 from clusterctl.transport.protocol import Failure
 
@@ -31,8 +31,9 @@ def explain(endpoint: Endpoint, complaint: str, seconds: float) -> Failure:
     if "Host key verification failed" in complaint:
         return _host_key(endpoint, complaint)
     if "Permission denied" in complaint or "Too many authentication failures" in complaint:
-        tried = [str(file) for file in endpoint.identity_files if file.exists()]
-        return failures.refused_login(endpoint, tried, [])
+        files = [file for file in endpoint.identity_files if file.exists()]
+        unusable = [failures.open_key(file, mode) for file in files if (mode := open_mode(file))]
+        return failures.refused_login(endpoint, [str(f) for f in files if not open_mode(f)], unusable)
     if endpoint.jumps and "kex_exchange_identification" in complaint:
         said = complaint.strip().splitlines()[0].strip()
         return failures.failure(

@@ -74,7 +74,7 @@ def test_every_host_tells_who_and_where_it_is(sandbox: Sandbox) -> None:
     assert answers.reachability.master_port is not None
 
 
-def test_sick_hosts_are_outcomes_beside_the_well_ones(make_sandbox: MakeSandbox) -> None:
+def test_sick_hosts_are_outcomes_beside_the_well_ones(make_sandbox: Callable[..., Sandbox]) -> None:
     names = ("well", "down", "leaves", "traps", "hangs", "chatty")
     box = make_sandbox(hosts=[HostSpec(name) for name in names])
     box.host("down").stop_sshd()
@@ -102,7 +102,7 @@ def test_the_ssh_binary_carries_the_same_talk(sandbox: Sandbox) -> None:
     assert {dial.result for dial in answers.reachability.dials} == {"ok"}
 
 
-def test_a_host_without_python_says_so(make_sandbox: MakeSandbox) -> None:
+def test_a_host_without_python_says_so(make_sandbox: Callable[..., Sandbox]) -> None:
     old = FileSpec("#!/bin/sh\nexit 85\n", 0o755)
     box = make_sandbox(hosts=[HostSpec("old"), HostSpec("new")])
     host = box.host("old")
@@ -117,7 +117,7 @@ def test_a_host_without_python_says_so(make_sandbox: MakeSandbox) -> None:
 
 
 @pytest.mark.long
-def test_a_hanging_nvidia_smi_is_killed_and_costs_only_the_gpus(make_sandbox: MakeSandbox) -> None:
+def test_a_hanging_nvidia_smi_is_killed_and_costs_only_the_gpus(make_sandbox: Callable[..., Sandbox]) -> None:
     box = make_sandbox(hosts=[HostSpec("hangs"), HostSpec("well")])
     box.host("hangs").install("/usr/local/bin/nvidia-smi", HANGING.content, HANGING.mode)
     with nothing_left(box):
@@ -173,7 +173,7 @@ def test_a_held_master_port_is_passed_over_unless_it_is_the_users_own(sandbox: S
 
 
 @pytest.mark.training
-def test_one_real_import_tells_whether_torch_works(make_sandbox: MakeSandbox) -> None:
+def test_one_real_import_tells_whether_torch_works(make_sandbox: Callable[..., Sandbox]) -> None:
     box = make_sandbox(hosts=[HostSpec("works"), HostSpec("broken")])
     package = next(Path(sys.prefix).glob("lib/python3*/site-packages/torch")) / "__init__.py"
     message = "libcudart.so.12: cannot open shared object file: No such file or directory"
@@ -184,3 +184,14 @@ def test_one_real_import_tells_whether_torch_works(make_sandbox: MakeSandbox) ->
     assert works is not None and works.ok and works.distributed and not works.cuda_available
     assert broken is not None and not broken.ok
     assert broken.error == f"ImportError: {message}"
+
+
+def test_files_in_a_home_directory_shadow_nothing_of_ours(make_sandbox: Callable[..., Sandbox]) -> None:
+    box = make_sandbox([HostSpec("a")])
+    for name in ("queue", "json", "threading", "torch"):
+        (box.host("a").home / f"{name}.py").write_text("raise SystemExit('a file of the user')\n")
+    answers = asked(box, FactsRequest(mesh=False, then_more=True))
+    assert answers.failures == {}
+    facts = answers.facts["a"]
+    assert facts.python.error == ""
+    assert facts.torch is not None and facts.torch.ok

@@ -133,6 +133,21 @@ def test_a_key_the_host_does_not_know(kind: Kind, sandbox: Sandbox, tmp_path: Pa
     assert "ssh-copy-id" in found.hint
 
 
+def test_a_key_that_others_may_read(kind: Kind, sandbox: Sandbox, tmp_path: Path) -> None:
+    key = tmp_path / "open-to-all"
+    key.write_bytes((sandbox.ssh_config.parent / "id_ed25519").read_bytes())
+    key.chmod(0o644)
+    found = only_key(kind, sandbox, tmp_path, key)
+    assert found.stage == "auth"
+    assert f"{key} has mode 0644, which ssh refuses" in found.message
+    assert found.hint.startswith(f"chmod 600 {key}")
+
+
+def test_a_configuration_that_ssh_refuses(fail: Fail, tmp_path: Path) -> None:
+    found = fail("node1", "  Foo bar")
+    assert found.message == f"{tmp_path / 'config'} line 2: Bad configuration option: foo"
+
+
 def test_an_encrypted_key_without_an_agent(
     kind: Kind, sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

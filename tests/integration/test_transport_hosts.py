@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import selectors
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import psutil
 import pytest
 
 from clusterctl.sandbox import HostSpec, Nic, Sandbox
@@ -102,6 +104,17 @@ def test_closing_tells_the_remote_command(link: Transport, sandbox: Sandbox) -> 
     wait_for(mark.exists)
 
 
+def test_a_closed_channel_takes_nothing_more(link: Transport) -> None:
+    channel = opened(link, "node1", "cat")
+    channel.close()
+    channel.close()
+    for _ in range(2):
+        with pytest.raises(OSError):
+            channel.send(b"x")
+    assert channel.receive() == (b"", b"")
+    assert channel.ended
+
+
 def test_a_running_command_has_no_exit_code(link: Transport) -> None:
     channel = opened(link, "node1", "cat")
     assert (channel.ended, channel.exit_code) == (False, None)
@@ -162,6 +175,8 @@ def test_another_user_and_port_from_the_configuration(make_sandbox: Callable[...
         ((out, _),) = read_all([channel], soon()).values()
         assert out.startswith(b"trainer ")
         assert out.rstrip().endswith(b" 2222")
+        assert transport.address_of("odd") == (box.host("odd").address(), 2222)
+        assert transport.address_of("never-opened") is None
         transport.close()
 
 
@@ -288,8 +303,47 @@ def wait_for(true: Callable[[], bool], limit: float = 20.0) -> None:
 def test_ssh_children_end_with_the_transport(sandbox: Sandbox) -> None:
     transport = connect("openssh", sandbox.ssh_config)
     channel = opened(transport, "node1", "cat")
-    pid = channel._process.pid  # type: ignore[attr-defined]
+    pid = channel.child.pid  # type: ignore[attr-defined]
     os.kill(pid, 0)
     transport.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, signal.SIGCONT)
+
+
+STUBBORN_PROXY = """
+import os, select, signal, socket, sys, time
+for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+    signal.signal(number, signal.SIG_IGN)
+with open(sys.argv[1] + f"/{os.getpid()}", "w"):
+    pass
+link = socket.create_connection((sys.argv[2], 22))
+while True:
+    for readable in select.select([0, link], [], [])[0]:
+        data = os.read(0, 65536) if readable == 0 else link.recv(65536)
+        if not data:
+            time.sleep(10000)
+        link.sendall(data) if readable == 0 else os.write(1, data)
+"""
+
+
+def test_a_proxy_that_ignores_every_signal_holds_nothing_up(
+    make_sandbox: Callable[..., Sandbox], tmp_path: Path
+) -> None:
+    box = make_sandbox([HostSpec("one"), HostSpec("two")])
+    if "ProxyCommand" in box.ssh_config.read_text():
+        pytest.skip("an ordinary user's sandbox has a ProxyCommand already")
+    script, config = tmp_path / "proxy.py", tmp_path / "config"
+    script.write_text(STUBBORN_PROXY)
+    (tmp_path / "pids").mkdir()
+    command = f"{sys.executable} {script} {tmp_path}/pids %h"
+    config.write_text(f"Host one two\n  ProxyCommand {command}\nHost *\n  Include {box.ssh_config}\n")
+    for kind in KINDS:
+        transport = connect(kind, config)
+        for host in ("one", "two"):
+            assert first_word(opened(transport, host, "echo up; cat")) == "up"
+        proxies = [int(file.name) for file in (tmp_path / "pids").iterdir()]
+        assert len(proxies) == 2
+        transport.close()
+        wait_for(lambda proxies=proxies: not any(map(psutil.pid_exists, proxies)))  # type: ignore[misc]
+        for file in (tmp_path / "pids").iterdir():
+            file.unlink()

@@ -164,6 +164,7 @@ def import_torch(order, files, environ):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environ,
+        cwd="/",  # a script's own folder comes first in its path, but no script lies here
     )
     try:
         source = files["probe.torch_import"].encode("utf-8")

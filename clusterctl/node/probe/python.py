@@ -116,7 +116,8 @@ def _run(path, environ):
 
     try:
         child = subprocess.run(
-            [path, "-c", ASK],
+            [os.path.abspath(path), "-c", ASK],
+            cwd="/",  # the current folder is part of its path, and a json.py of the user's may lie at home
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -8,21 +8,22 @@ import threading
 import time
 
 from clusterctl.transport import failures
+from clusterctl.transport.child import Child
 from clusterctl.transport.endpoint import Endpoint
 from clusterctl.transport.protocol import Failure
 
 _FAMILIES = {"inet": socket.AF_INET, "inet6": socket.AF_INET6}
 
 
-def connect_tcp(endpoint: Endpoint, limit: float, deadline: float) -> socket.socket | Failure:
-    """Connect within ``limit`` seconds and before ``deadline`` (time.monotonic), trying every address."""
+def connect_tcp(endpoint: Endpoint, timeout: float, deadline: float) -> socket.socket | Failure:
+    """Connect within ``timeout`` seconds and before ``deadline`` (time.monotonic), trying every address."""
     addresses = _addresses(endpoint, deadline)
     if isinstance(addresses, Failure):
         return addresses
     began = time.monotonic()
     error: OSError = TimeoutError()
     for family, address in addresses:
-        left = min(began + limit, deadline) - time.monotonic()
+        left = min(began + timeout, deadline) - time.monotonic()
         if left <= 0:
             break
         connection = socket.socket(family, socket.SOCK_STREAM)
@@ -38,7 +39,7 @@ def connect_tcp(endpoint: Endpoint, limit: float, deadline: float) -> socket.soc
     return failures.unconnected(endpoint, error, time.monotonic() - began)
 
 
-def start_proxy(endpoint: Endpoint) -> tuple[socket.socket, subprocess.Popen[bytes]]:
+def start_proxy(endpoint: Endpoint) -> tuple[socket.socket, Child]:
     """Start the ProxyCommand as ssh does (`exec` by a shell), with a socket for its stdin and stdout."""
     ours, theirs = socket.socketpair()
     try:
@@ -54,7 +55,7 @@ def start_proxy(endpoint: Endpoint) -> tuple[socket.socket, subprocess.Popen[byt
         raise
     finally:
         theirs.close()
-    return ours, process
+    return ours, Child(process)
 
 
 def _addresses(endpoint: Endpoint, deadline: float) -> list[tuple[int, tuple[str, int]]] | Failure:
