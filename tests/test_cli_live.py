@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from clusterctl.cli import live as module
 from clusterctl.cli.live import LiveOutput, hue
 from clusterctl.cli.streams import register_signs
 from clusterctl.cli.terminal import Terminal
@@ -37,7 +38,7 @@ def live(terminal: Recorder) -> LiveOutput:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [100.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     return now
 
 

@@ -18,6 +18,7 @@ from clusterctl.store.runs import RunDirectory
 from tests.test_run_machine import plan as small_plan
 
 RUN = "20260101-120000-aaaa"
+PATIENCE = 240
 GARBAGE = bytes(range(256)) + "ünï 🚀\r\n".encode() + b"\xff\xfe 10%\r 50%\r100%\r\nlast, no end"
 
 
@@ -30,7 +31,7 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def clusterctl(*words: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
-        [sys.executable, "-m", "clusterctl", *words], capture_output=True, timeout=60, check=False
+        [sys.executable, "-m", "clusterctl", *words], capture_output=True, timeout=PATIENCE, check=False
     )
 
 
@@ -88,7 +89,7 @@ def test_ctrl_c_leaves_a_stop_that_goes_on() -> None:
     stopping = subprocess.Popen(
         [sys.executable, "-m", "clusterctl", "stop", RUN], stderr=subprocess.PIPE, stdout=subprocess.PIPE
     )
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE
     while directory.stop_asked() is None:
         assert time.monotonic() < until
         time.sleep(0.05)
@@ -96,7 +97,7 @@ def test_ctrl_c_leaves_a_stop_that_goes_on() -> None:
     assert stopping.stderr is not None
     assert b"30 s to save" in stopping.stderr.readline()
     stopping.send_signal(signal.SIGINT)
-    _, err = stopping.communicate(timeout=60)
+    _, err = stopping.communicate(timeout=PATIENCE)
     assert (stopping.returncode, b"clusterctl status" in err, b"Traceback" in err) == (130, True, False)
     assert directory.stop_asked() is False
 
@@ -108,12 +109,12 @@ def test_stop_waits_for_the_controller_and_tells_what_it_proved(left: dict[str, 
     stopping = subprocess.Popen(
         [sys.executable, "-m", "clusterctl", "stop", RUN], stderr=subprocess.DEVNULL, stdout=subprocess.PIPE
     )
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE
     while directory.stop_asked() is None:
         assert time.monotonic() < until
         time.sleep(0.05)
     ended(directory, status="stopped", exit_code=123, left_behind=left)
-    out, _ = stopping.communicate(timeout=60)
+    out, _ = stopping.communicate(timeout=PATIENCE)
     assert (stopping.returncode, b"stopped" in out) == (code, True)
 
 
@@ -179,7 +180,7 @@ def test_a_reader_that_leaves_is_no_error() -> None:
     reading.stdout.readline()
     reading.stdout.close()
     assert reading.stderr is not None
-    assert (reading.stderr.read(), reading.wait(60)) == (b"", 0)
+    assert (reading.stderr.read(), reading.wait(PATIENCE)) == (b"", 0)
 
 
 def test_a_run_that_printed_nothing_says_so() -> None:
@@ -221,7 +222,7 @@ def test_follow_goes_on_until_the_outcome() -> None:
     assert following.stdout.readline() == b"five\n"
     directory.append_log("h1", "rank-1.log", 24, b"the end")
     ended(directory)
-    out, err = following.communicate(timeout=60)
+    out, err = following.communicate(timeout=PATIENCE)
     assert (out, following.returncode) == (b"the end", 0)
     assert b"succeeded" in err
 
@@ -242,6 +243,6 @@ def test_ctrl_c_leaves_what_was_followed() -> None:
     assert following.stdout is not None
     assert any(b"three" in following.stdout.readline() for _ in range(99))
     os.kill(following.pid, signal.SIGINT)
-    out, err = following.communicate(timeout=60)
+    out, err = following.communicate(timeout=PATIENCE)
     assert following.returncode == 130
     assert (b"last, no end" in out, err) == (True, b""), "a line without its end is not lost"

@@ -307,12 +307,12 @@ def test_a_link_that_breaks_within_a_message_leaves_nothing(tmp_path: Path) -> N
         assert child.stdin is not None
         child.stdin.write(pack("probe.main", {"deadline": 60}, FILES) + b'{"pi')
         child.stdin.flush()
-        limit = time.monotonic() + 20
+        limit = time.monotonic() + 120
         while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
             assert time.monotonic() < limit
             time.sleep(0.02)
         child.stdin.close()
-        child.wait(20)
+        child.wait(120)
     pid = int((tmp_path / "pid").read_text())
     while Path(f"/proc/{pid}").exists() and "Z" not in Path(f"/proc/{pid}/stat").read_text():
         assert time.monotonic() < limit
@@ -349,4 +349,4 @@ def test_the_bundle_answers_under_a_bare_python_and_ends_with_its_input() -> Non
         assert answer["facts"]["errors"] == []
         assert answer["facts"]["boot_id"]
         child.stdin.close()
-        child.wait(20)
+        child.wait(120)

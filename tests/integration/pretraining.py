@@ -95,7 +95,7 @@ def run_together(
         for process in started:
             if process.poll() is None:
                 process.terminate()
-                process.wait(30)
+                process.wait(PATIENCE)
     return [
         subprocess.CompletedProcess(process.args, process.returncode, output, "")
         for process, output in zip(started, said, strict=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from clusterctl.sandbox import HostSpec, Sandbox, VirtualHost
-from tests.integration.launching import Launch, launch
+from tests.integration.launching import PATIENCE, Launch, launch
 from tests.integration.test_doctor_sandbox import clusterctl, doctor, observed, problems
 
 pytestmark = pytest.mark.sandbox
@@ -178,7 +178,7 @@ def test_no_process_shows_the_line(sandbox: Sandbox, tmp_path: Path) -> None:
     with subprocess.Popen(
         [*argv, str(profile)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as asking:
-        until = time.monotonic() + 25
+        until = time.monotonic() + PATIENCE
         while not any(b"sleep\x00617" in each for each in command_lines(sandbox.host("node1"))):
             assert time.monotonic() < until
             time.sleep(0.1)
@@ -200,7 +200,7 @@ def command_lines(host: VirtualHost) -> list[bytes]:
 
 
 def assert_ends(host: VirtualHost, command: bytes) -> None:
-    until = time.monotonic() + 20
+    until = time.monotonic() + PATIENCE
     while any(command in each for each in command_lines(host)):
         assert time.monotonic() < until
         time.sleep(0.1)

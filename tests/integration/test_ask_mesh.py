@@ -68,8 +68,6 @@ def test_each_kind_of_firewall_has_its_own_word(make_sandbox: MakeSandbox) -> No
     for source, target in found:
         expected = {"open": "ok", "drops": "timeout", "resets": "refused", "rejects": "unreachable"}[target]
         assert found[source, target] == {expected}, (source, target)
-    # The kernel limits how often it says so; the first word comes at once.
-    assert min(dial.seconds for dial in dials(reachability, "open", "rejects")) < 1
     assert results(reachability, kind="master")["drops", "open"] == {"ok"}
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from clusterctl.sandbox import HostSpec, Sandbox
 from clusterctl.settings import RUN
-from tests.integration.launching import Launch, launch, leftovers, start
+from tests.integration.launching import PATIENCE, Launch, launch, leftovers, start
 
 pytestmark = pytest.mark.sandbox
 
@@ -331,7 +331,7 @@ def test_ctrl_c_while_code_is_copied_starts_nothing(make_sandbox, project: Path)
     box.host("b").limit_bandwidth("eth0", "4mbit")
     found = start(box, "tell.py", cwd=project)
     store = box.host("a").home / ".clusterctl/node/snapshots"
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE
     while not (store.is_dir() and any("." not in path.name for path in store.iterdir())):
         assert time.monotonic() < until
         time.sleep(0.1)
@@ -387,7 +387,7 @@ def test_a_killed_controller_ends_the_run_when_the_lease_is_over(sandbox: Sandbo
     found.signal(signal.SIGKILL)
     found.finish()
     assert leftovers(sandbox, found.run.name), "the lease keeps the run alive for a while"
-    until = time.monotonic() + 150
+    until = time.monotonic() + PATIENCE
     while leftovers(sandbox, found.run.name) and time.monotonic() < until:
         time.sleep(2)
     assert leftovers(sandbox, found.run.name) == []
@@ -414,7 +414,7 @@ def test_a_reader_that_leaves_early_does_not_end_the_run(sandbox: Sandbox, proje
     assert found.process.stdout is not None
     found.process.stdout.readline()
     found.process.stdout.close()
-    assert found.process.wait(120) == 0
+    assert found.process.wait(PATIENCE) == 0
     assert found.log("node1", 0).split()[-1] == "1999"
 
 

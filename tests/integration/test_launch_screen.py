@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from launching import PATIENCE, Launch, leftovers, start
 
 from clusterctl.sandbox import Sandbox
+from tests.integration.launching import PATIENCE, Launch, leftovers, start
 
 pytestmark = pytest.mark.sandbox
 

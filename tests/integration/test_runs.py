@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from clusterctl.sandbox import Sandbox
-from tests.integration.launching import launch, leftovers, start
+from tests.integration.launching import PATIENCE, launch, leftovers, start
 
 pytestmark = pytest.mark.sandbox
 
@@ -84,7 +84,7 @@ def test_follow_status_and_stop_from_another_terminal(sandbox: Sandbox, project:
     assert b"0 processes left on 2 of 2 hosts" in stopped.stdout
     found.finish()
     assert found.code == 123
-    followed, _ = following.communicate(timeout=60)
+    followed, _ = following.communicate(timeout=PATIENCE)
     assert b"line 2 of rank 1" in followed, "it ends by itself when the run is over"
     again = clusterctl("stop", run)
     assert (again.returncode, b"over already: stopped" in again.stdout) == (0, True)

@@ -111,7 +111,7 @@ def transfer(source: VirtualHost, target: VirtualHost, size: int) -> int:
         "s.settimeout(4); s.sendall(bytes(int(sys.argv[3])))"
     )
     source.run(["python3", "-c", code, target.address(), port, str(size)])
-    output, _ = receiver.communicate(timeout=60)
+    output, _ = receiver.communicate(timeout=120)
     return int(output)
 
 

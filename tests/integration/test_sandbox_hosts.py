@@ -18,7 +18,7 @@ pytestmark = pytest.mark.sandbox
 
 def ssh(box: Sandbox, host: str, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     argv = ["ssh", "-F", str(box.ssh_config), "-o", "BatchMode=yes", "-o", "ConnectTimeout=5", host, *command]
-    return subprocess.run(argv, capture_output=True, text=True, check=check, timeout=60)
+    return subprocess.run(argv, capture_output=True, text=True, check=check, timeout=120)
 
 
 def test_each_host_answers_over_ssh_with_its_own_name_and_nothing_else(sandbox: Sandbox) -> None:
@@ -50,7 +50,7 @@ def test_the_session_finds_the_interpreter_that_runs_here(sandbox: Sandbox) -> N
 def test_scp_and_sftp_put_a_file_into_the_home_of_one_host_only(sandbox: Sandbox, tmp_path: Path) -> None:
     file = tmp_path / "data.bin"
     file.write_bytes(bytes(range(256)) * 4096)
-    subprocess.run(["scp", "-q", "-F", str(sandbox.ssh_config), str(file), "node1:"], check=True, timeout=60)
+    subprocess.run(["scp", "-q", "-F", str(sandbox.ssh_config), str(file), "node1:"], check=True, timeout=120)
     assert (sandbox.host("node1").home / "data.bin").read_bytes() == file.read_bytes()
     assert ssh(sandbox, "node2", "ls").stdout == ""
     ssh(sandbox, "node1", "rm data.bin")
@@ -140,7 +140,7 @@ def test_paramiko_gets_in_with_what_ssh_g_resolves(sandbox: Sandbox) -> None:
         allow_agent=False,
         look_for_keys=False,
         sock=None if proxy == "none" else paramiko.ProxyCommand(proxy),
-        timeout=20,
+        timeout=120,
     )
     try:
         _, out, _ = client.exec_command("hostname")

@@ -226,7 +226,6 @@ def test_a_server_that_closes_before_its_greeting(
 def test_a_server_that_says_nothing(fail: Fail, impostor: Callable[[bytes | None], int]) -> None:
     found = fail("x", f"  HostName 127.0.0.1\n  Port {impostor(None)}\n  ConnectTimeout 5", limit=3.0)
     assert found.stage in ("banner", "deadline")
-    assert found.seconds < 15
 
 
 def test_a_gateway_that_is_down(fail: Fail) -> None:
