@@ -1,164 +1,144 @@
-"""The working directory as an immutable snapshot: scanned once here, sent only to nodes that lack it."""
+"""The working directory as an immutable snapshot: packed once here, sent only to nodes that lack it."""
 
 from __future__ import annotations
 
-import fnmatch
+import contextlib
 import hashlib
-import io
-import json
 import os
 import tarfile
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
-
-import msgspec
+from typing import IO, TypeVar
 
 from clusterctl.ask.host_session import HostSession, listen
-from clusterctl.errors import ClusterctlError, UsageError
+from clusterctl.ask.tree import FOLDER, Tree, file_digest, link_digest, open_regular
+from clusterctl.errors import ClusterctlError
 from clusterctl.messages.relay import Archive, Check, Checked, Failed, Reply, Unpacked
-from clusterctl.settings import SYNC
+from clusterctl.report.pull import printable
 
-_ALWAYS_LEFT_OUT = (
-    ".git",
-    ".hg",
-    ".svn",
-    "__pycache__",
-    "*.pyc",
-    ".venv",
-    "venv",
-    "node_modules",
-    ".mypy_cache",
-    ".ruff_cache",
-    ".pytest_cache",
-    ".hypothesis",
-    ".ipynb_checkpoints",
-)
-IGNORE_FILE = ".clusterctlignore"
 _PIECE = 128 * 1024
 _Answer = TypeVar("_Answer", Checked, Unpacked)
 
 
-class Tree(msgspec.Struct, frozen=True):
-    """Files below ``root``: relative path -> sha256 (symlinks: ``link:<target>``). ``size`` is in bytes."""
+class Packed:
+    """A gzip'd tar of a tree in a nameless private file, which many threads may read at once."""
 
-    root: str
-    files: dict[str, str]
-    size: int
+    def __init__(self, tree: Tree) -> None:
+        """Pack exactly what was scanned.
 
-    @property
-    def digest(self) -> str:
-        """One hash for the whole content; names and contents count, times and owners do not."""
-        return hashlib.sha256(json.dumps(sorted(self.files.items())).encode()).hexdigest()[:32]
-
-
-def scan(root: Path, *, max_bytes: int = SYNC.max_bytes, max_files: int = SYNC.max_files) -> Tree:
-    """Hash what lies below ``root``, less caches, version control and what `.clusterctlignore` names.
-
-    Raises UsageError for ``$HOME``, ``/`` and trees over the limits, naming the biggest entries.
-    """
-    root = root.resolve()
-    if root == Path("/") or root == Path.home().resolve():
-        raise UsageError(
-            f"{root} is not a working directory to copy to other machines",
-            hint="change into the project's directory, name one with --workdir DIR, or use --no-sync",
-        )
-    patterns = (*_ALWAYS_LEFT_OUT, *_ignored(root))
-    sizes = {path: path.lstat().st_size for path in _walk(root, patterns)}
-    total = sum(sizes.values())
-    if total > max_bytes or len(sizes) > max_files:
-        raise UsageError(
-            f"{root} holds {_megabytes(total)} in {len(sizes):,} files, the limit is {_megabytes(max_bytes)} "
-            f"in {max_files:,}; biggest: {_biggest(root, sizes)}",
-            hint=f"name what is not code in {IGNORE_FILE}, or raise the limit with --sync-limit 1000MB",
-        )
-    files = {path.relative_to(root).as_posix(): _digest(path) for path in sizes}
-    return Tree(str(root), files, total)
-
-
-def _ignored(root: Path) -> tuple[str, ...]:
-    try:
-        lines = (root / IGNORE_FILE).read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return ()
-    return tuple(line.strip().rstrip("/") for line in lines if line.strip() and not line.startswith("#"))
-
-
-def _walk(root: Path, patterns: tuple[str, ...]) -> Iterator[Path]:
-    def left_out(path: Path) -> bool:
-        relative = path.relative_to(root).as_posix()
-        return any(fnmatch.fnmatch(path.name, each) or fnmatch.fnmatch(relative, each) for each in patterns)
-
-    for folder, subfolders, names in os.walk(root):
-        here = Path(folder)
-        links = [name for name in subfolders if (here / name).is_symlink()]
-        subfolders[:] = sorted(name for name in subfolders if name not in links and not left_out(here / name))
-        for name in sorted(names + links):
-            path = here / name
-            if not left_out(path) and (path.is_symlink() or path.is_file()):
-                yield path
-
-
-def _digest(path: Path) -> str:
-    if path.is_symlink():
-        return f"link:{path.readlink()}"
-    with path.open("rb") as stream:
-        found = hashlib.sha256()
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            found.update(block)
-    return found.hexdigest()
-
-
-def _biggest(root: Path, sizes: dict[Path, int]) -> str:
-    by_entry: dict[str, int] = {}
-    for path, size in sizes.items():
-        entry = path.relative_to(root).parts[0]
-        by_entry[entry] = by_entry.get(entry, 0) + size
-    top = sorted(by_entry.items(), key=lambda item: -item[1])[:3]
-    return ", ".join(f"{name} ({_megabytes(size)})" for name, size in top)
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 10**6:,.1f} MB"
-
-
-def archive(tree: Tree) -> bytes:
-    """A gzip'd tar of exactly what was scanned.
-
-    Raises ClusterctlError when a file has changed since: nodes keep the tree under its hash for later runs.
-    """
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w:gz", compresslevel=1) as tar:
-        for name, digest in tree.files.items():
-            try:
-                if _add(tar, Path(tree.root) / name, name) == digest:
-                    continue
-            except FileNotFoundError:
-                pass
+        Raises ClusterctlError when a file has changed since: nodes keep the tree under its hash for later
+        runs; and where there is no room for it.
+        """
+        self._file = _temporary()
+        try:
+            with tarfile.open(fileobj=self._file, mode="w:gz", compresslevel=1) as tar:
+                for name, digest in tree.files.items():
+                    _add(tar, tree.root, name, digest)
+            self._file.flush()
+        except OSError as error:
+            self.close()
             raise ClusterctlError(
-                f"{name} in {tree.root} changed while it was copied", hint="launch again when it is saved"
-            )
-    return stream.getvalue()
+                f"{tree.root} cannot be packed in {tempfile.gettempdir()}: {error.strerror or error}",
+                hint="make room there, or name a directory on a bigger disk: export TMPDIR=/some/where",
+            ) from error
+        except ClusterctlError:
+            self.close()
+            raise
+
+    def pieces(self) -> Iterator[bytes]:
+        """From its beginning, whoever else reads."""
+        offset = 0
+        while piece := os.pread(self._file.fileno(), _PIECE, offset):
+            yield piece
+            offset += len(piece)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # what is still buffered does not fit either
+            self._file.close()
 
 
-def _add(tar: tarfile.TarFile, path: Path, name: str) -> str:
-    """Put one file in; the digest of what went in."""
-    info = tar.gettarinfo(path, arcname=name)
-    if info.issym():
-        tar.addfile(info)
-        return f"link:{info.linkname}"
-    # One that is linked to another by the file system is a file of its own all the same.
-    info.type, info.linkname = tarfile.REGTYPE, ""
-    content = path.read_bytes()
-    info.size = len(content)
-    tar.addfile(info, io.BytesIO(content))
-    return hashlib.sha256(content).hexdigest()
+def _temporary() -> IO[bytes]:
+    try:
+        return tempfile.TemporaryFile(prefix="clusterctl-")
+    except OSError as error:
+        raise ClusterctlError(
+            f"no temporary file can be made to pack the code in: {error.strerror}",
+            hint="name a directory with room: export TMPDIR=/some/where",
+        ) from error
+
+
+def _add(tar: tarfile.TarFile, root: str, name: str, digest: str) -> None:
+    """Put one entry in, owned by nobody in particular. Raises ClusterctlError when it is not ``digest``."""
+    path = Path(root) / name
+    info = tarfile.TarInfo(name)
+    try:
+        if digest == FOLDER:
+            info.type, info.mode = tarfile.DIRTYPE, 0o755
+            found = FOLDER if path.is_dir() else ""
+            tar.addfile(info)
+        elif digest.startswith("link:"):
+            info.type, info.linkname = tarfile.SYMTYPE, _target(path)
+            found = link_digest(info.linkname)
+            tar.addfile(info)
+        else:
+            found = _add_file(tar, path, info)
+    except _Changed:
+        found = ""
+    if found != digest:
+        raise ClusterctlError(
+            f"{printable(name)} in {root} changed while it was copied", hint="launch again when it is saved"
+        )
+
+
+class _Changed(Exception):
+    """A file is not what it was when it was scanned."""
+
+
+def _target(path: Path) -> str:
+    try:
+        return os.readlink(path)  # noqa: PTH115 - a Path changes `./x`
+    except OSError as error:
+        raise _Changed from error
+
+
+def _add_file(tar: tarfile.TarFile, path: Path, info: tarfile.TarInfo) -> str:
+    """The digest of what went in."""
+    try:
+        handle = open_regular(path)
+    except OSError as error:
+        raise _Changed from error
+    with os.fdopen(handle, "rb") as stream:
+        status = os.fstat(handle)
+        info.mode = 0o755 if status.st_mode & 0o100 else 0o644
+        info.size, info.mtime = status.st_size, int(status.st_mtime)
+        content = _Hashed(stream)
+        tar.addfile(info, content)
+    return file_digest(status.st_mode, content.found.hexdigest())
+
+
+class _Hashed:
+    """A stream that remembers the hash of what was read from it, and ends no earlier than it should."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.found = hashlib.sha256()
+
+    def read(self, size: int = -1, /) -> bytes:
+        try:
+            data = self._stream.read(size)
+        except OSError as error:
+            raise _Changed from error
+        if len(data) < size:
+            raise _Changed
+        self.found.update(data)
+        return data
 
 
 def deliver(
     session: HostSession[Reply],
     tree: Tree,
-    content: Callable[[], bytes],
+    content: Callable[[], Packed],
     *,
     root: str,
     in_place: bool,
@@ -166,19 +146,18 @@ def deliver(
 ) -> bool:
     """Bring ``tree`` to one node. True when the node holds the same content at ``root`` already.
 
-    ``content`` gives the archive's bytes; called only where the node has neither. Raises ClusterctlError
+    ``content`` is called only where the node has neither. Raises ClusterctlError
     when the node cannot take it.
     """
     session.send(
-        Check(root=root, manifest=tree.files if in_place else {}, in_place=in_place, digest=tree.digest)
+        Check(root=root, manifest=tree.manifest() if in_place else {}, in_place=in_place, digest=tree.digest)
     )
     found = _answer(session, Checked, deadline)
     if found.in_place or found.snapshot:
         return found.in_place
-    packed = memoryview(content())
     session.send(Archive(digest=tree.digest, begin=True))
-    for start in range(0, len(packed), _PIECE):
-        session.send(Archive(digest=tree.digest, data=bytes(packed[start : start + _PIECE])))
+    for piece in content().pieces():
+        session.send(Archive(digest=tree.digest, data=piece))
     session.send(Archive(digest=tree.digest, end=True))
     _answer(session, Unpacked, deadline)
     return False

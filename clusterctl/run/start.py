@@ -12,7 +12,8 @@ import msgspec
 
 from clusterctl.ask.bundle import REMOTE_COMMAND
 from clusterctl.ask.host_session import HostSession
-from clusterctl.ask.sync import Tree, archive, deliver
+from clusterctl.ask.sync import Packed, deliver
+from clusterctl.ask.tree import Tree
 from clusterctl.engines.command import node_argv, node_files
 from clusterctl.errors import ClusterctlError
 from clusterctl.messages.relay import Failed, Job, Keepalive, Reply, StartAgent, Started
@@ -86,12 +87,12 @@ class Startup:
     def _deliver(self, tree: Tree) -> None:
         deadline = time.monotonic() + RUN.sync_timeout
         lock = threading.Lock()
-        packed: list[bytes] = []
+        packed: list[Packed] = []
 
-        def content() -> bytes:
+        def content() -> Packed:
             with lock:
                 if not packed:
-                    packed.append(archive(tree))
+                    packed.append(Packed(tree))
             return packed[0]
 
         def one(node: NodePlan) -> None:
@@ -119,7 +120,10 @@ class Startup:
             pool.shutdown(cancel_futures=True)
             self.sessions.clear()
             raise
-        pool.shutdown()
+        finally:
+            pool.shutdown()
+            for archive in packed:
+                archive.close()
 
     def _start_agents(self) -> None:
         for node in self._plan.nodes:

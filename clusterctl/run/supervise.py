@@ -12,7 +12,7 @@ import msgspec
 
 from clusterctl.ask.bundle import REMOTE_COMMAND, pack
 from clusterctl.ask.host_session import HostSession
-from clusterctl.ask.sync import Tree
+from clusterctl.ask.tree import Tree
 from clusterctl.errors import ClusterctlError
 from clusterctl.messages import relay
 from clusterctl.messages.events import RankExited

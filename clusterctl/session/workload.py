@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from clusterctl.ask.sync import Tree, scan
+from clusterctl.ask.tree import Tree, scan
 from clusterctl.errors import UsageError
 from clusterctl.plan.model import Code
 from clusterctl.session.options import LaunchOptions
@@ -42,9 +42,7 @@ def resolve(options: LaunchOptions) -> Workload:
         tree = scan(root)
         return Workload(
             command=("{python}", "-u", SHIPPED),
-            code=Code(
-                root=str(root), digest=tree.digest, files=len(tree.files), size=tree.size, in_place=False
-            ),
+            code=Code(root=str(root), digest=tree.digest, files=tree.count, size=tree.size, in_place=False),
             tree=tree,
         )
     here = Path.cwd()
@@ -60,7 +58,7 @@ def resolve(options: LaunchOptions) -> Workload:
     if not options.sync:
         return Workload(command=command, code=code, tree=None)
     tree = scan(root, max_bytes=_bytes(options.sync_limit), max_files=_files(options.sync_limit))
-    code = msgspec.structs.replace(code, digest=tree.digest, files=len(tree.files), size=tree.size)
+    code = msgspec.structs.replace(code, digest=tree.digest, files=tree.count, size=tree.size)
     return Workload(command=command, code=code, tree=tree)
 
 

@@ -17,23 +17,33 @@ UNUSED_SECONDS = 24 * 3600.0
 
 
 def digest_of(path):
-    """Content hash of one file, or of a symlink's target; None when it is missing."""
+    """Content hash of one file, behind ``x:`` where its owner may execute it; of a symlink's target, behind
+    ``link:``; ``folder``. None when it is missing, unreadable or none of these."""
     try:
-        if os.path.islink(path):
-            return "link:" + os.readlink(path)
+        mode = os.lstat(path).st_mode
+        if stat.S_ISDIR(mode):
+            return "folder"
+        if stat.S_ISLNK(mode):
+            return "link:" + hashlib.sha256(os.fsencode(os.readlink(path))).hexdigest()
+        if not stat.S_ISREG(mode):
+            return None
         found = hashlib.sha256()
         with open(path, "rb") as stream:
             for block in iter(lambda: stream.read(1 << 20), b""):
                 found.update(block)
-        return found.hexdigest()
+        return ("x:" if mode & stat.S_IXUSR else "") + found.hexdigest()
     except OSError:
         return None
 
 
 def holds(root, manifest):
-    """Whether every file of ``manifest`` ({relative path: digest}) lies below ``root`` with that content."""
-    return os.path.isdir(root) and all(
-        digest_of(os.path.join(root, name)) == digest for name, digest in manifest.items()
+    """Whether all of ``manifest`` ({relative path: digest}) lies below ``root`` with that content.
+
+    A character of a name stands for one byte of it: names are not always text.
+    """
+    base = os.fsencode(root)
+    return os.path.isdir(base) and all(
+        digest_of(os.path.join(base, name.encode("latin-1"))) == digest for name, digest in manifest.items()
     )
 
 
@@ -145,7 +155,7 @@ def _read(origin):
 
 
 def _entries(tree):
-    """What tells a changed tree: size and time of a file, the target of a symlink, None for a folder."""
+    """What tells a changed tree: size, time, mode of a file, the target of a symlink, None for a folder."""
     found = {}
     for folder, subfolders, names in os.walk(tree):
         subfolders[:] = [name for name in subfolders if name != "__pycache__"]
@@ -157,6 +167,6 @@ def _entries(tree):
             elif stat.S_ISLNK(status.st_mode):
                 what = os.readlink(path)
             else:
-                what = (status.st_size, status.st_mtime_ns)
+                what = (status.st_size, status.st_mtime_ns, status.st_mode & stat.S_IXUSR)
             found[os.path.relpath(path, tree)] = what
     return found
