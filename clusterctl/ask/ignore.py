@@ -10,6 +10,7 @@ from pathlib import Path
 from pathspec import GitIgnoreSpec
 
 from clusterctl.ask import repository
+from clusterctl.ask.repository import Repository
 from clusterctl.errors import UsageError
 from clusterctl.store import files
 
@@ -78,21 +79,11 @@ class Rules:
 
     @classmethod
     def above(cls, root: Path) -> Rules:
-        """What the repository around ``root`` says from outside of it.
-
-        Nothing where that repository leaves out ``root`` itself: then it is no part of it.
-        """
+        """What the repository around ``root`` says from outside of it."""
         found = repository.around(root)
-        home = Path.home().resolve()
-        if found is None or found.root in (root, home) or not repository.is_own(found):
+        if found is None or found.root in (root, Path.home().resolve()) or not repository.is_own(found):
             return cls()
-        rules = cls()
-        for folder in reversed((root, *root.parents[: len(root.relative_to(found.root).parts)])):
-            if folder != found.root and rules.why_not(str(folder), folder=True):
-                return cls()
-            if folder != root:
-                rules = rules.inside(str(folder))
-        return rules
+        return _down_to(root, found) or cls()
 
     def inside(self, folder: str) -> Rules:
         """The rules within ``folder``, absolute, which these do not leave out."""
@@ -116,6 +107,23 @@ class Rules:
             if verdict is not None:
                 return rule.name if verdict else ""
         return "caches" if any(each.fits(last, folder=folder) for each in _CACHE_PATTERNS) else ""
+
+
+def belongs(root: Path, found: Repository) -> bool:
+    """Whether ``root`` is part of the repository it lies in: not left out by its rules, as a directory for
+    experiments may be."""
+    return _down_to(root, found) is not None
+
+
+def _down_to(root: Path, found: Repository) -> Rules | None:
+    """The rules of a repository in the parent of ``root``; None where they leave it out."""
+    rules = Rules()
+    for folder in reversed((root, *root.parents[: len(root.relative_to(found.root).parts)])):
+        if folder != found.root and rules.why_not(str(folder), folder=True):
+            return None
+        if folder != root:
+            rules = rules.inside(str(folder))
+    return rules
 
 
 def _read(path: str, folder: str, *, own: bool) -> tuple[_Rule, ...]:

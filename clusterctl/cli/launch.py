@@ -33,7 +33,12 @@ def command(
     env_file: options.EnvFile = "",
     profile: options.Profile = "",
     workdir: Annotated[
-        str, typer.Option("--workdir", metavar="DIR", help="Copied to the hosts. Default: this directory.")
+        str,
+        typer.Option(
+            "--workdir",
+            metavar="DIR",
+            help="Copied to the hosts. Default: the git repository around here, or this directory.",
+        ),
     ] = "",
     no_sync: Annotated[
         bool, typer.Option("--no-sync", help="The working directory is on every host already.")

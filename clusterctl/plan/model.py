@@ -15,7 +15,9 @@ Start = Literal["torchrun", "deepspeed-pdsh", "deepspeed-no-ssh"]
 class Code(msgspec.Struct, frozen=True, kw_only=True):
     """The working directory as an immutable snapshot. ``digest`` is empty when nothing is synced.
 
-    ``in_place`` allows running in ``root`` itself where a node holds the same content there.
+    ``in_place`` allows running in ``root`` itself where a node holds the same content there. ``repository``:
+    ``root`` is the top of a git repository that was chosen because the run starts inside of it. ``notes`` say
+    what does not travel, and why.
     """
 
     root: str
@@ -24,6 +26,8 @@ class Code(msgspec.Struct, frozen=True, kw_only=True):
     files: int = 0
     size: int = 0
     in_place: bool = True
+    repository: bool = False
+    notes: tuple[str, ...] = ()
 
 
 class NodePlan(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ from clusterctl.engines.command import node_argv
 from clusterctl.inventory.fold import fold
 from clusterctl.inventory.model import Inventory
 from clusterctl.network.model import Network
-from clusterctl.plan.model import LaunchPlan, NodePlan, Setting
+from clusterctl.plan.model import Code, LaunchPlan, NodePlan, Setting
 from clusterctl.plan.variables import shown
 from clusterctl.report import findings
 from clusterctl.store.outcome import Cause, Outcome
@@ -67,6 +67,7 @@ def plan_text(plan: LaunchPlan) -> RenderableType:
         _row("world", f"{plan.world_size} ranks on {len(plan.nodes)} hosts"),
         _row("master", f"{plan.master_addr}:{plan.master_port}"),
         _row("code", _code(plan)),
+        *_notes(plan),
     ]
     if plan.start == "deepspeed-pdsh":
         parts.append(_row("runs", shlex.join(["deepspeed", *deepspeed.pdsh_argv(plan, "HOSTFILE")])))
@@ -113,18 +114,30 @@ def _code(plan: LaunchPlan) -> str:
     code = plan.code
     if not code.digest:
         return f"{code.root} as it is on every host (--no-sync)"
-    what = f"{code.root} ({code.files} files, {code.size / 10**6:.1f} MB)"
+    what = _what_travels(code)
     if code.in_place:
         return f"{what}, in place where a host has the same content there, else a copy per run"
     return f"{what}, a copy per run on every host"
 
 
+def _notes(plan: LaunchPlan) -> list[RenderableType]:
+    return [Text(" " * 8 + note, style="dim", no_wrap=True, overflow="ignore") for note in plan.code.notes]
+
+
+def _what_travels(code: Code) -> str:
+    where = f"{code.root} (git root)" if code.repository else code.root
+    inside = f", run in {code.subdirectory}" if code.subdirectory else ""
+    return f"{code.files} files, {code.size / 10**6:.1f} MB from {where}{inside}"
+
+
 def opening(plan: LaunchPlan, directory: Path) -> RenderableType:
-    """What is about to run, in three lines."""
+    """What is about to run, in a few lines."""
     layout = ", ".join(_ranks(node) for node in plan.nodes[:4]) + (", ..." if len(plan.nodes) > 4 else "")
     return Group(
         _row("run", f"{plan.run}, {_STARTS[plan.start]}, master {plan.master_addr}:{plan.master_port}"),
         _row("ranks", f"{plan.world_size}: {layout}"),
+        _row("code", _what_travels(plan.code) if plan.code.digest else _code(plan)),
+        *_notes(plan),
         _row("logs", str(directory / "logs")),
     )
 

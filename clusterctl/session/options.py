@@ -11,11 +11,12 @@ class LaunchOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What to run and how. Nothing here is checked against any host or file yet.
 
     ``script`` empty means the shipped workload. ``env`` holds ``K=V``, or ``K`` to copy the caller's; it is
-    stronger than the ``KEY=VALUE`` lines of ``env_file``. ``workdir`` is the directory that is copied to the
-    hosts (empty: the current one), at most ``sync_limit`` of it (such as ``500MB``); without ``sync`` it is
-    on every host already. ``module``: the script is a module. Without ``python`` it is a program of its own.
-    ``local_rank``: DeepSpeed gets ``--local_rank=N``. ``time_limit`` is seconds. ``force`` starts although
-    the examination found failures. ``stdin``: rank 0 reads this process's standard input.
+    stronger than the ``KEY=VALUE`` lines of ``env_file``. ``workdir`` is the directory that is copied to
+    the hosts (empty: the git repository around the current one, or that itself), at most ``sync_limit`` of
+    it (such as ``500MB``); without ``sync`` it is on every host already. ``module``: the script is a
+    module. Without ``python`` it is a program of its own. ``local_rank``: DeepSpeed gets
+    ``--local_rank=N``. ``time_limit`` is seconds. ``force`` starts although the examination found failures.
+    ``stdin``: rank 0 reads this process's standard input.
     """
 
     script: str = ""

@@ -10,13 +10,17 @@ from pathlib import Path
 
 import msgspec
 
-from clusterctl.ask.tree import Tree, scan
+from clusterctl.ask import repository
+from clusterctl.ask.ignore import IGNORE_FILE, belongs
+from clusterctl.ask.tree import TooBig, Tree, Unusable, scan
 from clusterctl.errors import UsageError
 from clusterctl.plan.model import Code
+from clusterctl.report.pull import printable
 from clusterctl.session.options import LaunchOptions
 from clusterctl.settings import SYNC
 
 SHIPPED = "pretrain.py"
+_NAMED = 5
 _STARTER = re.compile(r"python[\d.]*|torchrun|deepspeed")
 
 
@@ -45,21 +49,64 @@ def resolve(options: LaunchOptions) -> Workload:
             code=Code(root=str(root), digest=tree.digest, files=tree.count, size=tree.size, in_place=False),
             tree=tree,
         )
-    here = Path.cwd()
-    root = Path(options.workdir).expanduser().resolve() if options.workdir else here
-    if not root.is_dir():
+    here = _here()
+    named = Path(options.workdir).expanduser().resolve() if options.workdir else here
+    if not named.is_dir():
         raise UsageError(
             f"--workdir {options.workdir} is not a directory", hint="name the project's directory"
         )
-    inside = here.is_relative_to(root)
-    start = here if inside else root
+    tree, notes = _scan(named, options) if options.sync else (None, [])
+    root = Path(tree.root) if tree is not None else named
+    start = here if here.is_relative_to(root) else root
     code = Code(root=str(root), subdirectory=start.relative_to(root).as_posix() if start != root else "")
-    command = _command(options, start, root)
-    if not options.sync:
-        return Workload(command=command, code=code, tree=None)
-    tree = scan(root, max_bytes=_bytes(options.sync_limit), max_files=_files(options.sync_limit))
-    code = msgspec.structs.replace(code, digest=tree.digest, files=tree.count, size=tree.size)
-    return Workload(command=command, code=code, tree=tree)
+    if tree is not None:
+        code = msgspec.structs.replace(
+            code,
+            digest=tree.digest,
+            files=tree.count,
+            size=tree.size,
+            repository=root != named,
+            notes=(*notes, *_not_sent(tree)),
+        )
+    return Workload(command=_command(options, start, root), code=code, tree=tree)
+
+
+def _here() -> Path:
+    try:
+        return Path.cwd()
+    except FileNotFoundError as error:
+        raise UsageError("the current directory is gone", hint="change into another one") from error
+
+
+def _scan(named: Path, options: LaunchOptions) -> tuple[Tree, list[str]]:
+    """What travels, and notes on that: ``named`` itself where it was asked for, otherwise the git repository
+    that it is part of, where that may be copied."""
+    max_bytes, max_files = _bytes(options.sync_limit), _files(options.sync_limit)
+    found = None if options.workdir else repository.around(named)
+    notes = []
+    if found is not None and found.root != named and belongs(named, found):
+        if repository.is_own(found):
+            try:
+                return scan(found.root, max_bytes=max_bytes, max_files=max_files), []
+            except (TooBig, Unusable) as error:
+                notes = [f"only {named} travels, not the git repository around it: {error.message}"]
+        else:
+            notes = [f"only {named} travels: the git repository {found.root} belongs to somebody else"]
+    return scan(named, max_bytes=max_bytes, max_files=max_files), notes
+
+
+def _not_sent(tree: Tree) -> list[str]:
+    notes = []
+    if tree.ignored:
+        notes.append(f"left out by .gitignore: {_some(tree.ignored)}; `!NAME` in {IGNORE_FILE} sends it")
+    if tree.special:
+        notes.append(f"sockets, pipes and devices are not sent: {_some(tree.special)}")
+    return notes
+
+
+def _some(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(map(printable, names[:_NAMED])) + more
 
 
 def _command(options: LaunchOptions, start: Path, root: Path) -> tuple[str, ...]:

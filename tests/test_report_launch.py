@@ -1,0 +1,31 @@
+"""What is said before a run starts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+
+from clusterctl.plan.model import Code
+from clusterctl.report import launch as page
+from tests.test_run_machine import plan as small_plan
+
+
+def test_what_travels_is_said_before_the_start() -> None:
+    code = Code(
+        root="/home/a/repo",
+        subdirectory="src/exp",
+        digest="d",
+        files=42,
+        size=1_234_567,
+        notes=("pipe is not sent",),
+    )
+    plan = msgspec.structs.replace(small_plan(2), code=msgspec.structs.replace(code, repository=True))
+    console = Console(width=200, force_terminal=False)
+    with console.capture() as capture:
+        console.print(page.opening(plan, Path("/runs/x")))
+    assert (
+        "code    42 files, 1.2 MB from /home/a/repo (git root), run in src/exp\n        pipe is not sent\n"
+        in capture.get()
+    )
