@@ -42,13 +42,7 @@ def shipped_directory() -> Path:
 def resolve(options: LaunchOptions) -> Workload:
     """Check what was asked for against the disk here. Raises UsageError."""
     if not options.script:
-        root = shipped_directory()
-        tree = scan(root)
-        return Workload(
-            command=("{python}", "-u", SHIPPED),
-            code=Code(root=str(root), digest=tree.digest, files=tree.count, size=tree.size, in_place=False),
-            tree=tree,
-        )
+        return _shipped()
     here = _here()
     named = Path(options.workdir).expanduser().resolve() if options.workdir else here
     if not named.is_dir():
@@ -69,6 +63,12 @@ def resolve(options: LaunchOptions) -> Workload:
             notes=(*notes, *_not_sent(tree)),
         )
     return Workload(command=_command(options, start, root), code=code, tree=tree)
+
+
+def _shipped() -> Workload:
+    tree = scan(shipped_directory())
+    code = Code(root=tree.root, digest=tree.digest, files=tree.count, size=tree.size, in_place=False)
+    return Workload(command=("{python}", "-u", SHIPPED), code=code, tree=tree)
 
 
 def _here() -> Path:
