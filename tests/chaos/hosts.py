@@ -1,0 +1,262 @@
+"""Hosts made by hand, of nothing the product's sandbox consists of: namespaces, a bridge, an installed sshd.
+
+To be used inside namespaces of the campaign's own (`__main__` sees to that): then all that ran on any host is
+gone with the campaign, whatever it left.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from clusterctl.sandbox.sshd import find_sshd
+
+PATIENCE = 60.0
+USER = "trainer"
+UNSHARE = ("unshare", "--fork", "--kill-child")
+_HOST = r"""
+set -e
+mount --make-rprivate /
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t tmpfs -o size=48m,mode=755 home /home
+mkdir -m 755 /home/trainer
+mount -t tmpfs -o mode=1777 tmp /tmp
+mount -t tmpfs -o mode=755 run /run
+mkdir -p /run/sshd
+mount -t tmpfs -o mode=1777 shm /dev/shm
+for file in passwd group hosts; do mount --bind "$W/$file" /etc/$file; done
+hostname "$NAME"
+touch "$W/$NAME/born"
+read -r _
+ip link set lo up
+ip link set eth0 up
+ip addr add "$ADDRESS/24" dev eth0
+LD_LIBRARY_PATH=$SSHD_LIBRARIES "$SSHD" -D -e -f "$W/$NAME/sshd_config" 2> "$W/$NAME/sshd.log" &
+while :; do wait || true; sleep 1; done
+"""
+
+
+def run(*argv: str) -> str:
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+
+
+@dataclass
+class Process:
+    """A process of a host, by its pid in the campaign's namespace."""
+
+    pid: int
+    parent: int
+    command: str
+    environment: dict[str, str]
+    host: str
+
+    def send(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+
+@dataclass
+class Host:
+    name: str
+    address: str
+    card: str
+    """This side of its network cable."""
+    init: subprocess.Popen[bytes]
+    root: int = 0
+    """Pid of its first process."""
+
+    def see(self, path: str) -> Path:
+        """A path as the host sees it."""
+        return Path(f"/proc/{self.root}/root{path}")
+
+    def processes(self) -> list[Process]:
+        own = Path(f"/proc/{self.root}/ns/pid").stat().st_ino
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                if (entry / "ns/pid").stat().st_ino != own:
+                    continue
+                fields = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
+                command = (entry / "cmdline").read_text(errors="replace").replace("\0", " ")
+                raw = (entry / "environ").read_text(errors="replace")
+            except OSError:
+                continue
+            environment = dict(part.split("=", 1) for part in raw.split("\0") if "=" in part)
+            if fields[0] not in "ZX":
+                found.append(
+                    Process(int(entry.name), int(fields[1]), command.strip(), environment, self.name)
+                )
+        return found
+
+    def link(self, up: bool) -> None:
+        run("ip", "link", "set", self.card, "up" if up else "down")
+
+    def locks(self) -> list[str]:
+        """Slot locks that somebody holds."""
+        held = []
+        for path in self.see("/tmp").glob("clusterctl-*-slot-*.lock"):
+            with path.open("rb") as stream:
+                try:
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    held.append(path.name)
+        return held
+
+    def fill(self) -> None:
+        """Leave no byte of its home's disk."""
+        with self.see(f"/home/{USER}/filler").open("wb") as stream:
+            try:
+                while True:
+                    stream.write(b"\0" * 2**20)
+                    stream.flush()
+            except OSError:
+                return
+
+    def drain(self) -> None:
+        self.see(f"/home/{USER}/filler").unlink(missing_ok=True)
+
+
+@dataclass
+class World:
+    """Some hosts on one bridge, and the controlling machine with its keys, home and hostfile."""
+
+    folder: Path
+    slots: int
+    hosts: list[Host] = field(default_factory=list)
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "controller"
+
+    @property
+    def hostfile(self) -> Path:
+        return self.folder / "hostfile"
+
+    @property
+    def profile(self) -> Path:
+        """For rounds whose engine is the stand-in."""
+        return self.folder / "standin.yaml"
+
+    def environment(self) -> dict[str, str]:
+        own = {"CLUSTERCTL_HOME": str(self.home), "CLUSTERCTL_SSH_CONFIG": str(self.folder / "ssh_config")}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("CLUSTERCTL_")}
+        return kept | own | {"CLUSTERCTL_HOSTFILE": str(self.hostfile), "COLUMNS": "160"}
+
+    def host(self, name: str) -> Host:
+        return next(host for host in self.hosts if host.name == name)
+
+    def build(self, count: int) -> None:
+        self.home.mkdir(mode=0o700)
+        run("mount", "-t", "tmpfs", "-o", "size=16m,mode=700", "controller", str(self.home))
+        run("ip", "link", "set", "lo", "up")
+        run("ip", "link", "add", "br0", "type", "bridge")
+        run("ip", "addr", "add", "10.77.0.1/24", "dev", "br0")
+        run("ip", "link", "set", "br0", "up")
+        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.folder / "key"))
+        names = [f"metal{index}" for index in range(1, count + 1)]
+        addresses = {name: f"10.77.0.{index + 10}" for index, name in enumerate(names)}
+        self._write_files(addresses)
+        for name, address in addresses.items():
+            self.hosts.append(self._start(name, address))
+        for host in self.hosts:
+            self._wait_for_sshd(host)
+
+    def _write_files(self, addresses: dict[str, str]) -> None:
+        (self.folder / "passwd").write_text(
+            f"{USER}:x:0:0::/home/{USER}:/bin/bash\nroot:x:0:0:root:/root:/bin/bash\n"
+            "sshd:x:74:74::/run/sshd:/usr/sbin/nologin\nnobody:x:65534:65534::/:/usr/sbin/nologin\n"
+        )
+        (self.folder / "group").write_text("root:x:0:\nsshd:x:74:\nnogroup:x:65534:\n")
+        lines = "".join(f"{address} {name}\n" for name, address in addresses.items())
+        (self.folder / "hosts").write_text(f"127.0.0.1 localhost\n{lines}")
+        (self.folder / "hostfile").write_text("".join(f"{name} slots={self.slots}\n" for name in addresses))
+        (self.folder / "ssh_config").write_text(
+            "".join(f"Host {name}\n  HostName {address}\n" for name, address in addresses.items())
+            + f"Host *\n  User {USER}\n  IdentityFile {self.folder}/key\n  IdentitiesOnly yes\n"
+            f"  UserKnownHostsFile {self.folder}/known_hosts\n"
+        )
+        environment = self.folder / "standin"
+        run(sys.executable, "-m", "venv", "--without-pip", str(environment))
+        (site,) = environment.glob("lib/python*/site-packages")
+        (site / "torch").symlink_to(Path(__file__).parent / "standin/torch")
+        self.profile.write_text(f"python: {environment}/bin/python\n")
+
+    def _start(self, name: str, address: str) -> Host:
+        own = self.folder / name
+        own.mkdir()
+        server = find_sshd(Path.home() / ".clusterctl/sandbox/.cache")
+        run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(own / "host_key"))
+        public = (own / "host_key.pub").read_text().split()
+        with (self.folder / "known_hosts").open("a") as stream:
+            stream.write(f"{name},{address} {public[0]} {public[1]}\n")
+        path = f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+        lines = [
+            f"HostKey {own}/host_key", f"ListenAddress {address}", "PidFile none", "StrictModes no",
+            "UsePAM no", f"AuthorizedKeysFile {self.folder}/key.pub", "PermitRootLogin yes",
+            "PasswordAuthentication no",
+            f'SetEnv "PATH={path}"', "PrintMotd no", "PrintLastLog no", "MaxStartups 200:30:400",
+            *server.options,
+        ]  # fmt: skip
+        (own / "sshd_config").write_text("\n".join(lines) + "\n")
+        card = f"to-{name}"
+        run("ip", "link", "add", card, "type", "veth", "peer", "name", f"x{name}")
+        run("ip", "link", "set", card, "master", "br0", "up")
+        init = subprocess.Popen(
+            [*UNSHARE, "--net", "--pid", "--mount", "--uts", "--ipc", "bash", "-c", _HOST],
+            env={
+                **os.environ, "W": str(self.folder), "NAME": name, "ADDRESS": address, "SSHD": server.binary,
+                "SSHD_LIBRARIES": server.library_path,
+            },
+            stdin=subprocess.PIPE,
+        )  # fmt: skip
+        host = Host(name, address, card, init)
+        until = time.monotonic() + PATIENCE
+        while not (own / "born").exists():
+            assert time.monotonic() < until and init.poll() is None, f"{name} was not born"
+            time.sleep(0.02)
+        host.root = int(Path(f"/proc/{init.pid}/task/{init.pid}/children").read_text().split()[0])
+        run("ip", "link", "set", f"x{name}", "netns", str(host.root), "name", "eth0")
+        assert init.stdin is not None
+        init.stdin.write(b"\n")
+        init.stdin.flush()
+        return host
+
+    def _wait_for_sshd(self, host: Host) -> None:
+        until = time.monotonic() + PATIENCE
+        while subprocess.run(
+            ["ssh", "-F", str(self.folder / "ssh_config"), "-o", "BatchMode=yes", host.name, "true"],
+            capture_output=True, check=False,
+        ).returncode:  # fmt: skip
+            assert time.monotonic() < until, (self.folder / host.name / "sshd.log").read_text()
+            time.sleep(0.1)
+
+    def close(self) -> None:
+        for host in self.hosts:
+            host.init.kill()
+            host.init.wait()
+
+
+def find(processes: list[Process], what: str, rank: int | None = None) -> list[Process]:
+    """The processes of a role: rank, waiter, engine, agent, relay or session."""
+    patterns = {
+        "rank": r"(cheap|ddp)\.py",
+        "waiter": r"run/rank\.py",
+        "engine": r"-m torch\.distributed\.run",
+        "agent": r"clusterctl_node\.run\.agent",
+        "relay": r"import sys;b=sys\.stdin",
+        "session": r"^sshd: .*@|^sshd: .*\[priv\]",
+    }
+    found = [each for each in processes if re.search(patterns[what], each.command)]
+    if what == "waiter":
+        found = [each for each in found if "torch.distributed.run" not in each.command]
+    if what == "relay":
+        found = [each for each in found if not each.command.startswith("/bin/sh")]
+    if rank is not None:
+        found = [each for each in found if each.environment.get("RANK") == str(rank)]
+    return found

@@ -1,0 +1,63 @@
+"""A rank without torch that fails as one with gloo: rank 0 holds a connection to each other rank, all step
+together, and whoever finds a connection closed says so in gloo's words.
+
+cheap.py STEPS BYTES WHO WHAT AT SLOW: print BYTES in each of STEPS steps; rank WHO does WHAT in step AT; exit
+handlers take SLOW seconds. What is printed also goes to /tmp/printed-RANK, before it is printed.
+"""
+
+import atexit
+import os
+import signal
+import socket
+import sys
+import time
+
+steps, size, who, what, at, slow = sys.argv[1:]
+rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+copy = open("/tmp/printed-%d" % rank, "wb", buffering=0)
+
+
+def say(text):
+    line = ("%s\n" % text).encode()
+    copy.write(line)
+    sys.stdout.buffer.write(line)
+    sys.stdout.buffer.flush()
+
+
+def heard(link):
+    if not link.recv(1):
+        raise RuntimeError("[pair.cc:553] Connection closed by peer [%s]:%d" % link.getpeername()[:2])
+
+
+address = (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]) + 1)
+peers = []
+if rank == 0:
+    server = socket.create_server(address)
+    while len(peers) < world - 1:
+        peers.append(server.accept()[0])
+else:
+    while not peers:
+        try:
+            peers.append(socket.create_connection(address))
+        except OSError:
+            time.sleep(0.05)
+atexit.register(time.sleep, float(slow))
+say("ready")
+for step in range(int(steps)):
+    if rank == int(who) and step == int(at):
+        if what == "raise":
+            {}["nothing"]
+        if what == "exit":
+            sys.exit(7)
+        os.kill(os.getpid(), getattr(signal, what))
+    time.sleep(0.05)
+    say("%d %s" % (step, "x" * int(size)))
+    for peer in peers:
+        if rank:
+            peer.send(b"s")
+        heard(peer)
+    if rank == 0:
+        for peer in peers:
+            peer.send(b"s")
+say("done")
+os._exit(0)

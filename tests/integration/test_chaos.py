@@ -1,0 +1,45 @@
+"""A fixed sample of the campaign of faults, on hosts made by hand; all of it: `python -m tests.chaos`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.hosts import UNSHARE
+
+pytestmark = pytest.mark.sandbox
+SAMPLE = (
+    "rank-raises", "rank-killed", "waiter-killed", "engine-killed", "agent-killed", "relay-killed",
+    "session-killed", "controller-told", "controller-killed", "link-cut", "terminal-blocked", "hostile-login",
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def namespaces_of_our_own(openssh_cache: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("hosts made by hand need root")
+    probe = subprocess.run(
+        [*UNSHARE, "--net", "--pid", "--mount", "true"], capture_output=True, text=True, check=False
+    )
+    if probe.returncode != 0:
+        pytest.skip(f"the kernel refuses namespaces: {probe.stderr.strip()}")
+
+
+def campaign(folder: Path, *options: str) -> None:
+    argv = [sys.executable, "-m", "tests.chaos", "--keep", str(folder / "broken"), *options]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+
+
+def test_one_fault_of_each_kind(tmp_path: Path) -> None:
+    campaign(tmp_path, "--each", "--kinds", ",".join(SAMPLE), "--real", "0")
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_a_campaign(tmp_path: Path) -> None:
+    campaign(tmp_path, "--seed", "1000", "--rounds", "60")
