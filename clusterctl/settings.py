@@ -57,7 +57,7 @@ class ExecDefaults:
 
     timeout: float = 60.0
     login_timeout: float = 20.0
-    end_timeout: float = 10.0
+    end_timeout: float = 20.0
     max_output: int = 16 * 10**6
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from clusterctl.ask.pool import HostPool
+from clusterctl.messages.exec import exec_messages
 from clusterctl.transport.protocol import Channel, Failure
 
 
@@ -34,7 +35,7 @@ class Breaking:
 
 
 def test_an_error_while_opening_is_raised_where_answers_are_heard() -> None:
-    pool = HostPool(Breaking(), ("a", "b"), "true", lambda host: b"", time.monotonic() + 30)
+    pool = HostPool(Breaking(), ("a", "b"), "true", lambda host: b"", exec_messages, time.monotonic() + 30)
     events = pool.events(time.monotonic() + 30)
     assert next(events).host == "a"
     with pytest.raises(RuntimeError, match="no more descriptors"):

@@ -48,10 +48,3 @@ def test_addresses_that_are_none_are_left_out_and_named() -> None:
         facts = decode_facts("node1", {"interfaces": [sick]})
         assert facts.interfaces == ()
         assert facts.errors[0].startswith("interfaces: ")
-
-
-def test_bytes_that_are_no_text_can_be_written_again() -> None:
-    told = [{"name": "LD_LIBRARY_PATH", "value": "/opt/\udcff", "origin": "environment"}]
-    facts = decode_facts("node1", {"variables": told, "user": "ann\udc80"})
-    assert (facts.variables[0].value, facts.user) == ("/opt/?", "ann?")
-    assert msgspec.json.encode(facts)

@@ -12,7 +12,6 @@ import pytest
 from clusterctl.ask.bundle import pack
 from clusterctl.ask.host_session import MARK, HostSession, listen
 from clusterctl.messages import events, relay
-from clusterctl.messages.codec import Garbled, objects
 from tests.local_channel import LocalChannel
 
 _FILES = ("shared.processes", "run.agent", "run.rank", "run.snapshot", "run.enter", "run.sitecustomize")
@@ -168,10 +167,3 @@ def test_a_message_in_pieces_and_banners_around_it() -> None:
     assert found == [relay.Heartbeat(time=1.0)]
     assert talk.noise == b"Welcome\n>> "
     assert talk.received == 54
-
-
-def test_plain_objects_may_hold_bytes_that_are_no_text() -> None:
-    assert objects.decode(b'{"text": "\\udcff"}') == {"text": "\udcff"}
-    for line in (b"[1]", b"{", b"[" * 100_000):
-        with pytest.raises(Garbled):
-            objects.decode(line)

@@ -16,8 +16,8 @@ from clusterctl.node.probe import python as probe_python
 PATH = "/usr/bin:/bin"
 
 
-def activate(line: str, home: Path, seconds: float = 20, **environ: str) -> dict[str, Any]:
-    found: dict[str, Any] = activation.activate(line, {"HOME": str(home), "PATH": PATH, **environ}, seconds)
+def activate(line: str, home: Path, timeout: float = 20, **environ: str) -> dict[str, Any]:
+    found: dict[str, Any] = activation.activate(line, {"HOME": str(home), "PATH": PATH, **environ}, timeout)
     return found
 
 
@@ -68,7 +68,7 @@ def test_a_line_that_fails_says_so_in_its_own_words(tmp_path: Path, line: str, e
 
 
 def test_a_line_that_hangs_is_ended(tmp_path: Path) -> None:
-    found = activate("echo asking >&2; exec sleep 600", tmp_path, seconds=0.5)
+    found = activate("echo asking >&2; exec sleep 600", tmp_path, timeout=0.5)
     assert found["error"] == "did not end within 0.5 s: asking"
 
 
@@ -120,7 +120,7 @@ def test_the_users_own_settings_are_not_changed_by_the_line(tmp_path: Path) -> N
     environ = {"HOME": str(tmp_path), "PATH": PATH, "MINE": "user", "LEFT": "user"}
     request = {
         "activate": "export MINE=line OTHER=line; unset LEFT",
-        "activate_seconds": 20,
+        "activation_timeout": 20,
         "env": {"MINE": "user", "LEFT": "user"},
     }
     found = probe.activate(request, environ)["activation"]

@@ -97,7 +97,7 @@ def test_what_nvidia_smi_says_when_it_fails_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_hanging_nvidia_smi_costs_its_limit_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe_gpu, "SMI_SECONDS", 0.5)
+    monkeypatch.setattr(probe_gpu, "SMI_TIMEOUT", 0.5)
     tool(tmp_path, "nvidia-smi", "trap '' TERM; exec sleep 300")
     found = probe_gpu.nvidia({"PATH": f"{tmp_path}:/usr/bin:/bin"})["nvidia"]
     assert (found["present"], found["exit_code"], "gpus" in found) == (True, None, False)
@@ -305,7 +305,7 @@ def test_a_link_that_breaks_within_a_message_leaves_nothing(tmp_path: Path) -> N
         env={**os.environ, "PATH": path},
     ) as child:
         assert child.stdin is not None
-        child.stdin.write(pack("probe.main", {"deadline": 60}, FILES) + b'{"pi')
+        child.stdin.write(pack("probe.main", {"timeout": 60}, FILES) + b'{"do": "pi')
         child.stdin.flush()
         limit = time.monotonic() + 120
         while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
@@ -332,13 +332,13 @@ def test_however_an_import_ends_it_is_told(
     tmp_path: Path, script: str, answer: tuple[bool, str | None]
 ) -> None:
     tool(tmp_path, "python", script)
-    order = {"python": str(tmp_path / "python"), "seconds": 0.5 if "sleep" in script else 30}
-    found = probe.import_torch(order, {"probe.torch_import": ""}, dict(os.environ))
+    order = {"python": str(tmp_path / "python"), "timeout": 0.5 if "sleep" in script else 30}
+    found = probe.import_torch(order, {"probe.torch_import": ""}, dict(os.environ))["torch"]
     assert (found["ok"], found.get("error")) == answer
 
 
 def test_the_bundle_answers_under_a_bare_python_and_ends_with_its_input() -> None:
-    request = {"deadline": 60, "controller_python": sys.executable}
+    request = {"timeout": 60, "controller_python": sys.executable}
     with subprocess.Popen(
         ["/bin/sh", "-c", REMOTE_COMMAND], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as child:

@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import msgspec
 import pytest
 
+from clusterctl.messages.examination import DialAll, Listen, MasterPort
 from clusterctl.node.traffic import dialer, master_port
 from clusterctl.node.traffic.listeners import Reach
 
@@ -19,21 +21,21 @@ RANGE = (32768, 60999)
 
 
 def reach(**order: Any) -> tuple[Reach, dict[str, Any]]:
-    usual = {"token": TOKEN, "addresses": ["127.0.0.1"], "ephemeral": 2, "range": RANGE}
-    made = Reach({**usual, **order})
+    usual = {"token": TOKEN, "addresses": ("127.0.0.1",), "ephemeral": 2, "port_range": RANGE}
+    made = Reach(msgspec.to_builtins(Listen(**{**usual, **order})))
     return made, made.listen()
 
 
 def dial(
     *targets: tuple[str, int], bulk: bool = False, token: str = TOKEN, tries: int = 1
 ) -> list[list[Any]]:
-    order = {
-        "dials": [[address, port, bulk] for address, port in targets],
-        "timeout": 0.5,
-        "tries": tries,
-        "seconds": 20,
-    }
-    return sorted(dialer.dial_all(order, bytes.fromhex(token)))
+    order = DialAll(
+        dials=tuple((address, port, bulk) for address, port in targets),
+        dial_timeout=0.5,
+        tries=tries,
+        timeout=20,
+    )
+    return sorted(dialer.dial_all(msgspec.to_builtins(order), bytes.fromhex(token)))
 
 
 @contextmanager
@@ -137,7 +139,7 @@ def test_listeners_bind_to_the_addresses_they_are_given() -> None:
 
 
 def test_the_master_port_is_free_and_outside_the_range() -> None:
-    _, answer = reach(master={"port": None, "preferred": 29500, "tries": 100})
+    _, answer = reach(master=MasterPort(port=None, preferred=29500, tries=100))
     assert answer["master_error"] == "" and 29500 <= answer["master_port"] < 29600
     masters = [port for _, port, kind in answer["listeners"] if kind == "master"]
     assert masters == [answer["master_port"]]

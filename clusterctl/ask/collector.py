@@ -5,22 +5,34 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
 from clusterctl.ask.bundle import NO_PYTHON
 from clusterctl.ask.host_session import HostSession
-from clusterctl.ask.pool import Event, HostPool
+from clusterctl.ask.pool import HostEnded, HostFailed, HostPool, HostSaid, PoolEvent
 from clusterctl.facts.decode import decode_facts, decode_torch
 from clusterctl.facts.model import Facts, TorchImport
+from clusterctl.messages.examination import (
+    AwaitBundle,
+    Awaiting,
+    ExaminationAnswer,
+    FactsTold,
+    ImportTorch,
+    Ping,
+    Pong,
+    TorchImported,
+    examination_answers,
+)
 from clusterctl.transport.protocol import Failure, Stage, Transport
 
+Kind = TypeVar("Kind", bound=msgspec.Struct)
 Progress = Callable[[str, Facts | Failure], None]
 
 
 class FactCollector:
-    """One session with all hosts. ``answers[kind][host]`` holds the latest message of each kind."""
+    """One session with all hosts. The latest answer of each kind is kept."""
 
     def __init__(
         self,
@@ -29,21 +41,21 @@ class FactCollector:
         opening: Callable[[str], bytes],
         *,
         command: str,
-        limit: float,
-        torch_seconds: float | None,
+        deadline: float,
+        torch_timeout: float | None,
         on_progress: Progress,
     ) -> None:
-        """``limit`` is time.monotonic seconds; ``torch_seconds`` None leaves torch out."""
+        """``deadline`` is time.monotonic seconds; ``torch_timeout`` None leaves torch out."""
         self.hosts = tuple(hosts)
         self.failures: dict[str, Failure] = {}
-        self.answers: defaultdict[str, dict[str, dict[str, Any]]] = defaultdict(dict)
+        self._answers: defaultdict[type[msgspec.Struct], dict[str, Any]] = defaultdict(dict)
         self._facts: dict[str, Facts] = {}
         self._clock: dict[str, tuple[float, float]] = {}
         self._importing: set[str] = set()
-        self._torch_seconds = torch_seconds
+        self._torch_timeout = torch_timeout
         self._on_progress = on_progress
         self._began = time.monotonic()
-        self._pool = HostPool(transport, hosts, command, opening, limit)
+        self._pool = HostPool(transport, hosts, command, opening, examination_answers, deadline)
 
     @property
     def present(self) -> dict[str, Facts]:
@@ -54,7 +66,7 @@ class FactCollector:
             if host in self._facts and host in self._pool.sessions
         }
 
-    def send(self, host: str, message: dict[str, Any]) -> bool:
+    def send(self, host: str, message: msgspec.Struct) -> bool:
         """Whether the host took the message."""
         return self._pool.send(host, message)
 
@@ -65,31 +77,31 @@ class FactCollector:
             if host not in self._facts and host not in self.failures:
                 self._fail(host, *self._silent(self._pool.sessions.get(host)))
 
-    def wait(self, kind: str, hosts: Sequence[str], deadline: float) -> dict[str, dict[str, Any]]:
+    def wait(self, kind: type[Kind], hosts: Sequence[str], deadline: float) -> dict[str, Kind]:
         """Answers of this kind from ``hosts``, as far as they came before the deadline or the end."""
+        answers: dict[str, Kind] = self._answers[kind]
 
         def done() -> bool:
-            waiting = (host for host in hosts if host not in self.answers[kind])
-            return not any(host in self._pool.sessions for host in waiting)
+            return not any(host in self._pool.sessions for host in hosts if host not in answers)
 
         self._until(done, deadline)
-        return {host: self.answers[kind][host] for host in hosts if host in self.answers[kind]}
+        return {host: answers[host] for host in hosts if host in answers}
 
     def settle(self, deadline: float) -> None:
         """Hear what is still to come: clocks, and imports of torch."""
-        self.wait("pong", tuple(self.present), min(deadline, time.monotonic() + 2.0))
-        self.wait("torch", tuple(self._importing), deadline)
+        self.wait(Pong, tuple(self.present), min(deadline, time.monotonic() + 2.0))
+        self.wait(TorchImported, tuple(self._importing), deadline)
 
     def facts(self) -> dict[str, Facts]:
         """Facts of every host that answered, with its clock and its import of torch."""
         return {host: self._complete(host, self._facts[host]) for host in self.hosts if host in self._facts}
 
-    def part(self, deadline: float) -> None:
+    def release(self, deadline: float) -> None:
         """Leave every host that is ready by then waiting for the next bundle, in the session it has."""
-        ready = [host for host in self.present if self.send(host, {"next": True})]
-        for host in self.wait("next", ready, deadline):
+        ready = [host for host in self.present if self.send(host, AwaitBundle())]
+        for host in self.wait(Awaiting, ready, deadline):
             if host in self._pool.sessions:
-                self._pool.part(host)
+                self._pool.release(host)
 
     def close(self) -> None:
         self._pool.close()
@@ -102,51 +114,52 @@ class FactCollector:
             if done():
                 return
 
-    def _take(self, event: Event) -> None:
-        host = event.host
-        if event.kind == "failed" and event.failure is not None:
-            self.failures[host] = event.failure
-            self._on_progress(host, event.failure)
-        elif event.kind == "ended" and host not in self._facts:
-            self._fail(host, *_ended(self._pool.sessions[host]))
-        elif event.kind == "message":
-            kind = str(event.message.get("is", ""))
-            self.answers[kind][host] = event.message
-            if kind == "facts":
-                self._heard_facts(host, event.message)
-            elif kind == "pong":
-                self._heard_clock(host, event.message)
+    def _take(self, event: PoolEvent[ExaminationAnswer]) -> None:
+        match event:
+            case HostFailed(host, failure):
+                self.failures[host] = failure
+                self._on_progress(host, failure)
+            case HostEnded(host, session) if session.fault:
+                # Who sends what is no answer is not believed in what it said before either.
+                told = self._facts.pop(host, None) is not None
+                self._fail(host, *_ended(session), told=told)
+            case HostEnded(host, session) if host not in self._facts:
+                self._fail(host, *_ended(session))
+            case HostSaid(host, message):
+                self._answers[type(message)][host] = message
+                if isinstance(message, FactsTold):
+                    self._heard_facts(host, message)
+                elif isinstance(message, Pong):
+                    now = time.time()
+                    self._clock[host] = (message.time - (message.sent + now) / 2, (now - message.sent) / 2)
 
-    def _heard_facts(self, host: str, message: dict[str, Any]) -> None:
-        told = message.get("facts")
+    def _heard_facts(self, host: str, message: FactsTold) -> None:
         noise = self._pool.sessions[host].noise.decode("utf-8", "replace")
-        facts = decode_facts(host, told if isinstance(told, dict) else {}, noise=noise)
+        facts = decode_facts(host, message.facts, noise=noise)
         self._facts[host] = facts
-        self.send(host, {"ping": time.time()})
-        if self._torch_seconds is not None and "torch" in facts.python.packages:
+        self.send(host, Ping(sent=time.time()))
+        if self._torch_timeout is not None and "torch" in facts.python.packages:
             self._importing.add(host)
-            self.send(host, {"torch": {"python": facts.python.executable, "seconds": self._torch_seconds}})
+            self.send(host, ImportTorch(python=facts.python.executable, timeout=self._torch_timeout))
         self._on_progress(host, facts)
-
-    def _heard_clock(self, host: str, message: dict[str, Any]) -> None:
-        sent, there, now = message.get("ping"), message.get("time"), time.time()
-        if isinstance(sent, int | float) and isinstance(there, int | float):
-            self._clock[host] = (there - (sent + now) / 2, (now - sent) / 2)
 
     def _complete(self, host: str, facts: Facts) -> Facts:
         torch = None
-        if host in self.answers["torch"]:
-            torch = decode_torch(self.answers["torch"][host])
+        answer: TorchImported | None = self._answers[TorchImported].get(host)
+        if answer is not None:
+            torch = TorchImport(ok=False, error=answer.error) if answer.error else decode_torch(answer.torch)
         elif host in self._importing:
             torch = TorchImport(ok=False, error="the host did not tell how `import torch` ended")
         offset, error = self._clock.get(host, (None, None))
         return msgspec.structs.replace(facts, torch=torch, clock_offset=offset, clock_error=error)
 
-    def _fail(self, host: str, stage: Stage, message: str, hint: str) -> None:
+    def _fail(self, host: str, stage: Stage, message: str, hint: str, *, told: bool = False) -> None:
+        """``told``: progress has heard of this host already."""
         seconds = time.monotonic() - self._began
         failure = Failure(host=host, stage=stage, message=message, hint=hint, seconds=seconds)
         self.failures[host] = failure
-        self._on_progress(host, failure)
+        if not told:
+            self._on_progress(host, failure)
 
     def _silent(self, session: HostSession[Any] | None) -> tuple[Stage, str, str]:
         seconds = time.monotonic() - self._began
@@ -162,6 +175,8 @@ class FactCollector:
 
 def _ended(session: HostSession[Any]) -> tuple[Stage, str, str]:
     code, said, host = session.channel.exit_code, _last_words(session), session.host
+    if session.fault:
+        return "decode", f"its answer cannot be read: {session.fault}", f"try: ssh {host} true"
     if code == NO_PYTHON:
         return "python", "no Python 3.8 or newer found there", "install python3 on it (apt install python3)"
     if code is None or code < 0:

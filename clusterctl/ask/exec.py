@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
 from clusterctl.ask.bundle import NO_PYTHON, REMOTE_COMMAND, pack
 from clusterctl.ask.host_session import HostSession
-from clusterctl.ask.pool import HostPool
+from clusterctl.ask.pool import HostEnded, HostFailed, HostPool, HostSaid
+from clusterctl.messages.exec import CommandEnded, ExecMessage, Output, exec_messages
 from clusterctl.settings import EXEC
 from clusterctl.transport.protocol import Failure, Transport
 
@@ -23,7 +24,8 @@ TIMED_OUT = 124
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """What a host said. ``exit_code`` is the command's own (128+n for a signal), 124 when it was ended at its
-    timeout, 255 when ``failure`` says why the host gave no answer. ``truncated`` counts bytes not kept.
+    timeout, 255 when ``failure`` says why the host gave no answer. ``truncated`` counts bytes not kept,
+    ``left`` the processes that could not be ended at the timeout (None: not even that could be told).
     """
 
     host: str
@@ -31,6 +33,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     stdout: bytes = b""
     stderr: bytes = b""
     truncated: int = 0
+    left: int | None = 0
     seconds: float = 0.0
     failure: Failure | None = None
 
@@ -70,7 +73,7 @@ def run(
     heard = {host: _Heard() for host in hosts}
     answers: dict[str, Answer] = {}
 
-    def settle(host: str, exit_code: int, failure: Failure | None = None) -> None:
+    def settle(host: str, exit_code: int, left: int | None = 0, failure: Failure | None = None) -> None:
         if host in answers:
             return
         said = heard[host]
@@ -81,30 +84,32 @@ def run(
             stderr=bytes(said.streams["err"]),
             truncated=said.truncated,
             seconds=time.monotonic() - began,
+            left=left,
             failure=failure,
         )
         if on_answer:
             on_answer(answers[host])
 
-    pool = HostPool(transport, hosts, REMOTE_COMMAND, lambda _: bundle, deadline)
+    pool = HostPool(transport, hosts, REMOTE_COMMAND, lambda _: bundle, exec_messages, deadline)
     try:
         for event in pool.events(deadline):
-            if event.kind == "failed":
-                settle(event.host, UNREACHABLE, event.failure)
-            elif event.kind == "message" and "stream" in event.message:
-                stream: StreamName = event.message["stream"]
-                data = event.message["text"].encode("utf-8", "surrogateescape")
-                heard[event.host].add(stream, data)
-                if on_output:
-                    on_output(event.host, stream, data)
-            elif event.kind == "message" and "exit" in event.message:
-                settle(event.host, TIMED_OUT if event.message["timed_out"] else event.message["exit"])
-            elif event.kind == "ended" and event.host not in answers:
-                settle(event.host, UNREACHABLE, _unanswered(pool.sessions[event.host]))
+            match event:
+                case HostFailed(host, failure):
+                    settle(host, UNREACHABLE, failure=failure)
+                case HostSaid(host, Output(stream=stream, data=data)):
+                    heard[host].add(stream, data)
+                    if on_output:
+                        on_output(host, stream, data)
+                case HostSaid(host, CommandEnded(code=code, timed_out=timed_out, left=left)):
+                    settle(host, TIMED_OUT if timed_out else code, left=left)
+                case HostEnded(host, session) if host not in answers:
+                    settle(host, UNREACHABLE, failure=_unanswered(session))
+            if len(answers) == len(hosts):
+                break
     finally:
         pool.close()
     for host in hosts:
-        settle(host, UNREACHABLE, _silent(host, timeout))
+        settle(host, UNREACHABLE, failure=_silent(host, timeout))
     return tuple(answers[host] for host in hosts)
 
 
@@ -113,8 +118,15 @@ def worst(answers: Sequence[Answer]) -> int:
     return max((answer.exit_code for answer in answers), default=0)
 
 
-def _unanswered(session: HostSession[Any]) -> Failure:
+def _unanswered(session: HostSession[ExecMessage]) -> Failure:
     """The link ended before the command did."""
+    if session.fault:
+        return Failure(
+            host=session.host,
+            stage="decode",
+            message=f"its answer cannot be read: {session.fault}",
+            hint=f"see what a plain login there prints: ssh {session.host} true",
+        )
     code = session.channel.exit_code
     said = (session.stderr or session.noise).decode("utf-8", "replace").strip().splitlines()
     if code == NO_PYTHON:

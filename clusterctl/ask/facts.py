@@ -22,7 +22,7 @@ _PROBE = (
 )  # fmt: skip
 
 
-_PARTING = 1.0
+_RELEASE_TIMEOUT = 1.0
 _LEFTOVER = 5.0
 """Seconds that a node outlives our deadline: it ends itself when the end of its input never arrives."""
 
@@ -79,15 +79,15 @@ def ask(
     torch = request.torch and not request.quick
     activating = ASK.activation_timeout if any(request.activate.values()) else 0.0
     deadline = began + request.timeout + activating
-    limit = deadline + (request.torch_timeout if torch else 0.0)
-    opening = _Openings(request, limit - began)
+    torch_deadline = deadline + (request.torch_timeout if torch else 0.0)
+    opening = _Openings(request, torch_deadline - began)
     collector = FactCollector(
         transport,
         inventory.names,
         opening.of,
         command=REMOTE_COMMAND,
-        limit=limit,
-        torch_seconds=request.torch_timeout if torch else None,
+        deadline=torch_deadline,
+        torch_timeout=request.torch_timeout if torch else None,
         on_progress=on_progress or (lambda host, answer: None),
     )
     try:
@@ -99,16 +99,19 @@ def ask(
             master_port=request.master_port,
             preferred=RUN.preferred_master_port,
         )
-        collector.settle(limit)
+        collector.settle(torch_deadline)
         facts = collector.facts()
         if request.then_more:
-            collector.part(time.monotonic() + _PARTING)
+            collector.release(time.monotonic() + _RELEASE_TIMEOUT)
     finally:
         collector.close()
+    failures = {host: collector.failures[host] for host in inventory.names if host in collector.failures}
+    # A host that failed later on, by what it sent, has no say in what was heard before.
+    dials = tuple(dial for dial in reachability.dials if not {dial.source, dial.target} & failures.keys())
     return CollectedFacts(
-        facts={host: facts[host] for host in inventory.names if host in facts},
-        failures={host: collector.failures[host] for host in inventory.names if host in collector.failures},
-        reachability=reachability,
+        facts={host: facts[host] for host in inventory.names if host in facts and host not in failures},
+        failures=failures,
+        reachability=msgspec.structs.replace(reachability, dials=dials),
         seconds=time.monotonic() - began,
     )
 
@@ -116,20 +119,20 @@ def ask(
 class _Openings:
     """The first bytes for each host; hosts that are asked the same share one bundle."""
 
-    def __init__(self, request: FactsRequest, seconds: float) -> None:
+    def __init__(self, request: FactsRequest, timeout: float) -> None:
         self._request = request
-        self._seconds = seconds
+        self._timeout = timeout
         self._packed: dict[bytes, bytes] = {}
 
     def of(self, host: str) -> bytes:
         asked = {
-            "deadline": self._seconds + _LEFTOVER,
+            "timeout": self._timeout + _LEFTOVER,
             "python": self._request.python.get(host, ""),
             "controller_python": sys.executable,
             "env": self._request.env.get(host, {}),
             "defaults": self._request.defaults.get(host, {}),
             "activate": self._request.activate.get(host, ""),
-            "activate_seconds": ASK.activation_timeout,
+            "activation_timeout": ASK.activation_timeout,
             "names": self._request.names,
             "workdir": self._request.workdirs.get(host, self._request.workdir),
         }

@@ -5,8 +5,8 @@ from __future__ import annotations
 import selectors
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Generic
+from collections.abc import Iterable, Iterator
+from typing import Generic
 
 import msgspec
 
@@ -38,12 +38,12 @@ class HostSession(Generic[Message]):
         self._scanned = 0
         self._sending = threading.Lock()
 
-    def send(self, message: msgspec.Struct | Mapping[str, Any]) -> None:
+    def send(self, message: msgspec.Struct) -> None:
         """Send one message, from any thread. Raises OSError when the link is gone."""
         with self._sending:
             self.channel.send(encode(message))
 
-    def nudge(self, message: msgspec.Struct | Mapping[str, Any]) -> None:
+    def nudge(self, message: msgspec.Struct) -> None:
         """Send a message that says no more than that we live; not needed while another is on its way.
 
         Nothing is raised: who reads from this session learns that its link is gone.

@@ -9,27 +9,46 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from typing import Generic, TypeAlias
 
 import msgspec
 
 from clusterctl.ask.host_session import HostSession
-from clusterctl.messages.codec import objects
+from clusterctl.messages.codec import Decoder, Message
 from clusterctl.transport.protocol import Channel, Failure, Transport
 
-Session = HostSession[dict[str, Any]]
 
-
-class Event(msgspec.Struct, frozen=True):
-    """``message`` is None when the session has ended; ``failure`` is set when it never began."""
+class HostOpened(msgspec.Struct, frozen=True):
+    """A session has begun."""
 
     host: str
-    kind: Literal["opened", "failed", "message", "ended"]
-    message: dict[str, Any] = {}
-    failure: Failure | None = None
 
 
-class HostPool:
+class HostFailed(msgspec.Struct, frozen=True):
+    """No session came about."""
+
+    host: str
+    failure: Failure
+
+
+class HostSaid(msgspec.Struct, Generic[Message], frozen=True):
+    """A message has come."""
+
+    host: str
+    message: Message
+
+
+class HostEnded(msgspec.Struct, Generic[Message], frozen=True):
+    """A session is over; it is closed after this event."""
+
+    host: str
+    session: HostSession[Message]
+
+
+PoolEvent: TypeAlias = HostOpened | HostFailed | HostSaid[Message] | HostEnded[Message]
+
+
+class HostPool(Generic[Message]):
     """Sessions with all hosts that could be reached. ``close`` ends them all."""
 
     def __init__(
@@ -38,14 +57,16 @@ class HostPool:
         hosts: Sequence[str],
         command: str,
         opening: Callable[[str], bytes],
+        decoder: Decoder[Message],
         deadline: float,
     ) -> None:
         """Begins at once. ``opening(host)`` is sent first; ``deadline`` is time.monotonic seconds."""
-        self.sessions: dict[str, Session] = {}
+        self.sessions: dict[str, HostSession[Message]] = {}
         self._transport = transport
         self._command = command
+        self._decoder = decoder
         self._selector = selectors.DefaultSelector()
-        self._arrived: queue.SimpleQueue[Session | Failure | BaseException] = queue.SimpleQueue()
+        self._arrived: queue.SimpleQueue[HostSession[Message] | Failure | BaseException] = queue.SimpleQueue()
         self._wakeup, self._waker = socket.socketpair()
         self._wakeup.setblocking(False)
         self._selector.register(self._wakeup, selectors.EVENT_READ, None)
@@ -55,7 +76,7 @@ class HostPool:
         opened = transport.open_all(hosts, command, deadline)
         threading.Thread(target=self._open, args=(opened, opening), name="pool", daemon=True).start()
 
-    def events(self, deadline: float) -> Iterator[Event]:
+    def events(self, deadline: float) -> Iterator[PoolEvent[Message]]:
         """Events until ``deadline``, or until every session has ended. Ask again to go on."""
         while self._pending or self.sessions:
             left = deadline - time.monotonic()
@@ -67,7 +88,7 @@ class HostPool:
                 else:
                     yield from self._heard(key.data)
 
-    def send(self, host: str, message: dict[str, Any]) -> bool:
+    def send(self, host: str, message: msgspec.Struct) -> bool:
         """Whether the host took the message; False when its link is gone (its end follows as an event)."""
         session = self.sessions.get(host)
         if session is None:
@@ -78,7 +99,7 @@ class HostPool:
             return False
         return True
 
-    def part(self, host: str) -> None:
+    def release(self, host: str) -> None:
         """Leave the session with ``host``, whose side waits for a new bundle, to whoever opens one there."""
         session = self.sessions.pop(host)
         self._selector.unregister(session.channel.fileno())
@@ -111,18 +132,18 @@ class HostPool:
         self, channels: Iterator[tuple[str, Channel | Failure]], opening: Callable[[str], bytes]
     ) -> None:
         for host, opened in channels:
-            arrived: Session | Failure
+            arrived: HostSession[Message] | Failure
             if isinstance(opened, Failure):
                 arrived = opened
             else:
-                arrived = HostSession(opened, objects)
+                arrived = HostSession(opened, self._decoder)
                 # A host that takes no input has something to say instead: it comes with its end.
                 with contextlib.suppress(OSError):
                     opened.send(opening(host))
             if not self._hand_over(arrived):
                 return
 
-    def _hand_over(self, arrived: Session | Failure | BaseException) -> bool:
+    def _hand_over(self, arrived: HostSession[Message] | Failure | BaseException) -> bool:
         """False when nobody listens any more."""
         with self._lock:
             if not self._closed:
@@ -132,7 +153,7 @@ class HostPool:
                 arrived.close()
             return not self._closed
 
-    def _newcomers(self) -> Iterator[Event]:
+    def _newcomers(self) -> Iterator[PoolEvent[Message]]:
         self._wakeup.recv(4096)
         while not self._arrived.empty():
             arrived = self._arrived.get()
@@ -140,17 +161,17 @@ class HostPool:
                 raise arrived
             self._pending -= 1
             if isinstance(arrived, Failure):
-                yield Event(arrived.host, "failed", failure=arrived)
+                yield HostFailed(arrived.host, arrived)
             else:
                 self.sessions[arrived.host] = arrived
                 self._selector.register(arrived.channel.fileno(), selectors.EVENT_READ, arrived)
-                yield Event(arrived.host, "opened")
+                yield HostOpened(arrived.host)
 
-    def _heard(self, session: Session) -> Iterator[Event]:
+    def _heard(self, session: HostSession[Message]) -> Iterator[PoolEvent[Message]]:
         for message in session.receive():
-            yield Event(session.host, "message", message)
+            yield HostSaid(session.host, message)
         if session.ended and session.host in self.sessions:
             self._selector.unregister(session.channel.fileno())
-            yield Event(session.host, "ended")
+            yield HostEnded(session.host, session)
             del self.sessions[session.host]
             session.close()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import contextlib
 import os
 import shutil
@@ -13,13 +11,14 @@ import time
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO
 
 import msgspec
 
 from clusterctl.ask.bundle import NO_PYTHON, REMOTE_COMMAND, pack
 from clusterctl.ask.host_session import HostSession
-from clusterctl.ask.pool import HostPool
+from clusterctl.ask.pool import HostEnded, HostFailed, HostPool, HostSaid
+from clusterctl.messages.pull import Done, Listing, Piece, PullMessage, PullRefused, pull_messages
 from clusterctl.settings import RUN, SSH
 from clusterctl.transport.protocol import Transport
 
@@ -84,24 +83,26 @@ def pull(
             found[host] = _settle(host, transfers[host], target / host.replace("/", "_"), why)
             transfers[host].packed.close()
 
-    pool = HostPool(transport, list(roots), REMOTE_COMMAND, opening, time.monotonic() + SSH.probe_timeout)
+    deadline = time.monotonic() + SSH.probe_timeout
+    pool = HostPool(transport, list(roots), REMOTE_COMMAND, opening, pull_messages, deadline)
     try:
         heard = True
         while heard and len(found) < len(roots):
             heard = False
             for event in pool.events(time.monotonic() + RUN.pull_timeout):
                 heard = True
-                if event.kind == "failed" and event.failure is not None:
-                    settle(event.host, event.failure.message)
-                elif event.kind == "ended":
-                    settle(event.host, _why_ended(pool.sessions[event.host]))
-                elif event.kind == "message" and event.host not in found:
-                    transfer = transfers[event.host]
-                    _take(transfer, event.message)
-                    if on_bytes is not None:
-                        on_bytes(event.host, transfer.packed.tell())
-                    if transfer.whole or transfer.refused:
-                        settle(event.host, "")
+                match event:
+                    case HostFailed(host, failure):
+                        settle(host, failure.message)
+                    case HostEnded(host, session):
+                        settle(host, _why_ended(session))
+                    case HostSaid(host, message) if host not in found:
+                        transfer = transfers[host]
+                        _take(transfer, message)
+                        if on_bytes is not None:
+                            on_bytes(host, transfer.packed.tell())
+                        if transfer.whole or transfer.refused:
+                            settle(host, "")
                 if len(found) == len(roots):
                     break
     finally:
@@ -114,30 +115,24 @@ def pull(
     return tuple(found[host] for host in roots)
 
 
-def _take(transfer: _Transfer, message: dict[str, object]) -> None:
+def _take(transfer: _Transfer, message: PullMessage) -> None:
     """Keep what one message says."""
-    try:
-        match message:
-            case {"is": "listing", "count": int(count), "there": list(there)}:
-                transfer.count, transfer.there = count, tuple(map(str, there))
-            case {"is": "piece", "data": str(data)}:
-                transfer.packed.write(base64.b64decode(data, validate=True))
-            case {"is": "done", "skipped": dict(skipped)}:
-                transfer.skipped = {str(name): str(why) for name, why in skipped.items()}
-                transfer.whole = True
-            case {"is": "refused", "reason": str(reason), "there": list(there)}:
-                transfer.refused, transfer.there = reason, tuple(map(str, there))
-            case {"is": "refused", "reason": str(reason)}:
-                transfer.refused = reason
-    except binascii.Error as error:
-        transfer.refused = f"what it sent is damaged: {error}"
+    match message:
+        case Listing(count=count, there=there):
+            transfer.count, transfer.there = count, there
+        case Piece(data=data):
+            transfer.packed.write(data)
+        case Done(skipped=skipped):
+            transfer.skipped = dict(skipped)
+            transfer.whole = True
+        case PullRefused(reason=reason, there=there):
+            transfer.refused, transfer.there = reason, there or transfer.there
 
 
-def _why_ended(session: HostSession[Any]) -> str:
+def _why_ended(session: HostSession[PullMessage]) -> str:
     if session.channel.exit_code == NO_PYTHON:
         return "no Python 3.8 or newer was found on the host"
-    last = session.stderr.decode("utf-8", "replace").strip().splitlines()
-    return "the transfer broke off" + (f": {last[-1]}" if last else "")
+    return "the transfer broke off" + (f": {session.last_words}" if session.last_words else "")
 
 
 def _settle(host: str, transfer: _Transfer, target: Path, why: str) -> Pulled:

@@ -37,8 +37,8 @@ def command(
 ) -> int:
     """Run one command on all hosts.
 
-    Exit code: the highest of all hosts; 124 for a command that was ended at its timeout, 255 for a host that
-    could not be asked.
+    Exit code: the highest of all hosts; 124 for a command that was ended at its timeout (some of it may
+    run on, which is said), 255 for a host that could not be asked.
     """
     from clusterctl.cli import screen
     from clusterctl.session.cluster import Cluster
@@ -128,16 +128,25 @@ def _print_folded(answers: tuple[Answer, ...]) -> None:
 
 
 def _print_failures(answers: tuple[Answer, ...], limit: float) -> None:
+    from clusterctl.ask.exec import TIMED_OUT
     from clusterctl.cli import screen
     from clusterctl.inventory.fold import fold
 
-    late = [answer.host for answer in answers if answer.exit_code == 124 and answer.failure is None]
-    if late:
-        screen.complain(
-            "error",
-            f"{fold(late)}: the command was ended after {limit:g} s; nothing of it runs on",
-            "give it longer with --timeout",
-        )
+    late: dict[int | None, list[str]] = {}
+    for answer in answers:
+        if answer.exit_code == TIMED_OUT and answer.failure is None:
+            late.setdefault(answer.left, []).append(answer.host)
+    for left, hosts in late.items():
+        ended = f"{fold(hosts)}: the command was ended after {limit:g} s"
+        if left == 0:
+            screen.complain("error", f"{ended}; nothing of it runs on", "give it longer with --timeout")
+        else:
+            screen.complain(
+                "error",
+                f"{ended}, but {'an unknown number' if left is None else left} of its processes run on: "
+                "another user's, or stuck in the kernel",
+                f"look for them there: clusterctl exec -i {hosts[0]} -- ps -ef",
+            )
     cut = [answer.host for answer in answers if answer.truncated]
     if cut:
         screen.complain(
@@ -157,6 +166,7 @@ def _print_json(answers: tuple[Answer, ...]) -> None:
             "stdout": answer.stdout.decode("utf-8", "replace"),
             "stderr": answer.stderr.decode("utf-8", "replace"),
             "truncated": answer.truncated,
+            "left": answer.left,
             "seconds": round(answer.seconds, 3),
             "failure": answer.failure
             and {

@@ -39,18 +39,7 @@ def _fields(model: type[Value], answer: Mapping[str, Any]) -> tuple[dict[str, An
         if field.name not in answer:
             continue
         try:
-            values[field.name] = msgspec.convert(_readable(answer[field.name]), field.type)
+            values[field.name] = msgspec.convert(answer[field.name], field.type)
         except msgspec.ValidationError as error:
             errors.append(f"{field.name}: {error}")
     return values, errors
-
-
-def _readable(value: Any) -> Any:
-    """Without the half characters that undecodable bytes become: they cannot be written again."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode("utf-8")
-    if isinstance(value, list):
-        return [_readable(inner) for inner in value]
-    if isinstance(value, dict):
-        return {_readable(key): _readable(inner) for key, inner in value.items()}
-    return value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -33,29 +32,7 @@ class Decoder(Generic[Message]):
             raise Garbled("it is nested too deeply") from error
 
 
-class ObjectDecoder(Decoder[dict[str, Any]]):
-    """Plain JSON objects, for sessions that have no types of their own."""
-
-    def __init__(self) -> None:
-        super().__init__(dict[str, Any])
-
-    def decode(self, line: bytes) -> dict[str, Any]:
-        """The standard library's reading: bytes that are no UTF-8 travel as lone surrogates."""
-        try:
-            found = json.loads(line)
-        except ValueError as error:
-            raise Garbled(str(error)) from error
-        except RecursionError as error:
-            raise Garbled("it is nested too deeply") from error
-        if not isinstance(found, dict):
-            raise Garbled(f"Expected `object`, got `{type(found).__name__}`")
-        return found
-
-
-objects = ObjectDecoder()
-
-
-def encode(message: msgspec.Struct | Mapping[str, Any]) -> bytes:
+def encode(message: msgspec.Struct) -> bytes:
     """One line, with its end."""
     try:
         return _encoder.encode(message) + b"\n"

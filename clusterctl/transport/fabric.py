@@ -1,4 +1,12 @@
-"""The default transport: fabric's connections, raw paramiko channels. The only file that imports either."""
+"""The default transport: fabric's connections, raw paramiko channels.
+
+fabric logs in: its `Connection` carries user, port, stream and timeouts to paramiko, and its hook for
+authentication strategies offers keys in ssh's order. The rest is paramiko itself. Configuration is what
+`ssh -G` says: paramiko's parser, which fabric uses, does not know all of Include and Match. One connection
+to a gateway is shared by all hosts behind it, where fabric opens one for each. A command runs on a raw
+channel: `Connection.run` has three threads per host, one of which polls 100 times a second, and no deadline
+for a write that is stuck.
+"""
 
 from __future__ import annotations
 

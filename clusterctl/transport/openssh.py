@@ -29,6 +29,7 @@ from clusterctl.transport.wakeup import WakeupPipe
 from clusterctl.transport.window import allow_descriptors, open_window
 
 _READ = 1 << 18
+_READS = 16
 _WRITE_TIMEOUT = 0.1
 _DESCRIPTORS_PER_HOST = 6
 SSH_ITSELF_FAILED = 255
@@ -225,9 +226,12 @@ class OpensshChannel:
         """Move what waits in the pipes into the buffers."""
         gone = self.child.code is not None
         for stream in tuple(self._open):
-            while data := _read(stream):
+            for _ in range(_READS):  # who never stops talking must not keep the others from being heard
+                data = _read(stream)
+                if not data:
+                    break
                 self._received[stream] += data
-            if data is not None:
+            if data == b"":
                 self._open.discard(stream)
                 self._selector.unregister(stream)
                 if not self._open:

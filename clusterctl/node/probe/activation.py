@@ -56,11 +56,11 @@ exit "$clusterctl_code"
 """
 
 
-def activate(line, environ, seconds):
+def activate(line, environ, timeout):
     """``{"variables", "removed", "error"}``: how ``line`` changes ``environ``, which is not touched.
 
-    With an error nothing has changed. A line that does not end within ``seconds`` is ended; what it has
-    started ends with this process group.
+    With an error nothing has changed. A line that does not end within ``timeout`` seconds is ended; what it
+    has started ends with this process group.
     """
     import subprocess  # here: most hosts have no line, and it costs as much as all of theirs
 
@@ -78,11 +78,11 @@ def activate(line, environ, seconds):
             env=environ,
         )
         try:
-            child.communicate(line.encode("utf-8"), timeout=seconds)
+            child.communicate(line.encode("utf-8"), timeout=timeout)
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
-            return failed(with_last_words("did not end within %g s" % seconds, said))
+            return failed(with_last_words("did not end within %g s" % timeout, said))
         told.seek(0)
         after = told.read()
         if child.returncode or not after:

@@ -6,7 +6,7 @@ import time
 
 from ..shared.files import listing, owner_of, read, which
 
-SMI_SECONDS = 20.0
+SMI_TIMEOUT = 20.0
 MIB = 1024 * 1024
 DISPLAY = "0x03"
 FIELDS = (
@@ -49,10 +49,10 @@ def kernel_driver(text):
 
 def _ask(tool, environ):
     began = time.monotonic()
-    limit = began + SMI_SECONDS
+    deadline = began + SMI_TIMEOUT
 
     def run(*arguments):
-        return _run([tool, *arguments], environ, limit)
+        return _run([tool, *arguments], environ, deadline)
 
     code, text = run("--query-gpu=" + ",".join(FIELDS), "--format=csv,noheader,nounits")
     if code == 2 and "not a valid field" in text:
@@ -71,20 +71,20 @@ def _ask(tool, environ):
     return found
 
 
-def _run(argv, environ, limit):
-    """(exit code, output); the code is None when the tool had to be killed at the limit."""
+def _run(argv, environ, deadline):
+    """(exit code, output); the code is None when the tool had to be killed at the deadline."""
     import subprocess  # here, like ctypes: most of the probe's time goes into imports
 
     child = subprocess.Popen(
         argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environ
     )
     try:
-        output = child.communicate(timeout=max(0.1, limit - time.monotonic()))[0]
+        output = child.communicate(timeout=max(0.1, deadline - time.monotonic()))[0]
         return child.returncode, output.decode("utf-8", "replace")
     except subprocess.TimeoutExpired:
         # No wait: a driver that hangs keeps even a killed process for ever.
         child.kill()
-        return None, "no answer within %g s" % SMI_SECONDS
+        return None, "no answer within %g s" % SMI_TIMEOUT
 
 
 def gpus(text):

@@ -1,8 +1,8 @@
 """Everything one host can tell about itself, in one answer; then it stays to be asked more.
 
-The first line of stdin's talk is the request (it comes with the bundle). Facts follow by themselves. Later
-messages: ``ping``, ``torch`` (one real import), ``listen`` and ``dial`` (traffic between hosts), ``next``
-(wait for another bundle). The end of stdin ends everything here, as does the deadline.
+The request comes with the bundle, and facts follow by themselves. Later messages (``do``): ``ping``,
+``torch`` (one real import), ``listen`` and ``dial`` (traffic between hosts), ``next`` (wait for another
+bundle). The end of stdin ends everything here, as does the timeout.
 """
 
 import os
@@ -15,12 +15,12 @@ from ..shared import wire
 from . import activation, gpu, net, python, system
 
 GRACE = 1.0
-NEXT_SECONDS = 60.0
+NEXT_TIMEOUT = 60.0
 
 
 def main(request, files):
     """Answer until stdin ends; returns only then."""
-    end = wire.leave_nothing_behind(request["deadline"])
+    end = wire.leave_nothing_behind(request["timeout"])
     environ = dict(os.environ, **dict(request.get("defaults", {}), **request.get("env", {})))
     threading.Thread(target=tell_facts, args=(request, environ), daemon=True).start()
     try:
@@ -32,18 +32,19 @@ def main(request, files):
 def converse(files, environ):
     reach = None
     for message in wire.messages():
-        if "ping" in message:
-            wire.emit({"is": "pong", "ping": message["ping"], "time": time.time()})
-        elif "torch" in message:
-            _in_background("torch", import_torch, message["torch"], files, environ)
-        elif "listen" in message:
+        what = message["do"]
+        if what == "ping":
+            wire.emit({"is": "pong", "sent": message["sent"], "time": time.time()})
+        elif what == "torch":
+            _in_background("torch", import_torch, message, files, environ)
+        elif what == "listen":
             from ..traffic.listeners import Reach
 
-            reach = Reach(message["listen"])
+            reach = Reach(message)
             _in_background("listening", reach.listen)
-        elif "dial" in message and reach is not None:
-            _in_background("dialled", reach.dial, message["dial"])
-        elif "next" in message:
+        elif what == "dial" and reach is not None:
+            _in_background("dialled", reach.dial, message)
+        elif what == "next":
             begin_anew()
 
 
@@ -57,7 +58,7 @@ def begin_anew():
         return  # something still runs here: this session is to end it
     except ChildProcessError:
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, NEXT_SECONDS)
+        signal.setitimer(signal.ITIMER_REAL, NEXT_TIMEOUT)
     with open("/proc/self/cmdline", "rb") as stream:
         argv = stream.read().split(b"\0")[:-1]
     wire.emit_last({"is": "next"})
@@ -69,7 +70,7 @@ def tell_facts(request, environ):
     known, errors = collect(dict(request, **activate(request, environ)), environ)
     known["seconds"] = round(time.monotonic() - began, 4)
     known["errors"] = errors
-    wire.emit({"is": "facts", "time": time.time(), "facts": known})
+    wire.emit({"is": "facts", "facts": known})
 
 
 def activate(request, environ):
@@ -80,7 +81,7 @@ def activate(request, environ):
     if not request.get("activate"):
         return {}
     own = request.get("env", {})
-    found = activation.activate(request["activate"], environ, request["activate_seconds"])
+    found = activation.activate(request["activate"], environ, request["activation_timeout"])
     found["variables"] = {name: value for name, value in found["variables"].items() if name not in own}
     found["removed"] = [name for name in found["removed"] if name not in own]
     environ.update(found["variables"])
@@ -90,7 +91,7 @@ def activate(request, environ):
 
 
 def collect(request, environ):
-    """(facts, errors). Sections run side by side, each under its own limit: none can lose another's."""
+    """(facts, errors). Sections run side by side, each with a timeout of its own: none can lose another's."""
     own_name = os.uname().nodename
     activated = (request.get("activation") or {}).get("variables", ())
     queries = list(dict.fromkeys([own_name, *request.get("names", ())]))
@@ -102,9 +103,9 @@ def collect(request, environ):
         "interfaces": (net.interfaces, 5.0),
         "routes": (net.routes, 5.0),
         "rdma": (net.rdma, 5.0),
-        "names": (lambda: net.names(queries), net.NAME_SECONDS),
-        "gpus": (lambda: gpu.nvidia(environ), gpu.SMI_SECONDS),
-        "python": (lambda: _python(request, environ), 3 * python.PYTHON_SECONDS),
+        "names": (lambda: net.names(queries), net.NAME_TIMEOUT),
+        "gpus": (lambda: gpu.nvidia(environ), gpu.SMI_TIMEOUT),
+        "python": (lambda: _python(request, environ), 3 * python.PYTHON_TIMEOUT),
         "workdir": (lambda: system.workdir(request.get("workdir", "")), 5.0),
     }
     answers: dict[str, tuple[dict[str, object], str]] = {}
@@ -116,9 +117,9 @@ def collect(request, environ):
     for thread in threads.values():
         thread.start()
     known, errors = {"activation": request.get("activation")}, []
-    for what, (_, limit) in sections.items():
-        threads[what].join(max(0.0, began + limit + GRACE - time.monotonic()))
-        found, error = answers.get(what, ({}, "no answer within %g s" % limit))
+    for what, (_, timeout) in sections.items():
+        threads[what].join(max(0.0, began + timeout + GRACE - time.monotonic()))
+        found, error = answers.get(what, ({}, "no answer within %g s" % timeout))
         known.update(found)
         if error:
             errors.append("%s: %s" % (what, error))
@@ -152,12 +153,11 @@ def _python(request, environ):
 
 
 def import_torch(order, files, environ):
-    """Run ``torch_import`` under the training interpreter; it reads its own source from stdin."""
+    """What one real import shows: ``torch_import`` under the training interpreter, its source on stdin."""
     import json
     import subprocess
 
     began = time.monotonic()
-    environ = dict(environ, **order.get("env", {}))
     child = subprocess.Popen(
         [order["python"], "-"],
         stdin=subprocess.PIPE,
@@ -168,17 +168,17 @@ def import_torch(order, files, environ):
     )
     try:
         source = files["probe.torch_import"].encode("utf-8")
-        out, err = child.communicate(source, timeout=order["seconds"])
+        out, err = child.communicate(source, timeout=order["timeout"])
     except subprocess.TimeoutExpired:
         child.kill()
-        return {"ok": False, "error": "`import torch` did not end within %g s" % order["seconds"]}
+        return {"torch": {"ok": False, "error": "`import torch` did not end within %g s" % order["timeout"]}}
     seconds = round(time.monotonic() - began, 3)
     # NCCL and others print to the same stream, before our line and after it.
     for line in reversed(out.decode("utf-8", "replace").splitlines()):
         if line.startswith('{"ok"'):
-            return dict(json.loads(line), seconds=seconds)
+            return {"torch": dict(json.loads(line), seconds=seconds)}
     said = [line for line in err.decode("utf-8", "replace").splitlines() if line.strip()]
     why = said[-1].strip() if said else "ended without a word"
     if child.returncode < 0:
         why = "killed by signal %d while importing torch" % -child.returncode
-    return {"ok": False, "seconds": seconds, "error": why}
+    return {"torch": {"ok": False, "seconds": seconds, "error": why}}

@@ -13,7 +13,7 @@ KINDS = {
     "bond": "bond", "team": "bond", "vlan": "vlan", "bridge": "bridge", "openvswitch": "bridge",
     "veth": "veth", "tun": "tun", "wireguard": "wireguard", "ipoib": "physical",
 }  # fmt: skip
-NAME_SECONDS = 3.0
+NAME_TIMEOUT = 3.0
 
 
 def interfaces():
@@ -135,10 +135,10 @@ def names(queries):
     answers: dict[str, object] = {}
     for query in queries:
         threading.Thread(target=_resolve, args=(query, answers), daemon=True).start()
-    limit = time.monotonic() + NAME_SECONDS
-    while len(answers) < len(queries) and time.monotonic() < limit:
+    deadline = time.monotonic() + NAME_TIMEOUT
+    while len(answers) < len(queries) and time.monotonic() < deadline:
         time.sleep(0.002)
-    late = "no answer from the resolver within %g s" % NAME_SECONDS
+    late = "no answer from the resolver within %g s" % NAME_TIMEOUT
     return {
         "names": [answers.get(query, {"query": query, "addresses": [], "error": late}) for query in queries]
     }

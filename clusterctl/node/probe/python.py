@@ -5,7 +5,7 @@ import re
 
 from ..shared.files import listing, read, which
 
-PYTHON_SECONDS = 8.0
+PYTHON_TIMEOUT = 8.0
 PACKAGES = (
     "torch", "deepspeed", "transformers", "datasets", "accelerate", "tokenizers", "numpy", "pydantic",
     "triton", "flash-attn", "peft", "bitsandbytes",
@@ -121,11 +121,11 @@ def _run(path, environ):
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            timeout=PYTHON_SECONDS,
+            timeout=PYTHON_TIMEOUT,
             env=environ,
         )
     except subprocess.TimeoutExpired:
-        return None, "%s did not start within %g s" % (path, PYTHON_SECONDS)
+        return None, "%s did not start within %g s" % (path, PYTHON_TIMEOUT)
     except OSError as error:
         return None, "%s does not start: %s" % (path, error.strerror)
     try:

@@ -16,8 +16,12 @@ _lock = threading.Lock()
 
 
 def emit(message):
-    """Write one JSON object as one line, atomically between threads."""
-    line = (MARK + json.dumps(message, ensure_ascii=True) + "\n").encode("ascii")
+    """Write one JSON object as one line, atomically between threads.
+
+    Half characters, which is what Python makes of bytes that are no text, become question marks: nobody else
+    could read them.
+    """
+    line = (MARK + json.dumps(message, ensure_ascii=False) + "\n").encode("utf-8", "replace")
     with _lock:
         sys.stdout.buffer.write(line)
         sys.stdout.buffer.flush()
@@ -50,10 +54,10 @@ def messages():
             yield json.loads(line.decode("utf-8"))
 
 
-def leave_nothing_behind(deadline):
+def leave_nothing_behind(timeout):
     """Make this process and its children end by themselves, whatever becomes of the controller.
 
-    The process gets its own group; after ``deadline`` seconds the whole group is killed.
+    The process gets its own group; after ``timeout`` seconds the whole group is killed.
     """
     with contextlib.suppress(PermissionError):  # a session leader is a group of its own already
         os.setpgid(0, 0)
@@ -62,5 +66,5 @@ def leave_nothing_behind(deadline):
         os.killpg(os.getpgrp(), signal.SIGKILL)
 
     signal.signal(signal.SIGALRM, end)
-    signal.setitimer(signal.ITIMER_REAL, deadline)
+    signal.setitimer(signal.ITIMER_REAL, timeout)
     return end

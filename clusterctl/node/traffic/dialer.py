@@ -32,7 +32,7 @@ _ZEROS = bytes(1 << 16)
 
 def dial_all(order, token):
     """Rows [position, result, seconds, seen, device, detail]; dials not begun in time are left out."""
-    limit = time.monotonic() + order["seconds"]
+    deadline = time.monotonic() + order["timeout"]
     waiting = collections.deque(
         (position, address, port, bulk, 1) for position, (address, port, bulk) in enumerate(order["dials"])
     )
@@ -40,9 +40,9 @@ def dial_all(order, token):
     rows: list[list[object]] = []
     looked = 0.0
     with selectors.DefaultSelector() as selector:
-        while (waiting or selector.get_map()) and time.monotonic() < limit:
+        while (waiting or selector.get_map()) and time.monotonic() < deadline:
             while waiting and len(selector.get_map()) < AT_ONCE:
-                attempt = Attempt(waiting.popleft(), token, order["timeout"])
+                attempt = Attempt(waiting.popleft(), token, order["dial_timeout"])
                 if attempt.result:
                     _settle(attempt, waiting, rows, devices, order["tries"])
                 else:

@@ -11,7 +11,7 @@ import time
 
 from . import dialer, master_port
 
-IDLE_SECONDS = 30.0
+IDLE_TIMEOUT = 30.0
 NEARBY = 16
 
 
@@ -27,8 +27,8 @@ class Reach:
         """Open all listeners and serve them from a thread; tells the ports, and the master port if asked."""
         answer: dict[str, object] = {}
         found = []
-        ports = self.order["range"]
-        if "master" in self.order:
+        ports = self.order["port_range"]
+        if self.order["master"]:
             port, problem = master_port.find(self.order["master"], ports)
             answer.update(master_port=port, master_error=problem)
         for address in self.order["addresses"]:
@@ -68,7 +68,7 @@ class Reach:
                 else:
                     self.selector.modify(key.fileobj, key.data.interest(), key.data)
             for key in list(self.selector.get_map().values()):
-                if key.data is not None and time.monotonic() - key.data.moved > IDLE_SECONDS:
+                if key.data is not None and time.monotonic() - key.data.moved > IDLE_TIMEOUT:
                     self._drop(key.fileobj)
 
     def _accept(self, listening):

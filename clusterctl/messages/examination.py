@@ -1,0 +1,137 @@
+"""What passes between the controller and a host that is being examined.
+
+Tag fields: ``do`` for what is asked, ``is`` for answers. Facts come by themselves, once.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from clusterctl.messages.codec import Decoder
+from clusterctl.messages.events import Text
+
+Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class _Asked(msgspec.Struct, frozen=True, kw_only=True, tag_field="do"):
+    pass
+
+
+class Ping(_Asked, frozen=True, kw_only=True, tag="ping"):
+    """What time is it there? Answer: `Pong`. ``sent`` is our own wall-clock time."""
+
+    sent: float
+
+
+class ImportTorch(_Asked, frozen=True, kw_only=True, tag="torch"):
+    """One real import under this interpreter. Answer: `TorchImported`."""
+
+    python: str
+    timeout: float
+
+
+class MasterPort(msgspec.Struct, frozen=True, kw_only=True):
+    """``port`` is the user's own choice; without it the first free one of ``tries`` from ``preferred`` on."""
+
+    port: int | None
+    preferred: int
+    tries: int
+
+
+class Listen(_Asked, frozen=True, kw_only=True, tag="listen"):
+    """Open ports on these addresses, and find a port for rank 0's store. Answer: `Listening`.
+
+    ``token`` (hex) is what peers must know; ``ephemeral`` ports are chosen by the system, others come from
+    both ends and the middle of ``port_range``.
+    """
+
+    token: str
+    addresses: tuple[str, ...]
+    ephemeral: int
+    port_range: tuple[int, int]
+    master: MasterPort | None = None
+
+
+class DialAll(_Asked, frozen=True, kw_only=True, tag="dial"):
+    """Connect to all of these: (address, port, with 1 MB each way). Answer: `Dialled`.
+
+    ``dial_timeout`` is for one attempt without progress, ``timeout`` for all of them.
+    """
+
+    dials: tuple[tuple[str, int, bool], ...]
+    dial_timeout: float
+    tries: int
+    timeout: float
+
+
+class AwaitBundle(_Asked, frozen=True, kw_only=True, tag="next"):
+    """Become a bare interpreter that waits for another bundle. Answer: `Awaiting`."""
+
+
+class _Answer(msgspec.Struct, frozen=True, kw_only=True, tag_field="is"):
+    pass
+
+
+class FactsTold(_Answer, frozen=True, kw_only=True, tag="facts"):
+    """Facts as the host told them: each is decoded for itself, so that a bad one costs no other."""
+
+    facts: dict[str, Any]
+
+
+class Pong(_Answer, frozen=True, kw_only=True, tag="pong"):
+    """``sent`` comes back as it was; ``time`` is the host's wall clock."""
+
+    sent: float
+    time: float
+
+
+class TorchImported(_Answer, frozen=True, kw_only=True, tag="torch"):
+    """What the import showed, each value for itself; ``error`` where not even that could be tried."""
+
+    torch: dict[str, Any] = {}
+    error: Text = ""
+
+
+class OpenPort(msgspec.Struct, frozen=True, array_like=True):
+    address: Text
+    port: Port
+    kind: Literal["ephemeral", "low", "middle", "high", "master"]
+
+
+class Listening(_Answer, frozen=True, kw_only=True, tag="listening"):
+    """``master_error`` says why the port asked for, or every one tried, is held."""
+
+    listeners: tuple[OpenPort, ...] = ()
+    master_port: Port | None = None
+    master_error: Text = ""
+    error: Text = ""
+
+
+class DialResult(msgspec.Struct, frozen=True, array_like=True):
+    """How one dial ended; ``order`` counts from 0 in `DialAll`. See `facts.model.Dial`."""
+
+    order: Count
+    result: Text
+    seconds: float
+    seen: Text
+    device: Text
+    detail: Text
+
+
+class Dialled(_Answer, frozen=True, kw_only=True, tag="dialled"):
+    """Dials not begun in time are missing."""
+
+    results: tuple[DialResult, ...] = ()
+    error: Text = ""
+
+
+class Awaiting(_Answer, frozen=True, kw_only=True, tag="next"):
+    """The last word of this examination: another bundle may be sent."""
+
+
+ExaminationAnswer = FactsTold | Pong | TorchImported | Listening | Dialled | Awaiting
+
+examination_answers: Decoder[ExaminationAnswer] = Decoder(ExaminationAnswer)
