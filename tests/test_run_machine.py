@@ -6,7 +6,8 @@ from typing import Any
 
 from clusterctl.messages.events import Ended, EngineExited, RankError, RankExited, Refused, Stopping
 from clusterctl.plan.model import Code, LaunchPlan, NodePlan
-from clusterctl.run.machine import Finish, IndirectProbe, Machine, Reconnect, Say, StopHosts
+from clusterctl.run.actions import Finish, IndirectProbe, Reconnect, Say, StopHosts
+from clusterctl.run.machine import Machine
 from clusterctl.settings import RUN
 from clusterctl.store.outcome import Outcome
 
@@ -152,6 +153,8 @@ def test_a_broken_link_is_mended_and_stops_nothing() -> None:
     play.pass_time(1, heard=(0,))
     assert play.of(Reconnect) == [Reconnect(1)]
     play.do("linked", 1)
+    assert play.actions == []
+    play.do("heard", 1)
     assert [say.text for say in play.of(Say)] == ["h1: connected again, nothing was lost"]
     assert play.pass_time(20, heard=(0, 1)).actions == []
 
@@ -188,7 +191,7 @@ def test_a_machine_that_slept_blames_nobody() -> None:
 
 
 def test_a_rebooted_host_is_lost_at_once() -> None:
-    play = Play(2).do("absent", 1)
+    play = Play(2).do("absent", 1, "rebooted")
     assert [stop.nodes for stop in play.of(StopHosts)] == [(0,)]
 
 

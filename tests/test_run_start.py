@@ -2,94 +2,141 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
-from typing import Any, cast
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import pytest
+from fake_hosts import FakeChannel, FakeHost, FakeTransport
+from test_run_machine import plan
 
-from clusterctl.ask.host_session import MARK, HostSession
+from clusterctl.ask.host_session import HostSession
+from clusterctl.ask.tree import scan
 from clusterctl.errors import ClusterctlError
-from clusterctl.messages.events import Refused
-from clusterctl.messages.relay import Heartbeat, HostEvent, replies
+from clusterctl.messages import events, relay
+from clusterctl.plan.model import LaunchPlan
+from clusterctl.run.links import Heard, Links
+from clusterctl.run.screen import Screen
 from clusterctl.run.start import Halted, Startup
-from clusterctl.transport.protocol import Channel, Failure
-from tests.test_run_machine import plan
+
+STARTED = relay.Started(cwd="/p", run_dir="/r")
 
 
-class Host:
-    """A channel that answers ``start`` with everything in ``says`` at once."""
+class Told(Screen):
+    def __init__(self) -> None:
+        self.awaited: list[str] = []
 
-    def __init__(self, host: str, says: Sequence[dict[str, Any]]) -> None:
-        self.host = host
-        self.seconds = 0.0
-        self.says = says
-        self.heard: list[dict[str, Any]] = []
-        self.ended = False
-        self.exit_code = None
-
-    def send(self, data: bytes) -> None:
-        self.heard += [json.loads(line) for line in data.splitlines()]
-
-    def receive(self) -> tuple[bytes, bytes]:
-        says, self.says = self.says, ()
-        return b"".join(MARK + json.dumps(each).encode() + b"\n" for each in says), b""
-
-    def close(self) -> None:
-        self.ended = True
+    def awaiting(self, text: str) -> None:
+        self.awaited.append(text)
 
 
-class Hosts:
-    def __init__(self, *hosts: Host) -> None:
-        self.hosts = hosts
+class Opening:
+    """A start on some hosts, and what it has recorded."""
 
-    def open_all(
-        self, hosts: Sequence[str], command: str, deadline: float
-    ) -> Iterator[tuple[str, Channel | Failure]]:
-        for host in self.hosts:
-            yield host.host, cast(Channel, host)
+    def __init__(self, hosts: int, *, halted: bool = False, tree: Any = None) -> None:
+        self.hosts = [FakeHost(f"h{rank}", rank) for rank in range(hosts)]
+        self.recorded: list[Mapping[str, Any]] = []
+        self.screen = Told()
+        self.plan: LaunchPlan = plan(hosts)
+        transport = FakeTransport(*self.hosts)
+        self.links = Links(transport.hosts, transport, lambda _, channel: HostSession(channel, relay.replies))
+        self.startup = Startup(
+            self.plan,
+            tree,
+            self.links,
+            owner="ann",
+            stdin=False,
+            record=self.recorded.append,
+            halted=lambda: halted,
+            screen=self.screen,
+        )
 
-
-def start(*hosts: Host, halted: bool = False) -> tuple[Startup, list[dict[str, Any]]]:
-    recorded: list[dict[str, Any]] = []
-    found = Startup(
-        plan(len(hosts)),
-        None,
-        cast(Any, Hosts(*hosts)),
-        owner="ann",
-        greet=lambda node_rank, channel: HostSession(channel, replies),
-        record=recorded.append,
-        halted=lambda: halted,
-    )
-    return found, recorded
-
-
-STARTED = {"is": "started", "cwd": "/p", "run_dir": "/r"}
+    def early(self) -> list[tuple[int, relay.Reply]]:
+        heard = [event for event in self.startup.early if isinstance(event, Heard)]
+        return [(event.node, reply) for event in heard for reply in event.replies]
 
 
 def test_what_comes_with_the_word_of_the_start_is_kept() -> None:
-    event = {"event": "refused", "time": 1.0, "reason": "slot 0 is busy"}
-    refused = {"is": "event", "offset": 9, "event": event}
-    found, recorded = start(Host("h0", [STARTED, refused]), Host("h1", [STARTED]))
-    found.carry_out()
-    assert found.early == [(0, HostEvent(offset=9, event=Refused(time=1.0, reason="slot 0 is busy")))]
-    assert found.ordered == {0, 1}
-    assert [event["host"] for event in recorded] == ["h0", "h1"]
+    opening = Opening(2)
+    refused = relay.HostEvent(offset=9, event=events.Refused(time=1.0, reason="slot 0 is busy"))
+    opening.hosts[0].on[relay.StartAgent] = lambda channel, _: channel.say(STARTED, refused)
+    opening.hosts[1].on[relay.StartAgent] = lambda channel, _: channel.say(STARTED)
+    opening.startup.carry_out()
+    assert opening.early() == [(0, refused)]
+    assert opening.startup.ordered == {0, 1}
+    assert {event["host"] for event in opening.recorded} == {"h0", "h1"}
+    opening.links.close()
 
 
 def test_a_host_that_cannot_start_is_named_and_nothing_it_said_is_lost() -> None:
-    beat = {"is": "beat", "time": 1.0}
-    failed = {"is": "failed", "what": "start", "reason": "No space left on device"}
-    found, _ = start(Host("h0", [STARTED]), Host("h1", [failed, beat]))
+    opening = Opening(2)
+    beat = relay.Heartbeat(time=1.0)
+    failed = relay.Failed(what="start", reason="No space left on device")
+    opening.hosts[0].on[relay.StartAgent] = lambda channel, _: channel.say(STARTED)
+    opening.hosts[1].on[relay.StartAgent] = lambda channel, _: channel.say(failed, beat)
     with pytest.raises(ClusterctlError, match="h1: cannot start there: No space left"):
-        found.carry_out()
-    assert (found.ordered, found.early) == ({0}, [(1, Heartbeat(time=1.0))])
+        opening.startup.carry_out()
+    assert opening.startup.ordered == {0}
+    assert (1, beat) in opening.early()
+    opening.links.close()
+
+
+def test_a_connection_that_ends_before_the_agent_has_started() -> None:
+    opening = Opening(1)
+    opening.hosts[0].on[relay.StartAgent] = lambda channel, _: channel.hang_up()
+    with pytest.raises(ClusterctlError, match="h0: the connection ended before the agent started"):
+        opening.startup.carry_out()
+    assert opening.startup.ordered == {0}
+    opening.links.close()
 
 
 def test_who_wants_an_end_gets_it_before_anything_is_ordered() -> None:
-    hosts = Host("h0", [STARTED]), Host("h1", [STARTED])
-    found, _ = start(*hosts, halted=True)
+    opening = Opening(2, halted=True)
     with pytest.raises(Halted):
-        found.carry_out()
-    assert not [order for host in hosts for order in host.heard if order["do"] == "start"]
-    assert found.ordered == set()
+        opening.startup.carry_out()
+    assert not [o for host in opening.hosts for o in host.orders if isinstance(o, relay.StartAgent)]
+    assert opening.startup.ordered == set()
+    opening.links.close()
+
+
+def tree(tmp_path: Path) -> Any:
+    (tmp_path / "t.py").write_text("print()\n")
+    return scan(tmp_path)
+
+
+def test_code_goes_to_hosts_that_lack_it_and_to_no_other(tmp_path: Path) -> None:
+    opening = Opening(2, tree=tree(tmp_path))
+    lacking, holding = opening.hosts
+
+    def unpacks(channel: FakeChannel, order: relay.Archive) -> None:
+        if order.data:
+            deadline = time.monotonic() + 30
+            while not opening.screen.awaited and time.monotonic() < deadline:
+                time.sleep(0.01)
+        if order.end:
+            channel.say(relay.Unpacked())
+
+    checked = relay.Checked(in_place=False, snapshot=False)
+    lacking.on[relay.Check] = lambda channel, _: channel.say(checked)
+    lacking.on[relay.Archive] = unpacks
+    checked_there = relay.Checked(in_place=True, snapshot=False)
+    holding.on[relay.Check] = lambda channel, _: channel.say(checked_there)
+    opening.startup.carry_out()
+    assert opening.screen.awaited[0] == "copying code: 0.0 MB to h0 (0.0 MB done)"
+    assert not [order for order in holding.orders if isinstance(order, relay.Archive)]
+    (job,) = [order.job for order in holding.orders if isinstance(order, relay.StartAgent)]
+    assert job.cwd == opening.plan.code.root
+    (job,) = [order.job for order in lacking.orders if isinstance(order, relay.StartAgent)]
+    assert job.cwd is None
+    opening.links.close()
+
+
+def test_one_hosts_trouble_with_the_code_ends_the_start(tmp_path: Path) -> None:
+    opening = Opening(2, tree=tree(tmp_path))
+    full = relay.Failed(what="archive", reason="No space left on device")
+    opening.hosts[1].on[relay.Check] = lambda channel, _: channel.say(full)
+    with pytest.raises(ClusterctlError, match="h1: cannot store the code there: No space"):
+        opening.startup.carry_out()
+    assert opening.links.nodes == set()
+    opening.links.close()

@@ -58,9 +58,9 @@ def test_events_survive_a_controller_that_died_while_it_wrote() -> None:
     with (directory.path / "events.jsonl").open("a") as stream:
         stream.write('{"event": "rank-st')
     assert [event["event"] for event in directory.events()] == ["agent"]
-    directory.append_event({"event": "glued"})
+    directory.append_event({"event": "next"})
     directory.append_event({"event": "end", "host": "h0", "node_rank": 0, "offset": 30})
-    assert [event["event"] for event in directory.events()] == ["agent", "end"]
+    assert [event["event"] for event in directory.events()] == ["agent", "next", "end"]
     assert directory.recorded_events() == {0: 30}
 
 

@@ -46,6 +46,11 @@ class Packed:
             self.close()
             raise
 
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return os.fstat(self._file.fileno()).st_size
+
     def pieces(self) -> Iterator[bytes]:
         """From its beginning, whoever else reads."""
         offset = 0
@@ -143,11 +148,12 @@ def deliver(
     root: str,
     in_place: bool,
     deadline: float,
+    on_sent: Callable[[int], None] | None = None,
 ) -> bool:
     """Bring ``tree`` to one node. True when the node holds the same content at ``root`` already.
 
-    ``content`` is called only where the node has neither. Raises ClusterctlError
-    when the node cannot take it.
+    ``content`` is called only where the node has neither; ``on_sent`` hears how many bytes went. Raises
+    ClusterctlError when the node cannot take it.
     """
     session.send(
         Check(root=root, manifest=tree.manifest() if in_place else {}, in_place=in_place, digest=tree.digest)
@@ -158,6 +164,8 @@ def deliver(
     session.send(Archive(digest=tree.digest, begin=True))
     for piece in content().pieces():
         session.send(Archive(digest=tree.digest, data=piece))
+        if on_sent is not None:
+            on_sent(len(piece))
     session.send(Archive(digest=tree.digest, end=True))
     _answer(session, Unpacked, deadline)
     return False

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from clusterctl.cli.terminal import Terminal
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.report.harmless import harmless, plain_output
-from clusterctl.run.supervise import Screen
+from clusterctl.run.screen import Screen
 
 _RESET = b"\x1b[0m"
 _DIM = b"\x1b[2m"

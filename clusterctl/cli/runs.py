@@ -151,7 +151,7 @@ def _wait(directory: RunDirectory, *, now: bool) -> Outcome | None:
 
 def _take_over(directory: RunDirectory, *, now: bool) -> Outcome:
     from clusterctl.cli import screen
-    from clusterctl.run.supervise import Screen
+    from clusterctl.run.screen import Screen
     from clusterctl.session.run import take_over
 
     class Told(Screen):

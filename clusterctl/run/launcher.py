@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,23 @@ from clusterctl.plan.model import LaunchPlan
 # DeepSpeed writes its own interpreter's path into the remote command. Here that path is the `enter` file,
 # which every host has at the same place.
 _START = "import sys; sys.executable = sys.argv.pop(1); from deepspeed.launcher.runner import main; main()"
+_LOG_TAIL = 256 * 1024
+_PDSH_END = re.compile(r"^pdsh@[^:]+: (?P<host>\S+): ssh exited with exit code (?P<code>\d+)$")
+
+
+def pdsh_failures(text: str) -> dict[str, str]:
+    """Hosts whose ssh ended with an error, by pdsh's own lines: host -> the last line from there before."""
+    found: dict[str, str] = {}
+    said: dict[str, str] = {}
+    for line in text.splitlines():
+        end = _PDSH_END.match(line.strip())
+        if end:
+            found[end["host"]] = said.get(end["host"]) or f"ssh exited with exit code {end['code']}"
+            continue
+        host, colon, rest = line.partition(": ")
+        if colon and rest.strip():
+            said[host] = rest.strip()
+    return found
 
 
 class DeepSpeedLauncher:
@@ -22,6 +40,8 @@ class DeepSpeedLauncher:
 
     def __init__(self, plan: LaunchPlan, log: Path, ssh_config: Path | None) -> None:
         self.log = log
+        self._read_to = 0
+        self._unreached: dict[str, str] = {}
         self._folder = tempfile.TemporaryDirectory(prefix="clusterctl-")
         hostfile = Path(self._folder.name) / "hostfile"
         hostfile.write_text(deepspeed.hostfile(plan))
@@ -45,8 +65,33 @@ class DeepSpeedLauncher:
         code = self._process.poll()
         if not code:
             return ""
-        last = self.log.read_text(errors="replace").strip().splitlines()
+        last = self._text().strip().splitlines()
         return f"deepspeed's launcher ended with exit code {code}" + (f": {last[-1]}" if last else "")
+
+    def unreached(self) -> dict[str, str]:
+        """Hosts that pdsh says it is not, or no longer, logged in to: host -> what was said of it last.
+
+        It says so of a rank that failed, too; whether an engine had begun there, others know.
+        """
+        size = self._size()
+        if size != self._read_to:
+            self._read_to = size
+            self._unreached = pdsh_failures(self._text())
+        return self._unreached
+
+    def _size(self) -> int:
+        try:
+            return self.log.stat().st_size
+        except OSError:
+            return 0
+
+    def _text(self) -> str:
+        try:
+            with self.log.open("rb") as stream:
+                stream.seek(max(0, self._size() - _LOG_TAIL))
+                return stream.read().decode("utf-8", "replace")
+        except OSError:
+            return ""
 
     def close(self) -> None:
         """Wait a moment for its own end, else kill its session.

@@ -1,20 +1,18 @@
 """Decides what a run does next. ``now`` is an argument: no clock, no thread, no I/O.
 
-The gang rule lives here: all ranks on all hosts, or none. So does the judgement of silence, which is not
-death: a host is lost only when the controller cannot reach it *and* another host cannot either, and when all
-are silent at once it is the controller that is sick.
+The gang rule lives here: all ranks on all hosts, or none. What silence means is in `silence`. Nobody is
+waited for without an end: a host that was told to stop and does not say in time that it has, is named.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-import msgspec
+import math
 
 from clusterctl.messages.events import (
     AgentEvent,
     Ended,
     EngineExited,
+    EngineStarted,
     LeaseOver,
     NodeFailed,
     RankExited,
@@ -23,6 +21,9 @@ from clusterctl.messages.events import (
 )
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.run import cause as causes
+from clusterctl.run import silence
+from clusterctl.run.actions import Action, Finish, Reconnect, Say, StopHosts
+from clusterctl.run.states import HostRecord, RunState
 from clusterctl.settings import RUN, RunDefaults
 from clusterctl.store.outcome import (
     EXIT_INTERNAL,
@@ -37,66 +38,6 @@ from clusterctl.store.outcome import (
 )
 
 
-class StopHosts(msgspec.Struct, frozen=True):
-    """Tell these nodes to stop: TERM now, KILL after ``grace`` seconds."""
-
-    nodes: tuple[int, ...]
-    grace: float
-    reason: str
-
-
-class Reconnect(msgspec.Struct, frozen=True):
-    """Drop the channel to a node and open a new one."""
-
-    node: int
-
-
-class IndirectProbe(msgspec.Struct, frozen=True):
-    """Ask ``prober`` whether ``node`` answers over the training network."""
-
-    prober: int
-    node: int
-
-
-class Say(msgspec.Struct, frozen=True):
-    """One line for the operator and for ``events.jsonl``."""
-
-    text: str
-
-
-class Finish(msgspec.Struct, frozen=True):
-    outcome: Outcome
-
-
-Action = StopHosts | Reconnect | IndirectProbe | Say | Finish
-
-
-@dataclass
-class _Node:
-    host: str
-    ranks: tuple[int, ...]
-    heard: float
-    linked: bool = True
-    retry_at: float | None = None
-    tries: int = 0
-    unreachable: bool = False
-    reachable: bool | None = None
-    asked: float | None = None
-    """When another host was asked last."""
-    ordered: bool = False
-    """Its agent was told to stop before any of its ranks had failed."""
-    ended: bool = False
-    complete: bool = False
-    lost: bool = False
-    left: int | None = None
-    exits: dict[int, int] = field(default_factory=dict)
-    early: dict[int, float] = field(default_factory=dict)
-
-    @property
-    def over(self) -> bool:
-        return self.complete or self.lost
-
-
 class Machine:
     """One run. Feed it what happened; do what it returns.
 
@@ -106,58 +47,73 @@ class Machine:
     def __init__(self, plan: LaunchPlan, now: float, epoch: float, defaults: RunDefaults = RUN) -> None:
         self.plan = plan
         self.defaults = defaults
+        self.state = RunState.STARTING
         self.started = now
         self.epoch = epoch - now
         self.ticked = now
-        self.nodes = [_Node(node.host, node.ranks, now) for node in plan.nodes]
+        self.nodes = [
+            HostRecord(node.host, node.ranks, heard=now, last_word=now, opened=now, progress=now)
+            for node in plan.nodes
+        ]
         self.failures: list[causes.Failure] = []
         self.collateral: list[Cause] = []
         self.stopping: Status | None = None
         self.grace = 0.0
+        self.at_once = False
+        self.confirm_by: float | None = None
+        """When a host that has not said its end is no longer waited for."""
+        self.confirm_again = False
+        self.all_exited: float | None = None
+        self.longest_gap = 0.0
         self.stop_cause: Cause | None = None
         self.interrupts = 0
-        self.finished = False
 
-    def begin(self, now: float) -> None:
-        """The start is over: nobody was silent until now."""
+    def begin(self, now: float, *, linked: bool = True) -> None:
+        """The start is over: nobody was silent until now. ``linked``: whether channels stand."""
+        if self.state is RunState.STARTING:
+            self.state = RunState.RUNNING
         self.ticked = now
         for state in self.nodes:
-            state.heard = now
+            state.heard = state.last_word = state.opened = state.progress = now
+            state.linked = linked
 
     def heard(self, node: int, now: float) -> list[Action]:
         """Anything at all arrived from a node."""
         state = self.nodes[node]
-        state.heard = now
-        state.reachable = state.asked = None
-        state.unreachable = False
+        if state.hear(now) and not state.over:
+            return [Say(f"{state.host}: connected again, nothing was lost")]
+        return []
+
+    def progressed(self, node: int, now: float) -> list[Action]:
+        """A node told something new: bytes of a log, an event."""
+        self.nodes[node].progress = now
         return []
 
     def linked(self, node: int, now: float) -> list[Action]:
-        """A new channel to a node stands."""
+        """A new channel to a node stands. Whether it brings anything is to be seen."""
         state = self.nodes[node]
-        state.linked, state.retry_at, state.tries = True, None, 0
-        actions: list[Action] = [Say(f"{state.host}: connected again, nothing was lost")]
-        if self.stopping:
-            actions.append(StopHosts((node,), self.grace, "the run is stopping"))
-        return actions + self.heard(node, now)
+        state.linked, state.greeted, state.opened, state.retry_at = True, False, now, None
+        if self.stopping and not state.over:
+            return [StopHosts((node,), self.grace, "the run is stopping")]
+        return []
 
     def link_lost(self, node: int, reason: str, now: float) -> list[Action]:
         """A channel broke, or a try to open one failed. The run goes on meanwhile."""
         state = self.nodes[node]
         if state.over:
             return []
-        first_time = state.linked
+        first_time = state.linked and state.greeted
         state.linked = False
-        state.unreachable = not first_time
+        state.unreachable = state.unreachable or not first_time
         state.retry_at = now + 0.5 * 2 ** min(state.tries, 4)
         state.tries += 1
         if not first_time:
             return []
         return [Say(f"{state.host}: the connection broke ({reason}); the run goes on there, reconnecting")]
 
-    def absent(self, node: int, now: float) -> list[Action]:
+    def absent(self, node: int, reason: str, now: float) -> list[Action]:
         """The host answers but knows nothing of the run: it was rebooted or its disk was cleared."""
-        return self._lose(node, "the host no longer knows this run (rebooted?)", now)
+        return self._lose(node, f"the host no longer knows this run ({reason or 'rebooted?'})", now)
 
     def probed(self, node: int, alive: bool, now: float) -> list[Action]:
         """What another host found over the training network."""
@@ -181,6 +137,14 @@ class Machine:
                     kind="preflight", host=state.host, node_rank=node, message=event.reason
                 )
                 return self._stop("refused", self.stop_cause.message, 0.0)
+            case EngineStarted():
+                state.engine = True
+            case LeaseOver() if not self.stopping and self.longest_gap > self.defaults.lease_attached / 2:
+                text = (
+                    f"this machine or `launch` stood still for {self.longest_gap:.0f} s, longer than a lease"
+                )
+                self.stop_cause = Cause(kind="operator", message=text)
+                return self._stop("stopped", text, self.defaults.failure_grace)
             case LeaseOver() if not self.stopping:
                 return self._fail(node, "lost", "the host stopped its ranks: no word from the controller", at)
             case NodeFailed():
@@ -202,9 +166,10 @@ class Machine:
         message = "the controller ended before the run had started everywhere"
         return self.not_started((node,), message, self.epoch + now, now)
 
-    def engine_failed(self, message: str, at: float, now: float) -> list[Action]:
-        """DeepSpeed's launcher on the controller ended before its time."""
-        return self._fail(None, "internal", message, at, causes.Weight.DOUBTFUL)
+    def engine_failed(self, message: str, at: float, now: float, node: int | None = None) -> list[Action]:
+        """DeepSpeed's launcher on the controller ended before its time, or could not reach ``node``."""
+        weight = causes.Weight.DOUBTFUL if node is None else causes.Weight.OWN
+        return self._fail(node, "internal", message, at, weight)
 
     def node_failed(self, node: int, what: str, at: float, now: float) -> list[Action]:
         """A relay could not carry out an order."""
@@ -221,23 +186,25 @@ class Machine:
         self.nodes[node].complete = True
         return self._finish_if_over(now)
 
-    def interrupt(self, now: float) -> list[Action]:
-        """Ctrl-C: the first lets scripts save, the second means now."""
+    def interrupt(self, now: float, by: str = "Ctrl-C") -> list[Action]:
+        """A signal from the operator: the first lets scripts save, the second means now."""
         self.interrupts += 1
-        return self._operator(now=self.interrupts > 1)
+        return self._operator(by, now=self.interrupts > 1)
 
     def stop_asked(self, at_once: bool, now: float) -> list[Action]:
         """`clusterctl stop` from another terminal."""
-        return self._operator(now=at_once)
+        return self._operator("clusterctl stop", now=at_once)
 
     def tick(self, now: float) -> list[Action]:
-        """Time has passed. Call about twice a second."""
+        """Time has passed. Call about twice a second, and before what has arrived in between is told."""
         gap = now - self.ticked
         self.ticked = now
-        if gap > 5.0:  # this machine slept: nobody else was silent
+        if gap > 5.0:  # this machine slept, or this process did
+            self.longest_gap = max(self.longest_gap, gap)
             for state in self.nodes:
-                state.heard += gap
-                state.reachable = state.asked = None
+                state.stood_still(gap)
+            if self.confirm_by is not None:
+                self.confirm_by += gap
         actions: list[Action] = []
         limit = self.plan.time_limit
         if limit is not None and now - self.started > limit and not self.stopping:
@@ -246,45 +213,51 @@ class Machine:
             actions += self._stop("timeout", text, self.defaults.stop_grace)
         actions += self._watch_links(now)
         actions += self._watch_early_ends(now)
+        actions += self._watch_ends(now)
         return actions + self._finish_if_over(now)
 
     def _watch_links(self, now: float) -> list[Action]:
         actions: list[Action] = []
-        waiting = [node for node, state in enumerate(self.nodes) if not state.over]
-        silent = [n for n in waiting if now - self.nodes[n].heard > self.defaults.heartbeat_timeout]
-        for node in waiting:
-            state = self.nodes[node]
-            if state.linked and node in silent:
-                actions += self.link_lost(node, "no heartbeat", now)
-                state.retry_at = now
-            if not state.linked and state.retry_at is not None and now >= state.retry_at:
+        for node in silence.dumb_links(self.nodes, now, self.defaults):
+            actions += self.link_lost(node, "no heartbeat", now)
+            self.nodes[node].retry_at = now
+        for node, state in enumerate(self.nodes):
+            if not (state.over or state.linked) and state.retry_at is not None and now >= state.retry_at:
                 state.retry_at = None
                 actions.append(Reconnect(node))
-        if silent and len(silent) == len(waiting) and len(waiting) == len(self.nodes):
-            quiet = min(now - self.nodes[node].heard for node in silent)
-            if quiet > self.defaults.lease_attached + self.defaults.heartbeat_timeout:
-                for node in silent:
-                    actions += self._lose(node, "no host answered until the lease ran out", now)
-            return actions
-        for node in silent:
-            actions += self._judge_silence(node, next((n for n in waiting if n not in silent), None), now)
+        for found in silence.judge(self.nodes, now, self.grace, self.defaults):
+            if isinstance(found, silence.Lost):
+                actions += self._lose(found.node, found.why, now)
+            else:
+                self.nodes[found.node].asked, self.nodes[found.node].reachable = now, None
+                actions.append(found)
         return actions
 
-    def _judge_silence(self, node: int, prober: int | None, now: float) -> list[Action]:
-        state, defaults = self.nodes[node], self.defaults
-        if now - state.heard > defaults.lease_attached + defaults.heartbeat_timeout + self.grace:
-            # Whatever else it answers, its agent has had no word for longer than a lease.
-            return self._lose(node, "no word from it until its lease had run out", now)
-        if not state.unreachable:
-            return []
-        if state.reachable is False:
-            return self._lose(node, "neither the controller nor another host can reach it", now)
-        if prober is None:
-            return self._lose(node, "the controller cannot reach it", now)
-        if state.asked is None or now - state.asked > defaults.heartbeat_timeout:
-            state.asked, state.reachable = now, None
-            return [IndirectProbe(prober, node)]
-        return []
+    def _watch_ends(self, now: float) -> list[Action]:
+        """Nobody is waited for without an end: neither for the word that nothing is left, nor for logs."""
+        limits, actions = self.defaults, list[Action]()
+        if self.all_exited is None and all(set(s.ranks) <= set(s.exits) for s in self.nodes):
+            self.all_exited = now
+        if self.stopping is None and self.all_exited is not None and self.confirm_by is None:
+            late = tuple(n for n, s in enumerate(self.nodes) if not (s.over or s.ended))
+            if late and now - self.all_exited > limits.stop_grace:
+                self.confirm_by = now + limits.confirm_timeout
+                actions.append(StopHosts(late, 0.0, "every rank has ended"))
+        if self.confirm_again:
+            self.confirm_again = False
+            self.confirm_by = min(self.confirm_by or math.inf, now + self.grace + limits.confirm_timeout)
+        for node, state in enumerate(self.nodes):
+            if state.over:
+                continue
+            overdue = self.confirm_by is not None and now > self.confirm_by
+            if state.ended and (now - state.progress > limits.log_timeout or (overdue and self.at_once)):
+                actions += [Say(f"{state.host}: not all of its logs have come"), *self.complete(node, now)]
+            elif overdue and not state.ended:
+                state.unconfirmed = True
+                actions.append(
+                    Say(f"not confirmed on {state.host}: it has not said that nothing is left there")
+                )
+        return actions
 
     def _watch_early_ends(self, now: float) -> list[Action]:
         if self.stopping:
@@ -357,28 +330,35 @@ class Machine:
         if state.over:
             return []
         state.lost = True
-        return self._fail(node, "lost", f"lost: {why}", self.epoch + state.heard)
+        # It was lost when it was last heard, not when that was noticed.
+        return self._fail(node, "lost", f"lost: {why}", self.epoch + state.last_word)
 
-    def _operator(self, *, now: bool) -> list[Action]:
+    def _operator(self, by: str, *, now: bool) -> list[Action]:
         if self.stopping and not now:
             return []
         if not self.stopping:
-            self.stop_cause = Cause(kind="operator", message="stopped by the operator")
+            self.stop_cause = Cause(kind="operator", message=f"stopped by the operator ({by})")
+        self.at_once = self.at_once or now
         grace = 0.0 if now else self.defaults.stop_grace
-        return self._stop(self.stopping or "stopped", "stopped by the operator", grace, again=True)
+        end = "now" if now else f"scripts have {grace:g} s to save; again = now"
+        return self._stop(
+            self.stopping or "stopped", f"stopped by the operator ({by}): {end}", grace, again=True
+        )
 
     def _stop(self, status: Status, reason: str, grace: float, *, again: bool = False) -> list[Action]:
         if self.stopping and not again:
             return []
         self.stopping = self.stopping or status
+        self.state = RunState.STOPPING
         self.grace = grace
+        self.confirm_again = True
         running = tuple(node for node, state in enumerate(self.nodes) if not state.over)
         return [Say(reason), StopHosts(running, grace, reason)] if running else [Say(reason)]
 
     def _finish_if_over(self, now: float) -> list[Action]:
-        if self.finished or not all(state.over for state in self.nodes):
+        if self.state is RunState.OVER or not all(state.over for state in self.nodes):
             return []
-        self.finished = True
+        self.state = RunState.OVER
         return [Finish(self._outcome(now))]
 
     def _outcome(self, now: float) -> Outcome:
@@ -391,7 +371,7 @@ class Machine:
             exit_code=code,
             cause=cause,
             collateral=(*others, *self.collateral),
-            left_behind={state.host: None if state.lost else state.left for state in self.nodes},
+            left_behind={state.host: state.left if state.complete else None for state in self.nodes},
             seconds=round(now - self.started, 3),
         )
 

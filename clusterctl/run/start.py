@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
-from clusterctl.ask.bundle import REMOTE_COMMAND
-from clusterctl.ask.host_session import HostSession
 from clusterctl.ask.sync import Packed, deliver
 from clusterctl.ask.tree import Tree
 from clusterctl.engines.command import node_argv, node_files
 from clusterctl.errors import ClusterctlError
-from clusterctl.messages.relay import Failed, Job, Keepalive, Reply, StartAgent, Started
+from clusterctl.messages.relay import Failed, Job, StartAgent, Started
 from clusterctl.plan.model import LaunchPlan, NodePlan
+from clusterctl.run.links import Broken, Heard, LinkEvent, Links, Opened, Unopened
+from clusterctl.run.screen import Screen
 from clusterctl.settings import RUN, SSH
-from clusterctl.transport.protocol import Channel, Failure, Transport
 
-_AGENT_DEADLINE = 60.0
+_AGENT_TIMEOUT = 60.0
 _LOOK = 0.2
 _DELIVERIES = 16
 
@@ -33,146 +32,111 @@ class Halted(Exception):
 class Startup:
     """Call `carry_out` once; what it has reached is here when it raises, too.
 
-    ``sessions`` holds the hosts that can be talked to, by node rank; ``ordered`` those that were told to
-    start an agent; ``early`` what they said beyond that they did, for whoever follows the run.
+    ``ordered`` are the nodes that were told to start an agent; ``early`` is what came beyond the word that
+    they did, for whoever follows the run.
     """
 
     def __init__(
         self,
         plan: LaunchPlan,
         tree: Tree | None,
-        transport: Transport,
+        links: Links,
         *,
         owner: str,
-        greet: Callable[[int, Channel], HostSession[Reply]],
-        record: Callable[[dict[str, Any]], None],
+        stdin: bool,
+        record: Callable[[Mapping[str, Any]], None],
         halted: Callable[[], bool],
+        screen: Screen,
     ) -> None:
         """``record`` keeps an event; ``halted`` is asked often: true ends the start with `Halted`."""
-        self.sessions: dict[int, HostSession[Reply]] = {}
         self.ordered: set[int] = set()
-        self.early: list[tuple[int, Reply]] = []
+        self.early: list[LinkEvent] = []
         self._plan = plan
         self._tree = tree
-        self._transport = transport
+        self._links = links
         self._owner = owner
-        self._greet = greet
+        self._stdin = stdin
         self._record = record
         self._halted = halted
+        self._screen = screen
         self._in_place: dict[int, bool] = {}
-        self._beat = 0.0
 
     def carry_out(self) -> None:
-        """Raises ClusterctlError for a host that cannot take its part, OSError for a broken link, Halted."""
+        """Raises ClusterctlError for a host that cannot take its part, Halted."""
         self._connect()
         if self._tree is not None:
-            self._deliver(self._tree)
+            _Delivery(self._plan, self._tree, self._links, self._screen, self._check).carry_out(
+                self._in_place
+            )
         self._start_agents()
 
+    def _check(self) -> None:
+        if self._halted():
+            raise Halted
+
     def _connect(self) -> None:
-        ranks = {node.host: node.node_rank for node in self._plan.nodes}
+        waiting = {node.node_rank for node in self._plan.nodes}
         failures = []
         deadline = time.monotonic() + SSH.probe_timeout
-        for host, channel in self._transport.open_all(list(ranks), REMOTE_COMMAND, deadline):
-            if isinstance(channel, Failure):
-                failures.append(channel)
-            else:
-                self.sessions[ranks[host]] = self._greet(ranks[host], channel)
-            self._tend()
+        self._links.open(waiting, deadline, attach=False)
+        while waiting:
+            for event in self._links.poll(_LOOK):
+                if isinstance(event, Unopened):
+                    failures.append(event.failure)
+                if isinstance(event, Opened | Unopened):
+                    waiting.discard(event.node)
+            self._check()
+            if waiting and time.monotonic() > deadline + SSH.send_timeout:
+                raise ClusterctlError(f"no connection in time to {self._names(waiting)}")
         if failures:
             raise ClusterctlError(
                 "; ".join(f"{f.host}: {f.message}" for f in failures), hint=failures[0].hint
             )
 
-    def _deliver(self, tree: Tree) -> None:
-        deadline = time.monotonic() + RUN.sync_timeout
-        lock = threading.Lock()
-        packed: list[Packed] = []
-
-        def content() -> Packed:
-            with lock:
-                if not packed:
-                    packed.append(Packed(tree))
-            return packed[0]
-
-        def one(node: NodePlan) -> None:
-            self._in_place[node.node_rank] = deliver(
-                self.sessions[node.node_rank],
-                tree,
-                content,
-                root=node.workdir or tree.root,
-                in_place=self._plan.code.in_place,
-                deadline=deadline,
-            )
-
-        pool = ThreadPoolExecutor(max_workers=min(_DELIVERIES, len(self._plan.nodes)))
-        try:
-            going = {pool.submit(one, node) for node in self._plan.nodes}
-            while going:
-                done, going = wait(going, timeout=_LOOK, return_when=FIRST_EXCEPTION)
-                for each in done:
-                    each.result()
-                self._tend()
-        except BaseException:
-            # One host's trouble, or Ctrl-C, does not wait for the others' copies. Nothing was started yet.
-            for session in self.sessions.values():
-                session.close()
-            pool.shutdown(cancel_futures=True)
-            self.sessions.clear()
-            raise
-        finally:
-            pool.shutdown()
-            for archive in packed:
-                archive.close()
-
     def _start_agents(self) -> None:
+        waiting = {node.node_rank for node in self._plan.nodes}
+        self._links.listen(waiting)
         for node in self._plan.nodes:
-            self.sessions[node.node_rank].send(StartAgent(job=self._job(node)))
+            self._links.post(node.node_rank, StartAgent(job=self._job(node)))
             self.ordered.add(node.node_rank)
-        waiting = set(self.sessions)
-        deadline = time.monotonic() + _AGENT_DEADLINE
+        deadline = time.monotonic() + _AGENT_TIMEOUT
         while waiting:
             if time.monotonic() > deadline:
-                names = ", ".join(self._plan.nodes[each].host for each in sorted(waiting))
-                raise ClusterctlError(f"no agent started within {_AGENT_DEADLINE:g} s on {names}")
-            for node_rank in sorted(waiting):
-                if self._heard_start(node_rank):
-                    waiting.discard(node_rank)
-            self._tend()
-            time.sleep(0.01)
+                raise ClusterctlError(
+                    f"no agent started within {_AGENT_TIMEOUT:g} s on {self._names(waiting)}"
+                )
+            self._screen.awaiting(f"starting on {self._names(waiting)}")
+            trouble = ""
+            for event in self._links.poll(_LOOK):
+                trouble = self._take(event, waiting) or trouble
+            if trouble:
+                raise ClusterctlError(trouble)
+            self._check()
 
-    def _heard_start(self, node_rank: int) -> bool:
-        """Whether the agent of this node has started. Raises ClusterctlError when it will not."""
-        session = self.sessions[node_rank]
-        started, refusal = False, ""
-        for message in session.receive():
-            if isinstance(message, Started):
-                started = True
-                self._record({"event": "started", "host": session.host} | msgspec.structs.asdict(message))
-            elif isinstance(message, Failed) and not started:
-                refusal = message.reason
+    def _take(self, event: LinkEvent, waiting: set[int]) -> str:
+        """Note who has started; why the run cannot start, if so. Everything else is for later."""
+        host = self._plan.nodes[event.node].host
+        if not isinstance(event, Heard):
+            self.early.append(event)
+            if isinstance(event, Broken) and event.node in waiting:
+                return f"{host}: the connection ended before the agent started: {event.reason}"
+            return ""
+        rest, trouble = [], ""
+        for reply in event.replies:
+            if isinstance(reply, Started):
+                waiting.discard(event.node)
+                about = {"event": "started", "time": time.time(), "host": host, "node_rank": event.node}
+                self._record(about | msgspec.structs.asdict(reply))
+            elif isinstance(reply, Failed) and event.node in waiting:
+                self.ordered.discard(event.node)
+                trouble = f"{host}: cannot start there: {reply.reason}"
             else:
-                self.early.append((node_rank, message))
-        if refusal:
-            self.ordered.discard(node_rank)
-            raise ClusterctlError(f"{session.host}: cannot start there: {refusal}")
-        if not started and session.ended:
-            last = session.last_words
-            raise ClusterctlError(
-                f"{session.host}: the connection ended before the agent started"
-                + (f": {last}" if last else "")
-            )
-        return started
+                rest.append(reply)
+        self.early.append(Heard(event.node, tuple(rest)))
+        return trouble
 
-    def _tend(self) -> None:
-        """Heed who wants an end, and let no host that waits for others believe this machine is gone."""
-        if self._halted():
-            raise Halted
-        now = time.monotonic()
-        if now - self._beat >= RUN.heartbeat:
-            self._beat = now
-            for session in self.sessions.values():
-                session.nudge(Keepalive())
+    def _names(self, nodes: set[int]) -> str:
+        return ", ".join(self._plan.nodes[each].host for each in sorted(nodes))
 
     def _job(self, node: NodePlan) -> Job:
         code = self._plan.code
@@ -197,4 +161,109 @@ class Startup:
             digest=code.digest,
             failure_grace=RUN.failure_grace,
             lock_dir="/tmp",
+            stdin=self._stdin and 0 in node.ranks,
         )
+
+
+class _Delivery:
+    """The code to all hosts, some at a time, each by a thread that waits for that host only."""
+
+    def __init__(
+        self, plan: LaunchPlan, tree: Tree, links: Links, screen: Screen, check: Callable[[], None]
+    ) -> None:
+        self._plan = plan
+        self._tree = tree
+        self._links = links
+        self._screen = screen
+        self._check = check
+        self._deadline = time.monotonic() + RUN.sync_timeout
+        self._packing = threading.Lock()
+        self._packed: Packed | None = None
+        self._sent: dict[str, int] = {}
+        self._todo: queue.SimpleQueue[NodePlan] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[tuple[int, bool | Exception]] = queue.SimpleQueue()
+
+    def carry_out(self, in_place: dict[int, bool]) -> None:
+        """Fill ``in_place``: whether a node has the same content at its own path. Raises ClusterctlError."""
+        for node in self._plan.nodes:
+            self._todo.put(node)
+        for _ in range(min(_DELIVERIES, len(self._plan.nodes))):
+            threading.Thread(target=self._work, name="deliver", daemon=True).start()
+        try:
+            while len(in_place) < len(self._plan.nodes):
+                for event in self._links.poll(_LOOK):
+                    if isinstance(event, Broken):
+                        raise _broke_off(self._plan.nodes[event.node].host, event.reason)
+                while not self._done.empty():
+                    node_rank, answer = self._done.get()
+                    if isinstance(answer, Exception):
+                        raise answer
+                    in_place[node_rank] = answer
+                self._tell()
+                self._check()
+        except BaseException:
+            # One host's trouble, or Ctrl-C, does not wait for the others' copies. Nothing was started yet.
+            while not self._todo.empty():
+                self._todo.get()
+            for node in self._plan.nodes:
+                self._links.drop(node.node_rank)
+            raise
+        if self._packed is not None:
+            self._packed.close()
+
+    def _work(self) -> None:
+        while True:
+            try:
+                node = self._todo.get_nowait()
+            except queue.Empty:
+                return
+            answer: bool | Exception
+            try:
+                answer = self._deliver(node)
+            except ClusterctlError as error:
+                answer = error
+            except (OSError, KeyError) as error:
+                answer = _broke_off(node.host, str(error))
+            self._done.put((node.node_rank, answer))
+            self._links.wake()
+
+    def _deliver(self, node: NodePlan) -> bool:
+        def content() -> Packed:
+            packed = self._archive()
+            self._sent[node.host] = 0
+            return packed
+
+        def count(size: int) -> None:
+            self._sent[node.host] += size
+
+        try:
+            return deliver(
+                self._links.session(node.node_rank),
+                self._tree,
+                content,
+                root=node.workdir or self._tree.root,
+                in_place=self._plan.code.in_place,
+                deadline=self._deadline,
+                on_sent=count,
+            )
+        finally:
+            self._sent.pop(node.host, None)
+
+    def _archive(self) -> Packed:
+        with self._packing:
+            self._packed = self._packed or Packed(self._tree)
+            return self._packed
+
+    def _tell(self) -> None:
+        sending = sorted(self._sent.copy().items(), key=lambda item: item[1])
+        if not sending or self._packed is None:
+            return
+        (host, slowest), total = sending[0], self._packed.size
+        others = f" and {len(sending) - 1} more" if len(sending) > 1 else ""
+        self._screen.awaiting(
+            f"copying code: {total / 1e6:.1f} MB to {host}{others} ({slowest / 1e6:.1f} MB done)"
+        )
+
+
+def _broke_off(host: str, why: str) -> ClusterctlError:
+    return ClusterctlError(f"{host}: the connection ended before the code was copied: {why}")

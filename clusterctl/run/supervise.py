@@ -1,53 +1,53 @@
-"""Carries a run through: has it started, listens to the hosts, and does what the machine decides."""
+"""Carries a run through: has it started, listens to the hosts, and does what the machine decides.
+
+One loop, in one thread, and nothing in it waits: `Links` opens, sends and closes in threads of their own,
+`LogCollector` loses nothing to a full disk, a `Screen` must not wait either.
+"""
 
 from __future__ import annotations
 
-import queue
-import selectors
-import threading
+import signal
 import time
 from collections.abc import Callable, Mapping
 
 import msgspec
 
-from clusterctl.ask.bundle import REMOTE_COMMAND, pack
+from clusterctl.ask.bundle import pack
 from clusterctl.ask.host_session import HostSession
 from clusterctl.ask.tree import Tree
 from clusterctl.errors import ClusterctlError
 from clusterctl.messages import relay
-from clusterctl.messages.events import RankExited
+from clusterctl.messages.events import RankExited, RankStarted
 from clusterctl.plan.model import LaunchPlan
+from clusterctl.run.actions import Action, Finish, IndirectProbe, Reconnect, Say, StopHosts
 from clusterctl.run.launcher import DeepSpeedLauncher
-from clusterctl.run.machine import Action, Finish, IndirectProbe, Machine, Reconnect, Say, StopHosts
+from clusterctl.run.links import Broken, Heard, LinkEvent, Links, Opened, Unopened
+from clusterctl.run.logs import LogCollector
+from clusterctl.run.machine import Machine
+from clusterctl.run.operator import Operator
+from clusterctl.run.screen import Screen
 from clusterctl.run.start import Halted, Startup
-from clusterctl.settings import RUN, SSH
+from clusterctl.run.stdin import InputPump
+from clusterctl.settings import RUN, SSH, RunDefaults
 from clusterctl.store.outcome import Outcome
 from clusterctl.store.runs import RunDirectory
-from clusterctl.transport.protocol import Channel, Failure, Transport
+from clusterctl.transport.protocol import Channel, Transport
 
 _NODE_FILES = ("shared.processes", "run.agent", "run.rank", "run.snapshot", "run.enter", "run.sitecustomize")
-_POLL = 0.2
-_HISTORY_LIMIT = 5.0
+_LOOK = 0.2
+_HISTORY_TIMEOUT = 5.0
+_PDSH_PATIENCE = 3.0
+_FORGET_TIMEOUT = 5.0
+# Goes on while this machine sleeps, so that the sleep is seen as a gap.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
-class Screen:
-    """What the caller wants to see of a run. All methods may be overridden; none does anything here."""
-
-    def say(self, text: str) -> None:
-        """One line about the run itself."""
-
-    def output(self, host: str, name: str, data: bytes) -> None:
-        """Bytes of a log as they arrive, in order for each log."""
-
-    def awaiting(self, text: str) -> None:
-        """What is awaited now: "copying code to node1: 3.1 of 12 MB", "3 of 4 ranks up, importing".
-
-        Replaces what was said before; "" ends it, and so does the first output. May be called often.
-        """
+def _now() -> float:
+    return time.clock_gettime(_CLOCK)
 
 
 class Supervisor:
-    """One attached run. Call `run` once."""
+    """One attached run. Call `run` or `take_over`, once."""
 
     def __init__(
         self,
@@ -60,51 +60,58 @@ class Supervisor:
         owner: str,
         screen: Screen,
         launcher: Callable[[LaunchPlan], DeepSpeedLauncher] | None = None,
+        stdin: int | None = None,
+        defaults: RunDefaults = RUN,
     ) -> None:
-        self.plan = plan
-        self.tree = tree
-        self.transport = transport
-        self.directory = directory
-        self.offsets = clock_offsets
-        self.owner = owner
-        self.screen = screen
-        self.make_launcher = launcher
-        self.launcher: DeepSpeedLauncher | None = None
-        self.sessions: dict[int, HostSession[relay.Reply]] = {}
-        self.fingerprints: dict[int, dict[str, relay.Fingerprint]] = {}
-        self.links: queue.Queue[tuple[int, HostSession[relay.Reply] | Failure]] = queue.Queue()
+        """``clock_offsets``: seconds by which a host's clock is ahead. ``stdin``: a descriptor for rank 0."""
         self.outcome: Outcome | None = None
-        self.began = 0.0
-        self.takes_over = False
-        self.started_on: set[str] = set()
-        self.interrupts = 0
-        self.interrupts_done = 0
-        self.seen_events: dict[int, int] = {}
-        self.recorded: dict[int, int] = {}
-        self.stop_told: bool | None = None
-        self.unheard: set[int] = set()
-        self.history_deadline = 0.0
+        self.unwritten = ""
+        """Why ``outcome.json`` could not be written; empty when it was."""
+        self._plan = plan
+        self._tree = tree
+        self._transport = transport
+        self._directory = directory
+        self._clock_offsets = clock_offsets
+        self._owner = owner
+        self._screen = screen
+        self._make_launcher = launcher
+        self._launcher: DeepSpeedLauncher | None = None
+        self._stdin = stdin
+        self._links = Links((node.host for node in plan.nodes), transport, self._greet)
+        self._logs = LogCollector(directory, screen)
+        self._operator = Operator(directory, self._links.wake)
+        self._machine = Machine(plan, _now(), time.time(), defaults)
+        self._history = _History()
+        self._events_read: dict[int, int] = {}
+        self._log_bytes: dict[int, int] = {}
+        self._never: set[int] = set()
+        """Nodes on which nothing was started."""
+        self._ranks_up = 0
+        self._unreached_since: dict[str, float] = {}
 
-    def interrupt(self) -> None:
-        """For a signal handler: counts, nothing else."""
-        self.interrupts += 1
+    def interrupt(self, number: int = signal.SIGINT) -> None:
+        """End the run: with time to save, the second time now. For signal handlers and other threads."""
+        self._operator.interrupt(number)
+
+    def hand_on(self, number: int) -> None:
+        """Send SIGUSR1 or SIGUSR2 to every rank. For signal handlers and other threads."""
+        self._operator.hand_on(number)
 
     def run(self) -> Outcome:
         """Start all nodes or none, follow them to the end, leave nothing, and say how it went."""
-        self.began = time.monotonic()
-        self.machine = Machine(self.plan, self.began, time.time())
         start = Startup(
-            self.plan,
-            self.tree,
-            self.transport,
-            owner=self.owner,
-            greet=self._greet,
-            record=self.directory.append_event,
+            self._plan,
+            self._tree,
+            self._links,
+            owner=self._owner,
+            stdin=self._stdin is not None,
+            record=lambda event: self._logs.record(event, _now()),
             halted=self._halted,
+            screen=self._screen,
         )
         trouble = ""
         try:
-            self.directory.claim()
+            self._directory.claim()
             start.carry_out()
         except Halted:
             trouble = "it was ended before it had started everywhere"
@@ -112,262 +119,257 @@ class Supervisor:
             trouble = str(error)
         except OSError as error:
             trouble = f"the start broke off: {error}"
-        self.sessions = start.sessions
-        self.machine.begin(time.monotonic())
+        self._screen.awaiting("")
+        self._machine.begin(_now())
+        self._links.listen(self._links.nodes)
+        pump = None
         try:
             if trouble:
-                self._heed(time.monotonic())
-                never = tuple(n.node_rank for n in self.plan.nodes if n.node_rank not in start.ordered)
-                self._do(self.machine.not_started(never, trouble, time.time(), time.monotonic()))
-            elif self.make_launcher is not None:
-                self.launcher = self.make_launcher(self.plan)
-            for node_rank, message in start.early:
-                self._take(node_rank, message)
-            self._follow()
-        except OSError as error:
-            self._stop_everywhere()
-            raise ClusterctlError(
-                f"this machine could not go on following run {self.plan.run}: {error}",
-                hint=f"every host was told to stop; `clusterctl stop {self.plan.run}` makes sure of it",
-            ) from error
+                self._check(_now())
+                self._never = {n.node_rank for n in self._plan.nodes} - start.ordered
+                self._do(self._machine.not_started(tuple(self._never), trouble, time.time(), _now()))
+            elif self._make_launcher is not None:
+                self._launch(self._make_launcher)
+            if self._stdin is not None and not trouble:
+                first = self._plan.node_of(0).node_rank
+                pump = InputPump(self._stdin, lambda data, limit: self._links.feed(first, data, limit))
+                pump.start()
+            for event in start.early:
+                self._take(event, _now())
+            return self._finished(self._follow())
         finally:
-            if self.launcher is not None:
-                self.launcher.close()
-        assert self.outcome is not None
-        return self._finished(self.outcome)
+            if pump is not None:
+                pump.close()
+            if self._launcher is not None:
+                self._launcher.close()
+            self._leave()
 
     def take_over(self) -> Outcome:
         """Follow a run whose controller is gone, from what the nodes still know, to its end."""
-        self.takes_over = True
-        self.directory.claim()
-        self.recorded = self.directory.recorded_events()
-        self.started_on = {event["host"] for event in self.directory.events() if event["event"] == "started"}
-        self.machine = Machine(self.plan, time.monotonic(), time.time())
-        ranks = {node.host: node.node_rank for node in self.plan.nodes}
-        deadline = time.monotonic() + SSH.probe_timeout
-        for host, channel in self.transport.open_all(list(ranks), REMOTE_COMMAND, deadline):
-            node = ranks[host]
-            if isinstance(channel, Failure):
-                self._do(self.machine.link_lost(node, channel.message, time.monotonic()))
-            else:
-                self.sessions[node] = self._greet(node, channel)
-                self._send(self.sessions[node], relay.Attach())
-        # What ended before anybody asked for a stop must not count as stopped: hear the past first.
-        self.unheard = set(self.sessions)
-        self.history_deadline = time.monotonic() + _HISTORY_LIMIT
-        self._follow()
-        assert self.outcome is not None
-        seconds = round(time.time() - self.directory.started(), 3)
-        return self._finished(msgspec.structs.replace(self.outcome, seconds=seconds))
-
-    # Starting
+        self._directory.claim("stop")
+        everyone = {node.node_rank for node in self._plan.nodes}
+        self._history = _History(
+            recorded=self._directory.recorded_events(),
+            started_on={e["host"] for e in self._directory.events() if e["event"] == "started"},
+            waiting=set(everyone),
+            deadline=_now() + _HISTORY_TIMEOUT + SSH.connect_timeout,
+        )
+        self._links.open(everyone, time.monotonic() + SSH.probe_timeout, attach=True)
+        self._machine.begin(_now(), linked=False)
+        try:
+            outcome = self._follow()
+            seconds = round(time.time() - self._directory.started(), 3)
+            return self._finished(msgspec.structs.replace(outcome, seconds=seconds))
+        finally:
+            self._leave()
 
     def _greet(self, node_rank: int, channel: Channel) -> HostSession[relay.Reply]:
-        session = HostSession(channel, relay.replies)
+        host = self._plan.nodes[node_rank].host
         request = {
-            "run": self.plan.run,
+            "run": self._plan.run,
             "node_rank": node_rank,
-            "offsets": self.directory.offsets(self.plan.nodes[node_rank].host)
-            | {"events.jsonl": self.seen_events.get(node_rank, 0)},
+            "offsets": self._logs.offsets(host) | {"events.jsonl": self._events_read.get(node_rank, 0)},
             "lease": RUN.lease_attached,
         }
+        session = HostSession(channel, relay.replies)
         channel.send(pack("run.relay", request, _NODE_FILES))
         return session
 
-    def _stop_everywhere(self) -> None:
-        for session in self.sessions.values():
-            self._send(session, relay.Stop(grace=0.0, reason="the controller failed"))
+    def _launch(self, make: Callable[[LaunchPlan], DeepSpeedLauncher]) -> None:
+        try:
+            self._launcher = make(self._plan)
+        except OSError as error:
+            text = f"deepspeed's launcher cannot be started: {error}"
+            self._do(self._machine.engine_failed(text, time.time(), _now()))
 
     # Following
 
-    def _follow(self) -> None:
-        over = threading.Event()
-        threading.Thread(target=self._beat, args=(over,), name="beat", daemon=True).start()
-        try:
-            while self.outcome is None:
-                self._follow_once()
-        finally:
-            over.set()
-
-    def _beat(self, over: threading.Event) -> None:
-        """In a thread of its own: a terminal that stands still (Ctrl-S, a pager) must not end a run."""
-        while not over.wait(RUN.heartbeat):
-            for session in list(self.sessions.values()):
-                session.nudge(relay.Keepalive())
-
-    def _follow_once(self) -> None:
-        for node, message in self._poll():
-            self._take(node, message)
-        now = time.monotonic()
-        self._take_links(now)
-        self._heed(now)
-        trouble = self.launcher.trouble() if self.launcher is not None else ""
-        if trouble and not self.machine.stopping:
-            self._do(self.machine.engine_failed(trouble, time.time(), now))
+    def _follow(self) -> Outcome:
+        while self.outcome is None:
+            events = self._links.poll(_LOOK)
+            now = _now()
+            self._check(now)
+            for event in events:
+                self._take(event, now)
+        return self.outcome
 
     def _halted(self) -> bool:
-        limit = self.plan.time_limit
-        late = limit is not None and time.monotonic() - self.began > limit
-        return late or bool(self.interrupts) or self.directory.stop_asked() is not None
+        limit = self._plan.time_limit
+        late = limit is not None and _now() - self._machine.started > limit
+        return late or self._operator.wants_end
 
-    def _heed(self, now: float) -> None:
-        """Pass on what the operator wants, here or from another terminal, and what time it is."""
-        while self.interrupts_done < self.interrupts:
-            self.interrupts_done += 1
-            self._do(self.machine.interrupt(now))
-        asked = self.directory.stop_asked()
-        if asked not in (None, self.stop_told) and (not self.unheard or now > self.history_deadline):
-            self.stop_told = asked
-            self._do(self.machine.stop_asked(bool(asked), now))
-        self._do(self.machine.tick(now))
+    def _check(self, now: float) -> None:
+        """What time it is, and what the operator wants, here or from another terminal."""
+        self._do(self._machine.tick(now))
+        for by in self._operator.interrupts():
+            self._do(self._machine.interrupt(now, by))
+        for number in self._operator.signals():
+            self._say(f"{signal.Signals(number).name} is handed on to every rank")
+            for node in self._links.nodes:
+                self._links.post(node, relay.SignalRanks(number=number))
+        if not self._history.waiting or now > self._history.deadline:
+            asked = self._operator.stop_asked()
+            if asked is not None:
+                self._do(self._machine.stop_asked(asked, now))
+        for host in self._logs.retry(now):
+            self._reopen(next(n.node_rank for n in self._plan.nodes if n.host == host))
+        if self._launcher is not None and not self._machine.stopping:
+            self._check_launcher(self._launcher, now)
 
-    def _poll(self) -> list[tuple[int, relay.Reply | None]]:
-        """What arrived within a moment: (node rank, message), or (node rank, None) for a broken link."""
-        if not self.sessions:
-            time.sleep(_POLL)
-            return []
-        found: list[tuple[int, relay.Reply | None]] = []
-        with selectors.DefaultSelector() as selector:
-            for node, session in self.sessions.items():
-                selector.register(session.channel.fileno(), selectors.EVENT_READ, node)
-            for key, _ in selector.select(_POLL):
-                session = self.sessions[key.data]
-                found += [(key.data, message) for message in session.receive()]
-                if session.ended:
-                    found.append((key.data, None))
-        return found
+    def _check_launcher(self, launcher: DeepSpeedLauncher, now: float) -> None:
+        trouble = launcher.trouble()
+        for host, said in launcher.unreached().items():
+            node = next((n for n in self._plan.nodes if host in (n.host, n.host.partition(".")[0])), None)
+            if node is None or self._machine.nodes[node.node_rank].engine:
+                continue
+            since = self._unreached_since.setdefault(host, now)
+            if trouble or now - since > _PDSH_PATIENCE:
+                text = f"pdsh could not start the engine there: {said}"
+                self._do(self._machine.engine_failed(text, time.time(), now, node.node_rank))
+                return
+        if trouble:
+            self._do(self._machine.engine_failed(trouble, time.time(), now))
 
-    def _take(self, node: int, message: relay.Reply | None) -> None:
-        now = time.monotonic()
-        host = self.plan.nodes[node].host
-        if message is None:
-            self.unheard.discard(node)
-            session = self.sessions.pop(node)
-            session.close()
-            self._do(self.machine.link_lost(node, session.last_words or "closed", now))
-            return
-        self._do(self.machine.heard(node, now))
-        match message:
+    def _take(self, event: LinkEvent, now: float) -> None:
+        node = event.node
+        match event:
+            case Heard():
+                self._do(self._machine.heard(node, now))
+                for reply in event.replies:
+                    self._take_reply(node, reply, now)
+                if any(isinstance(reply, relay.LogPiece) for reply in event.replies):
+                    self._links.post(node, relay.Acknowledge(received=self._log_bytes[node]))
+            case Opened():
+                self._log_bytes[node] = 0
+                self._do(self._machine.linked(node, now))
+            case Unopened():
+                self._history.waiting.discard(node)
+                self._do(self._machine.link_lost(node, event.failure.message, now))
+            case Broken():
+                self._history.waiting.discard(node)
+                self._do(self._machine.link_lost(node, event.reason, now))
+
+    def _take_reply(self, node: int, reply: relay.Reply, now: float) -> None:
+        host = self._plan.nodes[node].host
+        match reply:
             case relay.LogPiece():
-                self.directory.append_log(host, message.name, message.offset, message.data)
-                self.screen.output(host, message.name, message.data)
+                self._log_bytes[node] = self._log_bytes.get(node, 0) + len(reply.data)
+                self._machine.progressed(node, now)
+                self._logs.take(host, reply, now)
             case relay.HostEvent():
-                self._take_event(node, message, now)
+                self._machine.progressed(node, now)
+                self._take_event(node, reply, now)
             case relay.CaughtUp():
-                self.unheard.discard(node)
+                self._history.waiting.discard(node)
             case relay.Complete():
-                self.unheard.discard(node)
-                self.fingerprints[node] = message.logs
-                self._do(self.machine.complete(node, now))
+                self._history.waiting.discard(node)
+                self._logs.complete(host, reply.logs)
+                self._do(self._machine.complete(node, now))
             case relay.AgentGone():
-                self._do(self.machine.agent_gone(node, message.left, time.time(), now))
-            case relay.Probed() if message.node_rank < len(self.plan.nodes):
-                self._do(self.machine.probed(message.node_rank, message.alive, now))
+                self._do(self._machine.agent_gone(node, reply.left, time.time(), now))
+            case relay.Probed() if reply.node_rank < len(self._plan.nodes):
+                self._do(self._machine.probed(reply.node_rank, reply.alive, now))
             case relay.Absent():
-                self.unheard.discard(node)
-                never = self.takes_over and host not in self.started_on
-                self._do((self.machine.never_started if never else self.machine.absent)(node, now))
+                self._history.waiting.discard(node)
+                if self._history.never_started(host):
+                    self._do(self._machine.never_started(node, now))
+                else:
+                    self._do(self._machine.absent(node, reply.reason, now))
             case relay.Failed():
-                why = f"{message.what}: {message.reason}"
-                self._do(self.machine.node_failed(node, why, time.time(), now))
+                why = f"{reply.what}: {reply.reason}"
+                self._do(self._machine.node_failed(node, why, time.time(), now))
 
-    def _take_event(self, node: int, message: relay.HostEvent, now: float) -> None:
-        host, event = self.plan.nodes[node].host, message.event
-        offset = self.offsets.get(host, 0.0)
+    def _take_event(self, node: int, reply: relay.HostEvent, now: float) -> None:
+        host, event = self._plan.nodes[node].host, reply.event
+        offset = self._clock_offsets.get(host, 0.0)
         at = event.time - offset
-        self.seen_events[node] = message.offset
-        if message.offset > self.recorded.get(node, 0):
-            about = {"host": host, "node_rank": node, "offset": message.offset}
-            self.directory.append_event(about | msgspec.to_builtins(event) | {"time": at})
+        self._events_read[node] = reply.offset
+        if reply.offset > self._history.recorded.get(node, 0):
+            about = {"host": host, "node_rank": node, "offset": reply.offset}
+            self._logs.record(about | msgspec.to_builtins(event) | {"time": at}, now)
+        if isinstance(event, RankStarted):
+            self._ranks_up += 1
+            self._screen.awaiting(f"{self._ranks_up} of {self._plan.world_size} ranks up, importing")
         if isinstance(event, RankExited):
             # A rank that raised failed then, however long its exit handlers took.
             at = (event.error.time if event.error else event.ended) - offset
             event = msgspec.structs.replace(event, ended=event.ended - offset)
-        self._do(self.machine.agent_event(node, event, at, now))
-
-    def _take_links(self, now: float) -> None:
-        while True:
-            try:
-                node, link = self.links.get_nowait()
-            except queue.Empty:
-                return
-            if isinstance(link, Failure):
-                self._do(self.machine.link_lost(node, link.message, now))
-            else:
-                self.sessions[node] = link
-                self._do(self.machine.linked(node, now))
+        self._do(self._machine.agent_event(node, event, at, now))
 
     def _do(self, actions: list[Action]) -> None:
-        # Stops go first: telling of one may fail, with a full disk here.
-        for action in sorted(actions, key=lambda action: not isinstance(action, StopHosts)):
-            if isinstance(action, StopHosts):
-                order = relay.Stop(grace=action.grace, reason=action.reason)
-                for node in action.nodes:
-                    if node in self.sessions:
-                        self._send(self.sessions[node], order)
-            elif isinstance(action, Reconnect):
-                old = self.sessions.pop(action.node, None)
-                if old is not None:
-                    old.close()
-                threading.Thread(target=self._reconnect, args=(action.node,), daemon=True).start()
-            elif isinstance(action, IndirectProbe):
-                ports = (22, self.plan.master_port)
-                address = self.plan.nodes[action.node].address
-                probe = relay.Probe(node_rank=action.node, address=address, ports=ports)
-                if action.prober in self.sessions:
-                    self._send(self.sessions[action.prober], probe)
-            elif isinstance(action, Say):
-                self.directory.append_event({"event": "say", "time": time.time(), "text": action.text})
-                self.screen.say(action.text)
-            elif isinstance(action, Finish):
-                self.outcome = action.outcome
+        for action in actions:
+            match action:
+                case StopHosts():
+                    for node in action.nodes:
+                        self._links.post(node, relay.Stop(grace=action.grace, reason=action.reason))
+                case Reconnect():
+                    self._reopen(action.node)
+                case IndirectProbe():
+                    target = self._plan.nodes[action.node]
+                    _, sshd = self._transport.address_of(target.host) or ("", 22)
+                    ports = (sshd, self._plan.master_port)
+                    probe = relay.Probe(node_rank=action.node, address=target.address, ports=ports)
+                    self._links.post(action.prober, probe)
+                case Say():
+                    self._say(action.text)
+                case Finish():
+                    self.outcome = action.outcome
 
-    def _reconnect(self, node: int) -> None:
-        host = self.plan.nodes[node].host
-        channel = self.transport.open(host, REMOTE_COMMAND, time.monotonic() + SSH.connect_timeout)
-        if isinstance(channel, Failure):
-            self.links.put((node, channel))
-            return
-        try:
-            session = self._greet(node, channel)
-            session.send(relay.Attach())
-        except OSError as error:
-            self.links.put((node, Failure(host=host, stage="exec", message=str(error))))
-            return
-        self.links.put((node, session))
+    def _reopen(self, node: int) -> None:
+        self._links.open({node}, time.monotonic() + SSH.connect_timeout, attach=True)
 
-    def _send(self, session: HostSession[relay.Reply], order: relay.Order) -> None:
-        try:
-            session.send(order)
-        except OSError as error:
-            # The reader side notices the broken link in the same round; the reason is kept for it.
-            session.stderr += f"\n{error}".encode()
+    def _say(self, text: str) -> None:
+        self._logs.record({"event": "say", "time": time.time(), "text": text}, _now())
+        self._screen.say(text)
 
     # Ending
 
     def _finished(self, outcome: Outcome) -> Outcome:
-        outcome = msgspec.structs.replace(outcome, incomplete_logs=self._incomplete_logs())
-        self.directory.write("outcome.json", outcome)
-        for session in self.sessions.values():
-            self._send(session, relay.Forget(enter=self.plan.enter))
-        deadline = time.monotonic() + 5.0
-        for session in self.sessions.values():
-            while time.monotonic() < deadline and not session.ended:
-                if any(isinstance(message, relay.Forgotten) for message in session.receive()):
-                    break
-                time.sleep(0.01)
-            session.close()
+        hosts = tuple(node.host for node in self._plan.nodes)
+        missing = self._logs.incomplete(hosts)
+        outcome = msgspec.structs.replace(outcome, incomplete_logs=missing)
+        try:
+            self._directory.write("outcome.json", outcome)
+        except OSError as error:
+            self.unwritten = f"{self._directory.path / 'outcome.json'}: {error.strerror or error}"
+        # What is not whole here stays there: nothing else holds it.
+        waiting = {n for n in self._links.nodes if hosts[n] not in missing or n in self._never}
+        for node in waiting:
+            self._links.post(node, relay.Forget(enter=self._plan.enter))
+        deadline = _now() + _FORGET_TIMEOUT
+        while waiting and _now() < deadline:
+            for event in self._links.poll(_LOOK):
+                replies = event.replies if isinstance(event, Heard) else ()
+                forgotten = any(isinstance(reply, relay.Forgotten) for reply in replies)
+                if forgotten or isinstance(event, Broken):
+                    waiting.discard(event.node)
         return outcome
 
-    def _incomplete_logs(self) -> tuple[str, ...]:
-        """Hosts whose logs here differ in size or hash from what the node says it wrote."""
-        bad = []
-        for node in self.plan.nodes:
-            told = self.fingerprints.get(node.node_rank)
-            if told is None or any(
-                self.directory.log_fingerprint(node.host, name) != msgspec.structs.asdict(mark)
-                for name, mark in told.items()
-                if mark.size
-            ):
-                bad.append(node.host)
-        return tuple(bad)
+    def _leave(self) -> None:
+        """Hang up. If the run is not over, this process is broken: no host may wait for its lease."""
+        if self.outcome is None:
+            for node in self._links.nodes:
+                self._links.post(node, relay.Stop(grace=RUN.failure_grace, reason="the controller broke"))
+        self._links.close()
+
+
+class _History:
+    """What a controller that takes over must hear before it acts: what ended before anybody asked for a stop
+    must not count as stopped. Empty for a run of our own."""
+
+    def __init__(
+        self,
+        recorded: Mapping[int, int] | None = None,
+        started_on: set[str] | None = None,
+        waiting: set[int] | None = None,
+        deadline: float = 0.0,
+    ) -> None:
+        self.recorded = recorded or {}
+        """How far each node's events are here already."""
+        self.waiting = waiting or set()
+        self.deadline = deadline
+        self._started_on = started_on
+
+    def never_started(self, host: str) -> bool:
+        """Whether the controller before us never got as far as this host."""
+        return self._started_on is not None and host not in self._started_on

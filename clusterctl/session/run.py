@@ -15,7 +15,8 @@ from typing import Any
 
 from clusterctl.errors import UsageError
 from clusterctl.run.launcher import DeepSpeedLauncher
-from clusterctl.run.supervise import Screen, Supervisor
+from clusterctl.run.screen import Screen
+from clusterctl.run.supervise import Supervisor
 from clusterctl.session.launch import Prepared
 from clusterctl.settings import RUN
 from clusterctl.store.outcome import Outcome
@@ -198,7 +199,7 @@ def _lines(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
     whole = data[: data.rfind(b"\n") + 1]
     found = []
     for line in whole.splitlines():
-        # A controller that died while it wrote leaves half a line; its successor's event is glued to it.
+        # A controller that died while it wrote leaves half a line.
         with contextlib.suppress(ValueError):
             found.append(json.loads(line))
     return found, offset + len(whole)

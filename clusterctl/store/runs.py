@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -82,11 +83,14 @@ class RunDirectory:
         files.write(self.path / name, msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
 
     def append_event(self, event: Mapping[str, Any]) -> None:
-        line = json.dumps(event) + "\n"
-        with os.fdopen(
-            os.open(self.path / "events.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "w"
-        ) as stream:
-            stream.write(line)
+        line = json.dumps(event).encode() + b"\n"
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
+        with os.fdopen(os.open(self.path / "events.jsonl", flags, 0o600), "r+b", buffering=0) as stream:
+            size = stream.seek(0, os.SEEK_END)
+            if size and os.pread(stream.fileno(), 1, size - 1) != b"\n":
+                line = b"\n" + line  # a disk that ran full has kept half a line
+            if stream.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def append_log(self, host: str, name: str, offset: int, data: bytes) -> None:
         """Put bytes at their offset: a piece that arrives twice changes nothing.
@@ -157,7 +161,7 @@ class RunDirectory:
         except OSError:
             return
         for line in (content or b"").splitlines(keepends=True):
-            # A controller that died while it wrote leaves half a line; its successor's event is glued to it.
+            # A controller that died while it wrote leaves half a line.
             with contextlib.suppress(ValueError, RecursionError):
                 event = json.loads(line) if line.endswith(b"\n") else None
                 if isinstance(event, dict) and "event" in event:

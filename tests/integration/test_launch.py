@@ -233,7 +233,7 @@ def _command(host: object, pid: int) -> str:
 
 
 def test_time_limit_lets_scripts_save(sandbox: Sandbox, project: Path) -> None:
-    found = launch(sandbox, "saves.py", cwd=project, options=["-n", "2", "--time-limit", "6s"])
+    found = launch(sandbox, "saves.py", cwd=project, options=["-n", "2", "--time-limit", "15s"])
     assert found.code == 124, found.text
     assert found.outcome["status"] == "timeout"
     assert [found.log(h, r).split() for h, r in (("node1", 0), ("node2", 3))] == [["ready", "saved"]] * 2

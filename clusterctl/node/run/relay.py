@@ -121,6 +121,9 @@ class Relay:
     def do_beat(self, order):
         """Nothing more than having been heard."""
 
+    def do_ack(self, order):
+        """How much of the logs has arrived there. Nothing waits for it."""
+
     def do_check(self, order):
         """Is this code here already: at its own path, or as a snapshot?"""
         in_place = order["in_place"] and holds(os.path.expanduser(order["root"]), order["manifest"])

@@ -1,0 +1,43 @@
+"""What the machine wants done. Pure values; `supervise` does them."""
+
+from __future__ import annotations
+
+import msgspec
+
+from clusterctl.store.outcome import Outcome
+
+
+class StopHosts(msgspec.Struct, frozen=True):
+    """Tell these nodes to stop: TERM now, KILL after ``grace`` seconds."""
+
+    nodes: tuple[int, ...]
+    grace: float
+    reason: str
+
+
+class Reconnect(msgspec.Struct, frozen=True):
+    """Drop the channel to a node and open a new one."""
+
+    node: int
+
+
+class IndirectProbe(msgspec.Struct, frozen=True):
+    """Ask ``prober`` whether ``node`` answers over the training network."""
+
+    prober: int
+    node: int
+
+
+class Say(msgspec.Struct, frozen=True):
+    """One line for the operator and for ``events.jsonl``."""
+
+    text: str
+
+
+class Finish(msgspec.Struct, frozen=True):
+    """The run is over."""
+
+    outcome: Outcome
+
+
+Action = StopHosts | Reconnect | IndirectProbe | Say | Finish

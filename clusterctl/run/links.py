@@ -1,0 +1,276 @@
+"""The sessions of a run, one for each host: opened, listened to, written to, closed. Nothing here waits.
+
+One thread hears all hosts (`Links.poll`). Each session has a thread of its own that sends: what the run wants
+said, and a keepalive each second. So a host that takes no input delays nobody else's lease, and neither does
+a loop that is busy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import selectors
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from clusterctl.ask.bundle import REMOTE_COMMAND
+from clusterctl.ask.host_session import HostSession
+from clusterctl.messages.relay import Attach, Input, Keepalive, Order, Reply
+from clusterctl.settings import RUN
+from clusterctl.transport.protocol import Channel, Failure, Transport
+
+_INPUT_AHEAD = 4
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """A session with ``node`` stands; nothing has come through it yet."""
+
+    node: int
+
+
+class Unopened(msgspec.Struct, frozen=True):
+    node: int
+    failure: Failure
+
+
+class Heard(msgspec.Struct, frozen=True):
+    """Bytes have come from ``node``; ``replies`` are those that are whole, in order."""
+
+    node: int
+    replies: tuple[Reply, ...]
+
+
+class Broken(msgspec.Struct, frozen=True):
+    """The session with ``node`` has ended."""
+
+    node: int
+    reason: str
+
+
+LinkEvent = Opened | Unopened | Heard | Broken
+
+
+class Link:
+    """A session and the thread that sends into it."""
+
+    def __init__(self, session: HostSession[Reply], wake: Callable[[], None]) -> None:
+        self.session = session
+        self.trouble = ""
+        """Why nothing can be sent any more."""
+        self.greeted = False
+        self._wake = wake
+        self._outbox: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
+        self._input = threading.BoundedSemaphore(_INPUT_AHEAD)
+        self._closed = False
+        threading.Thread(target=self._send, name=f"send {session.host}", daemon=True).start()
+
+    def post(self, order: Order) -> None:
+        """Send soon, after what was posted before."""
+        self._outbox.put(order)
+
+    def feed(self, order: Input, timeout: float) -> bool:
+        """Like `post`, but no more than a few ahead of the host: False when it took none in time."""
+        if not self._input.acquire(timeout=timeout):
+            return False
+        self.post(order)
+        return True
+
+    def close(self) -> None:
+        """Send what was posted, then hang up. Does not wait for that."""
+        self._closed = True
+        self._outbox.put(None)
+
+    def _send(self) -> None:
+        beat = time.monotonic()
+        try:
+            while True:
+                try:
+                    order = self._outbox.get(timeout=max(0.0, beat - time.monotonic()))
+                except queue.Empty:
+                    order = Keepalive()
+                if order is None:
+                    return
+                self.session.send(order)
+                if isinstance(order, Input):
+                    self._input.release()
+                beat = time.monotonic() + RUN.heartbeat
+        except Exception as error:  # noqa: BLE001 - whatever a transport raises: the link is of no use any more
+            self.trouble = str(error) or type(error).__name__
+            if not self._closed:
+                self._wake()
+        finally:
+            if self._closed or self._outbox_ends():
+                self.session.close()
+
+    def _outbox_ends(self) -> bool:
+        """Wait for `close`: until then the session belongs to whoever reads from it."""
+        while self._outbox.get() is not None:
+            continue
+        return True
+
+
+class Links:
+    """Sessions by node rank. ``greet`` makes the session of a new channel and says what it is for."""
+
+    def __init__(
+        self, hosts: Iterable[str], transport: Transport, greet: Callable[[int, Channel], HostSession[Reply]]
+    ) -> None:
+        self._hosts = tuple(hosts)
+        self._transport = transport
+        self._greet = greet
+        self._links: dict[int, Link] = {}
+        self._listening: set[int] = set()
+        self._arrived: queue.SimpleQueue[tuple[int, HostSession[Reply] | Failure]] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._closed = False
+        self._selector = selectors.DefaultSelector()
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        os.set_blocking(self._writer, False)
+        self._selector.register(self._reader, selectors.EVENT_READ, None)
+
+    @property
+    def nodes(self) -> set[int]:
+        """Those that have a session."""
+        return set(self._links)
+
+    def session(self, node: int) -> HostSession[Reply]:
+        """Raises KeyError where there is none."""
+        return self._links[node].session
+
+    def wake(self) -> None:
+        """End a `poll` early. From any thread, and from a signal handler."""
+        with contextlib.suppress(BlockingIOError):  # full of such wishes already
+            os.write(self._writer, b"*")
+
+    def open(self, nodes: Iterable[int], deadline: float, *, attach: bool) -> None:
+        """Begin to open sessions (``deadline``: time.monotonic); each ends as `Opened` or `Unopened`.
+
+        ``attach``: go on with the run that is there. What a session says is heard after `listen`, which is
+        implied by ``attach``.
+        """
+        wanted = {self._hosts[node]: node for node in nodes}
+        for node in wanted.values():
+            self.drop(node)
+
+        def work() -> None:
+            for host, channel in self._transport.open_all(list(wanted), REMOTE_COMMAND, deadline):
+                self._hand_over(wanted[host], self._begin(wanted[host], channel, attach=attach))
+
+        if attach:
+            self._listening.update(wanted.values())
+        threading.Thread(target=work, name="open", daemon=True).start()
+
+    def listen(self, nodes: Iterable[int]) -> None:
+        """From here on `poll` hears these nodes; nobody else may receive from their sessions."""
+        for node in nodes:
+            self._listening.add(node)
+            if node in self._links:
+                self._register(node)
+
+    def post(self, node: int, order: Order) -> None:
+        """Send soon. Nothing happens where there is no session: whoever opens one knows what to say."""
+        if node in self._links:
+            self._links[node].post(order)
+
+    def feed(self, node: int, data: bytes, timeout: float) -> bool:
+        """Bytes for the standard input of a rank there; False when they were not taken in time."""
+        link = self._links.get(node)
+        if link is None:
+            time.sleep(min(timeout, 0.2))
+            return False
+        return link.feed(Input(data=data), timeout)
+
+    def poll(self, timeout: float) -> list[LinkEvent]:
+        """What has happened, or happens within ``timeout`` seconds."""
+        found: list[LinkEvent] = []
+        for key, _ in self._selector.select(timeout):
+            if key.data is None:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(self._reader, 4096)
+            else:
+                found += self._receive(key.data)
+        for node, link in list(self._links.items()):
+            if link.trouble:
+                found.append(self._broken(node, link.trouble))
+        return found + self._newcomers()
+
+    def drop(self, node: int) -> None:
+        """Hang up on a node, if there is a session with it."""
+        link = self._links.pop(node, None)
+        if link is not None:
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(link.session.channel.fileno())
+            link.close()
+
+    def close(self) -> None:
+        """Hang up on everybody, once what was posted has been sent. Use nothing of this after it."""
+        with self._lock:
+            self._closed = True
+        self._newcomers()
+        for node in list(self._links):
+            self.drop(node)
+        self._selector.close()
+        os.close(self._reader)
+        os.close(self._writer)
+
+    def _begin(self, node: int, channel: Channel | Failure, *, attach: bool) -> HostSession[Reply] | Failure:
+        if isinstance(channel, Failure):
+            return channel
+        try:
+            session = self._greet(node, channel)
+            if attach:
+                session.send(Attach())
+        except OSError as error:
+            channel.close()
+            return Failure(host=self._hosts[node], stage="exec", message=str(error))
+        return session
+
+    def _hand_over(self, node: int, arrived: HostSession[Reply] | Failure) -> None:
+        with self._lock:
+            if not self._closed:
+                self._arrived.put((node, arrived))
+                self.wake()
+                return
+        if isinstance(arrived, HostSession):
+            arrived.close()
+
+    def _newcomers(self) -> list[LinkEvent]:
+        found: list[LinkEvent] = []
+        while not self._arrived.empty():
+            node, arrived = self._arrived.get()
+            if isinstance(arrived, Failure):
+                found.append(Unopened(node, arrived))
+                continue
+            self.drop(node)
+            self._links[node] = Link(arrived, self.wake)
+            if node in self._listening:
+                self._register(node)
+            found.append(Opened(node))
+        return found
+
+    def _register(self, node: int) -> None:
+        channel = self._links[node].session.channel
+        if channel.fileno() not in self._selector.get_map():
+            self._selector.register(channel.fileno(), selectors.EVENT_READ, node)
+
+    def _receive(self, node: int) -> list[LinkEvent]:
+        link = self._links[node]
+        before = link.session.received
+        replies = tuple(link.session.receive())
+        link.greeted = link.greeted or bool(replies)
+        found: list[LinkEvent] = []
+        # What a login shell prints tells nothing of the relay behind it; once that has spoken, any byte does.
+        if link.greeted and link.session.received > before:
+            found.append(Heard(node, replies))
+        if link.session.ended:
+            found.append(self._broken(node, link.session.last_words or "closed"))
+        return found
+
+    def _broken(self, node: int, reason: str) -> Broken:
+        self.drop(node)
+        return Broken(node, reason)

@@ -1,0 +1,56 @@
+"""What the operator wants: by signals to this process, or by `clusterctl stop` from another terminal."""
+
+from __future__ import annotations
+
+import signal
+from collections import deque
+from collections.abc import Callable
+
+from clusterctl.store.runs import RunDirectory
+
+_NAMES = {
+    signal.SIGINT: "Ctrl-C",
+    signal.SIGTERM: "SIGTERM",
+    signal.SIGHUP: "SIGHUP: its terminal was closed",
+}
+
+
+class Operator:
+    """Wishes that have not been heard yet. `interrupt` and `hand_on` may be called by signal handlers."""
+
+    def __init__(self, directory: RunDirectory, wake: Callable[[], None]) -> None:
+        self._directory = directory
+        self._wake = wake
+        self._interrupts: deque[str] = deque()
+        self._signals: deque[int] = deque()
+        self._told: bool | None = None
+
+    def interrupt(self, number: int) -> None:
+        """End the run: at first with time to save, the second time now."""
+        self._interrupts.append(_NAMES.get(signal.Signals(number), f"signal {number}"))
+        self._wake()
+
+    def hand_on(self, number: int) -> None:
+        """Send this signal to every rank."""
+        self._signals.append(number)
+        self._wake()
+
+    @property
+    def wants_end(self) -> bool:
+        return bool(self._interrupts) or self._directory.stop_asked() is not None
+
+    def interrupts(self) -> list[str]:
+        """New ones, each by what it came from."""
+        return [self._interrupts.popleft() for _ in range(len(self._interrupts))]
+
+    def signals(self) -> list[int]:
+        """New ones to be handed on."""
+        return [self._signals.popleft() for _ in range(len(self._signals))]
+
+    def stop_asked(self) -> bool | None:
+        """What `clusterctl stop` wants that it did not want before; True means now."""
+        asked = self._directory.stop_asked()
+        if asked == self._told:
+            return None
+        self._told = asked
+        return asked

@@ -1,0 +1,98 @@
+"""The states of a run and of each of its hosts, as docs/launch.md names them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class RunState(Enum):
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+    OVER = "over"
+
+
+class HostState(Enum):
+    LINKED = "linked"
+    RECONNECTING = "reconnecting"
+    ENDED = "ended"
+    """Nothing of the run lives there; its logs are still coming."""
+    COMPLETE = "complete"
+    LOST = "lost"
+    UNCONFIRMED = "unconfirmed"
+    """It was told to stop and did not say in time that it has."""
+
+    @property
+    def final(self) -> bool:
+        return self in (HostState.COMPLETE, HostState.LOST, HostState.UNCONFIRMED)
+
+
+@dataclass
+class HostRecord:
+    """What the machine knows of one host. Times are those of the machine's clock."""
+
+    host: str
+    ranks: tuple[int, ...]
+    heard: float
+    """When it was last known to live: silence counts from here."""
+    last_word: float
+    """When it really was heard last."""
+    opened: float
+    """When its present channel was opened; nothing may have come through it yet."""
+    progress: float
+    """When it last told something new: an event, bytes of a log."""
+    linked: bool = True
+    greeted: bool = True
+    """Something has come through the present channel."""
+    retry_at: float | None = None
+    tries: int = 0
+    unreachable: bool = False
+    """A try to reach it has failed since it was last heard."""
+    reachable: bool | None = None
+    """What another host found over the training network."""
+    asked: float | None = None
+    """When another host was asked last."""
+    engine: bool = False
+    ordered: bool = False
+    """Its agent was told to stop before any of its ranks had failed."""
+    ended: bool = False
+    complete: bool = False
+    lost: bool = False
+    unconfirmed: bool = False
+    left: int | None = None
+    exits: dict[int, int] = field(default_factory=dict)
+    early: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def state(self) -> HostState:
+        if self.lost:
+            return HostState.LOST
+        if self.unconfirmed:
+            return HostState.UNCONFIRMED
+        if self.complete:
+            return HostState.COMPLETE
+        if self.ended:
+            return HostState.ENDED
+        return HostState.LINKED if self.linked else HostState.RECONNECTING
+
+    @property
+    def over(self) -> bool:
+        return self.state.final
+
+    def hear(self, now: float) -> bool:
+        """Anything came from it. True when it is the first word after a broken channel."""
+        first = not self.greeted and self.tries > 0
+        self.heard = self.last_word = now
+        self.greeted = True
+        self.reachable = self.asked = None
+        self.unreachable = False
+        self.tries = 0
+        return first
+
+    def stood_still(self, gap: float) -> None:
+        """This machine did: nobody else was silent in that time."""
+        self.heard += gap
+        self.opened += gap
+        self.progress += gap
+        self.reachable = self.asked = None

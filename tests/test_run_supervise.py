@@ -1,0 +1,442 @@
+"""Runs from start to end on hosts played by the test: the table of docs/launch.md, row by row."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from fake_hosts import FakeChannel, FakeHost, FakeTransport
+from test_run_machine import plan
+
+from clusterctl.messages import events, relay
+from clusterctl.run.launcher import DeepSpeedLauncher
+from clusterctl.run.screen import Screen
+from clusterctl.run.supervise import Supervisor
+from clusterctl.settings import RUN
+from clusterctl.store.outcome import Outcome
+from clusterctl.store.runs import RunDirectory
+
+# What is waited for is what these tests are about, not for how long.
+QUICK = dataclasses.replace(
+    RUN, stop_grace=0.1, failure_grace=0.05, confirm_timeout=0.3, log_timeout=0.6, heartbeat_timeout=0.6
+)
+
+
+class Seen(Screen):
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.shown = b""
+        self.awaited: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def output(self, host: str, name: str, data: bytes) -> None:
+        self.shown += data
+
+    def awaiting(self, text: str) -> None:
+        self.awaited.append(text)
+
+
+class Stage:
+    """A run of one rank on each of some hosts."""
+
+    def __init__(self, hosts: int = 2, **more: Any) -> None:
+        self.hosts = [FakeHost(f"h{rank}", rank) for rank in range(hosts)]
+        self.transport = FakeTransport(*self.hosts)
+        self.screen = Seen()
+        self.plan = plan(hosts)
+        self.directory = RunDirectory.create(self.plan)
+        more = {"defaults": QUICK, **more}
+        self.supervisor = Supervisor(
+            self.plan,
+            None,
+            self.transport,
+            self.directory,
+            clock_offsets={},
+            owner="ann",
+            screen=self.screen,
+            **more,
+        )
+
+    def run(self) -> Outcome:
+        """Within a minute, whatever happens."""
+        found: list[Outcome | BaseException] = []
+
+        def work() -> None:
+            try:
+                found.append(self.supervisor.run())
+            except BaseException as error:  # noqa: BLE001
+                found.append(error)
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+        thread.join(60)
+        assert found, "the run did not come back"
+        (outcome,) = found
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    def ends(self, node: int, code: int = 0) -> Callable[[FakeChannel, Any], None]:
+        """A start after which the rank ends by itself."""
+        host = self.hosts[node]
+
+        def start(channel: FakeChannel, _: Any) -> None:
+            host.start(channel)
+            host.end(channel, code)
+
+        return start
+
+    def after_start(self, node: int, then: Callable[[FakeChannel], None]) -> None:
+        host = self.hosts[node]
+
+        def start(channel: FakeChannel, _: Any) -> None:
+            host.start(channel)
+            then(channel)
+
+        host.on[relay.StartAgent] = start
+
+    def ordered(self, node: int, kind: type[relay.Order]) -> list[Any]:
+        return [order for order in self.hosts[node].orders if isinstance(order, kind)]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CLUSTERCTL_HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_all_ranks_end_well_and_every_host_forgets_the_run() -> None:
+    stage = Stage(2)
+    for node, host in enumerate(stage.hosts):
+        host.on[relay.StartAgent] = stage.ends(node)
+    outcome = stage.run()
+    assert (outcome.status, outcome.left_behind) == ("succeeded", {"h0": 0, "h1": 0})
+    assert outcome.incomplete_logs == ()
+    assert stage.directory.outcome() == outcome
+    assert all(stage.ordered(node, relay.Forget) for node in (0, 1))
+    assert "2 of 2 ranks up, importing" in stage.screen.awaited
+    lines = [json.loads(line) for line in (stage.directory.path / "events.jsonl").read_text().splitlines()]
+    (exited,) = [line for line in lines if line["event"] == "rank-exit" and line["host"] == "h1"]
+    assert (exited["node_rank"], exited["code"], exited["offset"]) == (1, 0, 200)
+
+
+def test_logs_arrive_whole_and_are_acknowledged() -> None:
+    stage = Stage(1)
+
+    def prints(channel: FakeChannel) -> None:
+        stage.hosts[0].print(channel, b"one\n")
+        stage.hosts[0].print(channel, b"two\n")
+
+    stage.after_start(0, prints)
+    stage.hosts[0].on[relay.Acknowledge] = lambda channel, _: stage.hosts[0].end(channel, 0)
+    outcome = stage.run()
+    assert (outcome.status, outcome.incomplete_logs) == ("succeeded", ())
+    assert stage.ordered(0, relay.Acknowledge)[-1].received == 8
+    assert (stage.directory.logs / "h0" / "rank-0.log").read_bytes() == stage.screen.shown == b"one\ntwo\n"
+
+
+def test_a_failed_rank_stops_all_others() -> None:
+    stage = Stage(2)
+    stage.hosts[1].on[relay.StartAgent] = stage.ends(1, 7)
+    outcome = stage.run()
+    assert (outcome.status, outcome.exit_code) == ("failed", 7)
+    assert [order.grace for order in stage.ordered(0, relay.Stop)] == [QUICK.failure_grace]
+
+
+def test_a_host_that_beats_but_never_ends_is_named_and_left() -> None:
+    """Its agent is stopped by SIGSTOP, or a rank sits in D state."""
+    stage = Stage(2)
+    stage.hosts[0].on[relay.Stop] = lambda channel, _: channel.say(relay.Heartbeat(time=1.0))
+    stage.after_start(0, lambda _: stage.supervisor.interrupt())
+    outcome = stage.run()
+    assert (outcome.status, outcome.exit_code) == ("stopped", 123)
+    assert outcome.left_behind == {"h0": None, "h1": 0}
+    assert [text for text in stage.screen.said if "not confirmed on h0" in text]
+
+
+def test_a_host_that_never_ends_holds_no_success_back_either() -> None:
+    stage = Stage(1)
+    host = stage.hosts[0]
+    host.on[relay.Stop] = lambda channel, order: None
+
+    def exits(channel: FakeChannel) -> None:
+        exited = events.RankExited(
+            time=2.0, rank=0, code=0, signal=None, started=1.0, ended=2.0, peak_memory=1, told=False
+        )
+        channel.say(host.event(exited))
+
+    stage.after_start(0, exits)
+    outcome = stage.run()
+    assert (outcome.status, outcome.left_behind) == ("succeeded", {"h0": None})
+    assert [order.grace for order in stage.ordered(0, relay.Stop)] == [0.0]
+
+
+def test_a_login_that_hangs_after_the_start_and_a_relay_that_dies() -> None:
+    """Every new session is opened, prints its banner, and says nothing more."""
+    stage = Stage(2)
+    stage.after_start(0, lambda channel: channel.hang_up())
+    for kind in (relay.Attach, relay.Stop):
+        del stage.hosts[0].on[kind]
+
+    def opened(channel: FakeChannel) -> None:
+        if stage.hosts[0].opened > 1:
+            channel.say_bytes(b"Welcome to h0\n")
+        if stage.hosts[0].opened == 3:
+            stage.supervisor.interrupt()
+            stage.supervisor.interrupt()
+
+    stage.hosts[0].on_open = opened
+    outcome = stage.run()
+    assert (outcome.status, outcome.left_behind) == ("stopped", {"h0": None, "h1": 0})
+    assert not [text for text in stage.screen.said if "h0: connected again" in text]
+
+
+def test_a_broken_link_is_mended_and_nothing_is_shown_twice() -> None:
+    stage = Stage(1)
+    host = stage.hosts[0]
+
+    def breaks(channel: FakeChannel) -> None:
+        host.print(channel, b"one\n")
+        channel.hang_up()
+
+    def again(channel: FakeChannel, _: Any) -> None:
+        channel.say(relay.LogPiece(name="rank-0.log", offset=0, data=b"one\n"))
+        host.print(channel, b"two\n")
+        host.end(channel, 0)
+
+    stage.after_start(0, breaks)
+    host.on[relay.Attach] = again
+    outcome = stage.run()
+    assert (outcome.status, outcome.incomplete_logs) == ("succeeded", ())
+    assert stage.screen.shown == b"one\ntwo\n"
+    assert "h0: connected again, nothing was lost" in stage.screen.said
+
+
+def test_a_host_that_cannot_start_stops_those_that_did() -> None:
+    stage = Stage(2)
+    failed = relay.Failed(what="start", reason="No space left on device")
+    stage.hosts[1].on[relay.StartAgent] = lambda channel, _: channel.say(failed)
+    outcome = stage.run()
+    assert outcome.exit_code == 125
+    assert outcome.cause is not None
+    assert outcome.cause.message == "h1: cannot start there: No space left on device"
+    assert outcome.left_behind == {"h0": 0, "h1": 0}
+    assert stage.ordered(0, relay.Stop)
+
+
+def test_a_host_that_cannot_be_reached_starts_nothing() -> None:
+    stage = Stage(2)
+
+    def refuse(channel: FakeChannel) -> None:
+        raise ConnectionRefusedError("refused")
+
+    stage.hosts[1].on_open = refuse
+    outcome = stage.run()
+    assert outcome.exit_code == 125
+    assert not stage.ordered(0, relay.StartAgent)
+
+
+@pytest.mark.parametrize(
+    ("number", "what"),
+    [
+        (signal.SIGINT, "Ctrl-C"),
+        (signal.SIGTERM, "SIGTERM"),
+        (signal.SIGHUP, "SIGHUP: its terminal was closed"),
+    ],
+)
+def test_an_interrupt_is_called_what_it_is(number: int, what: str) -> None:
+    stage = Stage(1)
+    stage.after_start(0, lambda _: stage.supervisor.interrupt(number))
+    outcome = stage.run()
+    assert outcome.cause is not None
+    assert outcome.cause.message == f"stopped by the operator ({what})"
+    assert f"({what}): scripts have 0.1 s to save; again = now" in stage.screen.said[0]
+
+
+def test_an_interrupt_before_the_start_starts_nothing() -> None:
+    stage = Stage(2)
+    stage.supervisor.interrupt()
+    outcome = stage.run()
+    assert (outcome.status, outcome.exit_code) == ("stopped", 123)
+    assert not stage.ordered(0, relay.StartAgent)
+
+
+def test_stop_from_another_terminal() -> None:
+    stage = Stage(1)
+    stage.after_start(0, lambda _: stage.directory.ask_to_stop(now=True))
+    outcome = stage.run()
+    assert outcome.cause is not None
+    assert outcome.cause.message == "stopped by the operator (clusterctl stop)"
+    assert [order.grace for order in stage.ordered(0, relay.Stop)] == [0.0]
+
+
+def test_signals_are_handed_on_to_every_host() -> None:
+    stage = Stage(2)
+    heard = threading.Barrier(2, timeout=30)
+
+    def end(node: int) -> Callable[[FakeChannel, Any], None]:
+        def work(channel: FakeChannel, _: Any) -> None:
+            heard.wait()
+            stage.hosts[node].end(channel, 0)
+
+        return work
+
+    for node, host in enumerate(stage.hosts):
+        host.on[relay.SignalRanks] = end(node)
+    stage.after_start(1, lambda _: stage.supervisor.hand_on(signal.SIGUSR1))
+    assert stage.run().status == "succeeded"
+    assert [stage.ordered(node, relay.SignalRanks)[0].number for node in (0, 1)] == [signal.SIGUSR1] * 2
+
+
+def test_standard_input_reaches_rank_0_and_nobody_else() -> None:
+    reader, writer = os.pipe()
+    os.write(writer, b"x" * 50_000)
+    os.close(writer)
+    stage = Stage(2, stdin=reader)
+    got = bytearray()
+
+    def take(channel: FakeChannel, order: relay.Input) -> None:
+        got.extend(order.data)
+        if not order.data:
+            stage.hosts[0].end(channel, 0)
+
+    stage.hosts[0].on[relay.Input] = take
+    stage.hosts[1].on[relay.StartAgent] = stage.ends(1)
+    assert stage.run().status == "succeeded"
+    assert bytes(got) == b"x" * 50_000
+    assert stage.ordered(0, relay.StartAgent)[0].job.stdin
+    assert not stage.ordered(1, relay.StartAgent)[0].job.stdin
+    os.close(reader)
+
+
+def test_what_is_no_message_costs_that_host_not_the_run_of_this_process() -> None:
+    stage = Stage(2)
+    stage.after_start(1, lambda channel: channel.say_bytes(b'@@clusterctl1 {"is": "log", "name": "../x"}\n'))
+    stage.hosts[1].on[relay.Attach] = lambda channel, _: stage.hosts[1].end(channel, 3)
+    outcome = stage.run()
+    assert outcome.exit_code == 3
+    assert [
+        text for text in stage.screen.said if "h1: the connection broke (it sent what is no message" in text
+    ]
+
+
+def test_a_host_that_takes_no_input_delays_no_other() -> None:
+    stage = Stage(2)
+    stuck = threading.Event()
+
+    def block() -> None:
+        if stage.ordered(0, relay.StartAgent):
+            stuck.wait(30)
+
+    stage.hosts[0].take_input = block
+    stage.hosts[1].on[relay.StartAgent] = stage.ends(1, 9)
+    outcome = stage.run()
+    stuck.set()
+    assert (outcome.exit_code, outcome.left_behind) == (9, {"h0": None, "h1": 0})
+
+
+class FullDisk:
+    """Lets every write to a run directory fail from the moment it is turned on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.full = False
+        for name in ("append_log", "append_event", "write"):
+            monkeypatch.setattr(RunDirectory, name, self._wrap(getattr(RunDirectory, name)))
+
+    def _wrap(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        def guarded(*args: Any, **more: Any) -> Any:
+            if self.full:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return method(*args, **more)
+
+        return guarded
+
+
+def test_a_full_disk_here_costs_no_run_and_no_byte(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = FullDisk(monkeypatch)
+    monkeypatch.setattr("clusterctl.run.logs._PAUSE", 0.1)
+    stage = Stage(1)
+    host = stage.hosts[0]
+
+    def fills(channel: FakeChannel) -> None:
+        disk.full = True
+        host.print(channel, b"one\n")
+
+    def room(channel: FakeChannel, _: Any) -> None:
+        disk.full = False
+
+    def again(channel: FakeChannel, _: Any) -> None:
+        channel.say(relay.LogPiece(name="rank-0.log", offset=0, data=b"one\n"))
+        host.end(channel, 0)
+
+    stage.after_start(0, fills)
+    host.on[relay.Acknowledge] = room
+    host.on[relay.Attach] = again
+    outcome = stage.run()
+    assert (outcome.status, outcome.incomplete_logs) == ("succeeded", ())
+    assert not stage.ordered(0, relay.Stop)
+    assert (stage.directory.logs / "h0" / "rank-0.log").read_bytes() == b"one\n" == stage.screen.shown
+    assert len([text for text in stage.screen.said if "cannot write" in text]) == 1
+    kinds = [event["event"] for event in stage.directory.events()]
+    assert kinds.count("rank-start") == kinds.count("rank-exit") == kinds.count("end") == 1
+
+
+def test_a_disk_that_stays_full_leaves_the_logs_on_the_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = FullDisk(monkeypatch)
+    stage = Stage(1)
+
+    def fills(channel: FakeChannel) -> None:
+        disk.full = True
+        stage.hosts[0].print(channel, b"one\n")
+        stage.hosts[0].end(channel, 0)
+
+    stage.after_start(0, fills)
+    outcome = stage.run()
+    assert (outcome.status, outcome.exit_code, outcome.incomplete_logs) == ("succeeded", 0, ("h0",))
+    assert "No space left" in stage.supervisor.unwritten
+    assert not stage.ordered(0, relay.Forget)
+
+
+class Pdsh:
+    """DeepSpeed's launcher while pdsh says that one host cannot be logged in to."""
+
+    def trouble(self) -> str:
+        return ""
+
+    def unreached(self) -> dict[str, str]:
+        return {"h0": "Permission denied (publickey)."}
+
+    def close(self) -> None:
+        return
+
+
+def test_a_host_that_pdsh_cannot_reach_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clusterctl.run.supervise._PDSH_PATIENCE", 0.1)
+    stage = Stage(2, launcher=lambda plan: cast(DeepSpeedLauncher, Pdsh()))
+    outcome = stage.run()
+    assert outcome.cause is not None
+    assert outcome.cause.host == "h0"
+    assert outcome.cause.message.endswith("Permission denied (publickey).")
+
+
+def test_a_run_whose_controller_is_dead_is_taken_over() -> None:
+    stage = Stage(2)
+    stage.directory.append_event({"event": "started", "host": "h0", "cwd": "/w"})
+    stage.directory.ask_to_stop(now=True)
+    beat = relay.Heartbeat(time=1.0)
+    stage.hosts[0].on[relay.Attach] = lambda channel, _: channel.say(beat, relay.CaughtUp())
+    stage.hosts[1].on[relay.Attach] = lambda channel, _: channel.say(relay.Absent())
+    outcome = stage.supervisor.take_over()
+    assert outcome.left_behind == {"h0": 0, "h1": 0}
+    assert stage.ordered(0, relay.Stop)
+    assert not [text for text in stage.screen.said if "connected again" in text]
