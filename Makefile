@@ -1,4 +1,4 @@
-.PHONY: demo test test-all lint bench docs setup clean help
+.PHONY: demo test test-all lint bench docs coverage setup clean help
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -9,8 +9,10 @@ setup: ## .venv and the system parts
 demo: setup ## virtual hosts, doctor, a ZeRO-2 training on two of them, the logs
 	@.ci/demo.sh
 
-test: setup ## every family of tests, a fixed sample of the long ones
-	.venv/bin/python -m pytest -q -m "not long"
+test: setup ## every family of tests, a fixed sample of the long ones; cheap ones first
+	.venv/bin/python -m pytest -q -m "not long" tests --ignore tests/integration --cov --cov-report=
+	@echo "lines of clusterctl/ that these ran: $$(.venv/bin/coverage report --format=total) %"
+	.venv/bin/python -m pytest -q -m "not long" tests/integration
 
 test-all: setup ## everything
 	.venv/bin/python -m pytest -q
@@ -25,8 +27,12 @@ bench: setup ## side by side with other tools
 	.venv/bin/python bench/fanout.py
 	.venv/bin/python bench/first_step.py
 
-docs: setup ## the generated pages
+docs: setup ## the pages of docs/ as a site in build/site; a broken link is an error
 	.venv/bin/python -m clusterctl.report.catalogue > docs/checks.md
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet --strict --clean
+
+coverage: setup ## which lines of clusterctl/ the tests without hosts run
+	.venv/bin/python -m pytest -q tests --ignore tests/integration --cov --cov-report=term
 
 clean: ## remove what was made here; end the default sandbox
 	@[ ! -x .venv/bin/clusterctl ] || .venv/bin/clusterctl sandbox down
