@@ -44,7 +44,8 @@ def test_a_pipe_that_nobody_reads_delays_no_end(sandbox: Sandbox, tmp_path: Path
     started = Launch(process, home, seen)
     started.wait_for_ranks(4)
     if how == "interrupt":
-        started.wait_for(lambda _: (started.run / "logs/node1/rank-0.log").stat().st_size > 1 << 20)
+        log = started.run / "logs/node1/rank-0.log"
+        started.wait_for(lambda _: log.exists() and log.stat().st_size > 1 << 20)
         started.signal(signal.SIGINT)
     _, told = process.communicate(timeout=PATIENCE)
     assert process.returncode == (123 if how == "interrupt" else 124)
@@ -55,9 +56,9 @@ def test_a_pipe_that_nobody_reads_delays_no_end(sandbox: Sandbox, tmp_path: Path
 
 
 BAR = """
-import os, sys, time
+import sys, time
 print("\\x1b]0;owned\\x07\\x1b[2Jready", flush=True)
-while not os.path.exists(sys.argv[1]):
+while True:
     sys.stderr.write("\\r 42%|####      | epoch 1")
     sys.stderr.flush()
     time.sleep(0.1)
@@ -66,17 +67,16 @@ while not os.path.exists(sys.argv[1]):
 
 def test_a_progress_bar_is_seen_while_it_runs_and_no_title_is_set(sandbox: Sandbox, tmp_path: Path) -> None:
     (tmp_path / "bar.py").write_text(BAR)
-    go = tmp_path / "go"
-    started = start(sandbox, "bar.py", str(go), cwd=tmp_path, options=["--include", "node1:0"])
+    started = start(sandbox, "bar.py", cwd=tmp_path, options=["--include", "node1:0"])
     assert started.process.stdout is not None
     lines = []
     for line in started.process.stdout:
         lines.append(line)
         if "42%" in line:
-            go.touch()
+            started.signal()
             break
     lines += started.finish().text.splitlines(keepends=True)
-    assert started.code == 0
+    assert started.code == 123
     assert any(line.endswith("│ ready\n") for line in lines)
     assert any(line.endswith("│  42%|####      | epoch 1\n") for line in lines)
     assert "\x1b" not in "".join(lines)
