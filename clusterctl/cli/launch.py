@@ -136,8 +136,10 @@ def _follow(run: Run) -> int:
     import signal
 
     from clusterctl.cli import screen
+    from clusterctl.cli.ending import closing
     from clusterctl.cli.terminal import Terminal
     from clusterctl.report import launch as page
+    from clusterctl.store.runs import RunDirectory
 
     screen.show(page.opening(run.plan, run.path))
     terminal = Terminal(1)
@@ -157,5 +159,5 @@ def _follow(run: Run) -> int:
         for number, handler in previous.items():
             signal.signal(number, handler)
     live.flush()
-    screen.farewell(terminal, page.closing(run.plan, outcome, run.path))
+    screen.farewell(terminal, closing(RunDirectory(run.path), outcome))
     return outcome.exit_code

@@ -64,7 +64,7 @@ def status_command(run: Run = "", as_json: options.Json = False) -> None:
     from rich.text import Text
 
     from clusterctl.cli import screen
-    from clusterctl.report import launch as launch_page
+    from clusterctl.cli.ending import closing
     from clusterctl.report import runs as page
     from clusterctl.store.runs import find_run
 
@@ -79,7 +79,7 @@ def status_command(run: Run = "", as_json: options.Json = False) -> None:
     text = page.status(seen, hosts, outcome, now=time.time(), controller=directory.controller())
     out.print(text, soft_wrap=False, crop=False)
     if outcome is not None:
-        out.print(launch_page.closing(plan, outcome, directory.path), soft_wrap=False, crop=False)
+        screen.show(closing(directory, outcome, only_how=True))
     else:
         out.print(Text.assemble(("logs  ", "dim"), str(directory.logs)))
     out.print(page.next_steps(seen, outcome), soft_wrap=False, crop=False)
@@ -97,7 +97,7 @@ def stop_command(
     import time
 
     from clusterctl.cli import screen
-    from clusterctl.report import launch as launch_page
+    from clusterctl.cli.ending import closing
     from clusterctl.report import runs as page
     from clusterctl.store.runs import find_run
 
@@ -119,7 +119,7 @@ def stop_command(
         else:
             screen.err().print(f"left before every host was done; once more: clusterctl stop {plan.run}")
         return _INTERRUPTED
-    screen.out().print(launch_page.closing(plan, outcome, directory.path), soft_wrap=False, crop=False)
+    screen.show(closing(directory, outcome))
     proved = [outcome.left_behind.get(node.host) for node in plan.nodes]
     return 0 if all(left == 0 for left in proved) else 125
 

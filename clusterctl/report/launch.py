@@ -18,14 +18,12 @@ from clusterctl.network.model import Network
 from clusterctl.plan.model import Code, LaunchPlan, NodePlan, Setting
 from clusterctl.plan.variables import shown
 from clusterctl.report import findings
-from clusterctl.store.outcome import Cause, Outcome
 
 _STARTS = {
     "torchrun": "torchrun, static ranks",
     "deepspeed-pdsh": "deepspeed --launcher pdsh",
     "deepspeed-no-ssh": "deepspeed --no_ssh on every host",
 }
-_TRACEBACK_LINES = 12
 
 
 def refusal(report: Report, network: Network, inventory: Inventory) -> RenderableType:
@@ -144,81 +142,3 @@ def opening(plan: LaunchPlan, directory: Path) -> RenderableType:
 
 def _ranks(node: NodePlan) -> str:
     return f"{node.host} [{node.ranks[0]}]" if len(node.ranks) == 1 else f"{node.host} {list(node.ranks)}"
-
-
-def closing(plan: LaunchPlan, outcome: Outcome, directory: Path) -> RenderableType:
-    """How it ended: the cause first, then what is left where, then where to read on."""
-    parts: list[RenderableType] = [""]
-    good = outcome.status == "succeeded"
-    mark = ("✓ ", "bold green") if good else ("✗ ", "bold red")
-    title = Text.assemble(mark, (outcome.status, "bold"), f" after {_duration(outcome.seconds)}")
-    if outcome.cause is not None:
-        title.append(f": {_where(outcome.cause)}{outcome.cause.message}")
-    parts.append(title)
-    if outcome.cause is not None and outcome.cause.traceback:
-        tail = outcome.cause.traceback.rstrip().splitlines()[-_TRACEBACK_LINES:]
-        parts += [Text("  " + line, style="dim", no_wrap=True, overflow="ignore") for line in tail]
-    if outcome.collateral and outcome.status not in ("stopped", "timeout"):  # there, all ended by our signal
-        hosts = dict.fromkeys(cause.host for cause in outcome.collateral if cause.host)
-        ended = f"{len(outcome.collateral)} other failure" + ("s" if len(outcome.collateral) > 1 else "")
-        parts.append(Text(f"  {ended} on {fold(hosts)} came after it", style="dim"))
-    parts.append(_left(outcome))
-    parts.append(
-        Text.assemble(
-            ("logs  ", "dim"), str(directory / "logs"), *_damaged(outcome), no_wrap=True, overflow="ignore"
-        )
-    )
-    if outcome.exit_code:
-        parts.append(Text.assemble(("exit  ", "dim"), f"{outcome.exit_code}, {_meaning(outcome)}"))
-    if outcome.status == "refused":
-        hint = "`clusterctl status` shows that run, `clusterctl stop` ends it; --include chooses other slots"
-        parts.append(Text.assemble(("hint: ", "cyan"), hint))
-    return Group(*parts)
-
-
-def _left(outcome: Outcome) -> Text:
-    told = {host: count for host, count in outcome.left_behind.items() if count is not None}
-    total = sum(told.values())
-    text = Text.assemble(("left  ", "dim"))
-    text.append(
-        f"{total} processes left on {len(told)} of {len(outcome.left_behind)} hosts",
-        style="" if total == 0 and len(told) == len(outcome.left_behind) else "bold yellow",
-    )
-    silent = [host for host, count in outcome.left_behind.items() if count is None]
-    if silent:
-        text.append(f"; {fold(silent)} could not be asked, and ends its ranks itself when the lease runs out")
-    return text
-
-
-def _damaged(outcome: Outcome) -> list[tuple[str, str]]:
-    if outcome.incomplete_logs:
-        return [(f"  (not complete: {fold(outcome.incomplete_logs)})", "bold yellow")]
-    return [("  (complete to the last byte)", "dim")]
-
-
-def _where(cause: Cause) -> str:
-    if cause.rank is not None:
-        return f"{cause.host} rank {cause.rank}: "
-    return f"{cause.host}: " if cause.host else ""
-
-
-def _meaning(outcome: Outcome) -> str:
-    if outcome.cause is not None and outcome.cause.rank is not None and outcome.status == "failed":
-        return f"the exit code of rank {outcome.cause.rank}"
-    return {
-        "failed": "the exit code of the engine",
-        "refused": "refused before the start",
-        "lost": "a host was lost",
-        "hung": "the run hung",
-        "stopped": "stopped by the operator",
-        "timeout": "the time limit",
-        "error": "clusterctl could not carry the run through",
-    }.get(outcome.status, "")
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h {minutes:02}m {rest:02}s" if hours else f"{minutes}m {rest:02}s"

@@ -192,8 +192,11 @@ def _host_table(hosts: Sequence[HostView], *, now: float) -> Table:
     return found
 
 
-def next_steps(run: RunView, outcome: Outcome | None) -> RenderableType:
-    """What to type next, whole commands."""
+def next_steps(
+    run: RunView, outcome: Outcome | None, *, pull: bool = True, logs: bool = True
+) -> RenderableType:
+    """What to type next, whole commands. ``pull``: there are copies to pull from; ``logs``: nobody has seen
+    the output of a run that succeeded."""
     cause = outcome.cause if outcome else None
     lines: list[tuple[str, str]] = []
     if run.status == "running":
@@ -205,13 +208,13 @@ def next_steps(run: RunView, outcome: Outcome | None) -> RenderableType:
         lines.append((f"clusterctl logs {run.run} --rank {cause.rank} --tail 50", "why it failed"))
     if cause is not None and cause.kind == "lost" and cause.host:
         lines.append((f"clusterctl doctor -i {cause.host}", "is the host back?"))
-    if run.status == "succeeded":
+    if run.status == "succeeded" and logs:
         lines.append((f"clusterctl logs {run.run}", "all that was printed"))
-    if outcome is not None and run.status not in ("refused", "error"):
+    if outcome is not None and pull and run.status not in ("refused", "error"):
         lines.append((f"clusterctl pull {run.run}", "bring its outputs here"))
-    if not lines:
+    if not lines and run.status not in ("stopped", "timeout"):
         lines.append(("clusterctl doctor", "look at the hosts"))
-    widest = max(len(command) for command, _ in lines)
+    widest = max((len(command) for command, _ in lines), default=0)
     return Group(
         *(
             Text.assemble(

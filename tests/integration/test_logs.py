@@ -164,7 +164,7 @@ def test_what_could_not_be_asked_is_not_called_stopped(make_sandbox: MakeSandbox
     try:
         stopped = clusterctl("stop", run, "--now")
         assert stopped.returncode == 125
-        assert b"node2 could not be asked" in stopped.stdout.replace(b"\n", b" ")
+        assert b"not confirmed on node2" in stopped.stdout.replace(b"\n", b" ")
         outcome = json.loads((folder / "outcome.json").read_text())
         assert outcome["left_behind"] == {"node1": 0, "node2": None}
         again = clusterctl("stop", run)

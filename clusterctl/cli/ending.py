@@ -1,0 +1,47 @@
+"""The end of a run as its directory tells it: what `launch`, `status` and `stop` show last."""
+
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+
+from rich.console import RenderableType
+
+from clusterctl.report import ending as page
+from clusterctl.report.harmless import plain_output
+from clusterctl.store.outcome import Outcome
+from clusterctl.store.runs import RunDirectory
+
+_QUOTED = 8
+_READ = 16 << 10
+
+
+def closing(directory: RunDirectory, outcome: Outcome, *, only_how: bool = False) -> RenderableType:
+    """``only_how``: without files and next steps, where something else on the screen tells them."""
+    plan = directory.plan()
+    last: tuple[str, ...] = ()
+    if outcome.cause is not None and page.wants_last_lines(outcome):
+        last = last_lines(directory.path / outcome.cause.log)
+    places = None if only_how else _places(directory)
+    return page.closing(plan, outcome, directory.path, last_lines=last, places=places)
+
+
+def _places(directory: RunDirectory) -> dict[str, str]:
+    started = (event for event in directory.events() if event.get("event") == "started")
+    return {str(event.get("host")): str(event.get("cwd")) for event in started}
+
+
+def last_lines(log: Path) -> tuple[str, ...]:
+    """The last lines of a log that say something; none where it cannot be read."""
+    try:
+        with log.open("rb") as stream:
+            stream.seek(max(0, stream.seek(0, 2) - _READ))
+            data = stream.read()
+    except OSError:
+        return ()
+    found: deque[str] = deque(maxlen=_QUOTED)
+    for line in data.split(b"\n"):
+        text = plain_output(line.rstrip(b"\r").rpartition(b"\r")[2], colours=False).rstrip()
+        if text:
+            found.append(text)
+    return tuple(found)

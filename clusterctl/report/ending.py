@@ -1,0 +1,176 @@
+"""How a run ended, for somebody who is tired: the cause first, then what to do. No I/O."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from clusterctl.inventory.fold import fold
+from clusterctl.plan.model import LaunchPlan
+from clusterctl.report import runs
+from clusterctl.report.findings import brief
+from clusterctl.settings import RUN
+from clusterctl.store.outcome import Cause, Outcome
+
+_SHOWN_LINES = 8
+_LOCAL_RANK = re.compile(
+    r"(unrecognized argument|no such option|unknown|unexpected|not used by the HfArgumentParser)"
+    r".*\blocal[-_]rank\b",
+    re.IGNORECASE,
+)
+
+
+def closing(
+    plan: LaunchPlan,
+    outcome: Outcome,
+    directory: Path,
+    *,
+    last_lines: Sequence[str] = (),
+    places: Mapping[str, str] | None = None,
+) -> RenderableType:
+    """What happened where and whose exit code it is, then logs, what is left, files, and what to type next.
+
+    ``last_lines`` end the log of the rank that failed. ``places``: host -> the directory its ranks ran in;
+    without it neither files nor next steps are shown.
+    """
+    cause = outcome.cause
+    parts: list[RenderableType] = [Text(), _title(outcome)]
+    if outcome.exit_code:
+        parts.append(_row("exit", f"{outcome.exit_code}, {_meaning(outcome)}"))
+    quoted = _quoted(cause, last_lines)
+    parts += [Text("  " + line, style="dim", no_wrap=True, overflow="ignore") for line in quoted]
+    if cause is not None and cause.log and outcome.status != "succeeded":
+        parts.append(_row("log", str(directory / cause.log)))
+    if outcome.collateral and outcome.status not in ("stopped", "timeout"):  # there, all ended by our signal
+        parts.append(_row("also", _collateral(outcome)))
+    parts.append(_left(outcome))
+    logs = _row("logs", str(directory / "logs"))
+    parts.append(Text.assemble(logs, *_damaged(outcome), no_wrap=True, overflow="ignore"))
+    if places:
+        parts += _files(plan, places)
+    hint = _hint(plan, outcome, last_lines)
+    if hint:
+        parts.append(Text.assemble(("hint: ", "cyan"), hint))
+    if places is not None:
+        run = runs.view(plan, outcome, started=0.0, supervised=False)
+        copied = any(_is_copy(plan, place) for place in places.values())
+        if copied or outcome.status != "succeeded":
+            parts.append(runs.next_steps(run, outcome, pull=copied, logs=False))
+    return Group(*parts)
+
+
+def wants_last_lines(outcome: Outcome) -> bool:
+    """Whether the log of the rank that failed says more than the outcome does."""
+    cause = outcome.cause
+    return cause is not None and bool(cause.log) and not cause.traceback and outcome.status != "succeeded"
+
+
+def _row(label: str, value: str) -> Text:
+    return Text.assemble((f"{label:<6}", "dim"), value, no_wrap=True, overflow="ignore")
+
+
+def _title(outcome: Outcome) -> Text:
+    mark = ("✓ ", "bold green") if outcome.status == "succeeded" else ("✗ ", "bold red")
+    title = Text.assemble(mark, (outcome.status, "bold"), f" after {_duration(outcome.seconds)}")
+    if outcome.cause is not None:
+        title.append(f": {_where(outcome.cause)}{outcome.cause.message}")
+    return title
+
+
+def _quoted(cause: Cause | None, last_lines: Sequence[str]) -> list[str]:
+    text = cause.traceback.rstrip().splitlines() if cause is not None and cause.traceback else [*last_lines]
+    return text[-_SHOWN_LINES:]
+
+
+def _collateral(outcome: Outcome) -> str:
+    hosts = dict.fromkeys(cause.host for cause in outcome.collateral if cause.host)
+    count = f"{len(outcome.collateral)} other failure{'s' * (len(outcome.collateral) > 1)}"
+    return f"{count}{f' on {brief(hosts)}' if hosts else ''} came after it"
+
+
+def _left(outcome: Outcome) -> Text:
+    told = {host: count for host, count in outcome.left_behind.items() if count is not None}
+    total = sum(told.values())
+    text = Text.assemble(("left  ", "dim"))
+    text.append(
+        f"{total} processes left on {len(told)} of {len(outcome.left_behind)} hosts",
+        style="" if total == 0 and len(told) == len(outcome.left_behind) else "bold yellow",
+    )
+    silent = [host for host, count in outcome.left_behind.items() if count is None]
+    if silent:
+        text.append(f"; not confirmed on {brief(silent)}", style="bold yellow")
+    return text
+
+
+def _damaged(outcome: Outcome) -> list[tuple[str, str]]:
+    if outcome.incomplete_logs:
+        return [(f"  (not complete: {brief(outcome.incomplete_logs)})", "bold yellow")]
+    return [("  (complete to the last byte)", "dim")]
+
+
+def _files(plan: LaunchPlan, places: Mapping[str, str]) -> list[RenderableType]:
+    """Where relative paths of the script lie; hosts with the same place together."""
+    by_place: dict[tuple[str, bool], list[str]] = {}
+    several = len(places) > 1
+    for node in plan.nodes:
+        place = places.get(node.host)
+        if place is None:
+            continue
+        copy = _is_copy(plan, place)
+        if copy and several:
+            place = place.replace(f"/node/{plan.run}/{node.node_rank}", f"/node/{plan.run}/*")
+        by_place.setdefault((place, copy), []).append(node.host)
+    return [
+        _row("files" if number == 0 else "", f"{brief(hosts)}:{place}  ({'a copy' if copy else 'in place'})")
+        for number, ((place, copy), hosts) in enumerate(by_place.items())
+    ]
+
+
+def _is_copy(plan: LaunchPlan, place: str) -> bool:
+    return f"/.clusterctl/node/{plan.run}/" in place
+
+
+def _hint(plan: LaunchPlan, outcome: Outcome, last_lines: Sequence[str]) -> str:
+    said = "\n".join((*last_lines, outcome.cause.traceback if outcome.cause is not None else ""))
+    if plan.pass_local_rank and _LOCAL_RANK.search(said):
+        return "the script does not take --local_rank: launch it with --no-local-rank, it has $LOCAL_RANK"
+    if outcome.status == "refused":
+        return "`clusterctl status` shows that run, `clusterctl stop` ends it; --include chooses other slots"
+    silent = [host for host, count in outcome.left_behind.items() if count is None]
+    if silent:
+        names = fold(silent)
+        own = f"{RUN.lease_attached:g} s after the last word from here a host ends its ranks itself"
+        return f"{own}; look: clusterctl exec -i {'@'.join(silent) if len(silent) > 1 else names} -- ps -ef"
+    return ""
+
+
+def _where(cause: Cause) -> str:
+    if cause.rank is not None:
+        return f"{cause.host} rank {cause.rank}: "
+    return f"{cause.host}: " if cause.host else ""
+
+
+def _meaning(outcome: Outcome) -> str:
+    if outcome.cause is not None and outcome.cause.rank is not None and outcome.status == "failed":
+        return f"the exit code of rank {outcome.cause.rank}"
+    return {
+        "failed": "the exit code of the engine",
+        "refused": "refused before the start",
+        "lost": "a host was lost",
+        "hung": "the run hung",
+        "stopped": "stopped by the operator",
+        "timeout": "the time limit",
+        "error": "clusterctl could not carry the run through",
+    }.get(outcome.status, "")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h {minutes:02}m {rest:02}s" if hours else f"{minutes}m {rest:02}s"

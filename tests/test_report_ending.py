@@ -1,0 +1,91 @@
+"""The end of a run on the screen: the cause first, whole commands last."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+
+from clusterctl.report.ending import closing
+from clusterctl.store.outcome import Cause, Outcome
+from tests.test_run_machine import plan as small_plan
+
+RUN = "20260101-120000-aaaa"
+PLAN = msgspec.structs.replace(small_plan(2), run=RUN)
+COPIES = {f"h{rank}": f"/root/.clusterctl/node/{RUN}/{rank}/code" for rank in (0, 1)}
+
+
+def outcome(**changes: Any) -> Outcome:
+    cause = Cause(
+        kind="exit",
+        message="ended with exit code 2",
+        host="h1",
+        node_rank=1,
+        rank=1,
+        exit_code=2,
+        log="logs/h1/rank-1.log",
+    )
+    found = Outcome(
+        run=RUN, status="failed", exit_code=2, cause=cause, left_behind={"h0": 0, "h1": 0}, seconds=12.4
+    )
+    return msgspec.structs.replace(found, **changes)
+
+
+def shown(found: Outcome, *, plan: Any = PLAN, **more: Any) -> list[str]:
+    console = Console(file=io.StringIO(), width=80, no_color=True, highlight=False)
+    console.print(closing(plan, found, Path("/runs") / RUN, **more), crop=False)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+def test_the_cause_comes_first_then_its_last_lines_then_what_to_type() -> None:
+    collateral = (Cause(kind="signal", message="killed by SIGTERM", host="h0"),)
+    lines = shown(outcome(collateral=collateral), last_lines=["usage: t.py", "t.py: error"], places=COPIES)
+    assert lines == [
+        "",
+        "✗ failed after 12.4 s: h1 rank 1: ended with exit code 2",
+        "exit  2, the exit code of rank 1",
+        "  usage: t.py",
+        "  t.py: error",
+        f"log   /runs/{RUN}/logs/h1/rank-1.log",
+        "also  1 other failure on h0 came after it",
+        "left  0 processes left on 2 of 2 hosts",
+        f"logs  /runs/{RUN}/logs  (complete to the last byte)",
+        f"files h[0-1]:/root/.clusterctl/node/{RUN}/*/code  (a copy)",
+        f"next  clusterctl logs {RUN} --rank 1 --tail 50  why it failed",
+        f"      clusterctl pull {RUN}                     bring its outputs here",
+    ]
+
+
+def test_a_success_says_where_its_files_lie() -> None:
+    good = outcome(status="succeeded", exit_code=0, cause=None)
+    in_place = shown(good, places={"h0": "/p", "h1": "/p"})
+    assert in_place[-1] == "files h[0-1]:/p  (in place)"
+    assert shown(good, places=COPIES)[-1] == f"next  clusterctl pull {RUN}  bring its outputs here"
+    assert len(shown(good)) == 4
+
+
+def test_a_script_that_does_not_know_local_rank_is_helped() -> None:
+    plan = msgspec.structs.replace(PLAN, pass_local_rank=True)
+    for said in (
+        "t.py: error: unrecognized arguments: --local_rank=0",
+        "t.py: error: unrecognized arguments: --steps 3 --local-rank=1",
+        "Error: No such option: --local_rank",
+        "ValueError: Some specified arguments are not used by the HfArgumentParser: ['--local_rank=0']",
+    ):
+        assert any("--no-local-rank" in line for line in shown(outcome(), plan=plan, last_lines=[said]))
+        assert not any("--no-local-rank" in line for line in shown(outcome(), last_lines=[said]))
+    assert not any(
+        "--no-local-rank" in line for line in shown(outcome(), plan=plan, last_lines=["local_rank"])
+    )
+
+
+def test_a_host_without_proof_is_named_with_what_to_do() -> None:
+    stopped = outcome(status="stopped", exit_code=123, cause=None, left_behind={"h0": 0, "h1": None})
+    lines = shown(stopped)
+    assert "left  0 processes left on 1 of 2 hosts; not confirmed on h1" in lines
+    hint = " ".join(lines[lines.index(next(line for line in lines if line.startswith("hint:"))) :])
+    assert "clusterctl exec -i h1 -- ps -ef" in hint
