@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 
@@ -35,3 +36,30 @@ class NoAnswerError(ClusterctlError):
     """No host that was asked could answer: neither the user's words nor clusterctl are at fault."""
 
     exit_code = 1
+
+
+_KINDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "str": "text",
+    "bool": "true or false",
+    "object": "a group of fields",
+    "array": "a list",
+    "null": "empty",
+}
+
+
+def in_words(error: Exception) -> str:
+    """What a JSON decoder has found, in words: ``nodes[0].port is text, not a whole number``."""
+    text, _, place = str(error).partition(" - at `")
+    place = place.rstrip("`").removeprefix("$").removeprefix(".")
+    if found := re.fullmatch(r"Expected `(.+?)`, got `(.+?)`", text):
+        wanted, got = (
+            " or ".join(_KINDS.get(kind, kind) for kind in each.split(" | ")) for each in found.groups()
+        )
+        return f"{place or 'it'} is {got}, not {wanted}"
+    if found := re.fullmatch(r"Object missing required field `(.+)`", text):
+        return f"{place}.{found[1]} is missing" if place else f"{found[1]} is missing"
+    if text.startswith(("JSON is malformed", "Input data was truncated")):
+        return "it is not complete JSON"
+    return f"{place}: {text.replace('`', '')}" if place else text.replace("`", "")

@@ -300,6 +300,6 @@ def test_a_run_is_removed_at_once_for_every_reader() -> None:
 @pytest.mark.parametrize("name", ["../plan.json", "/etc/x", "rank-1.log/../../x", "rank-x.log", ""])
 def test_a_node_cannot_choose_where_its_bytes_are_written(name: str) -> None:
     directory = create()
-    with pytest.raises(ValueError, match="no name of a log"):
+    with pytest.raises(ValueError, match="not the name of a log"):
         directory.append_log("h0", name, 0, b"x")
     assert [path.name for path in directory.path.rglob("*") if path.is_file()] == ["plan.json"]

@@ -29,6 +29,8 @@ from clusterctl.transport.protocol import Failure, Stage, Transport
 
 Kind = TypeVar("Kind", bound=msgspec.Struct)
 Progress = Callable[[str, Facts | Failure], None]
+OnAwaiting = Callable[[str, Sequence[str]], None]
+"""Called with the tag of the answer that is awaited, and the hosts that have not given it."""
 
 
 class FactCollector:
@@ -44,6 +46,7 @@ class FactCollector:
         deadline: float,
         torch_timeout: float | None,
         on_progress: Progress,
+        on_awaiting: OnAwaiting,
     ) -> None:
         """``deadline`` is time.monotonic seconds; ``torch_timeout`` None leaves torch out."""
         self.hosts = tuple(hosts)
@@ -54,6 +57,7 @@ class FactCollector:
         self._importing: set[str] = set()
         self._torch_timeout = torch_timeout
         self._on_progress = on_progress
+        self._on_awaiting = on_awaiting
         self._began = time.monotonic()
         self._pool = HostPool(transport, hosts, command, opening, examination_answers, deadline)
 
@@ -82,7 +86,9 @@ class FactCollector:
         answers: dict[str, Kind] = self._answers[kind]
 
         def done() -> bool:
-            return not any(host in self._pool.sessions for host in hosts if host not in answers)
+            left = [host for host in hosts if host not in answers and host in self._pool.sessions]
+            self._on_awaiting(str(kind.__struct_config__.tag), left)
+            return not left
 
         self._until(done, deadline)
         return {host: answers[host] for host in hosts if host in answers}

@@ -9,7 +9,7 @@ import msgspec
 
 from clusterctl.ask import mesh
 from clusterctl.ask.bundle import REMOTE_COMMAND, pack
-from clusterctl.ask.collector import FactCollector, Progress
+from clusterctl.ask.collector import FactCollector, OnAwaiting, Progress
 from clusterctl.facts.model import Facts, Reachability
 from clusterctl.inventory.model import Inventory
 from clusterctl.settings import ASK, RUN, SSH
@@ -69,10 +69,12 @@ def ask(
     request: FactsRequest,
     *,
     on_progress: Progress | None = None,
+    on_awaiting: OnAwaiting | None = None,
 ) -> CollectedFacts:
     """Ask all hosts at once. A sick host is an outcome in ``failures``; nothing is raised for it.
 
-    ``on_progress(host, facts or failure)`` is called once for each host, as they answer, in this thread.
+    ``on_progress(host, facts or failure)`` is called once for each host, as they answer, in this thread;
+    ``on_awaiting(kind, hosts)`` whenever it is other hosts, or something else, that is waited for.
     Nothing stays on any host, whatever ends the session.
     """
     began = time.monotonic()
@@ -89,6 +91,7 @@ def ask(
         deadline=torch_deadline,
         torch_timeout=request.torch_timeout if torch else None,
         on_progress=on_progress or (lambda host, answer: None),
+        on_awaiting=on_awaiting or (lambda kind, hosts: None),
     )
     try:
         collector.gather(began + min(ASK.facts_timeout, request.timeout) + activating)

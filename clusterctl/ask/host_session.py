@@ -76,7 +76,7 @@ class HostSession(Generic[Message]):
             try:
                 found.append(self._decoder.decode(line[marker + len(MARK) :]))
             except Garbled as error:
-                self.fault = f"it sent what is no message: {error}"
+                self.fault = f"it sent something that is not a message: {error}"
                 return found
         del self._buffer[:begin]
         self._scanned = len(self._buffer)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
 from clusterctl.report.harmless import harmless
+
+_TRAILING = re.compile(r" +((?:\x1b\[[0-9;]*m)*)$", re.MULTILINE)
 
 
 class HarmlessConsole(Console):
@@ -19,3 +22,7 @@ class HarmlessConsole(Console):
                 yield segment
             else:
                 yield Segment(harmless(segment.text), segment.style)
+
+    def _render_buffer(self, buffer: Iterable[Segment]) -> str:
+        # rich pads cells and wrapped lines to their full width, which nobody wants in what they copy.
+        return _TRAILING.sub(r"\1", super()._render_buffer(buffer))

@@ -22,9 +22,9 @@ def command(
     run: Annotated[
         str, typer.Argument(metavar="[RUN]", help="A run, or a beginning of its id. Default: the newest.")
     ] = "",
-    host: Annotated[str, typer.Option("--host", help="Only this host.")] = "",
+    host: Annotated[str, typer.Option("--host", metavar="HOST", help="Only this host.")] = "",
     rank: Annotated[
-        int | None, typer.Option("--rank", help="Only this global rank, its bytes as they are.")
+        int | None, typer.Option("--rank", metavar="N", help="Only this global rank, its bytes as they are.")
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
     tail: Annotated[

@@ -9,6 +9,7 @@ import typer
 from clusterctl import __version__
 from clusterctl.cli import doctor, env, init, launch, logs, pull, runs, sandbox
 from clusterctl.cli import exec as exec_
+from clusterctl.cli import help as help_
 from clusterctl.errors import ClusterctlError
 
 EXIT_USAGE = 64
@@ -29,20 +30,87 @@ app = typer.Typer(
 
 _PASS_ON = {"allow_interspersed_args": False}
 
-app.command("doctor", help="Check every host over SSH: is this a cluster that can train?")(doctor.command)
-app.command("launch", help="Train on all hosts: SCRIPT, or the shipped workload.", context_settings=_PASS_ON)(
-    launch.command
-)
-app.command("logs", help="Show what the ranks of a run printed.")(logs.command)
-app.command("runs", help="List runs, newest last.")(runs.list_command)
-app.command("status", help="How a run stands, host by host.")(runs.status_command)
-app.command("stop", help="Stop a run on all hosts.")(runs.stop_command)
-app.command("pull", help="Bring outputs of a run back from the hosts.")(pull.command)
-app.command("env", help="Print the variables of one host, for a start by hand.")(env.command)
-app.command("exec", help="Run one command on all hosts, fold equal answers.", context_settings=_PASS_ON)(
-    exec_.command
-)
-app.command("init", help="Write a hostfile: asks each host for its GPUs.")(init.command)
+app.command(
+    "doctor",
+    short_help="Check every host over SSH: is this a cluster that can train?",
+    cls=help_.command(
+        "clusterctl doctor                      ./hostfile, or the running sandbox",
+        "clusterctl doctor hostfiles/lab -v     also what passed and what was skipped",
+        "clusterctl doctor -i gpu1@gpu2 --json  two hosts, for a program",
+    ),
+)(doctor.command)
+app.command(
+    "launch",
+    short_help="Train on all hosts: SCRIPT, or the shipped workload.",
+    context_settings=_PASS_ON,
+    cls=help_.command(
+        "clusterctl launch train.py --lr 3e-4        all slots of ./hostfile",
+        "clusterctl launch -n 2 --dry-run train.py   what would run on two hosts",
+        "clusterctl launch --engine deepspeed --env NCCL_DEBUG=INFO train.py",
+        "clusterctl launch --time-limit 2h -m project.train",
+        "clusterctl launch -- --steps 5              the shipped workload",
+    ),
+)(launch.command)
+app.command(
+    "logs",
+    short_help="Show what the ranks of a run printed.",
+    cls=help_.command(
+        "clusterctl logs -f                    the newest run, until it ends",
+        "clusterctl logs 2026 --tail 20        a run by the beginning of its id",
+        "clusterctl logs --rank 3 > rank3.txt  its bytes as they are",
+    ),
+)(logs.command)
+app.command(
+    "runs",
+    short_help="List runs, newest last.",
+    cls=help_.command("clusterctl runs", "clusterctl runs --json"),
+)(runs.list_command)
+app.command(
+    "status",
+    short_help="How a run stands, host by host.",
+    cls=help_.command("clusterctl status", "clusterctl status 20260101-1200 --json"),
+)(runs.status_command)
+app.command(
+    "stop",
+    short_help="Stop a run on all hosts.",
+    cls=help_.command(
+        "clusterctl stop                  the newest run; its script has 30 s to save",
+        "clusterctl stop 20260101 --now   at once",
+    ),
+)(runs.stop_command)
+app.command(
+    "pull",
+    short_help="Bring outputs of a run back from the hosts.",
+    cls=help_.command(
+        "clusterctl pull 20260101-1200               all it made or changed",
+        "clusterctl pull 20260101-1200 ckpt --to .   one folder",
+    ),
+)(pull.command)
+app.command(
+    "env",
+    short_help="Print the variables of one host, for a start by hand.",
+    cls=help_.command(
+        "clusterctl env gpu1             to read",
+        'eval "$(clusterctl env gpu1)"   to use, in a shell on gpu1',
+    ),
+)(env.command)
+app.command(
+    "exec",
+    short_help="Run one command on all hosts, fold equal answers.",
+    context_settings=_PASS_ON,
+    cls=help_.command(
+        "clusterctl exec -- nvidia-smi -L",
+        "clusterctl exec -i gpu[1-4] --shell 'df -h / | tail -1'",
+        "clusterctl exec --no-fold --timeout 10m -- pip install -r requirements.txt",
+    ),
+)(exec_.command)
+app.command(
+    "init",
+    short_help="Write a hostfile: asks each host for its GPUs.",
+    cls=help_.command(
+        "clusterctl init gpu1 alice@gpu2 'gpu[3-8]'", "clusterctl init --from-ssh-config -o lab"
+    ),
+)(init.command)
 app.add_typer(sandbox.app, name="sandbox", help="Virtual hosts with real sshd on this machine.")
 
 
@@ -70,7 +138,7 @@ def entry() -> None:
 
     streams.settle()
     try:
-        code = app(standalone_mode=False) or 0
+        code = app(prog_name="clusterctl", standalone_mode=False) or 0
     except ClusterctlError as error:
         _say(error)
         code = error.exit_code

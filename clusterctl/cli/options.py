@@ -76,5 +76,5 @@ def seconds(text: str, option: str) -> float:
         parts = [(text, "s")]
     total = sum(float(number) * _UNITS[unit] for number, unit in parts)
     if total <= 0 or "".join(number + unit for number, unit in parts) not in (text, f"{text}s"):
-        raise UsageError(f"{option} {text!r} is no duration", hint="write 90s, 10m or 2h")
+        raise UsageError(f"{option}: invalid duration {text!r}", hint="write 90s, 10m or 2h")
     return total

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from types import TracebackType
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -16,30 +14,39 @@ from rich.progress import (
     TimeElapsedColumn,
 )
 
-from clusterctl.inventory.fold import fold
+from clusterctl.cli.screen import err
+from clusterctl.report.findings import brief
 
 _NAMED = 3
+_PHASES = {
+    "facts": "asking the hosts",
+    "listening": "opening ports for traffic",
+    "dialled": "sending traffic between the hosts",
+    "pong": "comparing clocks",
+    "torch": "importing torch",
+    "next": "getting ready to start",
+}
 
 
 class Asking:
-    """A context manager; `answered` is called once per host. ``then`` says what goes on after the last."""
+    """A context manager. The bar counts hosts, from none to all in every phase: full means done."""
 
-    def __init__(self, hosts: Sequence[str], then: str) -> None:
+    def __init__(self, hosts: Sequence[str]) -> None:
         self._hosts = tuple(hosts)
-        self._waiting = dict.fromkeys(hosts)
-        self._then = then
+        self._silent = dict.fromkeys(hosts)
+        console = err()
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=20),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("[dim]{task.fields[late]}"),
-            console=Console(stderr=True),
+            TextColumn("{task.fields[late]}", style="dim", markup=False),
+            console=console,
             transient=True,
-            disable=not sys.stderr.isatty(),
+            disable=not console.is_terminal or console.is_dumb_terminal,
         )
-        self._task = self._progress.add_task("asking the hosts", total=len(hosts), late="")
+        self._task = self._progress.add_task(_PHASES["facts"], total=len(hosts), late="")
 
     def __enter__(self) -> Asking:
         self._progress.start()
@@ -50,11 +57,17 @@ class Asking:
     ) -> None:
         self._progress.stop()
 
-    def answered(self, host: str, _answer: object) -> None:
+    def answered(self, host: str, _answer: object, /) -> None:
         """``host`` told its facts, or failed to."""
-        self._waiting.pop(host, None)
-        left = tuple(self._waiting)
-        late = f"waiting for {fold(left)}" if 0 < len(left) <= _NAMED else ""
-        self._progress.update(self._task, completed=len(self._hosts) - len(left), late=late)
-        if not left:
-            self._progress.update(self._task, description=self._then)
+        self._silent.pop(host, None)
+        self.awaiting("facts", tuple(self._silent))
+
+    def awaiting(self, kind: str, hosts: Sequence[str], /) -> None:
+        """``hosts`` have not yet given their answer of this ``kind``."""
+        waited = f"waiting for {brief(hosts)}" if 0 < len(hosts) <= _NAMED else ""
+        self._progress.update(
+            self._task,
+            description=_PHASES.get(kind, kind),
+            completed=len(self._hosts) - len(hosts),
+            late=waited,
+        )

@@ -27,7 +27,7 @@ def command(
     to: Annotated[
         str, typer.Option("--to", metavar="DIR", help="Default: pulled/RUN; a folder per host in it.")
     ] = "",
-    host: Annotated[str, typer.Option("--host", help="Only from this host.")] = "",
+    host: Annotated[str, typer.Option("--host", metavar="HOST", help="Only from this host.")] = "",
 ) -> int:
     """Bring outputs of a run back from the hosts. Exit code 125 when something asked for did not come."""
     from pathlib import Path

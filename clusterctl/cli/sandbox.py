@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clusterctl.cli import help as help_
 from clusterctl.settings import SANDBOX
 
 if TYPE_CHECKING:
@@ -13,20 +14,31 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Virtual hosts on this machine, each with a real SSH server.", no_args_is_help=True)
 
-_Name = Annotated[str, typer.Option("--name", help="Which sandbox; several may run side by side.")]
+_Name = Annotated[
+    str, typer.Option("--name", metavar="NAME", help="Which sandbox; several may run side by side.")
+]
 _Which = Annotated[
-    str | None, typer.Option("--name", help="Which sandbox (default: the one named so, or the only one).")
+    str | None,
+    typer.Option(
+        "--name", metavar="NAME", help="Which sandbox (default: the one named so, or the only one)."
+    ),
 ]
 _AS_IS = {"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
 """Everything after HOST belongs to the command that is to run there."""
 
 
-@app.command()
+@app.command(
+    short_help="Bring virtual hosts up.",
+    cls=help_.command("clusterctl sandbox up --nodes 4 --slots 2", "clusterctl sandbox up --slots 3,1,1"),
+)
 def up(
     nodes: Annotated[
-        int | None, typer.Option("--nodes", "-n", help=f"How many hosts (default {SANDBOX.nodes}).")
+        int | None,
+        typer.Option("--nodes", "-n", metavar="N", help=f"How many hosts (default {SANDBOX.nodes})."),
     ] = None,
-    slots: Annotated[str, typer.Option("--slots", help="Slots of each host: 2, or one for each: 3,1.")] = "",
+    slots: Annotated[
+        str, typer.Option("--slots", metavar="N,...", help="Slots of each host: 2, or one for each: 3,1.")
+    ] = "",
     name: _Name = SANDBOX.name,
     loopback: Annotated[
         bool, typer.Option("--loopback", help="Without namespaces: sshd on 127.0.0.2 and up. A last resort.")
@@ -55,7 +67,10 @@ def up(
     _show(box, "runs already" if same else f"up in {time.monotonic() - began:.1f} s")
 
 
-@app.command()
+@app.command(
+    short_help="End and remove them.",
+    cls=help_.command("clusterctl sandbox down", "clusterctl sandbox down --all"),
+)
 def down(
     name: _Name = SANDBOX.name,
     everything: Annotated[bool, typer.Option("--all", help="Every sandbox.")] = False,
@@ -74,7 +89,7 @@ def down(
         say("There is no sandbox.")
 
 
-@app.command()
+@app.command(short_help="Which there are.", cls=help_.command("clusterctl sandbox status"))
 def status() -> None:
     """Which sandboxes there are, and whether each host lives and accepts SSH."""
     from rich import print as say
@@ -94,10 +109,14 @@ def status() -> None:
         say("There is no sandbox.\nNext: [cyan]clusterctl sandbox up[/]")
 
 
-@app.command(context_settings=_AS_IS)
+@app.command(
+    context_settings=_AS_IS,
+    short_help="Log in to a host over SSH.",
+    cls=help_.command("clusterctl sandbox ssh node1", "clusterctl sandbox ssh node1 hostname"),
+)
 def ssh(
     context: typer.Context,
-    host: Annotated[str, typer.Argument(help="A host of the sandbox.")],
+    host: Annotated[str, typer.Argument(metavar="HOST [CMD [ARGS]...]", help="A host of the sandbox.")],
     name: _Which = None,
 ) -> None:
     """Log in to a host over SSH, or run a command there: `clusterctl sandbox ssh node1 hostname`."""
@@ -110,14 +129,21 @@ def ssh(
     target = box.host(host).name
     program = shutil.which("ssh")
     if program is None:
-        raise ClusterctlError("there is no `ssh` on this machine", hint="install openssh-client")
+        raise ClusterctlError("`ssh` was not found on this machine", hint="install openssh-client")
     os.execv(program, ["ssh", "-F", str(box.ssh_config), target, *_command(context)])
 
 
-@app.command(name="exec", context_settings=_AS_IS)
+@app.command(
+    name="exec",
+    context_settings=_AS_IS,
+    short_help="Run a command in a host's namespaces.",
+    cls=help_.command("clusterctl sandbox exec node1 -- ps aux", "clusterctl sandbox exec all -- ip addr"),
+)
 def execute(
     context: typer.Context,
-    host: Annotated[str, typer.Argument(help="A host of the sandbox, or `all`.")],
+    host: Annotated[
+        str, typer.Argument(metavar="HOST -- CMD [ARGS]...", help="A host of the sandbox, or `all`.")
+    ],
     name: _Which = None,
 ) -> None:
     """Run a command in a host's namespaces, also when its SSH server is down: `exec node1 -- ps aux`.

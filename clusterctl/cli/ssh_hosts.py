@@ -18,7 +18,7 @@ def named_hosts(config: Path | None) -> tuple[str, ...]:
     """Names in the order of the file, each once. ``config`` None is ~/.ssh/config. Raises UsageError."""
     path = config or Path.home() / ".ssh/config"
     if not path.is_file():
-        raise UsageError(f"there is no {path}", hint="name the hosts: clusterctl init gpu1 gpu2")
+        raise UsageError(f"{path} does not exist", hint="name the hosts: clusterctl init gpu1 gpu2")
     return tuple(dict.fromkeys(_hosts(path, 0)))
 
 

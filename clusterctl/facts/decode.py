@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from clusterctl.errors import in_words
 from clusterctl.facts.model import Facts, TorchImport
 
 Value = TypeVar("Value", bound=msgspec.Struct)
@@ -41,5 +42,5 @@ def _fields(model: type[Value], answer: Mapping[str, Any]) -> tuple[dict[str, An
         try:
             values[field.name] = msgspec.convert(answer[field.name], field.type)
         except msgspec.ValidationError as error:
-            errors.append(f"{field.name}: {error}")
+            errors.append(f"{field.name}: {in_words(error)}")
     return values, errors

@@ -76,7 +76,7 @@ def _expand_one(part: str) -> list[str]:
     for piece in inner.split(","):
         bounds = _RANGE.fullmatch(piece.strip())
         if bounds is None:
-            raise UsageError(f"'{piece}' in '{part}' is no range of numbers", hint="write gpu[1-4,7]")
+            raise UsageError(f"'{piece}' in '{part}' is not a range of numbers", hint="write gpu[1-4,7]")
         first, last = bounds.group(1), bounds.group(2) or bounds.group(1)
         if int(last) < int(first):
             raise UsageError(f"the range '{piece}' in '{part}' runs backwards", hint="write gpu[1-4]")

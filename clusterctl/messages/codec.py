@@ -7,6 +7,8 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from clusterctl.errors import in_words
+
 Message = TypeVar("Message")
 
 _encoder = msgspec.json.Encoder()
@@ -27,7 +29,7 @@ class Decoder(Generic[Message]):
         try:
             return self._decoder.decode(line)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise Garbled(str(error)) from error
+            raise Garbled(in_words(error)) from error
         except RecursionError as error:
             raise Garbled("it is nested too deeply") from error
 

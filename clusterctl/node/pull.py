@@ -114,7 +114,7 @@ def main(request, files):
     threading.Thread(target=end_with_controller, daemon=True).start()
     root = os.path.normpath(request["root"])
     if not os.path.isdir(root):
-        emit({"is": "refused", "reason": "there is no %s any more" % root})
+        emit({"is": "refused", "reason": "%s does not exist any more" % root})
         return 0
     there = sorted(os.listdir(root))[:NAMED]
     names = sorted(files_below(root, request["path"] or "."))

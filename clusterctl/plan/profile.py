@@ -111,16 +111,23 @@ def _convert(document: yaml_lines.Document, value: Any, path: Path, kind: Any) -
         return msgspec.convert(value, kind)
     except msgspec.ValidationError:
         is_map = not isinstance(kind, type) or issubclass(kind, msgspec.Struct)
-        wanted = "`key: value` lines" if is_map else "one text"
+        wanted = "`key: value` lines" if is_map else "a single value"
         raise UsageError(
-            f"{document.place(path)}: {wanted} expected", hint="envs/cpu.yaml shows every key there is"
+            f"{document.place(path)}: must be {wanted}, not {_shape(value)}",
+            hint="envs/cpu.yaml shows every key there is",
         ) from None
+
+
+def _shape(value: Any) -> str:
+    if isinstance(value, list):
+        return "a list"
+    return "`key: value` lines" if isinstance(value, dict) else repr(value)
 
 
 def _no_such_key(document: yaml_lines.Document, path: Path, known: tuple[str, ...]) -> UsageError:
     near = get_close_matches(path[-1], known, n=1)
     return UsageError(
-        f"{document.place(path)}: there is no such key",
+        f"{document.place(path)}: unknown key",
         hint=f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}",
     )
 

@@ -17,7 +17,7 @@ def check_name(name: str, where: str) -> None:
     """Refuse names no process can have, and PYTHON*: it would change the interpreters that start the run."""
     if not _NAME.match(name):
         raise UsageError(
-            f"{where}: `{name}` is no name of a variable",
+            f"{where}: `{name}` is not a valid variable name",
             hint="letters, digits and _, as in --env NCCL_DEBUG=INFO",
         )
     if name.startswith("PYTHON"):

@@ -39,9 +39,14 @@ def load(text: str, source: str) -> Document:
     except yaml.YAMLError as error:
         raise UsageError(f"{source}: {error}", hint="a profile is plain UTF-8 text") from None
     lines: dict[Path, int] = {}
-    value = _build(root, (), lines, source) if root is not None else {}
+    try:
+        value = _build(root, (), lines, source) if root is not None else {}
+    except RecursionError:
+        raise UsageError(f"{source}: an alias contains itself", hint="write the value out") from None
     if not isinstance(value, dict):
-        raise UsageError(f"{source}: a mapping is expected", hint="`key: value` lines")
+        raise UsageError(
+            f"{source}: it must consist of `key: value` lines", hint="envs/cpu.yaml is an example"
+        )
     return Document(source, value, lines)
 
 

@@ -21,6 +21,7 @@ from clusterctl.inventory.fold import fold
 from clusterctl.inventory.model import Inventory
 from clusterctl.network.model import Network
 from clusterctl.report.findings import brief
+from clusterctl.report.harmless import harmless
 
 FOLD_FROM = 25
 """From this many hosts on, rows that say the same are one row."""
@@ -91,7 +92,7 @@ def _rows(inventory: Inventory, facts: Mapping[str, Facts], network: Network, re
         of_host = facts.get(entry.name)
         chosen = network.of(entry.name)
         if of_host is not None:
-            cells |= {name: read(of_host) for name, read in _READERS.items()}
+            cells |= {name: harmless(read(of_host)) for name, read in _READERS.items()}
         if chosen is not None:
             cells |= {"interface": chosen.ifname, "address": chosen.address}
         rows.append(_Row(mark, rank, entry.name, cells))

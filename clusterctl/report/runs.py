@@ -13,6 +13,7 @@ from rich.text import Text
 
 from clusterctl.inventory.fold import fold
 from clusterctl.plan.model import LaunchPlan
+from clusterctl.report.harmless import harmless
 from clusterctl.store.outcome import Outcome
 
 _WIDE = 120
@@ -188,7 +189,7 @@ def _host_table(hosts: Sequence[HostView], *, now: float) -> Table:
         ranks = str(host.ranks[0]) if len(host.ranks) == 1 else f"{host.ranks[0]}-{host.ranks[-1]}"
         heard = f"{span(now - host.heard)} ago" if host.heard is not None else "none"
         left = Text("?" if host.left is None else str(host.left), style="bold yellow" if host.left else "")
-        found.add_row(host.host, ranks, Text(host.state), heard, left)
+        found.add_row(harmless(host.host), ranks, Text(harmless(host.state)), heard, left)
     return found
 
 

@@ -66,10 +66,10 @@ def examine(
         workdirs={host: own for host in names if (own := profile.workdir_of(host))},
         master_port=_port(first.get("MASTER_PORT", "")),
     )
-    traffic = "sending traffic between the hosts"
-    then = "all answered" if quick else f"importing torch, {traffic}" if torch else traffic
-    with progress(names, then) as asking:
-        answers = ask(transport, hosts.inventory, request, on_progress=asking.answered)
+    with progress(names) as asking:
+        answers = ask(
+            transport, hosts.inventory, request, on_progress=asking.answered, on_awaiting=asking.awaiting
+        )
     settings = {host: layers[host].merged(facts, profile_name) for host, facts in answers.facts.items()}
     network = choose(
         hosts.inventory,

@@ -15,15 +15,20 @@ class Asking(Protocol):
         """``host`` told its facts, or failed to; once for each."""
         ...
 
+    def awaiting(self, kind: str, hosts: Sequence[str], /) -> None:
+        """After their facts, ``hosts`` are waited for: ``listening``, ``dialled``, ``pong``, ``torch`` or
+        ``next``; none when all have given that. May be called often."""
+        ...
 
-Progress = Callable[[Sequence[str], str], AbstractContextManager[Asking]]
-"""Called with the hosts and with what goes on after the last of them has answered, in words."""
+
+Progress = Callable[[Sequence[str]], AbstractContextManager[Asking]]
+"""Called with the hosts."""
 
 
 class Silent:
     """Shows nothing."""
 
-    def __init__(self, hosts: Sequence[str], then: str) -> None:
+    def __init__(self, hosts: Sequence[str]) -> None:
         pass
 
     def __enter__(self) -> Silent:
@@ -35,4 +40,7 @@ class Silent:
         pass
 
     def answered(self, host: str, answer: object, /) -> None:
+        pass
+
+    def awaiting(self, kind: str, hosts: Sequence[str], /) -> None:
         pass

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from clusterctl.errors import ClusterctlError, UsageError
+from clusterctl.errors import ClusterctlError, UsageError, in_words
 from clusterctl.plan.model import LaunchPlan, Setting
 from clusterctl.plan.variables import shown
 from clusterctl.settings import HOME_VARIABLE
@@ -98,7 +98,7 @@ class RunDirectory:
         ``name`` comes from a node, so only the names of logs are taken; ValueError for any other.
         """
         if not _LOG_NAME.fullmatch(name):
-            raise ValueError(f"{host}: {name!r} is no name of a log")
+            raise ValueError(f"{host}: {name!r} is not the name of a log")
         path = self.host_logs(host) / name
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as stream:
             stream.seek(offset)
@@ -148,7 +148,7 @@ class RunDirectory:
             content = files.read(path)
             return None if content is None else msgspec.json.decode(content, type=kind)
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error)
+            reason = error.strerror if isinstance(error, OSError) else in_words(error)
             raise ClusterctlError(
                 f"{path} cannot be read: {reason}",
                 hint="it is damaged or of another version of clusterctl; the logs beside it are plain text",

@@ -91,7 +91,7 @@ def no_ssh_server(endpoint: Endpoint, detail: str) -> Failure:
     return failure(
         endpoint,
         "banner",
-        f"{endpoint.address} is no SSH server we can talk to: {detail}",
+        f"{endpoint.address} does not speak SSH as expected: {detail}",
         f"check Port under `Host {endpoint.name}`; if `{ssh_command(endpoint, 'true')}` works, "
         "use `--transport openssh`",
     )

@@ -131,7 +131,7 @@ def test_a_host_without_python_is_named(make_sandbox: Callable[..., Sandbox], ca
 def test_wrong_usage(sandbox: Sandbox) -> None:
     with pytest.raises(UsageError, match="no command"):
         verb.command([], hostfile=str(sandbox.hostfile))
-    with pytest.raises(UsageError, match="no duration"):
+    with pytest.raises(UsageError, match="invalid duration"):
         verb.command(["true"], timeout="soon", hostfile=str(sandbox.hostfile))
 
 
