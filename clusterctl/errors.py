@@ -52,7 +52,7 @@ _KINDS = {
 def in_words(error: Exception) -> str:
     """What a JSON decoder has found, in words: ``nodes[0].port is text, not a whole number``."""
     text, _, place = str(error).partition(" - at `")
-    place = place.rstrip("`").removeprefix("$").removeprefix(".")
+    place = place.replace("`", "").replace("$.", "").removeprefix("$")
     if found := re.fullmatch(r"Expected `(.+?)`, got `(.+?)`", text):
         wanted, got = (
             " or ".join(_KINDS.get(kind, kind) for kind in each.split(" | ")) for each in found.groups()
@@ -60,6 +60,10 @@ def in_words(error: Exception) -> str:
         return f"{place or 'it'} is {got}, not {wanted}"
     if found := re.fullmatch(r"Object missing required field `(.+)`", text):
         return f"{place}.{found[1]} is missing" if place else f"{found[1]} is missing"
+    if " matching regex " in text:
+        return f"{place or 'it'} has a form that is not allowed"
+    if found := re.fullmatch(r"Expected `.+?` ([<>]=? .+)", text):
+        return f"{place or 'it'} is not {found[1]}"
     if text.startswith(("JSON is malformed", "Input data was truncated")):
         return "it is not complete JSON"
     return f"{place}: {text.replace('`', '')}" if place else text.replace("`", "")

@@ -33,6 +33,21 @@ def test_a_damaged_plan_is_described_in_words(path: str, value: object, told: st
     assert in_words(caught.value) == told
 
 
+@pytest.mark.parametrize(
+    ("found", "told"),
+    [
+        (
+            "Expected `str` matching regex 'x' - at `key` in `$.logs`",
+            "key in logs has a form that is not allowed",
+        ),
+        ("Expected `int` >= 0 - at `$.offset`", "offset is not >= 0"),
+        ("Expected `object`, got `array`", "it is a list, not a group of fields"),
+    ],
+)
+def test_what_a_decoder_says_becomes_words(found: str, told: str) -> None:
+    assert in_words(msgspec.ValidationError(found)) == told
+
+
 def test_a_missing_field_and_half_a_file() -> None:
     with pytest.raises(msgspec.ValidationError) as missing:
         msgspec.json.decode(b"{}", type=LaunchPlan)

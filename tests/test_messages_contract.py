@@ -145,7 +145,7 @@ def test_what_is_no_message_ends_that_session_and_nothing_else(line: bytes) -> N
     talk = heard_from(beat + MARK + line + b"\n" + beat, beat)
     assert talk.receive() == [relay.Heartbeat(time=1.0)]
     assert talk.ended
-    assert "no message" in talk.last_words
+    assert "not a message" in talk.last_words
     assert talk.receive() == []
 
 

@@ -164,7 +164,7 @@ def test_a_host_that_gives_no_answer_does_not_spoil_the_others(sandbox: Sandbox,
     assert [answer.host for answer in answers] == list(roots)
     assert answers[0].files == {"a.txt": 5}
     assert "no" in answers[1].problem
-    assert answers[2].problem == "there is no /tmp/no/such/folder any more"
+    assert answers[2].problem == "/tmp/no/such/folder does not exist any more"
     assert (tmp_path / "node1/a.txt").read_text() == "kept\n"
     assert [path.name for path in tmp_path.iterdir()] == ["node1"]
 
