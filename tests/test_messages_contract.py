@@ -12,9 +12,9 @@ import pytest
 from clusterctl.ask.bundle import pack
 from clusterctl.ask.host_session import MARK, HostSession, listen
 from clusterctl.messages import events, relay
+from clusterctl.run.relay_bundle import RELAY, RELAY_FILES
 from tests.local_channel import LocalChannel
 
-_FILES = ("shared.processes", "run.agent", "run.rank", "run.snapshot", "run.enter", "run.sitecustomize")
 SCRIPT = """
 print("out of the script", flush=True)
 raise ValueError("half a pair: " + chr(0xD800) + "x" * 70_000)
@@ -25,7 +25,7 @@ def session(home: Path, run: str = "r") -> HostSession[relay.Reply]:
     found = HostSession(LocalChannel(home), relay.replies)
     offsets = {"events.jsonl": 0}
     request = {"run": run, "node_rank": 0, "offsets": offsets, "lease": 60.0}
-    found.channel.send(pack("run.relay", request, _FILES))
+    found.channel.send(pack(RELAY, request, RELAY_FILES))
     return found
 
 
@@ -56,7 +56,7 @@ def job(tmp_path: Path) -> relay.Job:
         pass_local_rank=False,
         env={"RANK": "0"},
         removed=(),
-        engine=(sys.executable, "{run_dir}/code/clusterctl_node/run/rank.py", "r"),
+        engine=(sys.executable, "{run_dir}/code/rank.py", "r"),
         enter="",
         files={},
         cwd=str(tmp_path),

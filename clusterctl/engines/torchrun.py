@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from clusterctl.plan.model import LaunchPlan, NodePlan
 
-WAITER = "{run_dir}/code/clusterctl_node/run/rank.py"
+WAITER = "{run_dir}/code/rank.py"
 # Without a place named, torchrun leaves a folder in /tmp behind, run after run.
 LOG_DIR = "{run_dir}/torchelastic"
 

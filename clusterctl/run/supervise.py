@@ -25,6 +25,7 @@ from clusterctl.run.links import Broken, Heard, LinkEvent, Links, Opened, Unopen
 from clusterctl.run.logs import LogCollector
 from clusterctl.run.machine import Machine
 from clusterctl.run.operator import Operator
+from clusterctl.run.relay_bundle import RELAY, RELAY_FILES
 from clusterctl.run.screen import Screen
 from clusterctl.run.start import Halted, Startup
 from clusterctl.run.stdin import InputPump
@@ -33,7 +34,6 @@ from clusterctl.store.outcome import Outcome
 from clusterctl.store.runs import RunDirectory
 from clusterctl.transport.protocol import Channel, Transport
 
-_NODE_FILES = ("shared.processes", "run.agent", "run.rank", "run.snapshot", "run.enter", "run.sitecustomize")
 _LOOK = 0.2
 _HISTORY_TIMEOUT = 5.0
 _PDSH_PATIENCE = 3.0
@@ -172,7 +172,7 @@ class Supervisor:
             "lease": RUN.lease_attached,
         }
         session = HostSession(channel, relay.replies)
-        channel.send(pack("run.relay", request, _NODE_FILES))
+        channel.send(pack(RELAY, request, RELAY_FILES))
         return session
 
     def _launch(self, make: Callable[[LaunchPlan], DeepSpeedLauncher]) -> None:

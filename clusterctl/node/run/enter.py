@@ -6,34 +6,36 @@ exit code, so that pdsh sees what it would have seen.
 
 import json
 import os
-import sys
-import time
 
-from .rank import write_whole
+from ..shared.processes import is_running
+from ..shared.watch import CLOSED, MODIFIED, MOVED_HERE, REMOVED, Watch
+from .directory import AGENT, ENTER, EVENTS, NodeDirectory
 
-TICK = 0.1
+LOOK_SECONDS = 1.0
 
 
-def main():
+def main(arguments):
     # Hosts made of namespaces may share this file, so the launcher's argument tells which node this is.
-    argv = sys.argv[2:]
+    runs, argv = arguments[0], arguments[1:]
     node_rank = next(part.partition("=")[2] for part in argv if part.startswith("--node_rank="))
-    run_dir = os.path.join(sys.argv[1], node_rank)
-    write_whole(os.path.join(run_dir, "enter.json"), argv)
-    code = None
+    directory = NodeDirectory(os.path.join(runs, node_rank))
+    watch = Watch()
+    watch.add(directory.root, CLOSED | MODIFIED | MOVED_HERE | REMOVED)
+    agent = directory.read(AGENT)
+    directory.write(ENTER, argv)
     while True:
-        try:
-            with open(os.path.join(run_dir, "events.jsonl")) as stream:
-                events = [json.loads(line) for line in stream if line.endswith("\n")]
-        except OSError:
-            return 1 if code is None else code
-        for event in events:
-            if event["event"] == "engine-exit":
-                code = event["code"]
-            if event["event"] == "end":
-                return 1 if code is None else code
-        time.sleep(TICK)
+        alive = agent is not None and is_running(agent["pid"], agent["started"])
+        events = read_events(directory)
+        if not alive or any(event["event"] == "end" for event in events):
+            codes = [event["code"] for event in events if event["event"] == "engine-exit"]
+            return codes[0] if codes else 1
+        watch.wait(LOOK_SECONDS)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def read_events(directory):
+    """All so far; none when the run directory is gone."""
+    try:
+        with open(directory.path(EVENTS)) as stream:
+            return [json.loads(line) for line in stream if line.endswith("\n")]
+    except OSError:
+        return []

@@ -1,37 +1,168 @@
 """The rank waiter: stands between the engine and the user's script, and reports exactly how it ended.
 
 torchrun tells 1 for every failure, a shell tells 137 for both an exit code and a signal. The waiter forks,
-the child becomes the user's own command, and what `wait4` says is written to ``exit-<rank>.json``. Its argv
-is the run id alone, so neither the engine nor the waiter shows the user's arguments. exec rather than runpy,
+the child becomes the user's own command, and what `wait4` says goes into the run directory. Its argv is the
+run id alone, so neither the engine nor the waiter shows the user's arguments. exec rather than runpy,
 because runpy breaks pickling of what `__main__` defines.
+
+It belongs to the agent, not to the engine that started it: an engine that is killed does not take the ranks
+with it unheard, and with the agent gone the waiter ends all that bears the run's mark.
 """
 
-import ctypes
-import json
+from __future__ import annotations
+
+import contextlib
 import os
+import select
 import signal
 import sys
 import time
 
-PR_SET_PDEATHSIG = 1
+from ..shared.processes import (
+    adopt_orphans,
+    die_with_parent,
+    is_running,
+    kill_all,
+    open_pidfd,
+    stat_of,
+    tag_of,
+)
+from .directory import AGENT, INPUT, INPUT_END, JOB, NodeDirectory, error_of, exit_of, log_of, start_of
+
+# Engines signal the whole group or tree: the script has the signal already, the waiter stays to report.
+ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+SHARED_SIGNALS = (*ENDING_SIGNALS, signal.SIGUSR1, signal.SIGUSR2)
+LOOK_SECONDS = 1.0
+INPUT_SECONDS = 0.05
+PIECE = 1 << 16
 
 
-def die_with_parent(parent):
-    """Be killed when the parent thread ends; at once if it has ended already."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGKILL)
+def main(arguments):
+    directory = NodeDirectory(os.path.dirname(os.path.dirname(os.path.abspath(sys.argv[0]))))
+    job, agent = directory.read(JOB), directory.read(AGENT)
+    if job is None or agent is None:
+        return 1  # the run is over
+    return Waiter(directory, job, agent).main()
 
 
-def write_whole(path, value):
-    """Write JSON so that a reader sees all of it or none."""
-    partial = path + ".partial"
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
-        json.dump(value, stream)
-    os.replace(partial, path)
+class Waiter:
+    def __init__(self, directory, job, agent):
+        self.directory = directory
+        self.job = job
+        self.rank, self.local_rank, self.env = rank_environment(job, os.environ, directory)
+        self.command = list(job["command"])
+        if job["pass_local_rank"]:
+            self.command.append("--local_rank=%d" % self.local_rank)
+        self.command += job["arguments"]
+        self.agent = agent
+        self.input = InputPipe(directory) if job.get("stdin") and self.rank == 0 else None
+        self.child = 0
+        self.asked: float | None = None
+        self.poll = select.poll()
+
+    def main(self):
+        adopt_orphans()
+        self.agent_end = open_pidfd(self.agent["pid"])
+        if self.agent_end is not None:
+            self.poll.register(self.agent_end, select.POLLIN)
+        self.signals = self.listen_to_signals()
+        started = time.time()
+        self.start()
+        stat = stat_of(self.child)
+        own = stat_of(os.getpid())
+        self.report(
+            start_of(self.rank),
+            pid=self.child,
+            pid_started=stat.started if stat else 0,
+            waiter=os.getpid(),
+            waiter_started=own.started if own else 0,
+            time=started,
+        )
+        status, usage = self.wait()
+        number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
+        code = 128 + number if number is not None else os.WEXITSTATUS(status)
+        self.report(
+            exit_of(self.rank),
+            pid=self.child,
+            code=code,
+            signal=number,
+            started=started,
+            asked=self.asked,
+            ended=time.time(),
+            peak_memory=usage.ru_maxrss * 1024,
+        )
+        if code:
+            self.wait_to_be_let_go()
+        os._exit(code)
+
+    def listen_to_signals(self):
+        heard, speak = os.pipe()
+        os.set_blocking(heard, False)
+        os.set_blocking(speak, False)
+        signal.set_wakeup_fd(speak, warn_on_full_buffer=False)
+        for number in (signal.SIGCHLD, *SHARED_SIGNALS):
+            signal.signal(number, self.note_signal)
+        self.poll.register(heard, select.POLLIN)
+        return heard
+
+    def note_signal(self, number, _):
+        if number in ENDING_SIGNALS and self.asked is None:
+            self.asked = time.time()
+
+    def start(self):
+        log = self.directory.append_log(log_of(self.rank))
+        source = self.input.heard if self.input else os.open(os.devnull, os.O_RDONLY)
+        waiter = os.getpid()
+        self.child = os.fork()
+        if self.child == 0:
+            env = dict(self.env, PWD=self.job["cwd"])
+            become(self.command, env, self.job["cwd"], source, log, waiter)
+        os.close(source)
+        os.close(log)
+
+    def report(self, name, **what):
+        """On a disk that refuses even this, the agent learns of the end from the engine."""
+        with contextlib.suppress(OSError):
+            self.directory.overwrite(name, dict(what, rank=self.rank, local_rank=self.local_rank))
+
+    def wait(self):
+        """Until the script ends: (status, resource usage). With the agent gone, does not return."""
+        while True:
+            pid, status, usage = os.wait4(-1, os.WNOHANG)
+            if pid == self.child:
+                return status, usage
+            if pid == 0:
+                self.sleep()
+
+    def wait_to_be_let_go(self):
+        """An engine that saw this end would signal the other ranks, after the agent and in its own way."""
+        self.drain()
+        while not self.sleep():
+            continue
+
+    def sleep(self):
+        """For a moment. True when SIGTERM has come; never returns with the agent gone."""
+        if self.input is not None and not self.input.move():
+            self.input = None
+        self.poll.poll(int(1000 * (LOOK_SECONDS if self.input is None else INPUT_SECONDS)))
+        if not is_running(self.agent["pid"], self.agent["started"]):
+            self.end_all()
+        return signal.SIGTERM in self.drain()
+
+    def drain(self):
+        try:
+            return os.read(self.signals, PIECE)
+        except BlockingIOError:
+            return b""
+
+    def end_all(self):
+        """In the agent's place: nothing of the run stays, nor what only a living run may keep on a disk."""
+        kill_all(tag_of(self.job["run"], self.job["node_rank"]), below=os.getpid())
+        self.directory.remove(JOB, INPUT, INPUT_END)
+        os._exit(1)
 
 
-def rank_environment(job, environ, run_dir):
+def rank_environment(job, environ, directory):
     """The engine's environment, corrected: DeepSpeed permutes LOCAL_RANK on uneven hosts."""
     rank = int(environ["RANK"])
     local_rank = job["ranks"].index(rank)
@@ -40,79 +171,62 @@ def rank_environment(job, environ, run_dir):
         LOCAL_RANK=str(local_rank),
         LOCAL_WORLD_SIZE=str(len(job["ranks"])),
         GROUP_RANK=str(job["node_rank"]),
-        CLUSTERCTL_ERROR_FILE=os.path.join(run_dir, "error-%d.json" % rank),
+        CLUSTERCTL_ERROR_FILE=directory.path(error_of(rank)),
     )
-    site = os.path.join(run_dir, "code", "site")
+    site = directory.path("code/site")
     env["PYTHONPATH"] = os.pathsep.join(filter(None, (site, env.get("PYTHONPATH"))))
     return rank, local_rank, env
 
 
-def become(command, env, cwd, log, parent):
-    """In the child: the log as stdout and stderr, no stdin, the run's directory, the user's command."""
-    die_with_parent(parent)
+def become(command, env, cwd, source, log, parent):
+    """In the child: stdin, the log as stdout and stderr, the run's directory, the user's command."""
     try:
-        null = os.open(os.devnull, os.O_RDONLY)
-        for source, target in ((null, 0), (log, 1), (log, 2)):
-            os.dup2(source, target)
+        die_with_parent(parent)
+        take_default_signals()
+        for origin, target in ((source, 0), (log, 1), (log, 2)):
+            os.dup2(origin, target)
         os.chdir(cwd)
         os.execvpe(command[0], command, env)
     except OSError as error:
         os.write(log, ("clusterctl: cannot start %s: %s\n" % (command[0], error)).encode())
-    os._exit(127)
+    finally:
+        os._exit(127)
 
 
-def main():
-    parent = os.getppid()
-    die_with_parent(parent)
-    run_dir = os.path.abspath(__file__)
-    for _ in range(4):  # <run directory>/code/clusterctl_node/run/rank.py
-        run_dir = os.path.dirname(run_dir)
-    with open(os.path.join(run_dir, "job.json")) as stream:
-        job = json.load(stream)
-    rank, local_rank, env = rank_environment(job, os.environ, run_dir)
-    command = list(job["command"])
-    if job["pass_local_rank"]:
-        command.append("--local_rank=%d" % local_rank)
-    command += job["arguments"]
-    # Engines signal the whole group or tree: the script has the signal already, the waiter stays to report.
-    asked = []
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, lambda *_: asked.append(time.time()))
-    log = os.open(
-        os.path.join(run_dir, "logs", "rank-%d.log" % rank),
-        os.O_WRONLY | os.O_CREAT | os.O_APPEND,
-        0o600,
-    )
-    started = time.time()
-    waiter = os.getpid()
-    child = os.fork()
-    if child == 0:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+def take_default_signals():
+    """As a shell would start it: Python and those above it ignore some (SIGPIPE, SIGXFSZ, SIGHUP)."""
+    signal.set_wakeup_fd(-1)
+    for number in range(1, signal.NSIG):
+        with contextlib.suppress(OSError, ValueError):  # KILL, STOP, and those the C library keeps
             signal.signal(number, signal.SIG_DFL)
-        become(command, dict(env, PWD=job["cwd"]), job["cwd"], log, waiter)
-    write_whole(
-        os.path.join(run_dir, "start-%d.json" % rank),
-        {"rank": rank, "local_rank": local_rank, "pid": child, "waiter": waiter, "time": started},
-    )
-    _, status, usage = os.wait4(child, 0)
-    number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
-    code = 128 + number if number is not None else os.WEXITSTATUS(status)
-    write_whole(
-        os.path.join(run_dir, "exit-%d.json" % rank),
-        {
-            "rank": rank,
-            "local_rank": local_rank,
-            "pid": child,
-            "code": code,
-            "signal": number,
-            "started": started,
-            "asked": asked[0] if asked else None,
-            "ended": time.time(),
-            "peak_memory": usage.ru_maxrss * 1024,
-        },
-    )
-    os._exit(code)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+class InputPipe:
+    """Standard input of rank 0. What comes is kept in a file first: a script that does not read holds up
+    nobody, and a broken link loses nothing."""
+
+    def __init__(self, directory):
+        self.directory = directory
+        self.offset = 0
+        self.source = os.open(directory.path(INPUT), os.O_RDONLY | os.O_CLOEXEC)
+        self.heard, self.speak = os.pipe()
+        os.set_blocking(self.speak, False)
+
+    def move(self):
+        """Hand on what has come. False once all has been, or nobody reads any more."""
+        over = not self.directory.is_missing(INPUT_END)
+        try:
+            while True:
+                data = os.pread(self.source, PIECE, self.offset)
+                if not data:
+                    break
+                self.offset += os.write(self.speak, data)
+        except BlockingIOError:
+            return True
+        except BrokenPipeError:
+            over = True
+        if over:
+            os.close(self.speak)
+            os.close(self.source)
+        return not over

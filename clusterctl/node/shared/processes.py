@@ -1,37 +1,50 @@
-"""What runs on this node: the processes of a run are found by parentage and by the mark in their environment.
+"""The processes of this node: who they are, which belong to a run, and how they are ended.
 
-Never by name: a name also fits other people's jobs.
+They are found by parentage and by the mark in their environment, never by name: a name also fits other
+people's jobs. A process is known by its pid *and* its start time, because pids are used again.
 """
 
+from __future__ import annotations
+
+import collections
+import ctypes
 import os
+import signal
+import threading
+import time
+
+SWEEP_SECONDS = 5.0
+TICK = 0.05
+# Nothing that answers at all takes as long to show its environment.
+READ_SECONDS = 2.0
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+_PIDFD_OPEN = 434  # on every architecture; the os module of Python 3.8 does not have it
+
+Stat = collections.namedtuple("Stat", "parent state started")
+Stat.__doc__ = "One line of the process table; ``started`` is in clock ticks since boot."
+_DEAD = ("Z", "X")
+_unreadable: set[tuple[int, int]] = set()
+
+
+def stat_of(pid):
+    """The process's `Stat`, or None where there is none."""
+    try:
+        with open("/proc/%d/stat" % pid, "rb") as stream:
+            fields = stream.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return Stat(int(fields[1]), fields[0].decode(), int(fields[19]))
 
 
 def process_table():
-    """{pid: (parent pid, state, start ticks)} of everything this user can see."""
-    table = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                with open("/proc/%s/stat" % entry, "rb") as stream:
-                    fields = stream.read().rpartition(b")")[2].split()
-            except OSError:
-                continue
-            table[int(entry)] = (int(fields[1]), fields[0].decode(), int(fields[19]))
-    return table
-
-
-def is_alive(pid):
-    """Whether ``pid`` exists and is not a zombie."""
-    return process_table().get(pid, (0, "Z", 0))[1] not in ("Z", "X")
-
-
-def start_ticks(pid):
-    """When ``pid`` started, in clock ticks since boot; with the pid it names one process for good."""
-    return process_table()[pid][2]
+    """{pid: Stat} of everything this user can see."""
+    pids = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
+    return {pid: stat for pid, stat in ((pid, stat_of(pid)) for pid in pids) if stat is not None}
 
 
 def boot_id():
-    """Names this machine from its last boot to its next."""
+    """Names this boot of the machine; "" where the kernel does not tell."""
     try:
         with open("/proc/sys/kernel/random/boot_id") as stream:
             return stream.read().strip()
@@ -39,12 +52,64 @@ def boot_id():
         return ""
 
 
-def bears_mark(pid, mark):
+def identity(pid):
+    """What tells this process from every other, in JSON; ``started`` is 0 when it is gone already."""
+    stat = stat_of(pid)
+    return {"pid": pid, "started": stat.started if stat else 0, "boot": boot_id()}
+
+
+def is_running(pid, started):
+    """Whether that very process lives; a zombie does not."""
+    stat = stat_of(pid)
+    return stat is not None and stat.started == started and stat.state not in _DEAD
+
+
+def open_pidfd(pid):
+    """A descriptor that becomes readable when the process ends; None on kernels before 5.3."""
+    found = ctypes.CDLL(None).syscall(_PIDFD_OPEN, pid, 0)
+    return found if found >= 0 else None
+
+
+def send(pid, number):
+    """Signal a process. False when it is gone, or belongs to somebody else by now (a setuid program)."""
     try:
-        with open("/proc/%d/environ" % pid, "rb") as stream:
-            return mark in stream.read().split(b"\0")
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+def die_with_parent(parent):
+    """Be killed when the parent thread ends; at once if it has ended already."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def adopt_orphans():
+    """Become the parent of every descendant whose own parent ends."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def handles(pid, number):
+    """Whether the process has a handler of its own for this signal."""
+    try:
+        with open("/proc/%d/status" % pid) as stream:
+            caught = [line.split()[1] for line in stream if line.startswith("SigCgt:")]
     except OSError:
         return False
+    return bool(caught and int(caught[0], 16) >> (number - 1) & 1)
+
+
+def descendants(roots, table):
+    """Pids of everything that descends from ``roots``, which are not among them unless one of another."""
+    found: set[int] = set()
+    grew = True
+    while grew:
+        children = {pid for pid, stat in table.items() if stat.parent in found or stat.parent in roots}
+        grew = not children <= found
+        found |= children
+    return found
 
 
 def tag_of(run_id, node_rank):
@@ -56,34 +121,92 @@ def tag_of(run_id, node_rank):
 def run_processes(tag, below=None):
     """Pids of a node's part of a run, less zombies: marked in their environment, or descended from one.
 
-    ``below`` is the agent's own pid: orphans fall to it even when they have cleared their environment. It and
-    the caller are never listed.
+    ``below`` is the agent's own pid: orphans fall to it even when they have cleared their environment, and
+    what has become root hides its own. It and the caller are never listed.
     """
-    mark = ("CLUSTERCTL_RUN=" + tag).encode()
     table = process_table()
-    found = {pid for pid in table if bears_mark(pid, mark)}
-    roots = {below, os.getpid()}
-    grew = True
-    while grew:
-        children = {pid for pid, (parent, _, _) in table.items() if parent in found or parent == below}
-        grew = not children <= found
-        found |= children
-    return sorted(pid for pid in found - roots if table[pid][1] not in ("Z", "X"))
+    roots = set() if below is None else {below}
+    own = descendants(roots, table)
+    found = own | _marked(table, ("CLUSTERCTL_RUN=" + tag).encode(), own)
+    found |= descendants(found, table)
+    return sorted(pid for pid in found - roots - {os.getpid()} if table[pid].state not in _DEAD)
+
+
+def kill_all(tag, below=None, meanwhile=lambda: None):
+    """KILL until nothing of the run is left or it cannot be killed; what is left, by pid."""
+    deadline = time.monotonic() + SWEEP_SECONDS
+    while True:
+        meanwhile()
+        left = run_processes(tag, below)
+        if not left or time.monotonic() > deadline:
+            return left
+        for pid in left:
+            send(pid, signal.SIGKILL)
+        time.sleep(TICK)
 
 
 def command_of(pid):
-    try:
-        with open("/proc/%d/cmdline" % pid, "rb") as stream:
-            return stream.read().replace(b"\0", b" ").decode("utf-8", "replace").strip()[:120]
-    except OSError:
-        return ""
+    """The process's command line, shortened; its bare name where that is hidden."""
+    for name in ("cmdline", "comm"):
+        try:
+            with open("/proc/%d/%s" % (pid, name), "rb") as stream:
+                text = stream.read().replace(b"\0", b" ").decode("utf-8", "replace").strip()
+        except OSError:
+            continue
+        if text:
+            return text[:120]
+    return ""
 
 
-def oom_kills():
-    """How many processes the kernel has killed for memory since boot; None where it does not count."""
-    try:
-        with open("/proc/vmstat") as stream:
-            counters = dict(line.split() for line in stream)
-        return int(counters["oom_kill"])
-    except (OSError, KeyError, ValueError):
-        return None
+class _MarkReader(threading.Thread):
+    """Reads environments one after another: that of a process in state D can block its reader for ever."""
+
+    def __init__(self, pids, mark):
+        super().__init__(daemon=True)
+        self.pids = pids
+        self.mark = mark
+        self.position = 0
+        self.found: set[int] = set()
+        self.given_up = False
+
+    def run(self):
+        for position, pid in enumerate(self.pids):
+            self.position = position
+            try:
+                with open("/proc/%d/environ" % pid, "rb") as stream:
+                    marked = self.mark in stream.read().split(b"\0")
+            except OSError:
+                continue
+            if self.given_up:
+                return
+            if marked:
+                self.found.add(pid)
+
+
+def _marked(table, mark, known):
+    """Pids that bear the mark, without those in ``known``. One that cannot be asked is asked again only when
+    it is out of state D."""
+    waiting = [
+        pid
+        for pid, stat in table.items()
+        if pid not in known
+        and stat.state not in _DEAD
+        and not (stat.state == "D" and (pid, stat.started) in _unreadable)
+    ]
+    waiting.sort(key=lambda pid: table[pid].state == "D")
+    found: set[int] = set()
+    while waiting:
+        reader = _MarkReader(waiting, mark)
+        reader.start()
+        before = -1
+        while reader.is_alive() and reader.position != before:
+            before = reader.position
+            reader.join(READ_SECONDS)
+        if not reader.is_alive():
+            return found | reader.found
+        reader.given_up = True
+        found |= reader.found
+        stuck = waiting[reader.position]
+        _unreadable.add((stuck, table[stuck].started))
+        waiting = waiting[reader.position + 1 :]
+    return found

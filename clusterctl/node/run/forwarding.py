@@ -1,0 +1,189 @@
+"""Sends what grows in a run directory: log bytes and events, each from an offset on.
+
+A new relay on a new connection goes on where the old one stopped. Logs are sent no faster than they are
+acknowledged, so that on a slow link events and heartbeats wait about a second behind them, not for ever.
+"""
+
+from __future__ import annotations
+
+import base64
+import collections
+import contextlib
+import hashlib
+import json
+import os
+import time
+
+from ..shared.wire import emit, sendable
+from .directory import EVENTS
+
+PIECE = 192 * 1024
+BLOCK = 1 << 20
+
+
+class Window:
+    """How many bytes of logs may be on their way. Unlimited until the first acknowledgement."""
+
+    FIRST = 32 * 1024
+    SMALLEST = 8 * 1024  # less than a second of 150 kbit/s
+    LARGEST = 4 * 1024 * 1024
+    SLOW = 1.0
+
+    def __init__(self, clock=time.monotonic):
+        self.size = self.FIRST
+        self._clock = clock
+        self._sent = 0
+        self._received: int | None = None
+        self._was_full = False
+        self._marks: collections.deque[tuple[int, float]] = collections.deque(maxlen=4096)
+
+    def piece(self):
+        """Bytes that may be sent now, in one message: a quarter of the window at most; 0 when it is full."""
+        if self._received is None:
+            return PIECE
+        room = self.size - (self._sent - self._received)
+        piece = min(PIECE, self.size // 4)
+        if room >= piece:
+            return piece
+        self._was_full = True
+        return 0
+
+    def sent(self, count):
+        self._sent += count
+        self._marks.append((self._sent, self._clock()))
+
+    def acknowledge(self, received):
+        """Twice the window if it held us up and the answer came soon; half of it if that came late."""
+        self._received = max(self._received or 0, min(received, self._sent))
+        sent_at = None
+        while self._marks and self._marks[0][0] <= self._received:
+            sent_at = self._marks.popleft()[1]
+        if sent_at is None:
+            return
+        if self._clock() - sent_at > self.SLOW:
+            self.size = max(self.SMALLEST, self.size // 2)
+        elif self._was_full:
+            self.size = min(self.LARGEST, self.size * 2)
+        self._was_full = False
+
+
+class GrowingFile:
+    """A file that is read on from an offset; it stays readable when it has been removed."""
+
+    def __init__(self, path, offset):
+        self.offset = offset
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # Of what a former relay has sent, the hash is taken at the end.
+        self._hash = hashlib.sha256() if offset == 0 else None
+
+    def size(self):
+        return os.fstat(self._file).st_size
+
+    def read(self, limit):
+        """The next bytes, at most ``limit``; `advance` says how many were used."""
+        return os.pread(self._file, limit, self.offset)
+
+    def before(self):
+        return os.pread(self._file, self.offset, 0)
+
+    def advance(self, data):
+        self.offset += len(data)
+        if self._hash is not None:
+            self._hash.update(data)
+
+    def fingerprint(self, meanwhile):
+        """Size and hash of all up to here. ``meanwhile`` is called now and then: this may take minutes."""
+        if self._hash is None:
+            self._hash = hashlib.sha256()
+            position = 0
+            while position < self.offset:
+                block = os.pread(self._file, min(BLOCK, self.offset - position), position)
+                if not block:
+                    break
+                position += len(block)
+                self._hash.update(block)
+                meanwhile()
+        return {"size": self.offset, "sha256": self._hash.hexdigest()}
+
+    def close(self):
+        os.close(self._file)
+
+
+class Forwarder:
+    def __init__(self, directory, offsets):
+        self.window = Window()
+        self.ended = False  # the agent's last event has been sent
+        self._directory = directory
+        self._offsets = offsets
+        self._logs: dict[str, GrowingFile] = {}
+        self._events: GrowingFile | None = None
+
+    def look(self):
+        """Find logs that are new."""
+        with contextlib.suppress(OSError):
+            for name in sorted(os.listdir(self._directory.path("logs"))):
+                if name not in self._logs:
+                    path = self._directory.path("logs/" + name)
+                    self._logs[name] = GrowingFile(path, self._offsets.get(name, 0))
+        if self._events is None:
+            with contextlib.suppress(OSError):
+                self._events = GrowingFile(self._directory.path(EVENTS), self._offsets.get(EVENTS, 0))
+                self.ended = has_end(self._events.before())
+
+    def forward(self):
+        """Send what has grown: a piece of each log, then all events. True when there is more to send at once.
+
+        So the word of an end comes after the last lines, and yet no flood of lines delays anybody's failure.
+        """
+        events = self._whole_lines()
+        more = [self._forward_log(name) for name in list(self._logs)]
+        if more:  # whom a full window cuts off is first some day
+            first = next(iter(self._logs))
+            self._logs[first] = self._logs.pop(first)
+        self._forward_events(events)
+        return any(more)
+
+    def has_end(self):
+        """Whether the agent has said its last word, sent or not."""
+        return self.ended or has_end(b"".join(self._whole_lines()))
+
+    def is_level(self):
+        """Whether all that is there has been sent."""
+        return all(log.size() <= log.offset for log in self._logs.values()) and not self._whole_lines()
+
+    def fingerprints(self, meanwhile):
+        return {name: log.fingerprint(meanwhile) for name, log in self._logs.items()}
+
+    def close(self):
+        for each in [*self._logs.values(), *([self._events] if self._events else [])]:
+            each.close()
+        self._logs, self._events = {}, None
+
+    def _forward_log(self, name):
+        log = self._logs[name]
+        limit = self.window.piece() if log.size() > log.offset else 0
+        data = log.read(limit) if limit else b""
+        if not data:
+            return False
+        emit({"is": "log", "name": name, "offset": log.offset, "data": base64.b64encode(data).decode()})
+        log.advance(data)
+        self.window.sent(len(data))
+        return log.size() > log.offset
+
+    def _whole_lines(self):
+        if self._events is None:
+            return []
+        data = self._events.read(self._events.size())
+        return data[: data.rfind(b"\n") + 1].splitlines(keepends=True)
+
+    def _forward_events(self, lines):
+        for line in lines:
+            assert self._events is not None
+            self._events.advance(line)
+            event = json.loads(line)
+            emit({"is": "event", "offset": self._events.offset, "event": sendable(event)})
+            self.ended = self.ended or event["event"] == "end"
+
+
+def has_end(events):
+    return any(json.loads(line)["event"] == "end" for line in events.splitlines())

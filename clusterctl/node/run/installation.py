@@ -1,0 +1,111 @@
+"""Puts what a run needs on a node before its agent starts; removes it when all is on the controller."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+
+from .directory import INPUT, JOB, LEASE
+from .snapshot import ORIGIN
+
+ISOLATED = "run.isolated"
+PROGRAMS = ("agent", "rank", "enter")
+
+
+def install(directory, job, sources, snapshots, lease):
+    """Fill the run directory. The environment of the ranks, which goes into no file.
+
+    Raises OSError; what is there by then stays for `uninstall`.
+    """
+    os.makedirs(directory.path("logs"), mode=0o700)
+    os.chmod(os.path.dirname(directory.root), 0o700)
+    write_code(directory.path("code"), sources)
+    if job["cwd"] is None:
+        job["cwd"] = directory.path("work")
+        directory.write(ORIGIN, job["digest"])
+        snapshots.copy(job["digest"], job["cwd"])
+    job["cwd"] = os.path.expanduser(job["cwd"])
+    if job["subdirectory"]:
+        job["cwd"] = os.path.join(job["cwd"], job["subdirectory"])
+    if job["engine"] is not None:
+        job["engine"] = [part.replace("{run_dir}", directory.root) for part in job["engine"]]
+    for name, text in job.pop("files").items():
+        with open(directory.path(name), "w") as stream:
+            stream.write(text)
+    directory.lay_out(job["ranks"])
+    directory.overwrite(LEASE, lease)
+    if job.get("stdin"):
+        os.close(os.open(directory.path(INPUT), os.O_WRONLY | os.O_CREAT, 0o600))
+    if job["enter"]:
+        install_enter(directory, job["enter"])
+    env = environment(job, os.environ)
+    directory.write(JOB, {key: value for key, value in job.items() if key != "env"})
+    return env
+
+
+def write_code(folder, sources):
+    """The bundle as packages on disk: ``clusterctl_node``, ``site`` for what a rank imports first, and what
+    starts our programs."""
+    for name, source in sources.items():
+        path = "site.sitecustomize" if name == "run.sitecustomize" else "clusterctl_node." + name
+        package, _, module = path.rpartition(".")
+        package = os.path.join(folder, *package.split("."))
+        os.makedirs(package, mode=0o700, exist_ok=True)
+        write_text(os.path.join(package, module + ".py"), source)
+    for program in PROGRAMS:
+        write_text(os.path.join(folder, program + ".py"), sources[ISOLATED])
+
+
+def write_text(path, text):
+    with open(path, "w") as stream:
+        stream.write(text)
+
+
+def environment(job, environ):
+    """The SSH session's own variables, the interpreter's directory first in PATH, then the plan's."""
+    env = {name: value for name, value in environ.items() if not name.startswith("SSH_")}
+    for name in job["removed"]:
+        env.pop(name, None)
+    env.update(job["env"])
+    if "PATH" not in job["env"]:
+        env["PATH"] = os.path.dirname(job["python"]) + os.pathsep + env.get("PATH", os.defpath)
+    return env
+
+
+def install_enter(directory, path):
+    """Where every host has the same path: the file DeepSpeed's launcher starts as if it were python."""
+    folder = os.path.dirname(path)
+    os.makedirs(folder, 0o700, exist_ok=True)
+    if os.lstat(folder).st_uid != os.getuid() or os.path.islink(folder):
+        raise OSError("%s belongs to somebody else" % folder)
+    words = (sys.executable, directory.path("code/enter.py"), os.path.dirname(directory.root))
+    quoted = ["'%s'" % word.replace("'", "'\\''") for word in words]
+    text = '#!/bin/sh\nexec %s -I -S %s %s "$@"\n' % tuple(quoted)
+    partial = "%s.%d" % (path, os.getpid())
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o700), "w") as stream:
+        stream.write(text)
+    os.replace(partial, path)
+
+
+def uninstall(directory, enter, snapshots):
+    """All is on the controller: keep what the script wrote, and what tells that from its code.
+
+    What cannot be removed stays: NFS keeps what somebody still holds open.
+    """
+    with contextlib.suppress(OSError):
+        snapshots.let_go(directory.path("work"), directory.path(ORIGIN))
+    if enter:
+        shutil.rmtree(os.path.dirname(enter), ignore_errors=True)
+    names = os.listdir(directory.root) if os.path.isdir(directory.root) else []
+    for name in names:
+        if name not in ("work", ORIGIN):
+            target = directory.path(name)
+            if os.path.isdir(target):
+                shutil.rmtree(target, ignore_errors=True)
+            else:
+                directory.remove(name)
+    for folder in (directory.root, os.path.dirname(directory.root)):
+        with contextlib.suppress(OSError):  # outputs are kept, and other nodes on a shared home
+            os.rmdir(folder)

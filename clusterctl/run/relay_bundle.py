@@ -1,0 +1,11 @@
+"""Which programs of `clusterctl/node` travel with a relay: all that lives on a node during a run."""
+
+from __future__ import annotations
+
+RELAY = "run.relay"
+RELAY_FILES = (
+    "shared.locks", "shared.processes", "shared.watch",
+    "run.directory", "run.installation", "run.snapshot", "run.forwarding", "run.agent_process",
+    "run.agent", "run.engine", "run.ranks", "run.ends", "run.slots", "run.memory",
+    "run.rank", "run.enter", "run.isolated", "run.sitecustomize",
+)  # fmt: skip

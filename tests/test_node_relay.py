@@ -1,0 +1,337 @@
+"""The relay as the controller knows it: real process, real agent, orders and replies through the types."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from clusterctl.ask.bundle import pack
+from clusterctl.ask.host_session import HostSession, listen
+from clusterctl.messages import events, relay
+from clusterctl.node.run import forwarding
+from clusterctl.node.run.directory import NodeDirectory
+from clusterctl.node.run.forwarding import Forwarder, Window
+from clusterctl.node.shared.processes import is_running, kill_all
+from clusterctl.run.relay_bundle import RELAY, RELAY_FILES
+from tests.local_channel import LocalChannel
+from tests.node_run import PYTHON, NodeRun, wait_until
+
+SLEEPS = "import time; print('ready', flush=True); time.sleep(600)"
+
+
+class Talk:
+    """One session with a relay, in the home directory ``tmp_path``."""
+
+    def __init__(self, home: Path, offsets: dict[str, int] | None = None) -> None:
+        self.home = home
+        self.heard: list[relay.Reply] = []
+        self.session: HostSession[relay.Reply] = HostSession(LocalChannel(home), relay.replies)
+        request = {"run": f"r-{home.name}", "node_rank": 0, "offsets": offsets or {}, "lease": 60.0}
+        self.listening = listen([self.session], time.monotonic() + 300)
+        self.session.channel.send(pack(RELAY, request, RELAY_FILES))
+
+    def say(self, *orders: relay.Order) -> None:
+        for order in orders:
+            self.session.send(order)
+
+    def until(self, kind: type[Any], true: Any = lambda message: True) -> Any:
+        for _, message in self.listening:
+            assert message is not None, self.session.last_words or self.session.noise
+            self.heard.append(message)
+            if isinstance(message, kind) and true(message):
+                return message
+        raise AssertionError((kind, self.heard))
+
+    def hear_until(self, true: Callable[[], object]) -> None:
+        while not true():
+            self.until(msgspec.Struct)
+
+    def until_event(self, kind: type[Any]) -> Any:
+        for message in self.heard:
+            if isinstance(message, relay.HostEvent) and isinstance(message.event, kind):
+                return message.event
+        return self.until(relay.HostEvent, lambda message: isinstance(message.event, kind)).event
+
+    def until_log(self, text: str) -> None:
+        self.hear_until(lambda: text in self.log())
+
+    def log(self, name: str = "rank-0.log") -> str:
+        pieces = [each for each in self.heard if isinstance(each, relay.LogPiece) and each.name == name]
+        return b"".join(each.data for each in pieces).decode()
+
+    def offsets(self) -> dict[str, int]:
+        found: dict[str, int] = {}
+        for each in self.heard:
+            if isinstance(each, relay.HostEvent):
+                found["events.jsonl"] = each.offset
+            elif isinstance(each, relay.LogPiece):
+                found[each.name] = each.offset + len(each.data)
+        return found
+
+    def close(self) -> None:
+        self.session.close()
+
+
+@pytest.fixture
+def talks(tmp_path: Path) -> Iterator[list[Talk]]:
+    made: list[Talk] = []
+    yield made
+    for each in made:
+        each.close()
+    kill_all(f"r-{tmp_path.name}/0")
+
+
+def start(talks: list[Talk], home: Path, script: str, **changes: Any) -> Talk:
+    """A run as the controller starts it; the job is that of `NodeRun`."""
+    job = NodeRun(home, script, **changes).job
+    talks.append(Talk(home))
+    talks[-1].say(relay.StartAgent(job=msgspec.convert(job, relay.Job)))
+    talks[-1].until(relay.Started)
+    return talks[-1]
+
+
+def again(talks: list[Talk], old: Talk) -> Talk:
+    """Another session, after the first has broken."""
+    old.close()
+    talks.append(Talk(old.home, old.offsets()))
+    talks[-1].say(relay.Attach())
+    return talks[-1]
+
+
+def run_dir(home: Path) -> Path:
+    return home / ".clusterctl/node" / f"r-{home.name}" / "0"
+
+
+def test_a_new_session_goes_on_where_the_old_one_broke(talks: list[Talk], tmp_path: Path) -> None:
+    script = (
+        "import os, time; print('first', flush=True)\n"
+        "while not os.path.exists(os.environ['FOLDER'] + '/go'): time.sleep(0.02)\n"
+        "print('second')\n"
+    )
+    first = start(talks, tmp_path, script)
+    first.until_log("first")
+    first.until_event(events.RankStarted)
+    second = again(talks, first)
+    second.until(relay.CaughtUp)
+    (tmp_path / "go").touch()
+    complete = second.until(relay.Complete)
+    assert (first.log(), second.log()) == ("first\n", "second\n")
+    whole = b"first\nsecond\n"
+    mark = relay.Fingerprint(size=len(whole), sha256=hashlib.sha256(whole).hexdigest())
+    assert complete.logs["rank-0.log"] == mark
+    both = told(first) + told(second)
+    assert [type(each) for each in both[-3:]] == [events.RankExited, events.EngineExited, events.Ended]
+    assert len(both) == len({each.time for each in both})
+
+
+def test_what_has_ended_before_a_session_began_is_complete_at_once(talks: list[Talk], tmp_path: Path) -> None:
+    first = start(talks, tmp_path, "print('short')")
+    first.until(relay.Complete)
+    second = again(talks, first)
+    second.until(relay.Complete)
+    second.say(relay.Forget(enter=""))
+    second.until(relay.Forgotten)
+    assert not run_dir(tmp_path).parent.exists()
+    third = again(talks, second)
+    assert third.until(relay.Absent).reason == ""
+
+
+def test_a_stop_reaches_the_ranks_and_all_is_told(talks: list[Talk], tmp_path: Path) -> None:
+    talk = start(talks, tmp_path, SLEEPS)
+    talk.until_log("ready")
+    talk.say(relay.Stop(grace=30.0, reason="x" * 100_000))
+    assert talk.until_event(events.Ended).left == 0
+    assert talk.until_event(events.Stopping).reason == "x" * 300
+    talk.until(relay.Complete)
+
+
+def test_stop_and_forget_in_one_burst_leave_nothing(talks: list[Talk], tmp_path: Path) -> None:
+    talk = start(talks, tmp_path, SLEEPS, failure_grace=0.1)
+    talk.until_log("ready")
+    agent = talk.until_event(events.AgentStarted)
+    talk.say(relay.Stop(grace=0.1, reason="burst"), relay.Forget(enter=""))
+    talk.until(relay.Forgotten)
+    wait_until(lambda: not is_running(agent.pid, agent.started))
+    assert kill_all(f"r-{tmp_path.name}/0") == []
+
+
+def test_a_killed_agent_is_told_and_swept_for(talks: list[Talk], tmp_path: Path) -> None:
+    talk = start(talks, tmp_path, SLEEPS)
+    talk.until_log("ready")
+    os.kill(talk.until_event(events.AgentStarted).pid, signal.SIGKILL)
+    assert talk.until(relay.AgentGone).left == 0
+    assert talk.until(relay.Complete).logs["rank-0.log"].size == len("ready\n")
+    assert kill_all(f"r-{tmp_path.name}/0") == []
+
+
+def test_a_rebooted_host_says_so(talks: list[Talk], tmp_path: Path) -> None:
+    talk = start(talks, tmp_path, SLEEPS)
+    agent = talk.until_event(events.AgentStarted)
+    talk.until_log("ready")
+    directory = NodeDirectory(str(run_dir(tmp_path)))
+    directory.overwrite("agent.json", {"pid": agent.pid, "started": agent.started, "boot": "another"})
+    assert again(talks, talk).until(relay.Absent).reason == "the host was rebooted"
+    directory.overwrite("agent.json", {"pid": agent.pid, "started": agent.started, "boot": agent.boot})
+    os.kill(agent.pid, signal.SIGKILL)
+
+
+def test_another_process_with_the_agents_pid_is_not_the_agent(talks: list[Talk], tmp_path: Path) -> None:
+    talk = start(talks, tmp_path, SLEEPS)
+    agent = talk.until_event(events.AgentStarted)
+    talk.until_log("ready")
+    talk.close()
+    os.kill(agent.pid, signal.SIGKILL)
+    directory = NodeDirectory(str(run_dir(tmp_path)))
+    directory.overwrite("agent.json", {"pid": os.getpid(), "started": 1, "boot": agent.boot})
+    assert again(talks, talk).until(relay.AgentGone).left == 0
+
+
+def test_signals_are_handed_to_ranks_that_wait_for_them(talks: list[Talk], tmp_path: Path) -> None:
+    script = (
+        "import os, signal, time\n"
+        "if os.environ['RANK'] == '0':\n"
+        "    signal.signal(signal.SIGUSR1, lambda *_: print('checkpoint', flush=True))\n"
+        "print('ready', flush=True)\n"
+        "while True: time.sleep(600)\n"
+    )
+    talk = start(talks, tmp_path, script, ranks=(0, 1))
+    talk.until_log("ready")
+    talk.hear_until(lambda: sum(isinstance(each, events.RankStarted) for each in told(talk)) == 2)
+    talk.say(relay.SignalRanks(number=signal.SIGUSR1))
+    talk.until_log("checkpoint")
+    talk.say(relay.Stop(grace=0.1, reason="enough"))
+    talk.until(relay.Complete)
+    assert all(each.told for each in told(talk) if isinstance(each, events.RankExited))
+
+
+def told(talk: Talk) -> list[Any]:
+    return [each.event for each in talk.heard if isinstance(each, relay.HostEvent)]
+
+
+def test_input_reaches_rank_0_and_ends(talks: list[Talk], tmp_path: Path) -> None:
+    script = "import os, sys; print(os.environ['RANK'], repr(sys.stdin.read()))"
+    talk = start(talks, tmp_path, script, ranks=(0, 1), stdin=True)
+    talk.say(relay.Input(data=b"one\n"), relay.Input(data=b"two\n" * 100_000), relay.Input())
+    talk.until(relay.Complete)
+    assert talk.log("rank-0.log") == "0 " + repr("one\n" + "two\n" * 100_000) + "\n"
+    assert talk.log("rank-1.log") == "1 ''\n"
+    assert not (run_dir(tmp_path) / "stdin").exists()
+
+
+def test_a_rank_that_reads_no_input_holds_up_nothing(talks: list[Talk], tmp_path: Path) -> None:
+    talk = start(talks, tmp_path, SLEEPS, stdin=True)
+    talk.until_log("ready")
+    talk.say(*[relay.Input(data=b"x" * 100_000) for _ in range(20)])
+    talk.say(relay.Stop(grace=0.1, reason="enough"))
+    talk.until(relay.Complete)
+
+
+def test_logs_wait_for_acknowledgements_and_events_do_not(talks: list[Talk], tmp_path: Path) -> None:
+    size = 1_000_000
+    script = f"import os; os.write(1, b'x' * {size}); os._exit(3)"
+    job = NodeRun(tmp_path, script).job
+    talks.append(Talk(tmp_path))
+    talk = talks[-1]
+    talk.say(relay.Acknowledge(received=0), relay.StartAgent(job=msgspec.convert(job, relay.Job)))
+    talk.until_event(events.Ended)
+    talk.until(relay.Heartbeat)
+    assert 0 < len(talk.log()) <= Window.FIRST
+    complete = None
+    while complete is None:
+        talk.say(relay.Acknowledge(received=len(talk.log()) + len(talk.log("agent.log"))))
+        message = talk.until((relay.LogPiece, relay.Heartbeat, relay.Complete))  # type: ignore[arg-type]
+        complete = message if isinstance(message, relay.Complete) else None
+    assert len(talk.log()) == complete.logs["rank-0.log"].size == size
+
+
+# Parts
+
+
+def test_the_window_grows_while_answers_come_soon_and_shrinks_when_they_are_late() -> None:
+    now = [0.0]
+    window = Window(clock=lambda: now[0])
+    assert window.piece() == forwarding.PIECE, "nobody has acknowledged anything yet"
+    window.acknowledge(0)
+    sent = 0
+    for _ in range(12):
+        while piece := window.piece():
+            assert piece <= window.size // 4
+            window.sent(piece)
+            sent += piece
+        now[0] += 0.1
+        window.acknowledge(sent)
+    assert window.size == Window.LARGEST
+    for _ in range(12):
+        while piece := window.piece():
+            window.sent(piece)
+            sent += piece
+        now[0] += 2.0
+        window.acknowledge(sent)
+    assert window.size == Window.SMALLEST
+    window.acknowledge(10**12)
+    assert window.piece() > 0
+
+
+def test_a_removed_directory_is_forwarded_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[dict[str, Any]] = []
+    monkeypatch.setattr(forwarding, "emit", sent.append)
+    (tmp_path / "run/logs").mkdir(parents=True)
+    log, events_file = tmp_path / "run/logs/rank-0.log", tmp_path / "run/events.jsonl"
+    log.write_text("one\n")
+    events_file.write_text('{"event": "agent"}\n' + " " * 100)
+    forwarder = Forwarder(NodeDirectory(str(tmp_path / "run")), {})
+    forwarder.look()
+    forwarder.forward()
+    with log.open("a") as more, events_file.open("r+") as last:
+        log.unlink()
+        events_file.unlink()
+        more.write("two\n")
+        more.flush()
+        last.seek(19)
+        last.write('{"event": "end"}\n')
+    forwarder.look()
+    forwarder.forward()
+    assert forwarder.ended
+    assert [each.get("data") for each in sent if each["is"] == "log"] == [
+        base64.b64encode(b"one\n").decode(),
+        base64.b64encode(b"two\n").decode(),
+    ]
+    assert [each["event"]["event"] for each in sent if each["is"] == "event"] == ["agent", "end"]
+    assert forwarder.fingerprints(lambda: None) == {
+        "rank-0.log": {"size": 8, "sha256": hashlib.sha256(b"one\ntwo\n").hexdigest()}
+    }
+
+
+def test_an_idle_relay_hardly_wakes_up(talks: list[Talk], tmp_path: Path) -> None:
+    talk = start(talks, tmp_path, SLEEPS)
+    talk.until_log("ready")
+    talk.until_event(events.RankStarted)
+    pid = cast(Any, talk.session.channel)._process.pid
+    status = Path(f"/proc/{pid}/status")
+    before = switches(status)
+    time.sleep(2.0)
+    assert switches(status) - before < 20
+    talk.say(relay.Stop(grace=0.0, reason="enough"))
+    talk.until(relay.Complete)
+
+
+def switches(status: Path) -> int:
+    return int(status.read_text().split("\nvoluntary_ctxt_switches:")[1].split()[0])
+
+
+def test_the_job_on_disk_holds_no_environment(talks: list[Talk], tmp_path: Path) -> None:
+    talk = start(talks, tmp_path, SLEEPS, env={"TOKEN": "sesame-open"}, command=[PYTHON, "-c", SLEEPS])
+    talk.until_log("ready")
+    assert "env" not in json.loads((run_dir(tmp_path) / "job.json").read_text())
+    talk.say(relay.Stop(grace=0.0, reason="enough"))
+    talk.until(relay.Complete)
