@@ -16,7 +16,7 @@ from clusterctl.settings import ASK, RUN, SSH
 from clusterctl.transport.protocol import Failure, Transport
 
 _PROBE = (
-    "shared.files", "shared.netlink",
+    "shared.files", "shared.locks", "shared.netlink",
     "probe.activation", "probe.system", "probe.net", "probe.gpu", "probe.python", "probe.torch_import",
     "traffic.listeners", "traffic.dialer", "traffic.master_port",
 )  # fmt: skip

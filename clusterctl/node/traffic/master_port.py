@@ -1,11 +1,17 @@
-"""A port on which rank 0 could hold the store: outside the range from which the OS takes ports for others."""
+"""A port on which rank 0 could hold the store: outside the range from which the OS takes ports for others.
+
+The port offered is reserved by a lock that this session holds, also after it has become the relay of a run:
+two launches at once on the same host get two ports.
+"""
 
 import os
 import socket
 
 from ..shared.files import listing, owner_of, read, user_name
+from ..shared.locks import host_mark, open_lock, try_lock
 
 LISTENING = "0A"
+_reserved: "dict[int, int]" = {}
 
 
 def find(order, port_range):
@@ -15,10 +21,29 @@ def find(order, port_range):
     low, high = port_range
     tried = range(order["preferred"], order["preferred"] + order["tries"])
     outside = [port for port in tried if not low <= port <= high]
-    for port in outside or tried:
-        if not problem(port):
+    free = [port for port in outside or tried if not problem(port)]
+    for port in free:
+        if reserve(port, order.get("lock_dir", "/tmp")):
             return port, ""
+    if free:  # where no lock can be had, as in a full /tmp
+        return free[0], ""
     return None, "every port from %d to %d is held" % (tried[0], tried[-1])
+
+
+def reserve(port, lock_dir):
+    """Whether no other session on this host has been offered the port; from now on it is ours."""
+    if port in _reserved:
+        return True
+    try:
+        lock = open_lock("%s/clusterctl-%s-port-%d.lock" % (lock_dir, host_mark(), port))
+    except OSError:
+        return False
+    if not try_lock(lock):
+        os.close(lock)
+        return False
+    os.set_inheritable(lock, True)  # this process executes another program and stays the same session
+    _reserved[port] = lock
+    return True
 
 
 def problem(port):

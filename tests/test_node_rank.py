@@ -1,0 +1,105 @@
+"""What a rank finds when it starts, and what its waiter says of its end."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clusterctl.messages import events
+from clusterctl.node.run.directory import NodeDirectory
+from clusterctl.node.run.rank import rank_environment
+from tests.node_run import PYTHON, NodeRun
+
+Make = Callable[..., NodeRun]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    made: list[NodeRun] = []
+
+    def one(*arguments: Any, **more: Any) -> NodeRun:
+        made.append(NodeRun(tmp_path, *arguments, **more))
+        return made[-1]
+
+    yield one
+    for each in made:
+        each.close()
+
+
+def test_signals_are_as_a_shell_leaves_them(make: Make) -> None:
+    run = make(["grep", "-E", "^Sig(Ign|Blk)", "/proc/self/status"]).start()
+    run.wait_end()
+    found = dict(line.split() for line in run.log().splitlines())
+    assert set(found) == {"SigIgn:", "SigBlk:"}
+    assert {int(mask, 16) for mask in found.values()} == {0}
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "number"),
+    [
+        ("exit 9", 9, None),
+        ("exit 137", 137, None),
+        ("kill -PIPE $$; exit 0", 141, int(signal.SIGPIPE)),
+        ("kill -9 $$", 137, 9),
+    ],
+)
+def test_code_and_signal_are_told_apart(make: Make, script: str, code: int, number: int | None) -> None:
+    run = make(["sh", "-c", script]).start()
+    run.wait_end()
+    (end,) = run.told(events.RankExited)
+    assert (end.code, end.signal, end.told) == (code, number, False)
+    assert end.started <= end.ended
+
+
+def test_what_cannot_be_started_is_said_in_the_log(make: Make) -> None:
+    run = make(["/no/such/program"]).start()
+    run.wait_end()
+    assert run.log().startswith("clusterctl: cannot start /no/such/program: ")
+    assert run.told(events.RankExited)[0].code == 127
+
+
+def test_an_exception_is_told_with_its_time_and_trace(make: Make) -> None:
+    run = make([PYTHON, "-c", "raise KeyError('lost')"]).start()
+    run.wait_end()
+    (end,) = run.told(events.RankExited)
+    assert end.error is not None
+    assert (end.error.type, end.error.message) == ("KeyError", "'lost'")
+    assert "KeyError: 'lost'" in end.error.traceback
+    assert end.started <= end.error.time <= end.ended
+
+
+def test_an_error_file_of_the_scripts_own_making_is_not_believed(make: Make) -> None:
+    # The script was not started by a python that reads our sitecustomize, so the variable is still there.
+    run = make(["sh", "-c", 'echo \'{"type": 3}\' > "$CLUSTERCTL_ERROR_FILE"; exit 5']).start()
+    run.wait_end()
+    (end,) = run.told(events.RankExited)
+    assert (end.code, end.error) == (5, None)
+
+
+def test_a_waiter_without_an_agent_ends_what_it_has_started(make: Make) -> None:
+    run = make(
+        ["sleep", "600"],
+        # Started late, by an engine that outlived the agent.
+        engine=["/bin/sh", "-c", 'kill -9 $PPID; RANK=0 exec "$1" -u "$0" r', "{run_dir}/code/rank.py"],
+    )
+    run.job["engine"].append(run.job["python"])
+    run.start()
+    run.wait_gone()
+    assert not run.told(events.RankExited)
+
+
+def test_local_rank_comes_from_the_plan_and_our_site_comes_first(tmp_path: Path) -> None:
+    job = {"ranks": [3, 4], "node_rank": 1}
+    environ = {"RANK": "4", "LOCAL_RANK": "0", "PYTHONPATH": "/mine"}
+    rank, local_rank, env = rank_environment(job, environ, NodeDirectory("/run"))
+    assert (rank, local_rank) == (4, 1)
+    assert {key: env[key] for key in ("LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "PYTHONPATH")} == {
+        "LOCAL_RANK": "1",
+        "LOCAL_WORLD_SIZE": "2",
+        "GROUP_RANK": "1",
+        "PYTHONPATH": "/run/code/site:/mine",
+    }
