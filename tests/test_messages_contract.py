@@ -29,18 +29,6 @@ def session(home: Path, run: str = "r") -> HostSession[relay.Reply]:
     return found
 
 
-def hear(
-    talk: HostSession[relay.Reply], until: type[relay.Reply], heard: list[relay.Reply] | None = None
-) -> Any:
-    for _, message in listen([talk], time.monotonic() + 60):
-        assert message is not None, talk.last_words or talk.noise
-        if heard is not None:
-            heard.append(message)
-        if isinstance(message, until):
-            return message
-    raise AssertionError(f"no {until.__name__} came")
-
-
 def job(tmp_path: Path) -> relay.Job:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
@@ -69,18 +57,34 @@ def job(tmp_path: Path) -> relay.Job:
 
 def test_a_whole_run_of_the_real_relay_and_agent_is_understood(tmp_path: Path) -> None:
     talk = session(tmp_path)
+    said = listen([talk], time.monotonic() + 60)
+    received = 0
+
+    def hear(until: type[relay.Reply], heard: list[relay.Reply] | None = None) -> Any:
+        nonlocal received
+        for _, message in said:
+            assert message is not None, talk.last_words or talk.noise
+            if heard is not None:
+                heard.append(message)
+            if isinstance(message, relay.LogPiece):
+                received += len(message.data)
+                talk.send(relay.Acknowledge(received=received))
+            if isinstance(message, until):
+                return message
+        raise AssertionError(f"no {until.__name__} came")
+
     try:
         talk.send(relay.Check(root=str(tmp_path), manifest={}, in_place=True, digest="0" * 32))
-        assert not hear(talk, relay.Checked).snapshot
+        assert not hear(relay.Checked).snapshot
         talk.send(relay.StartAgent(job=job(tmp_path)))
-        assert hear(talk, relay.Started).cwd == str(tmp_path)
+        assert hear(relay.Started).cwd == str(tmp_path)
         heard: list[relay.Reply] = []
-        complete = hear(talk, relay.Complete, heard)
+        complete = hear(relay.Complete, heard)
         talk.send(relay.Probe(node_rank=0, address="127.0.0.1", ports=(1,)))
-        assert hear(talk, relay.Probed).alive
+        assert hear(relay.Probed).alive
         talk.send(relay.Stop(grace=0.0, reason="over already"))
         talk.send(relay.Forget(enter=""))
-        hear(talk, relay.Forgotten)
+        hear(relay.Forgotten)
     finally:
         talk.close()
     told = [each.event for each in heard if isinstance(each, relay.HostEvent)]
@@ -102,7 +106,7 @@ def test_a_host_that_knows_nothing_of_a_run_says_so(tmp_path: Path) -> None:
     talk = session(tmp_path, run="another")
     try:
         talk.send(relay.Attach())
-        assert isinstance(hear(talk, relay.Absent), relay.Absent)
+        assert any(isinstance(each, relay.Absent) for _, each in listen([talk], time.monotonic() + 60))
     finally:
         talk.close()
 

@@ -34,6 +34,7 @@ class Talk:
 
     def __init__(self, home: Path, offsets: dict[str, int] | None = None) -> None:
         self.home = home
+        self.acknowledges = True
         self.heard: list[relay.Reply] = []
         self.session: HostSession[relay.Reply] = HostSession(LocalChannel(home), relay.replies)
         request = {"run": f"r-{home.name}", "node_rank": 0, "offsets": offsets or {}, "lease": 60.0}
@@ -48,6 +49,8 @@ class Talk:
         for _, message in self.listening:
             assert message is not None, self.session.last_words or self.session.noise
             self.heard.append(message)
+            if self.acknowledges and isinstance(message, relay.LogPiece):
+                self.acknowledge()
             if isinstance(message, kind) and true(message):
                 return message
         raise AssertionError((kind, self.heard))
@@ -68,6 +71,10 @@ class Talk:
     def log(self, name: str = "rank-0.log") -> str:
         pieces = [each for each in self.heard if isinstance(each, relay.LogPiece) and each.name == name]
         return b"".join(each.data for each in pieces).decode()
+
+    def acknowledge(self) -> None:
+        pieces = [each for each in self.heard if isinstance(each, relay.LogPiece)]
+        self.say(relay.Acknowledge(received=sum(len(each.data) for each in pieces)))
 
     def offsets(self) -> dict[str, int]:
         found: dict[str, int] = {}
@@ -242,15 +249,14 @@ def test_logs_wait_for_acknowledgements_and_events_do_not(talks: list[Talk], tmp
     job = NodeRun(tmp_path, script).job
     talks.append(Talk(tmp_path))
     talk = talks[-1]
-    talk.say(relay.Acknowledge(received=0), relay.StartAgent(job=msgspec.convert(job, relay.Job)))
+    talk.acknowledges = False
+    talk.say(relay.StartAgent(job=msgspec.convert(job, relay.Job)))
     talk.until_event(events.Ended)
     talk.until(relay.Heartbeat)
     assert 0 < len(talk.log()) <= Window.FIRST
-    complete = None
-    while complete is None:
-        talk.say(relay.Acknowledge(received=len(talk.log()) + len(talk.log("agent.log"))))
-        message = talk.until((relay.LogPiece, relay.Heartbeat, relay.Complete))  # type: ignore[arg-type]
-        complete = message if isinstance(message, relay.Complete) else None
+    talk.acknowledges = True
+    talk.acknowledge()
+    complete = talk.until(relay.Complete)
     assert len(talk.log()) == complete.logs["rank-0.log"].size == size
 
 
@@ -260,8 +266,6 @@ def test_logs_wait_for_acknowledgements_and_events_do_not(talks: list[Talk], tmp
 def test_the_window_grows_while_answers_come_soon_and_shrinks_when_they_are_late() -> None:
     now = [0.0]
     window = Window(clock=lambda: now[0])
-    assert window.piece() == forwarding.PIECE, "nobody has acknowledged anything yet"
-    window.acknowledge(0)
     sent = 0
     for _ in range(12):
         while piece := window.piece():

@@ -22,7 +22,7 @@ BLOCK = 1 << 20
 
 
 class Window:
-    """How many bytes of logs may be on their way. Unlimited until the first acknowledgement."""
+    """How many bytes of logs may be on their way, that is sent and not acknowledged."""
 
     FIRST = 32 * 1024
     SMALLEST = 8 * 1024  # less than a second of 150 kbit/s
@@ -33,14 +33,12 @@ class Window:
         self.size = self.FIRST
         self._clock = clock
         self._sent = 0
-        self._received: int | None = None
+        self._received = 0
         self._was_full = False
         self._marks: collections.deque[tuple[int, float]] = collections.deque(maxlen=4096)
 
     def piece(self):
         """Bytes that may be sent now, in one message: a quarter of the window at most; 0 when it is full."""
-        if self._received is None:
-            return PIECE
         room = self.size - (self._sent - self._received)
         piece = min(PIECE, self.size // 4)
         if room >= piece:
@@ -54,7 +52,7 @@ class Window:
 
     def acknowledge(self, received):
         """Twice the window if it held us up and the answer came soon; half of it if that came late."""
-        self._received = max(self._received or 0, min(received, self._sent))
+        self._received = max(self._received, min(received, self._sent))
         sent_at = None
         while self._marks and self._marks[0][0] <= self._received:
             sent_at = self._marks.popleft()[1]
