@@ -102,7 +102,8 @@ def late(endpoint: Endpoint, phase: str) -> Failure:
         endpoint,
         "deadline",
         f"{endpoint.address}: the time was over during {phase}",
-        f"see how long `{ssh_command(endpoint, 'true')}` takes; raise the limit if the host is just slow",
+        f"see how long `{ssh_command(endpoint, 'true')}` takes: start-up files, a name server "
+        "or a full process table may hold it up",
     )
 
 

@@ -47,7 +47,7 @@ hosts:
 """
 
 
-def lay_environment(prefix: Path) -> None:
+def install_environment(prefix: Path) -> None:
     """An environment at ``prefix`` with the packages of the one that runs these tests."""
     running = Path(sys.executable).parent.parent
     (prefix / "bin").mkdir(parents=True)
@@ -66,10 +66,10 @@ def lab(namespaces: None) -> Iterator[Sandbox]:
     """One host with a conda of sorts at a usual place, one with a venv; no start-up file knows of them."""
     with Sandbox.create("lab", [HostSpec("conda"), HostSpec("plain")]) as box:
         conda, plain = box.hosts
-        lay_environment(conda.home / "miniconda3/envs/train")
+        install_environment(conda.home / "miniconda3/envs/train")
         write(conda.home / "miniconda3/etc/profile.d/conda.sh", CONDA)
         write(conda.home / ".bashrc", "export CROSSED=yes\n")
-        lay_environment(plain.home / "venv")
+        install_environment(plain.home / "venv")
         write(
             plain.home / "venv/bin/activate",
             "PATH=$HOME/venv/bin:$PATH\nexport PYTHONPATH=~/extra WHERE=venv\n",
