@@ -21,7 +21,7 @@ class SshDefaults:
     retry_pause: tuple[float, float] = (0.5, 1.5)
     send_timeout: float = 30.0
     send_buffer: int = 1 << 20
-    child_timeout: float = 2.0
+    close_timeout: float = 2.0
     gateway_memory: float = 5.0
 
 

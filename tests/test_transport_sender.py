@@ -6,10 +6,12 @@ import errno
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
 from clusterctl.settings import SSH
+from clusterctl.transport import sender as sending
 from clusterctl.transport.sender import Sender
 
 
@@ -43,6 +45,8 @@ class Pipe:
         def note() -> None:
             with self.changed:
                 self.calls.append(what)
+                if what == "cut":
+                    self.broken = OSError("cut")
                 self.changed.notify_all()
 
         return note
@@ -58,13 +62,21 @@ def start() -> Iterator[Callable[..., tuple[Sender, Pipe]]]:
 
     def make(room: int, deadline: float = 0.0) -> tuple[Sender, Pipe]:
         pipe = Pipe(room)
-        made = Sender("h", deadline, write=pipe.write, finish=pipe.called("end"), cut=pipe.called("cut"))
+        made = Sender(
+            "h",
+            deadline,
+            write=pipe.write,
+            finish=pipe.called("end"),
+            cut=pipe.called("cut"),
+            release=pipe.called("release"),
+        )
         senders.append(made)
         return made, pipe
 
     yield make
     for each in senders:
-        each.abort()
+        each.close()
+        assert each.join(60)
 
 
 Start = Callable[..., tuple[Sender, Pipe]]
@@ -103,9 +115,7 @@ def test_who_sends_much_goes_at_the_pace_of_the_host(start: Start) -> None:
 
 
 def test_a_host_that_takes_nothing_for_too_long_is_cut(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "clusterctl.transport.sender.SSH", type("", (), {"send_timeout": 0.05, "send_buffer": 10})
-    )
+    monkeypatch.setattr(sending, "SSH", replace(SSH, send_timeout=0.05, send_buffer=10))
     sender, pipe = start(0)
     with pytest.raises(OSError, match="h took no input in time"):
         for _ in range(3):
@@ -124,13 +134,35 @@ def test_a_link_that_breaks_is_an_oserror_for_everybody(start: Start) -> None:
         assert found.value.errno == errno.EPIPE
 
 
-def test_a_closed_channel_drops_what_waits(start: Start) -> None:
+def test_what_was_sent_goes_before_a_channel_is_closed(start: Start) -> None:
     sender, pipe = start(0, deadline=time.monotonic() + 3600)
-    sender.put(b"never sent")
-    sender.abort()
-    pipe.until(lambda: "cut" in pipe.calls)
+    sender.put(b"stop\n")
+    sender.close()
     with pytest.raises(OSError, match="the channel to h is closed"):
         sender.put(b"x")
+    pipe.widen(100)
+    assert sender.join(60)
+    assert (bytes(pipe.took), pipe.calls) == (b"stop\n", ["cut", "release"])
+
+
+def test_a_closed_channel_drops_what_the_host_does_not_take(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sending, "SSH", replace(SSH, close_timeout=0.05))
+    sender, pipe = start(0, deadline=time.monotonic() + 3600)
+    sender.put(b"never sent")
+    sender.close()
+    assert sender.join(60)
+    assert pipe.took == b""
+    assert pipe.calls[-1] == "release"
+
+
+def test_a_channel_that_never_sent_is_closed_at_once(start: Start) -> None:
+    sender, pipe = start(0)
+    sender.close()
+    sender.close()
+    assert pipe.calls[-1] == "release"
+    assert pipe.calls.count("release") == 1
 
 
 def test_what_goes_ahead_does_not_wait_for_what_is_stuck(start: Start) -> None:

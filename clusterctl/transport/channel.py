@@ -41,7 +41,14 @@ class FabricChannel:
         self._allow_raw = allow
         self._closed = False
         self._wakeup = WakeupPipe()
-        self._sender = Sender(host, deadline, write=self._write, finish=self._end_input, cut=link.close)
+        self._sender = Sender(
+            host,
+            deadline,
+            write=self._write,
+            finish=self._end_input,
+            cut=link.close,
+            release=self._wakeup.close,
+        )
         raw.settimeout(_WRITE_TIMEOUT)
         raw.in_buffer.set_event(self._wakeup)
         raw.in_stderr_buffer.set_event(self._wakeup)
@@ -88,9 +95,11 @@ class FabricChannel:
     def close(self) -> None:
         if not self._closed:
             self._closed = True
-            self._sender.abort()
-            self._link.close()
-            self._wakeup.close()
+            self._sender.close()
+
+    def join(self, timeout: float) -> bool:
+        """Whether all is over within ``timeout`` seconds after `close`."""
+        return self._sender.join(timeout)
 
     def _write(self, data: memoryview) -> int:
         try:

@@ -34,9 +34,9 @@ class Child:
         return self._process.returncode if self._gone.is_set() else None
 
     def end(self) -> None:
-        """Ask the group to end, and kill it after ``SSH.child_timeout`` seconds. Returns at once."""
+        """Ask the group to end, and kill it after ``SSH.close_timeout`` seconds. Returns at once."""
         self._signal(signal.SIGTERM)
-        self.kill_after(SSH.child_timeout)
+        self.kill_after(SSH.close_timeout)
 
     def kill_after(self, timeout: float) -> None:
         """Kill the group unless its leader ends by itself within ``timeout`` seconds. Returns at once."""
@@ -75,6 +75,6 @@ def end_all(children: Iterable[Child]) -> None:
     children = list(children)
     for child in children:
         child.end()
-    deadline = time.monotonic() + 2 * SSH.child_timeout
+    deadline = time.monotonic() + 2 * SSH.close_timeout
     for child in children:
         child.join(deadline - time.monotonic())

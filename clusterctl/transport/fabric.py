@@ -91,6 +91,9 @@ class FabricTransport:
             self._gateways.clear()
         for channel in channels:
             channel.close()
+        deadline = time.monotonic() + 2 * SSH.close_timeout
+        for channel in channels:
+            channel.join(deadline - time.monotonic())
         for gateway in gateways:
             gateway.close()
         end_all(proxies)

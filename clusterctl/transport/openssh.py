@@ -77,6 +77,9 @@ class OpensshTransport:
             channels, children = list(self._channels), list(self._children)
         for channel in channels:
             channel.close()
+        deadline = time.monotonic() + 2 * SSH.close_timeout
+        for channel in channels:
+            channel.join(deadline - time.monotonic())
         end_all(children)
 
     def _open(self, host: str, command: str, deadline: float) -> OpensshChannel | Failure:
@@ -150,7 +153,14 @@ class OpensshChannel:
         self._open = set(self._received)
         self._closed = False
         self.child = Child(process, self._wakeup.set)
-        self._sender = Sender(host, deadline, write=self._write, finish=self._stdin.close, cut=self._hang_up)
+        self._sender = Sender(
+            host,
+            deadline,
+            write=self._write,
+            finish=self._stdin.close,
+            cut=self.child.end,
+            release=self._release,
+        )
 
     def wait_for_login(self, deadline: float) -> bool:
         """True once ssh has logged in; false when it gave up or ``deadline`` has passed."""
@@ -202,12 +212,11 @@ class OpensshChannel:
             return
         self._closed = True
         self._open.clear()
-        self.child.end()
-        self._sender.abort()
-        self._selector.close()
-        self._wakeup.close()
-        for stream in self._received:
-            stream.close()
+        self._sender.close()
+
+    def join(self, timeout: float) -> bool:
+        """Whether all is over within ``timeout`` seconds after `close`."""
+        return self._sender.join(timeout)
 
     def _write(self, data: memoryview) -> int:
         writable = select.poll()
@@ -218,9 +227,11 @@ class OpensshChannel:
             return os.write(self._stdin.fileno(), data[: select.PIPE_BUF])
         return 0
 
-    def _hang_up(self) -> None:
-        self.child.end()
-        self._stdin.close()
+    def _release(self) -> None:
+        self._selector.close()
+        self._wakeup.close()
+        for stream in (self._stdin, *self._received):
+            stream.close()
 
     def _pull(self) -> None:
         """Move what waits in the pipes into the buffers."""

@@ -71,9 +71,8 @@ class Channel(Protocol):
         ...
 
     def close(self) -> None:
-        """Drop the channel, its connection, and what has not been sent yet. Returns at once.
-
-        The remote side sees end of file on its input.
+        """Hang up, and return at once: what was sent goes first, if the host takes it within
+        ``SSH.close_timeout`` seconds. The remote side sees end of file on its input.
         """
         ...
 
