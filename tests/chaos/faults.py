@@ -287,11 +287,11 @@ SHIMS = (
 
 
 def _bind(host: Host, source: str, target: str) -> None:
-    run("nsenter", "-m", "-t", str(host.root), "mount", "--bind", source, target)
+    run("nsenter", "-m", "-p", "-t", str(host.root), "mount", "--bind", source, target)
 
 
 def _unbind(host: Host, target: str) -> None:
-    run("nsenter", "-m", "-t", str(host.root), "umount", "-l", target)
+    run("nsenter", "-m", "-p", "-t", str(host.root), "umount", "-l", target)
 
 
 def hostile_python(r: Round) -> Expected:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -44,7 +45,10 @@ while :; do wait || true; sleep 1; done
 
 
 def run(*argv: str) -> str:
-    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise OSError(f"{' '.join(argv)}: {done.stderr.strip()}")
+    return done.stdout
 
 
 @dataclass
@@ -238,8 +242,12 @@ class World:
 
     def close(self) -> None:
         for host in self.hosts:
+            run("ip", "link", "del", host.card)
             host.init.kill()
             host.init.wait()
+        run("ip", "link", "del", "br0")
+        run("umount", "-l", str(self.home))
+        shutil.rmtree(self.folder)
 
 
 def find(processes: list[Process], what: str, rank: int | None = None) -> list[Process]:
@@ -247,14 +255,14 @@ def find(processes: list[Process], what: str, rank: int | None = None) -> list[P
     patterns = {
         "rank": r"(cheap|ddp)\.py",
         "waiter": r"run/rank\.py",
-        "engine": r"-m torch\.distributed\.run",
+        "engine": r"-m (torch\.distributed\.run|deepspeed\.launcher\.launch)|bin/deepspeed ",
         "agent": r"clusterctl_node\.run\.agent",
         "relay": r"import sys;b=sys\.stdin",
         "session": r"^sshd: .*@|^sshd: .*\[priv\]",
     }
     found = [each for each in processes if re.search(patterns[what], each.command)]
     if what == "waiter":
-        found = [each for each in found if "torch.distributed.run" not in each.command]
+        found = [each for each in found if not re.search(patterns["engine"], each.command)]
     if what == "relay":
         found = [each for each in found if not each.command.startswith("/bin/sh")]
     if rank is not None:
