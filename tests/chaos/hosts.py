@@ -188,7 +188,7 @@ class World:
         environment = self.folder / "standin"
         run(sys.executable, "-m", "venv", "--without-pip", str(environment))
         (site,) = environment.glob("lib/python*/site-packages")
-        (site / "torch").symlink_to(Path(__file__).parent / "standin/torch")
+        (site / "torch").symlink_to(Path(__file__).resolve().parent / "standin/torch")
         self.profile.write_text(f"python: {environment}/bin/python\n")
 
     def _start(self, name: str, address: str) -> Host:
@@ -254,9 +254,9 @@ def find(processes: list[Process], what: str, rank: int | None = None) -> list[P
     """The processes of a role: rank, waiter, engine, agent, relay or session."""
     patterns = {
         "rank": r"(cheap|ddp)\.py",
-        "waiter": r"run/rank\.py",
+        "waiter": r"(run|code)/rank\.py",
         "engine": r"-m (torch\.distributed\.run|deepspeed\.launcher\.launch)|bin/deepspeed ",
-        "agent": r"clusterctl_node\.run\.agent",
+        "agent": r"clusterctl_node\.run\.agent|code/agent\.py",
         "relay": r"import sys;b=sys\.stdin",
         "session": r"^sshd: .*@|^sshd: .*\[priv\]",
     }

@@ -23,7 +23,7 @@ RETURNS = 240.0
 STARTS = 180.0
 SETTLES = 20.0
 LEASE = 150.0
-SCRIPTS = Path(__file__).parent / "scripts"
+SCRIPTS = Path(__file__).resolve().parent / "scripts"
 ENDLESS = 10**6
 
 
