@@ -12,6 +12,7 @@ import pytest
 from clusterctl.ask.bundle import pack
 from clusterctl.ask.host_session import MARK, HostSession, listen
 from clusterctl.messages import events, relay
+from clusterctl.messages.codec import Garbled
 from clusterctl.run.relay_bundle import RELAY, RELAY_FILES
 from tests.local_channel import LocalChannel
 
@@ -138,7 +139,6 @@ def heard_from(*pieces: bytes) -> HostSession[relay.Reply]:
         b'{"is": "complete", "logs": {"../x": {"size": 1, "sha256": ""}}}',
         b'{"is": "log", "name": "agent.log", "offset": -1, "data": ""}',
         b'{"is": "log", "name": "agent.log", "offset": 0, "data": "%%%"}',
-        b'{"is": "event", "offset": 1, "event": {"event": "end", "time": 1, "left": "none"}}',
         b'{"is": "absent", "reason": "\\ud800"}',
         b"\xff\xfe",
         b"null",
@@ -171,3 +171,27 @@ def test_a_message_in_pieces_and_banners_around_it() -> None:
     assert found == [relay.Heartbeat(time=1.0)]
     assert talk.noise == b"Welcome\n>> "
     assert talk.received == 54
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        b'{"event": "rank-exit"}',
+        b'{"event": "end", "time": 1, "left": "none"}',
+        b'{"event": "rank-exit", "time": "now", "rank": "none"}',
+        b'{"event": "something else", "time": 1.0}',
+        b"[]",
+        b"7",
+    ],
+)
+def test_an_event_that_is_none_does_not_end_the_session(event: bytes) -> None:
+    found = relay.replies.decode(b'{"is": "event", "offset": 70, "event": ' + event + b"}")
+    assert isinstance(found, relay.GarbledEvent)
+    assert found.offset == 70
+    assert found.why
+
+
+def test_a_reply_that_is_none_does() -> None:
+    for line in (b'{"is": "event", "event": {}}', b'{"is": "log", "offset": 1}', b"x", b'{"is": "event"'):
+        with pytest.raises(Garbled):
+            relay.replies.decode(line)

@@ -317,3 +317,13 @@ def test_a_lost_host_is_as_old_as_its_last_word() -> None:
     play.do("probed", 1, False).pass_time(1, heard=(0, 2))
     outcome = play.ends(0).ends(2).outcome
     assert (outcome.status, outcome.exit_code) == ("lost", 121)
+
+
+def test_a_host_that_tells_of_anothers_rank_blames_itself() -> None:
+    event = RankExited(
+        time=0.0, rank=0, code=1, signal=None, started=0.0, ended=0.0, peak_memory=0, told=False
+    )
+    outcome = Play(2).do("agent_event", 1, event, 1000.0).exits(0).ends(0).ends(1).outcome
+    assert (outcome.status, outcome.exit_code) == ("error", 125)
+    assert outcome.cause is not None
+    assert (outcome.cause.host, outcome.cause.rank) == ("h1", None)

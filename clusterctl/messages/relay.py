@@ -9,7 +9,7 @@ from typing import Annotated
 
 import msgspec
 
-from clusterctl.messages.codec import Decoder
+from clusterctl.messages.codec import Decoder, Garbled
 from clusterctl.messages.events import AgentEvent, Rank, Text
 
 LogName = Annotated[
@@ -176,6 +176,13 @@ class HostEvent(_Reply, frozen=True, kw_only=True, tag="event"):
     event: AgentEvent
 
 
+class GarbledEvent(_Reply, frozen=True, kw_only=True, tag="garbled-event"):
+    """A line of the node's ``events.jsonl`` that is no event, and ``why``. What comes after it is heard."""
+
+    offset: Size
+    why: Text
+
+
 class CaughtUp(_Reply, frozen=True, kw_only=True, tag="level"):
     """All that had happened when this session began has been told."""
 
@@ -226,6 +233,7 @@ Reply = (
     | Started
     | LogPiece
     | HostEvent
+    | GarbledEvent
     | CaughtUp
     | Complete
     | AgentGone
@@ -235,4 +243,25 @@ Reply = (
     | Forgotten
 )
 
-replies: Decoder[Reply] = Decoder(Reply)
+
+class _Frame(_Reply, frozen=True, kw_only=True, tag="event"):
+    offset: Size
+
+
+class _Replies(Decoder[Reply]):
+    def __init__(self) -> None:
+        super().__init__(Reply)
+        self._frame: Decoder[_Frame] = Decoder(_Frame)
+
+    def decode(self, line: bytes) -> Reply:
+        """An event that is none costs the run of that host, not the session that brought it."""
+        try:
+            return super().decode(line)
+        except Garbled as error:
+            try:
+                return GarbledEvent(offset=self._frame.decode(line).offset, why=str(error))
+            except Garbled:
+                raise error from None
+
+
+replies: Decoder[Reply] = _Replies()

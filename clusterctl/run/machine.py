@@ -172,7 +172,7 @@ class Machine:
         return self._fail(node, "internal", message, at, weight)
 
     def node_failed(self, node: int, what: str, at: float, now: float) -> list[Action]:
-        """A relay could not carry out an order."""
+        """A relay could not carry out an order, or a host tells what cannot be."""
         return self._fail(node, "internal", what, at, causes.Weight.DOUBTFUL)
 
     def agent_gone(self, node: int, left: int, at: float, now: float) -> list[Action]:
@@ -277,6 +277,8 @@ class Machine:
     def _rank_exit(self, node: int, event: RankExited, at: float, now: float) -> list[Action]:
         state = self.nodes[node]
         rank, code = event.rank, event.code
+        if rank not in state.ranks:
+            return self.node_failed(node, f"it tells of rank {rank}, which is not its own", at, now)
         state.exits[rank] = code
         if code == 0:
             state.early[rank] = now

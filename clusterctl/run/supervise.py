@@ -259,6 +259,10 @@ class Supervisor:
             case relay.HostEvent():
                 self._machine.progressed(node, now)
                 self._take_event(node, reply, now)
+            case relay.GarbledEvent():
+                self._events_read[node] = reply.offset
+                why = f"what it tells of its run is no event: {reply.why}"
+                self._do(self._machine.node_failed(node, why, time.time(), now))
             case relay.CaughtUp():
                 self._history.waiting.discard(node)
             case relay.Complete():
