@@ -172,6 +172,33 @@ def test_stop_and_forget_in_one_burst_leave_nothing(talks: list[Talk], tmp_path:
     assert kill_all(f"r-{tmp_path.name}/0") == []
 
 
+def test_a_relay_that_stands_still_is_ended_by_the_next(talks: list[Talk], tmp_path: Path) -> None:
+    first = start(talks, tmp_path, SLEEPS)
+    first.until_log("ready")
+    stopped = json.loads((run_dir(tmp_path) / "relay.json").read_text())
+    os.kill(stopped["pid"], signal.SIGSTOP)
+    talks.append(Talk(tmp_path, first.offsets()))
+    talks[-1].say(relay.Attach())
+    talks[-1].until(relay.CaughtUp)
+    wait_until(lambda: not is_running(stopped["pid"], stopped["started"]))
+
+
+def test_what_others_write_among_the_events_is_told_and_the_run_goes_on(
+    talks: list[Talk], tmp_path: Path
+) -> None:
+    talk = start(talks, tmp_path, SLEEPS)
+    talk.until_log("ready")
+    talk.until_event(events.RankStarted)
+    path = run_dir(tmp_path) / "events.jsonl"
+    with path.open("r+b") as stream:
+        before = stream.read()
+        stream.seek(before.rindex(b"\n") + 1)
+        stream.write(b"[" * 5000 + b"\n")
+    assert talk.until(relay.GarbledEvent).offset == before.rindex(b"\n") + 5002
+    talk.say(relay.Stop(grace=0.0, reason="enough"))
+    assert talk.until(relay.Complete)
+
+
 def test_a_killed_agent_is_told_and_swept_for(talks: list[Talk], tmp_path: Path) -> None:
     talk = start(talks, tmp_path, SLEEPS)
     talk.until_log("ready")

@@ -152,9 +152,6 @@ class World:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("CLUSTERCTL_")}
         return kept | own | {"CLUSTERCTL_HOSTFILE": str(self.hostfile), "COLUMNS": "160"}
 
-    def host(self, name: str) -> Host:
-        return next(host for host in self.hosts if host.name == name)
-
     def build(self, count: int) -> None:
         self.home.mkdir(mode=0o700)
         run("mount", "-t", "tmpfs", "-o", "size=16m,mode=700", "controller", str(self.home))

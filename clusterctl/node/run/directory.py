@@ -13,7 +13,7 @@ import time
 
 JOB = "job.json"
 AGENT = "agent.json"  # pid, start time and boot of the agent
-RELAY = "relay.json"  # pid of the relay that follows the run
+RELAY = "relay.json"  # pid and start of the relay that follows the run
 LEASE = "lease"  # until when the agent may go on without a word
 STOP = "stop.json"
 ENTER = "enter.json"

@@ -126,7 +126,7 @@ class Forwarder:
         if self._events is None:
             with contextlib.suppress(OSError):
                 self._events = GrowingFile(self._directory.path(EVENTS), self._offsets.get(EVENTS, 0))
-                self.ended = has_end(self._events.before())
+                self.ended = has_end(self._events.before().splitlines())
 
     def forward(self):
         """Send what has grown: a piece of each log, then all events. True when there is more to send at once.
@@ -143,7 +143,7 @@ class Forwarder:
 
     def has_end(self):
         """Whether the agent has said its last word, sent or not."""
-        return self.ended or has_end(b"".join(self._whole_lines()))
+        return self.ended or has_end(self._whole_lines())
 
     def is_level(self):
         """Whether all that is there has been sent."""
@@ -178,10 +178,23 @@ class Forwarder:
         for line in lines:
             assert self._events is not None
             self._events.advance(line)
-            event = json.loads(line)
-            emit({"is": "event", "offset": self._events.offset, "event": sendable(event)})
-            self.ended = self.ended or event["event"] == "end"
+            event = event_of(line)
+            if event is None:
+                why = "a line of %d bytes, not a JSON object" % len(line)
+                emit({"is": "garbled-event", "offset": self._events.offset, "why": why})
+            else:
+                emit({"is": "event", "offset": self._events.offset, "event": sendable(event)})
+        self.ended = self.ended or has_end(lines)
 
 
-def has_end(events):
-    return any(json.loads(line)["event"] == "end" for line in events.splitlines())
+def event_of(line):
+    """What a line of the events says; None where it is no event: others may have written there."""
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return event if isinstance(event, dict) else None
+
+
+def has_end(lines):
+    return any((event_of(line) or {}).get("event") == "end" for line in lines)

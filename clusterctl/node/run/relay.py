@@ -17,7 +17,7 @@ import threading
 import time
 from typing import Any
 
-from ..shared.processes import tag_of
+from ..shared.processes import identity, is_running, send, tag_of
 from ..shared.watch import CLOSED, CREATED, MODIFIED, MOVED_HERE, Watch
 from ..shared.wire import emit, messages, sendable
 from .agent_process import AgentProcess
@@ -153,9 +153,15 @@ class Relay:
         self.following = True
         self.level = False
         with contextlib.suppress(OSError):  # on a full disk: listening and stopping must work all the same
-            self.directory.write(RELAY, os.getpid())
+            self.end_earlier(self.directory.read(RELAY))
+            self.directory.write(RELAY, identity(os.getpid()))
         self.watch.add(self.directory.root, MODIFIED | CLOSED | MOVED_HERE)
         self.watch.add(self.directory.path("logs"), MODIFIED | CREATED)
+
+    def end_earlier(self, relay):
+        """The relay of a broken session ends by itself when it sees another; one that stands still cannot."""
+        if relay is not None and relay["pid"] != os.getpid() and is_running(relay["pid"], relay["started"]):
+            send(relay["pid"], signal.SIGKILL)
 
     def do_stop(self, order):
         if not os.path.isdir(self.directory.root):
@@ -238,7 +244,7 @@ class Relay:
 
     def superseded(self):
         owner = self.directory.read(RELAY) if self.following else None
-        return owner is not None and owner != os.getpid()
+        return owner is not None and owner["pid"] != os.getpid()
 
 
 def answers(address, port):
