@@ -100,6 +100,8 @@ def test_the_same_hosts_and_slots_are_selected(
         expected = theirs.select(pool, include, exclude)
     except ValueError:
         expected = {}
+    # DeepSpeed starts a node without a process on a host without slots; here it takes no part.
+    expected = {host: slots for host, slots in expected.items() if slots}
     # DeepSpeed goes on with an empty selection and crashes later; here it is an error.
     if not expected:
         with pytest.raises(UsageError):

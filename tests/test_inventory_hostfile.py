@@ -70,7 +70,7 @@ def test_a_file_without_hosts_is_refused(text: str) -> None:
     [
         ("a slots=4x", "read as slots=4"),
         ("a slots=4.5", "read as slots=4"),
-        ("a slots=0", "without any process"),
+        ("a slots=0", "a takes no part"),
         ("node[1-4] slots=2", "no ranges"),
         ("a:22 slots=2", "port is not split off"),
         ("a,b slots=2", "one host of exactly this name"),

@@ -81,3 +81,14 @@ def test_what_cannot_be_selected(options: dict[str, object], message: str, hint:
         chosen(**options)
     assert message in caught.value.message
     assert hint in caught.value.hint
+
+
+def test_a_host_without_slots_takes_no_part() -> None:
+    lab = parse("head slots=0\ngpu01 slots=2\ngpu02 slots=2\n", "lab")
+    assert select(lab).names == ("gpu01", "gpu02")
+    assert select(lab, nodes=2, gpus_per_node=1).names == ("gpu01", "gpu02")
+    assert select(lab, include="head@gpu01").names == ("gpu01",)
+    assert [warning.where for warning in lab.warnings] == ["lab line 1"]
+    for text, options in (("head slots=0\n", {}), ("head slots=0\na slots=1\n", {"include": "head"})):
+        with pytest.raises(UsageError):
+            select(parse(text, "lab"), **options)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from clusterctl.cli import options
-from clusterctl.errors import ClusterctlError, UsageError
+from clusterctl.errors import ClusterctlError, NoAnswerError, UsageError
 from clusterctl.settings import EXEC, SSH, SSH_CONFIG_VARIABLE
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def command(
         if answer.failure is not None:
             screen.complain("error", f"{answer.host}: {answer.failure.message}", answer.failure.hint)
     if len(missing) == len(answers):
-        raise ClusterctlError(
+        raise NoAnswerError(
             f"no host answered, so {output} was not written", hint="repair what is said above, then try again"
         )
     _write(output, "".join(_line(answer) + "\n" for answer in answers), force=force)

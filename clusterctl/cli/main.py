@@ -21,6 +21,9 @@ _WrongUsage: type[typer.BadParameter] = typer.BadParameter.__mro__[2]  # ClickEx
 app = typer.Typer(
     name="clusterctl",
     help="Check a handful of GPU machines over SSH, train across all of them, and learn what went wrong.",
+    epilog="Exit codes: 0 done; 1 no host could give what was asked for; 64 wrong usage, or what was named "
+    "is not there; 125 a fault of clusterctl or of this machine; 130 interrupted. doctor, launch and exec "
+    "have more, see their --help.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -130,13 +133,14 @@ def _global(
 
 
 def entry() -> None:
-    """The console script. Wrong usage is 64 in every verb; an interrupt is 130; our own fault is 125.
+    """The console script. Each error knows its exit code; an interrupt is 130, an unexpected exception 125.
 
     What could not be printed changes no exit code but 0, and not that of a run.
     """
     from clusterctl.cli import streams
 
     streams.settle()
+    code: int
     try:
         code = app(prog_name="clusterctl", standalone_mode=False) or 0
     except ClusterctlError as error:
@@ -148,6 +152,8 @@ def entry() -> None:
     except (typer.Abort, KeyboardInterrupt):
         sys.stderr.write("interrupted\n")
         code = 130
+    except Exception as error:  # noqa: BLE001 (the one place: nobody is shown a traceback)
+        code = _unexpected(error)
     unwritten = streams.lost(sys.stdout)
     if unwritten is not None:
         _say(
@@ -155,6 +161,14 @@ def entry() -> None:
         )
         code = code or EXIT_FAULT
     sys.exit(code)
+
+
+def _unexpected(error: Exception) -> int:
+    from clusterctl.cli.fault import explain
+
+    verb = sys.argv[1] if len(sys.argv) > 1 and sys.argv[1].isalpha() else ""
+    _say(explain(error, __version__, verb))
+    return EXIT_FAULT
 
 
 def _say(error: ClusterctlError) -> None:

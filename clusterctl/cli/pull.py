@@ -29,7 +29,8 @@ def command(
     ] = "",
     host: Annotated[str, typer.Option("--host", metavar="HOST", help="Only from this host.")] = "",
 ) -> int:
-    """Bring outputs of a run back from the hosts. Exit code 125 when something asked for did not come."""
+    """Bring outputs of a run back from the hosts. Exit code 1 when something did not come, 64 when PATH is
+    on no host."""
     from pathlib import Path
 
     from clusterctl.ask.pull import Source
@@ -57,7 +58,7 @@ def command(
     ]
     screen.out().print(page.render(arrivals), soft_wrap=False, crop=False)
     screen.out().print(f"in {target}", markup=False)
-    return 125 if any(answer.problem for answer in answers) else 0
+    return 1 if any(answer.problem for answer in answers) else 0
 
 
 def _roots(directory: RunDirectory, host: str) -> dict[str, str]:
@@ -122,7 +123,7 @@ def _pull(plan: LaunchPlan, roots: Mapping[str, str], source: Source, target: Pa
 
 
 def _nothing(plan: LaunchPlan, path: str, answers: tuple[Pulled, ...]) -> Exception:
-    from clusterctl.errors import ClusterctlError
+    from clusterctl.errors import NoAnswerError, UsageError
     from clusterctl.report.pull import printable
 
     problems = [answer for answer in answers if answer.problem]
@@ -135,6 +136,5 @@ def _nothing(plan: LaunchPlan, path: str, answers: tuple[Pulled, ...]) -> Except
         message = f"{what} in the working directory of run {plan.run} on any host"
     there = sorted({printable(name) for answer in answers for name in answer.there})
     hint = f"there is: {', '.join(there[:12])}{', ...' if len(there) > 12 else ''}"
-    return ClusterctlError(
-        message, hint=hint if there else f"clusterctl status {plan.run} shows where it ran"
-    )
+    kind = NoAnswerError if problems or not path else UsageError
+    return kind(message, hint=hint if there else f"clusterctl status {plan.run} shows where it ran")

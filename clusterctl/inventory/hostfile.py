@@ -129,7 +129,7 @@ def _misreadings(where: str, line: str, entry: re.Match[str]) -> list[HostfileWa
     if "," in name:
         warn(f"'{name}' is one host of exactly this name", "write one line for each host")
     if int(slots) == 0:
-        warn("slots=0 starts a node without any process", "remove the line, or put # before it")
+        warn(f"slots=0: {name} takes no part", "give the number of its GPUs, or put # before the line")
     if rest and not rest[0].isspace() and rest[0] != "#":
         warn(f"'slots={slots}{rest.split()[0]}' is read as slots={slots}", f"write slots={slots}")
     elif re.search(r"\bslots=", rest.split("#")[0].replace("max_slots=", "")):

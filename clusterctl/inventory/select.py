@@ -1,5 +1,6 @@
 """Which hosts and slots of a hostfile a command works on: --include, --exclude, --nodes, --gpus-per-node.
 
+A host with slots=0 takes no part: DeepSpeed would start a node without a process there, which nobody means.
 Filters have DeepSpeed's grammar: ``host[:slot[,slot]]`` joined by ``@``; the result keeps hostfile order and
 a host without slots left drops out. Beyond it, where DeepSpeed only refuses: names that contain ``@`` or
 ``:`` work, ``node[01-04]`` names several hosts, and ``--nodes`` and ``--gpus-per-node`` may follow a filter
@@ -30,7 +31,12 @@ def select(
         raise UsageError(
             "--include and --exclude were both given", hint="use one of them; both name hosts of the hostfile"
         )
-    hosts = inventory.hosts
+    hosts = tuple(host for host in inventory.hosts if host.slots)
+    if not hosts:
+        raise UsageError(
+            f"every host of {inventory.source} has slots=0",
+            hint="slots is the number of GPUs to use on a host",
+        )
     if include:
         hosts = _included(hosts, _named(inventory, include, "--include"))
     elif exclude:
@@ -153,9 +159,7 @@ def _first_slots(inventory: Inventory, host: Host, count: int) -> Host:
         raise UsageError(
             f"--gpus-per-node {count}: host '{host.name}' has {_count(len(host.slots), 'slot')} "
             f"({inventory.source} line {host.line})",
-            hint=f"use --gpus-per-node {len(host.slots)}, correct the line, or leave the host out with -e"
-            if host.slots
-            else "correct the line, or leave the host out with -e",
+            hint=f"use --gpus-per-node {len(host.slots)}, correct the line, or leave the host out with -e",
         )
     return msgspec.structs.replace(host, slots=host.slots[:count])
 

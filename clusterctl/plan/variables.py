@@ -12,9 +12,25 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
 HIDDEN = "(hidden)"
 
+_SLOTS = "the slots of the hostfile decide; --nodes, --gpus-per-node and --include choose among them"
+_PLACE = "the order of the hostfile decides which rank runs where"
+RANK_VARIABLES = {
+    "RANK": _PLACE,
+    "LOCAL_RANK": _PLACE,
+    "GROUP_RANK": _PLACE,
+    "ROLE_RANK": _PLACE,
+    "NODE_RANK": _PLACE,
+    "WORLD_SIZE": _SLOTS,
+    "LOCAL_WORLD_SIZE": _SLOTS,
+    "GROUP_WORLD_SIZE": _SLOTS,
+    "ROLE_WORLD_SIZE": _SLOTS,
+}
+"""Variables that the engine gives every rank its own value of, and what decides that value."""
+
 
 def check_name(name: str, where: str) -> None:
-    """Refuse names no process can have, and PYTHON*: it would change the interpreters that start the run."""
+    """Refuse names no process can have, those that belong to each rank, and PYTHON*: it would change the
+    interpreters that start the run."""
     if not _NAME.match(name):
         raise UsageError(
             f"{where}: `{name}` is not a valid variable name",
@@ -24,6 +40,11 @@ def check_name(name: str, where: str) -> None:
         raise UsageError(
             f"{where}: `{name}` does not travel, it would change every Python on the way",
             hint="set it inside the script, or on the host: in the profile's `activate` line",
+        )
+    if name in RANK_VARIABLES:
+        raise UsageError(
+            f"{where}: `{name}` is set for each rank, so a value for all of them would be lost",
+            hint=RANK_VARIABLES[name],
         )
 
 

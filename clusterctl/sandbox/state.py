@@ -114,17 +114,29 @@ def sandboxes(home: Path | None) -> Path:
 def names(home: Path | None) -> tuple[str, ...]:
     """Every sandbox with files here, running or not."""
     root = sandboxes(home)
-    if not root.is_dir():
-        return ()
-    return tuple(sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")))
+    try:
+        if not root.is_dir():
+            return ()
+        return tuple(sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith(".")))
+    except PermissionError as error:
+        raise _unusable(root, error) from error
+
+
+def _unusable(root: Path, error: OSError) -> ClusterctlError:
+    return ClusterctlError(
+        f"clusterctl cannot keep its sandboxes in {root}: {error.strerror}",
+        hint=f"choose another directory of your own: export {HOME_VARIABLE}=/some/where",
+    )
 
 
 def load(places: Places) -> SandboxState | None:
     """The recorded state; None when there is none. Raises ClusterctlError for one it cannot read."""
     try:
         text = places.state.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except PermissionError as error:
+        raise _unusable(places.root, error) from error
     try:
         return msgspec.json.decode(text, type=SandboxState)
     except msgspec.MsgspecError as error:
@@ -146,8 +158,11 @@ def save(places: Places, state: SandboxState) -> None:
 def locked(home: Path | None) -> Iterator[None]:
     """One `up` or `down` at a time: subnets are chosen by looking at what is there."""
     root = sandboxes(home)
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor = os.open(root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _unusable(root, error) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

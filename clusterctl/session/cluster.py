@@ -25,6 +25,7 @@ from clusterctl.session.options import LaunchOptions
 from clusterctl.session.progress import Progress, Silent
 from clusterctl.session.run import Run
 from clusterctl.settings import EXEC, SANDBOX
+from clusterctl.store.runs import make_home
 from clusterctl.transport import Kind, Transport, connect
 
 _DEFAULTS = LaunchOptions()
@@ -217,6 +218,7 @@ class Cluster:
 
     def open_run(self, options: LaunchOptions, *, progress: Progress = Silent) -> Run:
         """As `launch`, but nothing has started: for callers that show the plan before ``Run.start``."""
+        make_home()
         link = self._connect()
         try:
             run = Run(self._prepare(options, link, to_start=True, progress=progress), link)

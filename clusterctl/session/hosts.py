@@ -101,12 +101,11 @@ _CURES = "`clusterctl init HOST...` writes one for your machines; `clusterctl sa
 
 def _sandbox_of(path: Path) -> Sandbox | None:
     from clusterctl.sandbox.lifecycle import find
-    from clusterctl.sandbox.state import Places, names
+    from clusterctl.sandbox.state import sandboxes
 
-    for name in names(None):
-        if Places(None, name).hostfile.resolve() == path.resolve():
-            return find(name)
-    return None
+    resolved = path.resolve()
+    inside = resolved.parent.parent == sandboxes(None).resolve() and resolved.name == "hostfile"
+    return find(resolved.parent.name) if inside else None
 
 
 def _read(path: Path) -> str:

@@ -116,12 +116,13 @@ def _command(options: LaunchOptions, start: Path, root: Path) -> tuple[str, ...]
     path = (start / script).resolve()
     if not options.python and "/" not in script and not path.is_file():
         return (script,)
+    own = path.is_file() and path.is_relative_to(root)
+    if options.python and not own and _STARTER.fullmatch(Path(script).name):
+        raise UsageError(
+            f"launch starts every rank itself, with the Python of its host: leave out `{script}`",
+            hint=_without_starter(options),
+        )
     if not path.is_file():
-        if _STARTER.fullmatch(Path(script).name):
-            raise UsageError(
-                f"launch starts every rank itself, with the Python of its host: leave out `{script}`",
-                hint=_without_starter(options),
-            )
         raise UsageError(
             f"the script {script} does not exist in {start}",
             hint="options of launch come before SCRIPT, its own arguments after; -m runs a module",

@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -28,6 +29,8 @@ from clusterctl.store.outcome import Outcome
 
 _T = TypeVar("_T")
 
+_PLAN_SIZE = 64 << 10
+"""Bytes that must be free before hosts are asked: a plan and the beginning of its events."""
 _LOCK_TIMEOUT = 10.0
 _LOG_NAME = re.compile(r"(rank-\d+|agent)(\.attempt-\d+)?\.log")
 
@@ -41,6 +44,15 @@ def new_run_id() -> str:
     """Begins with the time in UTC, so that ids sort by it on every machine and when clocks change; the tail
     keeps two starts in one second apart."""
     return time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + secrets.token_hex(2)
+
+
+def make_home() -> None:
+    """See to it that `home` can hold a run. Raises ClusterctlError that says what is wrong with it."""
+    with files.explained(home(), HOME_VARIABLE):
+        for folder in (home(), home() / "runs"):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=home() / "runs", buffering=0) as trial:
+            trial.write(bytes(_PLAN_SIZE))
 
 
 class RunDirectory:
@@ -63,9 +75,8 @@ class RunDirectory:
             )
             for node in plan.nodes
         )
+        make_home()
         with files.explained(home(), HOME_VARIABLE):
-            for folder in (home(), home() / "runs"):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             for folder in (directory.path, directory.logs, *map(directory.host_logs, _hosts(plan))):
                 folder.mkdir(mode=0o700)
             directory.write("plan.json", msgspec.structs.replace(plan, nodes=nodes))

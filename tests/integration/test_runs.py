@@ -127,5 +127,5 @@ def test_pull_brings_what_the_run_wrote(sandbox: Sandbox, project: Path) -> None
     assert (project / "here/node1/counts.py").read_text() == COUNTS
     for path in ("nothere", "../..", "/etc/passwd"):
         missing = clusterctl("pull", run, path, cwd=project)
-        assert missing.returncode == 125
+        assert missing.returncode == 64
         assert b"hint: there is: counts.py, out" in missing.stderr

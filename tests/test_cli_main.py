@@ -1,0 +1,104 @@
+"""How a command ends: one place turns every error into text and an exit code."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from clusterctl.cli.fault import explain
+from clusterctl.errors import ClusterctlError, NoAnswerError, UsageError
+
+
+def call(tmp_path: Path, *words: str, code: str = "", **env: str) -> subprocess.CompletedProcess[str]:
+    """`clusterctl WORDS` in a directory with a hostfile; ``code`` runs before it."""
+    (tmp_path / "hostfile").write_text("nowhere.invalid slots=1\n")
+    script = f"{code}\nimport sys\nfrom clusterctl.cli.main import entry\nentry()"
+    return subprocess.run(
+        [sys.executable, "-c", script, *words],
+        cwd=tmp_path,
+        env={**os.environ, "CLUSTERCTL_HOME": str(tmp_path / "home"), **env},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        "KeyError('x')",
+        "MemoryError()",
+        "RecursionError('deep')",
+        "UnicodeDecodeError('utf-8', b'x', 0, 1, 'r')",
+    ],
+)
+def test_an_unexpected_exception_is_one_line_and_a_private_file(tmp_path: Path, error: str) -> None:
+    code = f"import clusterctl.store.runs as runs\ndef fail(): raise {error}\nruns.all_runs = fail"
+    told = call(tmp_path, "runs", code=code)
+    assert told.returncode == 125
+    first, second = told.stderr.splitlines()
+    assert first.startswith(f"error: clusterctl itself failed: {error.partition('(')[0]}")
+    path = Path(second.removeprefix("hint: the details are in ").partition(";")[0])
+    assert path.parent == tmp_path / "home" / "faults"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert "Traceback" in path.read_text() and "in fail" in path.read_text()
+
+
+def test_what_this_machine_refuses_is_named_with_its_path(tmp_path: Path) -> None:
+    error = "PermissionError(13, 'Permission denied', '/some/where')"
+    code = f"import clusterctl.store.runs as runs\ndef fail(): raise {error}\nruns.all_runs = fail"
+    told = call(tmp_path, "runs", code=code)
+    assert told.returncode == 125
+    assert told.stderr.startswith("error: Permission denied: /some/where\nhint: ")
+
+
+def test_the_details_lie_elsewhere_when_the_home_cannot_hold_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("CLUSTERCTL_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    said = explain(ValueError("two\nlines"), "1", "launch")
+    assert said.message == "clusterctl itself failed: ValueError: two lines"
+    (path,) = tmp_path.glob("clusterctl-fault-*.txt")
+    assert str(path) in said.hint and stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_details_that_can_be_written_nowhere_are_no_second_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("CLUSTERCTL_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "file"))
+    assert "could not be written" in explain(ValueError("x"), "1", "").hint
+
+
+@pytest.mark.parametrize("verb", [["runs"], ["launch", "train.py"], ["sandbox", "up"]])
+def test_a_home_that_is_a_file_is_named_with_what_to_do(tmp_path: Path, verb: list[str]) -> None:
+    (tmp_path / "train.py").write_text("")
+    (tmp_path / "file").write_text("")
+    told = call(tmp_path, *verb, CLUSTERCTL_HOME=str(tmp_path / "file"))
+    assert told.returncode == 125, told.stderr
+    lines = told.stderr.splitlines()
+    assert lines[0].startswith("error: clusterctl cannot keep its ") and str(tmp_path / "file") in lines[0]
+    assert lines[1].startswith("hint: choose another directory of your own: export CLUSTERCTL_HOME=")
+
+
+def test_each_error_knows_its_exit_code() -> None:
+    assert [each.exit_code for each in (ClusterctlError, UsageError, NoAnswerError)] == [125, 64, 1]
+
+
+def test_no_host_that_answers_is_nobody_s_fault(tmp_path: Path) -> None:
+    told = call(tmp_path, "init", "nowhere.invalid", "-o", "new")
+    assert told.returncode == 1, told.stderr
+    assert "no host answered" in told.stderr and not (tmp_path / "new").exists()
+
+
+def test_the_exit_codes_are_in_the_help(tmp_path: Path) -> None:
+    assert "Exit codes: 0 done" in call(tmp_path, "--help").stdout
