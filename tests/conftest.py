@@ -1,4 +1,4 @@
-"""Fixtures for tests that need real hosts. No test writes to the user's own ~/.clusterctl."""
+"""Fixtures for tests that need hosts. No test writes to the user's own ~/.clusterctl."""
 
 from __future__ import annotations
 
@@ -13,11 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from clusterctl.ask.facts import CollectedFacts, FactsRequest
+from clusterctl.facts.model import Facts
 from clusterctl.sandbox import HostSpec, Sandbox
 from clusterctl.sandbox.lifecycle import take_down
 from clusterctl.sandbox.spec import numbered
 from clusterctl.sandbox.sshd import find_sshd
 from clusterctl.sandbox.state import names
+from clusterctl.session import examine
+from tests.builders import cluster, mesh
 
 # A shell starts background jobs with Ctrl-C ignored, and children inherit that: tests send it to them.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -39,6 +43,37 @@ def clusterctl_home() -> Iterator[Path]:
     else:
         os.environ["CLUSTERCTL_HOME"] = before
     shutil.rmtree(home)
+
+
+class AnsweringHosts:
+    """node1 and node2 of ``./hostfile``, which answer with ``facts`` without a network; ``requests`` are what
+    they were asked."""
+
+    def __init__(self) -> None:
+        self.facts: dict[str, Facts] = cluster(2)
+        self.requests: list[FactsRequest] = []
+
+    def ask(self, link: object, inventory: object, request: FactsRequest, **_: object) -> CollectedFacts:
+        self.requests.append(request)
+        return CollectedFacts(facts=self.facts, failures={}, reachability=mesh(self.facts), seconds=0.1)
+
+
+@pytest.fixture
+def answering_hosts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AnsweringHosts:
+    """Hosts without a network, an own home, and a working directory with ``hostfile`` and ``train.py``."""
+    hosts = AnsweringHosts()
+    monkeypatch.setattr(examine, "ask", hosts.ask)
+    home, project = tmp_path / "home", tmp_path / "project"
+    home.mkdir()
+    project.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("CLUSTERCTL_HOME", str(home / ".clusterctl"))
+    for name in ("NCCL_SOCKET_IFNAME", "DS_ENV_FILE", "CLUSTERCTL_HOSTFILE", "CLUSTERCTL_SSH_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(project)
+    Path("hostfile").write_text("node1 slots=1\nnode2 slots=1\n")
+    Path("train.py").write_text("")
+    return hosts
 
 
 @pytest.fixture(scope="session")

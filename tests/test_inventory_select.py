@@ -89,6 +89,6 @@ def test_a_host_without_slots_takes_no_part() -> None:
     assert select(lab, nodes=2, gpus_per_node=1).names == ("gpu01", "gpu02")
     assert select(lab, include="head@gpu01").names == ("gpu01",)
     assert [warning.where for warning in lab.warnings] == ["lab line 1"]
-    for text, options in (("head slots=0\n", {}), ("head slots=0\na slots=1\n", {"include": "head"})):
+    for text, include in (("head slots=0\n", ""), ("head slots=0\na slots=1\n", "head")):
         with pytest.raises(UsageError):
-            select(parse(text, "lab"), **options)
+            select(parse(text, "lab"), include=include)

@@ -8,91 +8,66 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from clusterctl.ask.facts import CollectedFacts, FactsRequest
 from clusterctl.errors import UsageError
-from clusterctl.facts.model import Activation, Facts
-from clusterctl.session import examine, launch, variables
+from clusterctl.facts.model import Activation
+from clusterctl.session import launch, variables
 from clusterctl.session.cluster import Cluster
 from clusterctl.session.launch import NotReadyError
 from clusterctl.session.options import LaunchOptions
-from tests.builders import cluster, mesh
+from tests.conftest import AnsweringHosts
 
 NAME = "NCCL_SOCKET_IFNAME"
 BAD = "wlan9"
 
 
-class Asked:
-    """Stands for the hosts: answers with ``facts``, and keeps what was asked."""
-
-    def __init__(self) -> None:
-        self.facts: dict[str, Facts] = cluster(2)
-        self.requests: list[FactsRequest] = []
-
-    def ask(self, link: object, inventory: object, request: FactsRequest, **_: object) -> CollectedFacts:
-        self.requests.append(request)
-        return CollectedFacts(facts=self.facts, failures={}, reachability=mesh(self.facts), seconds=0.1)
+def activated_by(line: Activation, hosts: AnsweringHosts) -> None:
+    for host, facts in hosts.facts.items():
+        hosts.facts[host] = msgspec.structs.replace(facts, activation=line)
 
 
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Asked:
-    """An own home and working directory with a hostfile and a script; hosts that answer without a network."""
-    asked = Asked()
-    monkeypatch.setattr(examine, "ask", asked.ask)
-    home, project = tmp_path / "home", tmp_path / "project"
-    home.mkdir()
-    project.mkdir()
-    monkeypatch.setenv("HOME", str(home))
-    monkeypatch.setenv("CLUSTERCTL_HOME", str(home / ".clusterctl"))
-    for name in (NAME, "DS_ENV_FILE", "CLUSTERCTL_HOSTFILE", "CLUSTERCTL_SSH_CONFIG"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.chdir(project)
-    Path("hostfile").write_text("node1 slots=1\nnode2 slots=1\n")
-    Path("train.py").write_text("")
-    return asked
+Where = Callable[[pytest.MonkeyPatch, AnsweringHosts], dict[str, str]]
 
 
-Where = Callable[[pytest.MonkeyPatch, Asked], dict[str, str]]
-
-
-def _by_option(patch: pytest.MonkeyPatch, asked: Asked) -> dict[str, str]:
+def _by_option(patch: pytest.MonkeyPatch, answering_hosts: AnsweringHosts) -> dict[str, str]:
     return {"env": f"{NAME}={BAD}"}
 
 
-def _by_env_file(patch: pytest.MonkeyPatch, asked: Asked) -> dict[str, str]:
+def _by_env_file(patch: pytest.MonkeyPatch, answering_hosts: AnsweringHosts) -> dict[str, str]:
     Path("vars").write_text(f"# mine\n{NAME}={BAD}\n")
     return {"env_file": "vars"}
 
 
-def _by_profile(patch: pytest.MonkeyPatch, asked: Asked) -> dict[str, str]:
+def _by_profile(patch: pytest.MonkeyPatch, answering_hosts: AnsweringHosts) -> dict[str, str]:
     Path("lab.yaml").write_text(f"env:\n  {NAME}: {BAD}\n")
     return {"profile": "lab.yaml"}
 
 
-def _by_profile_of_one_host(patch: pytest.MonkeyPatch, asked: Asked) -> dict[str, str]:
+def _by_profile_of_one_host(patch: pytest.MonkeyPatch, answering_hosts: AnsweringHosts) -> dict[str, str]:
     Path("lab.yaml").write_text(f"hosts:\n  node2:\n    env:\n      {NAME}: {BAD}\n")
     return {"profile": "lab.yaml"}
 
 
-def _by_activation(patch: pytest.MonkeyPatch, asked: Asked) -> dict[str, str]:
+def _by_activation(patch: pytest.MonkeyPatch, answering_hosts: AnsweringHosts) -> dict[str, str]:
     Path("lab.yaml").write_text("activate: module load train\n")
     line = Activation(variables={NAME: BAD})
-    asked.facts = {
-        host: msgspec.structs.replace(of_host, activation=line) for host, of_host in asked.facts.items()
+    answering_hosts.facts = {
+        host: msgspec.structs.replace(of_host, activation=line)
+        for host, of_host in answering_hosts.facts.items()
     }
     return {"profile": "lab.yaml"}
 
 
-def _by_deepspeed_file(patch: pytest.MonkeyPatch, asked: Asked) -> dict[str, str]:
+def _by_deepspeed_file(patch: pytest.MonkeyPatch, answering_hosts: AnsweringHosts) -> dict[str, str]:
     Path(".deepspeed_env").write_text(f"{NAME}={BAD}\n")
     return {}
 
 
-def _by_deepspeed_file_at_home(patch: pytest.MonkeyPatch, asked: Asked) -> dict[str, str]:
+def _by_deepspeed_file_at_home(patch: pytest.MonkeyPatch, answering_hosts: AnsweringHosts) -> dict[str, str]:
     (Path.home() / ".deepspeed_env").write_text(f"{NAME}={BAD}\n")
     return {}
 
 
-def _by_environment(patch: pytest.MonkeyPatch, asked: Asked) -> dict[str, str]:
+def _by_environment(patch: pytest.MonkeyPatch, answering_hosts: AnsweringHosts) -> dict[str, str]:
     patch.setenv(NAME, BAD)
     return {}
 
@@ -110,9 +85,9 @@ SOURCES: dict[str, Where] = {
 
 @pytest.mark.parametrize("origin", SOURCES)
 def test_doctor_and_launch_refuse_the_same_value_and_say_where_it_comes_from(
-    origin: str, asked: Asked, monkeypatch: pytest.MonkeyPatch
+    origin: str, answering_hosts: AnsweringHosts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = SOURCES[origin](monkeypatch, asked)
+    given = SOURCES[origin](monkeypatch, answering_hosts)
     hosts = Cluster.from_hostfile(profile=given.get("profile", ""))
     env = [given["env"]] if "env" in given else []
     report = hosts.doctor(env=env, env_file=given.get("env_file", ""))
@@ -124,18 +99,20 @@ def test_doctor_and_launch_refuse_the_same_value_and_say_where_it_comes_from(
         hosts.launch("train.py", env=env, options=LaunchOptions(env_file=given.get("env_file", "")))
     assert finding in caught.value.examination.report.findings
     assert caught.value.exit_code == 120
-    assert not (Path.home() / ".clusterctl" / "runs").exists()
+    assert list((Path.home() / ".clusterctl" / "runs").iterdir()) == []
 
 
-def test_one_host_s_own_setting_is_judged_on_that_host(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    given = _by_profile_of_one_host(monkeypatch, asked)
+def test_one_host_s_own_setting_is_judged_on_that_host(
+    answering_hosts: AnsweringHosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = _by_profile_of_one_host(monkeypatch, answering_hosts)
     report = Cluster.from_hostfile(profile=given["profile"]).doctor()
     (finding,) = [each for each in report.findings if each.code == "net.ifname-user"]
     assert finding.hosts == ("node2",)
 
 
 def test_the_plan_has_what_was_examined_and_nothing_else(
-    asked: Asked, monkeypatch: pytest.MonkeyPatch
+    answering_hosts: AnsweringHosts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NCCL_DEBUG", "TRACE")
     monkeypatch.setenv("NCCL_P2P_LEVEL", "SYS")
@@ -147,19 +124,21 @@ def test_the_plan_has_what_was_examined_and_nothing_else(
         assert found["NCCL_P2P_LEVEL"] == ("SYS", "your environment")
         assert found["MINE"] == ("2", "--env")
         assert found[NAME] == ("=eth0", "clusterctl: proven by traffic")
-    (request,) = asked.requests
+    (request,) = answering_hosts.requests
     assert request.env["node1"] == {"MINE": "2"}
     assert request.defaults["node1"]["NCCL_DEBUG"] == "WARN", "weaker than an activation line"
     assert not request.then_more
 
 
 def test_what_an_activation_line_unsets_no_weaker_source_brings_back(
-    asked: Asked, monkeypatch: pytest.MonkeyPatch
+    answering_hosts: AnsweringHosts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NCCL_DEBUG", "TRACE")
     Path("lab.yaml").write_text("activate: unset NCCL_DEBUG\n")
     line = Activation(removed=("NCCL_DEBUG",))
-    asked.facts = {host: msgspec.structs.replace(each, activation=line) for host, each in asked.facts.items()}
+    answering_hosts.facts = {
+        host: msgspec.structs.replace(each, activation=line) for host, each in answering_hosts.facts.items()
+    }
     hosts = Cluster.from_hostfile(profile="lab.yaml")
     (node, _) = hosts.plan("train.py").nodes
     assert node.removed == ("NCCL_DEBUG",)
@@ -169,16 +148,16 @@ def test_what_an_activation_line_unsets_no_weaker_source_brings_back(
     assert "INFO" in {setting.value for setting in node.settings}
 
 
-def test_the_master_port_of_any_source_is_asked_for(asked: Asked) -> None:
+def test_the_master_port_of_any_source_is_answering_hosts_for(answering_hosts: AnsweringHosts) -> None:
     Path(".deepspeed_env").write_text("MASTER_PORT=29777\n")
     Cluster.from_hostfile().doctor()
-    assert asked.requests[0].master_port == 29777
+    assert answering_hosts.requests[0].master_port == 29777
     Path(".deepspeed_env").write_text("MASTER_PORT=web\n")
     with pytest.raises(UsageError, match="MASTER_PORT=web is not a port"):
         Cluster.from_hostfile().doctor()
 
 
-def test_a_file_of_variables_that_is_no_text_is_named(asked: Asked) -> None:
+def test_a_file_of_variables_that_is_no_text_is_named(answering_hosts: AnsweringHosts) -> None:
     Path(".deepspeed_env").write_bytes(b"A=\xff\xfe\n")
     with pytest.raises(UsageError, match=r"\.deepspeed_env: it is not UTF-8 text"):
         Cluster.from_hostfile().doctor()
@@ -186,11 +165,11 @@ def test_a_file_of_variables_that_is_no_text_is_named(asked: Asked) -> None:
         Cluster.from_hostfile().doctor(env_file="absent")
 
 
-def test_hosts_without_deepspeed_are_named_with_their_interpreter(asked: Asked) -> None:
-    for host, of_host in asked.facts.items():
+def test_hosts_without_deepspeed_are_named_with_their_interpreter(answering_hosts: AnsweringHosts) -> None:
+    for host, of_host in answering_hosts.facts.items():
         packages = {name: version for name, version in of_host.python.packages.items() if name != "deepspeed"}
         bare = msgspec.structs.replace(of_host.python, packages=packages, executable="/py")
-        asked.facts[host] = msgspec.structs.replace(of_host, python=bare)
+        answering_hosts.facts[host] = msgspec.structs.replace(of_host, python=bare)
     with pytest.raises(launch.RefusedError) as caught:
         Cluster.from_hostfile().plan("train.py", options=LaunchOptions(engine="deepspeed"))
     assert caught.value.message == "not started: no deepspeed on node[1-2] for /py"
@@ -198,7 +177,7 @@ def test_hosts_without_deepspeed_are_named_with_their_interpreter(asked: Asked) 
     assert Cluster.from_hostfile().plan("train.py").world_size == 2
 
 
-def test_nothing_else_of_the_caller_travels(asked: Asked) -> None:
+def test_nothing_else_of_the_caller_travels(answering_hosts: AnsweringHosts) -> None:
     of_hosts = variables.read(
         ("a",), profile=Cluster.from_hostfile().profile, environ={"HF_TOKEN": "x", "NCCL_X": "1"}
     )
