@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from clusterctl.errors import ClusterctlError, UsageError
-from clusterctl.run.supervise import Screen
+from clusterctl.run.screen import Screen
 from clusterctl.session import run as session_run
 from clusterctl.session.cluster import Cluster
 from clusterctl.session.run import Run
