@@ -156,5 +156,5 @@ def test_what_is_no_part_of_an_archive_costs_that_host_alone(said: bytes, tmp_pa
     none = line(**{"is": "listing", "count": 0, "there": ["a"]}) + line(**{"is": "done"})
     hosts = RecordedHosts({"a": MARK + said + b"\n" + none, "b": none})
     first, second = pull(hosts, {"a": "/x", "b": "/x"}, Source(path="y"), tmp_path / "to")
-    assert "it sent what is no message" in first.problem
+    assert "it sent something that is not a message" in first.problem
     assert (second.problem, second.there) == ("", ("a",))

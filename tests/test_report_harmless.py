@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clusterctl.report.harmless import harmless, plain_output
+from clusterctl.report.harmless import harmless, plain_lines, plain_output
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,8 @@ def test_no_text_steers(text: str) -> None:
     shown = harmless(text)
     assert not [char for char in shown if char not in "\t\n" and (ord(char) < 32 or 127 <= ord(char) < 160)]
     assert harmless(shown) == shown
+
+
+def test_what_a_program_printed_is_shown_in_its_last_state() -> None:
+    data = b"\x1b]0;owned\x07one\r\n 10%\r 20%\r\n\x1b[31mred"
+    assert plain_lines(data, colours=False) == "one\n 20%\nred"

@@ -186,3 +186,23 @@ def test_what_came_back() -> None:
     assert lines[10:12] == ["gpu2  nothing", "gpu3  the transfer broke off"]
     assert lines[12] == "gpu4  1 file, 7 B; b: it shrank"
     assert lines[13].split() == ["7", "B", "a?[31m?.txt"]
+
+
+def test_many_hosts_that_stand_alike_are_one_row_and_one_place() -> None:
+    copies = f"/root/.clusterctl/node/{RUN}"
+    hosts = [
+        page.HostView(
+            host=f"gpu{number}",
+            ranks=(2 * number, 2 * number + 1),
+            state="2 running" if number != 7 else "1 running, 1 ended with 1",
+            heard=NOW - 5,
+            left=None,
+            outputs=f"{copies}/{number}/work",
+        )
+        for number in range(64)
+    ]
+    lines = shown(page.status(one_run("running"), hosts, None, now=NOW))
+    assert len(lines) < 12
+    assert any("gpu[0-6,8-63]" in line and "126 of 0-127" in line for line in lines)
+    assert any("gpu7 " in line and "14-15" in line for line in lines)
+    assert f"files gpu[0-63]:{copies}/*/work" in lines

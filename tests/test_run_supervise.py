@@ -326,7 +326,9 @@ def test_what_is_no_message_costs_that_host_not_the_run_of_this_process() -> Non
     outcome = stage.run()
     assert outcome.exit_code == 3
     assert [
-        text for text in stage.screen.said if "h1: the connection broke (it sent what is no message" in text
+        text
+        for text in stage.screen.said
+        if "h1: the connection broke (it sent something that is not a message" in text
     ]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import RenderableType
 
 from clusterctl.report import ending as page
-from clusterctl.report.harmless import plain_output
+from clusterctl.report.harmless import plain_lines
 from clusterctl.store.outcome import Outcome
 from clusterctl.store.runs import RunDirectory
 
@@ -40,8 +40,7 @@ def last_lines(log: Path) -> tuple[str, ...]:
     except OSError:
         return ()
     found: deque[str] = deque(maxlen=_QUOTED)
-    for line in data.split(b"\n"):
-        text = plain_output(line.rstrip(b"\r").rpartition(b"\r")[2], colours=False).rstrip()
-        if text:
-            found.append(text)
+    for line in plain_lines(data, colours=False).splitlines():
+        if line.strip():
+            found.append(line.rstrip())
     return tuple(found)

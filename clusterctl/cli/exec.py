@@ -96,9 +96,10 @@ class _Lines:
         from rich.text import Text
 
         from clusterctl.cli import screen
+        from clusterctl.report.harmless import plain_lines
 
         console = screen.out() if stream == "out" else screen.err()
-        text = Text.from_ansi(line.decode("utf-8", "replace"))
+        text = Text.from_ansi(plain_lines(line, colours=True))
         console.print(Text.assemble((f"{host:{self._width}} ", "cyan"), text))
 
 
@@ -107,14 +108,15 @@ def _print_folded(answers: tuple[Answer, ...]) -> None:
     from rich.text import Text
 
     from clusterctl.cli import screen
-    from clusterctl.inventory.fold import fold
+    from clusterctl.report.findings import brief
+    from clusterctl.report.harmless import plain_lines
 
     groups: dict[tuple[bytes, bytes, int], list[Answer]] = {}
     for answer in answers:
         if answer.failure is None:
             groups.setdefault((answer.stdout, answer.stderr, answer.exit_code), []).append(answer)
     for (stdout, stderr, code), alike in groups.items():
-        title = Text(fold(answer.host for answer in alike), style="bold")
+        title = Text(brief(answer.host for answer in alike), style="bold")
         if len(alike) > 1:
             title.append(f"  {len(alike)} hosts", style="dim")
         if code:
@@ -122,7 +124,7 @@ def _print_folded(answers: tuple[Answer, ...]) -> None:
         screen.out().print(Rule(title, align="left", style="dim"))
         for data, style in ((stdout, ""), (stderr, "yellow")):
             if data:
-                text = Text.from_ansi(data.decode("utf-8", "replace").rstrip("\n"))
+                text = Text.from_ansi(plain_lines(data, colours=True).rstrip("\n"))
                 text.style = style
                 screen.out().print(text)
 
@@ -130,14 +132,14 @@ def _print_folded(answers: tuple[Answer, ...]) -> None:
 def _print_failures(answers: tuple[Answer, ...], limit: float) -> None:
     from clusterctl.ask.exec import TIMED_OUT
     from clusterctl.cli import screen
-    from clusterctl.inventory.fold import fold
+    from clusterctl.report.findings import brief
 
     late: dict[int | None, list[str]] = {}
     for answer in answers:
         if answer.exit_code == TIMED_OUT and answer.failure is None:
             late.setdefault(answer.left, []).append(answer.host)
     for left, hosts in late.items():
-        ended = f"{fold(hosts)}: the command was ended after {limit:g} s"
+        ended = f"{brief(hosts)}: the command was ended after {limit:g} s"
         if left == 0:
             screen.complain("error", f"{ended}; nothing of it runs on", "give it longer with --timeout")
         else:
@@ -150,11 +152,14 @@ def _print_failures(answers: tuple[Answer, ...], limit: float) -> None:
     cut = [answer.host for answer in answers if answer.truncated]
     if cut:
         screen.complain(
-            "warning", f"{fold(cut)}: only the first {EXEC.max_output // 10**6} MB of output are shown"
+            "warning", f"{brief(cut)}: only the first {EXEC.max_output // 10**6} MB of output are shown"
         )
+    alike: dict[tuple[str, str], list[str]] = {}
     for answer in answers:
         if answer.failure is not None:
-            screen.complain("error", f"{answer.host}: {answer.failure.message}", answer.failure.hint)
+            alike.setdefault((answer.failure.message, answer.failure.hint), []).append(answer.host)
+    for (message, hint), hosts in alike.items():
+        screen.complain("error", f"{brief(hosts)}: {message}", hint)
 
 
 def _print_json(answers: tuple[Answer, ...]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from clusterctl.cli.terminal import Terminal
 from clusterctl.plan.model import LaunchPlan
-from clusterctl.report.harmless import harmless, plain_output
+from clusterctl.report.harmless import harmless, last_state, plain_output
 from clusterctl.run.screen import Screen
 
 _RESET = b"\x1b[0m"
@@ -38,7 +38,7 @@ class _Unfinished:
         # A bar may be redrawn for days without the end of its line: no more than its last state is kept.
         if b"\r" in data or self.state.endswith(b"\r"):
             whole = self.state + data
-            last = _last_state(whole)
+            last = last_state(whole)
             self.length = self.length if last == self.text() else len(last)
             self.state = last[:_LONGEST] + (b"\r" if whole.endswith(b"\r") else b"")
         else:
@@ -51,7 +51,7 @@ class _Unfinished:
         return self.length if self.length > _LONGEST else 0
 
     def text(self) -> bytes:
-        return _last_state(self.state)
+        return last_state(self.state)
 
 
 class LiveOutput(Screen):
@@ -112,7 +112,7 @@ class LiveOutput(Screen):
             unfinished = self._unfinished.pop((host, name), None)
             for line in lines:
                 if unfinished is None and len(line) <= _LONGEST:
-                    self._print(host, name, _last_state(line))
+                    self._print(host, name, last_state(line))
                 else:
                     whole = unfinished or _Unfinished(0.0)
                     whole.add(line)
@@ -182,14 +182,9 @@ class LiveOutput(Screen):
 
             text = set_cell_size(text.expandtabs(), max(0, columns - len(prefix))).rstrip()
         shown = prefix.encode(self._encoding, "clusterctl")
-        if self._colour:
+        if self._colour and prefix:
             shown = style + shown + _RESET
         return shown + text.encode(self._encoding, "clusterctl") + (b"" if columns is not None else b"\n")
-
-
-def _last_state(line: bytes) -> bytes:
-    """What a terminal would show of a line that carriage returns rewrote."""
-    return line.rstrip(b"\r").rpartition(b"\r")[2]
 
 
 def _label(host: str, name: str) -> str:

@@ -113,21 +113,15 @@ def _damaged(outcome: Outcome) -> list[tuple[str, str]]:
 
 
 def _files(plan: LaunchPlan, places: Mapping[str, str]) -> list[RenderableType]:
-    """Where relative paths of the script lie; hosts with the same place together."""
-    by_place: dict[tuple[str, bool], list[str]] = {}
-    several = len(places) > 1
-    for node in plan.nodes:
-        place = places.get(node.host)
-        if place is None:
-            continue
-        copy = _is_copy(plan, place)
-        if copy and several:
-            place = place.replace(f"/node/{plan.run}/{node.node_rank}", f"/node/{plan.run}/*")
-        by_place.setdefault((place, copy), []).append(node.host)
+    found = runs.folded_places(plan.run, places)
     return [
-        _row("files" if number == 0 else "", f"{brief(hosts)}:{place}  ({'a copy' if copy else 'in place'})")
-        for number, ((place, copy), hosts) in enumerate(by_place.items())
+        _row("files" if number == 0 else "", f"{brief(hosts)}:{place}  ({_kind(plan, place)})")
+        for number, (place, hosts) in enumerate(found.items())
     ]
+
+
+def _kind(plan: LaunchPlan, place: str) -> str:
+    return "a copy" if _is_copy(plan, place) else "in place"
 
 
 def _is_copy(plan: LaunchPlan, place: str) -> bool:

@@ -50,6 +50,16 @@ def plain_output(line: bytes, *, colours: bool) -> str:
     return text + _RESET if coloured else text
 
 
+def plain_lines(data: bytes, *, colours: bool) -> str:
+    """All that a program printed, line by line as `plain_output`; rewritten lines in their last state."""
+    return "\n".join(plain_output(last_state(line), colours=colours) for line in data.split(b"\n"))
+
+
+def last_state(line: bytes) -> bytes:
+    """What a terminal would show of a line that carriage returns rewrote."""
+    return line.rstrip(b"\r").rpartition(b"\r")[2]
+
+
 _TURNING = frozenset("\u061c\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 

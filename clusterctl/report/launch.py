@@ -141,4 +141,5 @@ def opening(plan: LaunchPlan, directory: Path) -> RenderableType:
 
 
 def _ranks(node: NodePlan) -> str:
-    return f"{node.host} [{node.ranks[0]}]" if len(node.ranks) == 1 else f"{node.host} {list(node.ranks)}"
+    first, last = node.ranks[0], node.ranks[-1]
+    return f"{node.host} [{first}]" if first == last else f"{node.host} [{first}-{last}]"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -11,9 +12,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from clusterctl.inventory.fold import fold
 from clusterctl.plan.model import LaunchPlan
+from clusterctl.report.findings import brief
 from clusterctl.report.harmless import harmless
+from clusterctl.report.hosts import FOLD_FROM
 from clusterctl.store.outcome import Outcome
 
 _WIDE = 120
@@ -171,26 +173,55 @@ def status(
             )
         )
     parts += ["", _host_table(hosts, now=now), ""]
-    places: dict[str, list[str]] = {}
-    for host in hosts:
-        if host.outputs:
-            places.setdefault(host.outputs, []).append(host.host)
+    places = folded_places(run.run, {host.host: host.outputs for host in hosts if host.outputs})
     for number, (place, names) in enumerate(places.items()):
         label = "files " if number == 0 else " " * 6
-        parts.append(Text.assemble((label, "dim"), f"{fold(names)}:{place}", no_wrap=True, overflow="ignore"))
+        parts.append(
+            Text.assemble((label, "dim"), f"{brief(names)}:{place}", no_wrap=True, overflow="ignore")
+        )
     return Group(*parts)
+
+
+def folded_places(run: str, places: Mapping[str, str]) -> dict[str, list[str]]:
+    """Directory -> its hosts. Copies of one run differ in the node rank only: there it becomes a ``*``."""
+    copy = re.compile(rf"(/\.clusterctl/node/{re.escape(run)}/)\d+(?=/|$)")
+    found: dict[str, list[str]] = {}
+    for host, place in places.items():
+        shown = copy.sub(r"\1*", place) if len(places) > 1 else place
+        found.setdefault(shown, []).append(host)
+    return found
 
 
 def _host_table(hosts: Sequence[HostView], *, now: float) -> Table:
     found = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("host", "ranks", "state", "last event", "left"):
         found.add_column(name)
-    for host in hosts:
-        ranks = str(host.ranks[0]) if len(host.ranks) == 1 else f"{host.ranks[0]}-{host.ranks[-1]}"
-        heard = f"{span(now - host.heard)} ago" if host.heard is not None else "none"
-        left = Text("?" if host.left is None else str(host.left), style="bold yellow" if host.left else "")
-        found.add_row(harmless(host.host), ranks, Text(harmless(host.state)), heard, left)
+    groups: dict[object, list[HostView]] = {}
+    for number, host in enumerate(hosts):
+        same = (host.state, host.left) if len(hosts) >= FOLD_FROM else number
+        groups.setdefault(same, []).append(host)
+    for alike in groups.values():
+        ranks = [rank for host in alike for rank in host.ranks]
+        known = [host.heard for host in alike if host.heard is not None]
+        heard = f"{span(now - min(known))} ago" if len(known) == len(alike) else "none"
+        left = Text(
+            "?" if alike[0].left is None else str(alike[0].left), "bold yellow" if alike[0].left else ""
+        )
+        found.add_row(
+            harmless(brief(host.host for host in alike)),
+            _span(ranks),
+            Text(harmless(alike[0].state)),
+            heard,
+            left,
+        )
     return found
+
+
+def _span(ranks: Sequence[int]) -> str:
+    first, last = min(ranks), max(ranks)
+    if first == last:
+        return str(first)
+    return f"{first}-{last}" if last - first + 1 == len(ranks) else f"{len(ranks)} of {first}-{last}"
 
 
 def next_steps(
