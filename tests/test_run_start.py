@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_hosts import FakeChannel, FakeHost, FakeTransport
-from test_run_machine import plan
 
 from clusterctl.ask.host_session import HostSession
 from clusterctl.ask.tree import scan
@@ -19,6 +17,8 @@ from clusterctl.plan.model import LaunchPlan
 from clusterctl.run.links import Heard, Links
 from clusterctl.run.screen import Screen
 from clusterctl.run.start import Halted, Startup
+from tests.fake_hosts import FakeChannel, FakeHost, FakeTransport
+from tests.test_run_machine import plan
 
 STARTED = relay.Started(cwd="/p", run_dir="/r")
 

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from fake_hosts import FakeChannel, FakeHost, FakeTransport
-from test_run_machine import plan
 
 from clusterctl.messages import events, relay
 from clusterctl.run.launcher import DeepSpeedLauncher
@@ -23,6 +21,8 @@ from clusterctl.run.supervise import Supervisor
 from clusterctl.settings import RUN
 from clusterctl.store.outcome import Outcome
 from clusterctl.store.runs import RunDirectory
+from tests.fake_hosts import FakeChannel, FakeHost, FakeTransport
+from tests.test_run_machine import plan
 
 # What is waited for is what these tests are about, not for how long.
 QUICK = dataclasses.replace(
