@@ -70,6 +70,7 @@ class Snapshots:
         self.incoming = os.fdopen(os.open(self.archive, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb")
 
     def piece(self, text):
+        assert self.incoming is not None, "begin() comes first"
         self.incoming.write(base64.b64decode(text))
 
     def give_up(self):
@@ -86,13 +87,16 @@ class Snapshots:
 
     def finish(self, digest):
         """Unpack beside the store and move into place, so that a half tree is never taken for a whole one."""
+        assert self.incoming is not None, "begin() comes first"
         self.incoming.close()
         partial = self.archive.replace(".tar.gz", ".partial")
         try:
             # Symlinks of the user's tree may lead anywhere; newer Pythons refuse that unless told.
-            trusted = {"filter": "fully_trusted"} if hasattr(tarfile, "fully_trusted_filter") else {}
             with tarfile.open(self.archive) as archive:
-                archive.extractall(partial, **trusted)
+                if hasattr(tarfile, "fully_trusted_filter"):
+                    archive.extractall(partial, filter="fully_trusted")
+                else:
+                    archive.extractall(partial)
             try:
                 os.rename(partial, self.path(digest))
             except OSError:
