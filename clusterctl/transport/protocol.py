@@ -71,8 +71,9 @@ class Channel(Protocol):
         ...
 
     def close(self) -> None:
-        """Hang up, and return at once: what was sent goes first, if the host takes it within
-        ``SSH.close_timeout`` seconds. The remote side sees end of file on its input.
+        """Hang up, and return at once. What was sent goes onto the link first, if the host takes it within
+        ``SSH.close_timeout`` seconds; sshd drops what its command has not read by then, so wait for an answer
+        to what matters. The remote side sees end of file on its input.
         """
         ...
 

@@ -115,16 +115,6 @@ def test_a_closed_channel_takes_nothing_more(link: Transport) -> None:
     assert channel.ended
 
 
-def test_what_was_sent_goes_before_the_channel_is_closed(link: Transport, sandbox: Sandbox) -> None:
-    mark = sandbox.host("node2").home / f"told-{id(link)}"
-    channel = opened(link, "node2", f"echo up; cat > {mark.name}; touch {mark.name}.ended")
-    wait_for(lambda: channel.receive()[0] == b"up\n")
-    channel.send(b"x" * 300_000)
-    channel.close()
-    wait_for(mark.with_name(f"{mark.name}.ended").exists)
-    assert mark.stat().st_size == 300_000
-
-
 def test_a_running_command_has_no_exit_code(link: Transport) -> None:
     channel = opened(link, "node1", "cat")
     assert (channel.ended, channel.exit_code) == (False, None)
