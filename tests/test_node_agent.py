@@ -382,6 +382,20 @@ def test_on_a_full_disk_everything_is_told_and_the_disk_is_named(small_disk: Pat
     assert {each.rank: each.told for each in run.told(events.RankExited)} == {0: True, 1: False}
 
 
+@pytest.mark.parametrize("raises", [False, True])
+def test_a_full_disk_of_the_scripts_is_named_unless_the_script_says_more(
+    small_disk: Path, make: Make, raises: bool
+) -> None:
+    script = "import os\nbig = open('big', 'wb', buffering=0)\ntry:\n    while True: big.write(b'x' * 4096)\n"
+    script += "except OSError:\n    if os.environ.get('RAISES'): raise\n    os._exit(5)\n"
+    changes = {"env": {"RAISES": "1" if raises else ""}, "cwd": str(small_disk)}
+    run = make([PYTHON, "-c", script], **changes).start()
+    run.wait_end()
+    named = f"no space left on {small_disk} (for {small_disk})"
+    assert [each.reason for each in run.told(events.NodeFailed)] == ([] if raises else [named])
+    assert [each.text for each in run.told(events.Noted)] == ([named] if raises else [])
+
+
 def test_a_process_of_another_user_is_left_and_named() -> None:
     if os.getuid() != 0:
         pytest.skip("needs two users")

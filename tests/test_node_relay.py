@@ -27,6 +27,7 @@ from tests.local_channel import LocalChannel
 from tests.node_run import PYTHON, NodeRun, wait_until
 
 SLEEPS = "import time; print('ready', flush=True); time.sleep(600)"
+STUCK, SOON_STUCK = b"STUCK_SECONDS = 12.0", b"STUCK_SECONDS = 00.2"
 
 
 class Talk:
@@ -39,7 +40,9 @@ class Talk:
         self.session: HostSession[relay.Reply] = HostSession(LocalChannel(home), relay.replies)
         request = {"run": f"r-{home.name}", "node_rank": 0, "offsets": offsets or {}, "lease": 60.0}
         self.listening = listen([self.session], time.monotonic() + 300)
-        self.session.channel.send(pack(RELAY, request, RELAY_FILES))
+        bundle = pack(RELAY, request, RELAY_FILES)
+        assert STUCK in bundle
+        self.session.channel.send(bundle.replace(STUCK, SOON_STUCK))
 
     def say(self, *orders: relay.Order) -> None:
         for order in orders:
@@ -205,6 +208,18 @@ def test_a_killed_agent_is_told_and_swept_for(talks: list[Talk], tmp_path: Path)
     os.kill(talk.until_event(events.AgentStarted).pid, signal.SIGKILL)
     assert talk.until(relay.AgentGone).left == 0
     assert talk.until(relay.Complete).logs["rank-0.log"].size == len("ready\n")
+    assert kill_all(f"r-{tmp_path.name}/0") == []
+
+
+def test_an_agent_that_does_nothing_any_more_is_replaced(talks: list[Talk], tmp_path: Path) -> None:
+    talk = start(talks, tmp_path, SLEEPS)
+    talk.until_log("ready")
+    agent = talk.until_event(events.AgentStarted)
+    os.kill(agent.pid, signal.SIGSTOP)
+    talk.say(relay.Stop(grace=0.1, reason="it does not hear this"))
+    assert talk.until(relay.AgentGone).left == 0
+    talk.until(relay.Complete)
+    assert not is_running(agent.pid, agent.started)
     assert kill_all(f"r-{tmp_path.name}/0") == []
 
 

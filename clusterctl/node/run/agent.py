@@ -31,6 +31,7 @@ from .directory import (
     NodeDirectory,
     boottime,
     full_disk,
+    no_blocks,
     no_space,
 )
 from .ends import was_told
@@ -199,7 +200,7 @@ class Agent:
 
     def look_at_disk(self, error):
         """What fails on a full disk without a word could not even leave one: the disk is the cause."""
-        disk = full_disk(self.directory.root)
+        disk = full_disk(self.directory.root) or no_blocks(self.job["cwd"])
         if disk and error is None:
             self.fail(disk)
         elif disk:

@@ -71,12 +71,15 @@ class AgentProcess:
         """Signal it. False when it is gone."""
         return self.is_alive() and self._identity is not None and send(self._identity["pid"], number)
 
-    def replace(self):
-        """Do in its place what it no longer does: end everything of the run, then itself. What is left."""
+    def replace(self, meanwhile=lambda: None):
+        """Do in its place what it no longer does: end everything of the run, then itself. What is left.
+
+        ``meanwhile`` is called now and then.
+        """
         if self._identity is not None and self.told(signal.SIGSTOP):
             # It starts nothing meanwhile, and orphans still fall to it.
-            kill_all(self._tag, below=self._identity["pid"])
+            kill_all(self._tag, self._identity["pid"], meanwhile)
             self.told(signal.SIGKILL)
-        left = kill_all(self._tag)
+        left = kill_all(self._tag, None, meanwhile)
         self._directory.remove(JOB, INPUT, INPUT_END)
         return left

@@ -23,6 +23,7 @@ INPUT_END = "stdin.end"
 AGENT_LOG = "logs/agent.log"
 BLANK_BYTES = 2048
 EVENTS_BYTES = 64 * 1024
+SCANT_BYTES = 4096
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -164,6 +165,17 @@ def full_disk(path):
     finally:
         os.close(target)
         os.unlink(probe)
+    return ""
+
+
+def no_blocks(path):
+    """As `full_disk`, for a directory of the user's, where we write nothing."""
+    try:
+        found = os.statvfs(path)
+    except OSError:
+        return ""
+    if found.f_blocks and found.f_bavail * found.f_frsize < SCANT_BYTES:
+        return no_space(OSError(errno.ENOSPC, ""), path)
     return ""
 
 

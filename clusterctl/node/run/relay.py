@@ -222,7 +222,7 @@ class Relay:
         elif self.agent.is_stuck() or not self.agent.is_alive():
             self.forwarder.forward()  # it may have ended as it should since
             if not self.forwarder.ended:
-                left = self.agent.replace()
+                left = self.agent.replace(self.pulse)
                 emit({"is": "agent-gone", "left": len(left)})
                 self.forwarder.ended = True
         return busy
