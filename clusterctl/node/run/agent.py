@@ -69,7 +69,7 @@ class Agent:
 
     def main(self):
         adopt_orphans()
-        watch = Watch()
+        watch = Watch(LEASE)
         watch.add(self.directory.root, CLOSED | MOVED_HERE | REMOVED)
         watch.add_descriptor(self.listen_to_signals())
         own = identity(os.getpid())

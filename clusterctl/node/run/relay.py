@@ -44,7 +44,7 @@ class Relay:
         self.forwarder = Forwarder(self.directory, request["offsets"])
         self.snapshots = Snapshots(os.path.join(home, "snapshots"))
         self.orders: queue.Queue[dict[str, Any]] = queue.Queue()
-        self.watch = Watch()
+        self.watch = Watch(LEASE)
         self.heard = boottime()
         self.beat = 0.0
         self.following = False

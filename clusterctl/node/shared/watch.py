@@ -9,16 +9,19 @@ import contextlib
 import ctypes
 import os
 import select
+import struct
 
 MODIFIED, CLOSED, MOVED_HERE, CREATED, REMOVED = 0x2, 0x8, 0x80, 0x100, 0x200
 _ITSELF_REMOVED = 0x400
 _BLIND_SECONDS = 0.1
+_EVENT = struct.Struct("=iIII")  # watch, mask, cookie, length of the name that follows
 
 
 class Watch:
-    """Watches directories and descriptors."""
+    """Watches directories and descriptors; files named in ``ignored`` change too often to be of interest."""
 
-    def __init__(self):
+    def __init__(self, *ignored):
+        self._ignored = {os.fsencode(name) for name in ignored}
         self._poll = select.poll()
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._inotify = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -42,9 +45,21 @@ class Watch:
         """Sleep at most so long. True when something has changed, or may have."""
         if self.blind:
             seconds = min(seconds, _BLIND_SECONDS)
-        ready = self._poll.poll(max(0, int(seconds * 1000 + 0.999)))
-        for descriptor, _ in ready:
+        changed = self.blind
+        for descriptor, _ in self._poll.poll(max(0, int(seconds * 1000 + 0.999))):
             with contextlib.suppress(BlockingIOError):
-                if not os.read(descriptor, 65536):
+                data = os.read(descriptor, 65536)
+                if not data:
                     self._poll.unregister(descriptor)
-        return bool(ready) or self.blind
+                changed = changed or descriptor != self._inotify or self._matters(data)
+        return changed
+
+    def _matters(self, data):
+        """Whether one of these events is about a file of interest."""
+        position = 0
+        while position < len(data):
+            length = _EVENT.unpack_from(data, position)[3]
+            position += _EVENT.size + length
+            if data[position - length : position].rstrip(b"\0") not in self._ignored:
+                return True
+        return False
