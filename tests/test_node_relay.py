@@ -21,7 +21,7 @@ from clusterctl.messages import events, relay
 from clusterctl.node.run import forwarding
 from clusterctl.node.run.directory import NodeDirectory
 from clusterctl.node.run.forwarding import Forwarder, Window
-from clusterctl.node.shared.processes import is_running, kill_all
+from clusterctl.node.shared.processes import is_running, kill_all, process_table
 from clusterctl.run.relay_bundle import RELAY, RELAY_FILES
 from tests.local_channel import LocalChannel
 from tests.node_run import PYTHON, NodeRun, wait_until
@@ -362,7 +362,8 @@ def test_an_idle_relay_hardly_wakes_up(talks: list[Talk], tmp_path: Path) -> Non
     talk = start(talks, tmp_path, SLEEPS)
     talk.until_log("ready")
     talk.until_event(events.RankStarted)
-    pid = cast(Any, talk.session.channel)._process.pid
+    shell = cast(Any, talk.session.channel)._process.pid
+    (pid,) = [pid for pid, stat in process_table().items() if stat.parent == shell]
     status = Path(f"/proc/{pid}/status")
     before = switches(status)
     time.sleep(2.0)
