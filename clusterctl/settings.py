@@ -45,6 +45,7 @@ class RunDefaults:
     early_exit_note: float = 30.0
     sync_timeout: float = 600.0
     pull_timeout: float = 60.0
+    clean_timeout: float = 300.0
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -13,6 +14,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from clusterctl.cli import stop
+from clusterctl.settings import RUN as RUN_DEFAULTS
+from clusterctl.store.claims import Claim
 from clusterctl.store.outcome import Outcome
 from clusterctl.store.runs import RunDirectory
 from tests.test_run_machine import plan as small_plan
@@ -65,6 +69,35 @@ def test_a_damaged_run_does_not_hide_the_others() -> None:
     assert b"20260101-130000-torn" in listed.stderr.replace(b"\n", b"")
     status = clusterctl("status")
     assert (status.returncode, b"Traceback" in status.stderr) == (125, False)
+
+
+def test_the_list_can_be_narrowed() -> None:
+    for hour in range(1, 24):
+        directory = create(f"20260101-{hour:02}0000-aaaa")
+        ended(directory, **({"status": "failed"} if hour in (3, 22) else {}))
+        if hour < 20:
+            os.utime(directory.path / "plan.json", (0, time.time() - 3 * 86400))
+    whole = clusterctl("runs").stdout.decode().splitlines()
+    assert whole[0] == "… 3 older: --all"
+    assert [line[:20] for line in whole if line.startswith("2026")] == [
+        f"20260101-{hour:02}0000-aaaa" for hour in range(4, 24)
+    ]
+
+    def listed(*words: str) -> list[int]:
+        found = clusterctl("runs", *words)
+        assert found.returncode == 0, found.stderr
+        return [int(line[9:11]) for line in found.stdout.decode().splitlines() if line.startswith("2026")]
+
+    assert listed("--all") == list(range(1, 24))
+    assert listed("--limit", "2") == [22, 23]
+    assert listed("--status", "failed") == [3, 22]
+    assert listed("--since", "2d") == [20, 21, 22, 23]
+    assert listed("--since", "2d", "--status", "failed", "--status", "running") == [22]
+    assert b"no such runs" in clusterctl("runs", "--status", "lost").stdout
+    assert len(json.loads(clusterctl("runs", "--json").stdout)) == 23
+    assert len(json.loads(clusterctl("runs", "--json", "--limit", "4").stdout)) == 4
+    wrong = clusterctl("runs", "--status", "broken")
+    assert (wrong.returncode, b"one of running, interrupted, succeeded" in wrong.stderr) == (64, True)
 
 
 def test_status_json() -> None:
@@ -246,3 +279,83 @@ def test_ctrl_c_leaves_what_was_followed() -> None:
     out, err = following.communicate(timeout=PATIENCE)
     assert following.returncode == 130
     assert (b"last, no end" in out, err) == (True, b""), "a line without its end is not lost"
+
+
+def supervisor(directory: RunDirectory, body: str, verb: str = "launch") -> subprocess.Popen[bytes]:
+    """A process that supervises the run, as far as anybody can tell, and then does ``body``."""
+    script = (
+        "import os, signal, sys, time; from pathlib import Path\n"
+        "from clusterctl.store.outcome import Outcome; from clusterctl.store.runs import RunDirectory\n"
+        f"run = RunDirectory(Path(sys.argv[1])); run.claim({verb!r}); print('claimed', flush=True)\n"
+        "def end():\n"
+        "    while run.stop_asked() is None: time.sleep(0.05)\n"
+        "    run.write('outcome.json', Outcome(run=run.run, status='stopped', exit_code=123,\n"
+        "              left_behind={'h0': 0, 'h1': 0}))\n" + body
+    )
+    process = subprocess.Popen([sys.executable, "-c", script, str(directory.path)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"claimed\n"
+    return process
+
+
+def test_stop_wakes_a_launch_that_was_suspended() -> None:
+    process = supervisor(create(), "os.kill(os.getpid(), signal.SIGSTOP); end()")
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+    found = clusterctl("stop")
+    assert (found.returncode, b"stopped" in found.stdout) == (0, True), found.stderr
+    assert f"launch (process {process.pid}) was suspended".encode() in found.stderr.replace(b"\n", b" ")
+    process.wait(60)
+
+
+def test_a_second_stop_waits_for_the_first() -> None:
+    process = supervisor(create(), "end()", verb="stop")
+    found = clusterctl("stop")
+    assert (found.returncode, b"stopped" in found.stdout) == (0, True), found.stderr
+    assert b"is being stopped already" in found.stderr.replace(b"\n", b" ")
+    assert str(process.pid).encode() in found.stderr
+    process.wait(60)
+
+
+def test_a_controller_that_gives_no_sign_is_not_waited_for_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    directory = create()
+    process = supervisor(directory, "time.sleep(600)")
+    taken: list[Claim | None] = []
+
+    def take_over(directory: RunDirectory, stuck: Claim | None, *, now: bool) -> Outcome:
+        taken.append(stuck)
+        ended(directory, status="stopped", exit_code=123)
+        found = directory.outcome()
+        assert found is not None
+        return found
+
+    monkeypatch.setattr(stop, "_take_over", take_over)
+    monkeypatch.setattr(
+        "clusterctl.settings.RUN", dataclasses.replace(RUN_DEFAULTS, stop_grace=0.2, lease_attached=0.2)
+    )
+    assert stop.command(directory.run) == 0
+    assert [claim.pid for claim in taken if claim] == [process.pid]
+    claim = directory.supervisor()
+    assert claim is not None
+    assert (claim.pid, claim.verb) == (os.getpid(), "stop"), "nobody else takes over at the same time"
+    process.kill()
+    process.wait()
+
+
+def test_one_that_stands_still_although_it_was_woken_is_taken_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = create()
+    process = supervisor(directory, "while True: os.kill(os.getpid(), signal.SIGSTOP)")
+    os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WNOWAIT)
+    taken: list[Claim | None] = []
+
+    def take_over(directory: RunDirectory, stuck: Claim | None, *, now: bool) -> Outcome:
+        taken.append(stuck)
+        return Outcome(run=RUN, status="stopped", exit_code=123, left_behind={"h0": 0, "h1": None})
+
+    monkeypatch.setattr(stop, "_take_over", take_over)
+    monkeypatch.setattr(stop, "_STILL", 0.3)
+    assert stop.command(directory.run) == 125
+    assert [claim.pid for claim in taken if claim] == [process.pid]
+    process.kill()
+    process.wait()

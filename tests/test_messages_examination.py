@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from clusterctl.ask.bundle import pack
+from clusterctl.ask.clean import Part, clean
 from clusterctl.ask.facts import _PROBE, FactsRequest, ask
 from clusterctl.ask.host_session import MARK, HostSession, listen
 from clusterctl.ask.pull import Source, pull
@@ -91,7 +92,7 @@ def test_bytes_that_are_no_text_leave_a_node_as_question_marks(tmp_path: Path) -
     (tmp_path / "work" / os.fsdecode(b"out\xff.bin")).write_bytes(b"weights")
     channel = LocalChannel(tmp_path)
     talk = HostSession(channel, pull_messages)
-    request = {"root": str(tmp_path / "work"), "path": ".", "digest": "", "subdirectory": ""}
+    request = msgspec.structs.asdict(Source(root=str(tmp_path / "work"), path="."))
     heard: list[PullMessage] = []
     try:
         channel.send(pack("pull", request, ("run.snapshot",)))
@@ -155,6 +156,29 @@ def test_what_is_no_answer_costs_that_host_alone(said: bytes, before: bytes) -> 
 def test_what_is_no_part_of_an_archive_costs_that_host_alone(said: bytes, tmp_path: Path) -> None:
     none = line(**{"is": "listing", "count": 0, "there": ["a"]}) + line(**{"is": "done"})
     hosts = RecordedHosts({"a": MARK + said + b"\n" + none, "b": none})
-    first, second = pull(hosts, {"a": "/x", "b": "/x"}, Source(path="y"), tmp_path / "to")
-    assert "it sent something that is not a message" in first.problem
+    source = Source(root="/x", path="y")
+    first, second = pull(hosts, {"a": source, "b": source}, tmp_path / "to")
+    assert "that is not a message" in first.problem
     assert (second.problem, second.there) == ("", ("a",))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b'{"is": "run", "run": "r", "what": "eaten", "bytes": 1}',
+        b'{"is": "run", "run": "r", "what": "removed", "bytes": -1}',
+        b'{"is": "done"}',
+        b"[" * 100_000,
+    ],
+)
+def test_what_is_no_word_of_a_clean_costs_that_host_alone(said: bytes) -> None:
+    told = line(**{"is": "run", "run": "r", "what": "removed", "bytes": 7})
+    told += line(**{"is": "run", "run": "not asked for", "what": "removed", "bytes": 7})
+    done = line(**{"is": "done", "snapshots": 1, "bytes": 3})
+    hosts = RecordedHosts({"a": MARK + said + b"\n" + told + done, "b": told + done, "c": told})
+    parts = {host: {"r": Part(node_rank=0, take_outputs=False)} for host in "abc"}
+    first, second, third = clean(hosts, parts, dry_run=False)
+    assert "that is not a message" in first.problem
+    assert (second.problem, second.freed, second.snapshots) == ("", 10, 1)
+    assert third.problem.startswith("the connection broke off")
+    assert [each.run for each in (*second.runs, *third.runs)] == ["r", "r"]

@@ -8,7 +8,9 @@ import msgspec
 from rich.console import Console
 
 from clusterctl.plan.model import Code
+from clusterctl.report import ending
 from clusterctl.report import launch as page
+from clusterctl.store.outcome import Cause, Outcome
 from tests.test_run_machine import plan as small_plan
 
 
@@ -29,3 +31,12 @@ def test_what_travels_is_said_before_the_start() -> None:
         "code    42 files, 1.2 MB from /home/a/repo (git root), run in src/exp\n        pipe is not sent\n"
         in capture.get()
     )
+
+
+def test_the_run_that_holds_the_slots_is_the_one_to_stop() -> None:
+    cause = Cause(kind="preflight", message="slot 0 is busy", host="h0", holder="20260101-120000-bbbb")
+    outcome = Outcome(run="20260101-130000-aaaa", status="refused", exit_code=120, cause=cause)
+    console = Console(width=200, force_terminal=False)
+    with console.capture() as capture:
+        console.print(ending.closing(small_plan(1), outcome, Path("/runs/x")))
+    assert "hint: clusterctl stop 20260101-120000-bbbb ends that run" in capture.get()

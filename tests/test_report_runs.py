@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -59,22 +60,34 @@ def test_who_stopped_a_run_is_not_news() -> None:
     assert page.view(small_plan(2), stopped, started=1.0, supervised=False).cause == ""
 
 
-def test_the_list_fits_80_columns_and_says_why() -> None:
+def test_the_list_fits_80_columns_and_says_what_ran_and_why_it_failed() -> None:
     cause = "gpu-node-17.cluster.example.org rank 11: RuntimeError: CUDA error: an illegal\n memory access"
-    runs = [one_run("interrupted", seconds=None), one_run("failed", cause=cause, script="x/" + "long" * 9)]
-    lines = shown(page.table(runs, now=NOW, width=80))
+    runs = [
+        one_run("interrupted", seconds=None, arguments=("--lr", "0.1", "two words")),
+        one_run("failed", cause=cause, script="x/" + "long" * 40),
+    ]
+    console = Console(file=io.StringIO(), width=80, no_color=True, highlight=False)
+    console.print(page.table(runs, width=80), soft_wrap=False)
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
     assert max(len(line) for line in lines) <= 80
-    assert lines[0].split() == ["run", "started", "ranks", "script", "status", "took"]
-    assert lines[1].split() == [RUN, "5", "min", "ago", "4", "on", "2", "train.py", "interrupted"]
-    assert "failed" in lines[2]
-    assert "longlonglonglon…" in lines[2]
-    assert lines[3].strip().startswith("gpu-node-17.cluster.example.org rank 11: RuntimeError: CUDA")
+    assert [line for line in lines if line != line.rstrip()] == []
+    local = datetime.fromtimestamp(NOW - 300).strftime("%Y-%m-%d %H:%M")
+    assert lines[0].split() == ["run", "started", "ranks", "status", "took"]
+    assert lines[1].split() == [RUN, *local.split(), "4", "on", "2", "interrupted"]
+    assert lines[2] == "  train.py --lr 0.1 'two words'"
+    assert lines[3].endswith("failed       61 s")
+    assert lines[4] == "  " + ("long" * 40)[:77] + "…"
+    assert lines[5].startswith("  gpu-node-17.cluster.example.org rank 11: RuntimeError: CUDA")
+    assert len(lines) == 6
 
 
-def test_where_there_is_room_the_cause_stands_beside_its_run() -> None:
-    lines = shown(page.table([one_run("failed", cause="h1: lost")], now=NOW, width=140), 140)
+def test_where_there_is_room_all_stands_beside_its_run() -> None:
+    run = one_run("failed", cause="h1: lost", arguments=("--name", "x" * 40))
+    lines = shown(page.table([run], width=140), 140)
     assert len(lines) == 2
-    assert lines[1].endswith("61 s  h1: lost")
+    assert "failed  61 s  train.py --name " + "x" * 19 + "…" in lines[1]
+    assert lines[1].endswith("…  h1: lost")
 
 
 EVENTS = [

@@ -196,12 +196,14 @@ def test_a_rebooted_host_is_lost_at_once() -> None:
 
 
 def test_a_refused_slot_is_refused_not_failed() -> None:
-    play = Play(2).do("agent_event", 1, Refused(time=0.0, reason="slot 0 is busy with run x of alice"), 0.0)
+    refused = Refused(time=0.0, reason="slot 0 is busy with run x of alice", run="x")
+    play = Play(2).do("agent_event", 1, refused, 0.0)
     assert [stop.grace for stop in play.of(StopHosts)] == [0.0]
     play.exits(0, 143).ends(0).ends(1)
     assert (play.outcome.status, play.outcome.exit_code) == ("refused", 120)
     assert play.outcome.cause is not None
     assert play.outcome.cause.message == "slot 0 is busy with run x of alice"
+    assert play.outcome.cause.holder == "x"
 
 
 def test_a_rank_that_ends_early_is_noted_not_stopped() -> None:

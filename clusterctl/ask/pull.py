@@ -17,8 +17,9 @@ import msgspec
 
 from clusterctl.ask.bundle import NO_PYTHON, REMOTE_COMMAND, pack
 from clusterctl.ask.host_session import HostSession
+from clusterctl.ask.ignore import PULLED_MARK
 from clusterctl.ask.pool import HostEnded, HostFailed, HostPool, HostSaid
-from clusterctl.messages.pull import Done, Listing, Piece, PullMessage, PullRefused, pull_messages
+from clusterctl.messages.pull import Done, Listing, Piece, PullMessage, PullRefused, Shared, pull_messages
 from clusterctl.settings import RUN, SSH
 from clusterctl.transport.protocol import Transport
 
@@ -26,22 +27,32 @@ OnBytes = Callable[[str, int], None]
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """What to take from each host: ``path`` below the run's working directory there, or, when it is empty,
-    what differs from the code snapshot ``digest`` (at ``subdirectory`` of it) that the run started with."""
+    """What to take from a host: ``path`` below the run's working directory ``root`` there, or, when it is
+    empty, what differs from the code snapshot ``digest`` (at ``subdirectory`` of it) that the run started
+    with. A run ``in_place`` had no copy: then what has changed since it began, ``age`` seconds ago.
 
+    ``beacon`` names a file that was just made in that directory here: a host that sees it shares the
+    directory with this machine, and sends nothing.
+    """
+
+    root: str
     path: str
     digest: str = ""
     subdirectory: str = ""
+    in_place: bool = False
+    age: float = 0.0
+    beacon: str = ""
 
 
 class Pulled(msgspec.Struct, frozen=True, kw_only=True):
     """What one host gave: relative path -> bytes. ``problem`` says in a sentence why not all or nothing came;
-    ``there`` names some of what its working directory holds."""
+    ``there`` names some of what its working directory holds; ``here``: that is this machine's own."""
 
     host: str
     files: dict[str, int] = {}
     there: tuple[str, ...] = ()
     problem: str = ""
+    here: bool = False
 
 
 class _Transfer:
@@ -54,40 +65,43 @@ class _Transfer:
         self.skipped: dict[str, str] = {}
         self.refused = ""
         self.whole = False
+        self.here = False
 
 
 def pull(
     transport: Transport,
-    roots: Mapping[str, str],
-    source: Source,
+    sources: Mapping[str, Source],
     target: Path,
     *,
     on_bytes: OnBytes | None = None,
 ) -> tuple[Pulled, ...]:
-    """Copy from each host of ``roots`` (host -> working directory of the run there) into ``target/<host>``,
-    all hosts side by side. Answers in the order of ``roots``; ``on_bytes(host, count)`` hears of progress.
+    """Copy from each host of ``sources`` into ``target/<host>``, all hosts side by side. Answers in the order
+    of ``sources``; ``on_bytes(host, count)`` hears of progress. Folders that are made here are marked, so
+    that they never travel with a later run.
 
     A host that says nothing for ``RUN.pull_timeout`` seconds is given up. Raises OSError where ``target``
     cannot be written.
     """
+    places = {host: target / host.replace("/", "_") for host in sources}
     made = [path for path in (target, *target.parents) if not path.exists()]
+    new = made[-1:] or [place for place in places.values() if not place.exists()]
     target.mkdir(parents=True, exist_ok=True)
-    transfers = {host: _Transfer(target) for host in roots}
+    transfers = {host: _Transfer(target) for host in sources}
     found: dict[str, Pulled] = {}
 
     def opening(host: str) -> bytes:
-        return pack("pull", {"root": roots[host], **msgspec.structs.asdict(source)}, ("run.snapshot",))
+        return pack("pull", msgspec.structs.asdict(sources[host]), ("run.snapshot",))
 
     def settle(host: str, why: str) -> None:
         if host not in found:
-            found[host] = _settle(host, transfers[host], target / host.replace("/", "_"), why)
+            found[host] = _settle(host, transfers[host], places[host], why)
             transfers[host].packed.close()
 
     deadline = time.monotonic() + SSH.probe_timeout
-    pool = HostPool(transport, list(roots), REMOTE_COMMAND, opening, pull_messages, deadline)
+    pool = HostPool(transport, list(sources), REMOTE_COMMAND, opening, pull_messages, deadline)
     try:
         heard = True
-        while heard and len(found) < len(roots):
+        while heard and len(found) < len(sources):
             heard = False
             for event in pool.events(time.monotonic() + RUN.pull_timeout):
                 heard = True
@@ -101,23 +115,28 @@ def pull(
                         _take(transfer, message)
                         if on_bytes is not None:
                             on_bytes(host, transfer.packed.tell())
-                        if transfer.whole or transfer.refused:
+                        if transfer.whole or transfer.refused or transfer.here:
                             settle(host, "")
-                if len(found) == len(roots):
+                if len(found) == len(sources):
                     break
     finally:
         pool.close()
-        for host in roots:
+        for host in sources:
             settle(host, f"nothing was heard for {RUN.pull_timeout:g} s")
+        for path in new:
+            if path.is_dir() and any(found[host].files for host in sources):
+                (path / PULLED_MARK).touch()
         for path in made:  # nothing came: leave no empty folders
             with contextlib.suppress(OSError):
                 path.rmdir()
-    return tuple(found[host] for host in roots)
+    return tuple(found[host] for host in sources)
 
 
 def _take(transfer: _Transfer, message: PullMessage) -> None:
     """Keep what one message says."""
     match message:
+        case Shared():
+            transfer.here = True
         case Listing(count=count, there=there):
             transfer.count, transfer.there = count, there
         case Piece(data=data):
@@ -136,6 +155,8 @@ def _why_ended(session: HostSession[PullMessage]) -> str:
 
 
 def _settle(host: str, transfer: _Transfer, target: Path, why: str) -> Pulled:
+    if transfer.here:
+        return Pulled(host=host, here=True)
     if not transfer.whole or transfer.count is None:
         return Pulled(host=host, there=transfer.there, problem=transfer.refused or why)
     if not transfer.count:

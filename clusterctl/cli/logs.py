@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clusterctl.cli.runs import Run
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -19,9 +21,7 @@ _LAUNCHER = "launcher"
 
 
 def command(
-    run: Annotated[
-        str, typer.Argument(metavar="[RUN]", help="A run, or a beginning of its id. Default: the newest.")
-    ] = "",
+    run: Run = "",
     host: Annotated[str, typer.Option("--host", metavar="HOST", help="Only this host.")] = "",
     rank: Annotated[
         int | None, typer.Option("--rank", metavar="N", help="Only this global rank, its bytes as they are.")

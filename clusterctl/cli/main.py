@@ -7,7 +7,7 @@ import sys
 import typer
 
 from clusterctl import __version__
-from clusterctl.cli import doctor, env, init, launch, logs, pull, runs, sandbox
+from clusterctl.cli import clean, doctor, env, init, launch, logs, pull, runs, sandbox, stop
 from clusterctl.cli import exec as exec_
 from clusterctl.cli import help as help_
 from clusterctl.errors import ClusterctlError
@@ -66,7 +66,11 @@ app.command(
 app.command(
     "runs",
     short_help="List runs, newest last.",
-    cls=help_.command("clusterctl runs", "clusterctl runs --json"),
+    cls=help_.command(
+        "clusterctl runs                             the newest 20",
+        "clusterctl runs --status failed --since 2d  what failed lately",
+        "clusterctl runs --json                      all, for a program",
+    ),
 )(runs.list_command)
 app.command(
     "status",
@@ -77,18 +81,26 @@ app.command(
     "stop",
     short_help="Stop a run on all hosts.",
     cls=help_.command(
-        "clusterctl stop                  the newest run; its script has 30 s to save",
+        "clusterctl stop                  the one that runs; its script has 30 s to save",
         "clusterctl stop 20260101 --now   at once",
     ),
-)(runs.stop_command)
+)(stop.command)
 app.command(
     "pull",
     short_help="Bring outputs of a run back from the hosts.",
     cls=help_.command(
-        "clusterctl pull 20260101-1200               all it made or changed",
+        "clusterctl pull                             all that the newest run made or changed",
         "clusterctl pull 20260101-1200 ckpt --to .   one folder",
     ),
 )(pull.command)
+app.command(
+    "clean",
+    short_help="Remove old runs, here and on their hosts.",
+    cls=help_.command(
+        "clusterctl clean --older-than 7d --dry-run   what would go",
+        "clusterctl clean 20260101-1200 --outputs     one run, with what it wrote",
+    ),
+)(clean.command)
 app.command(
     "env",
     short_help="Print the variables of one host, for a start by hand.",

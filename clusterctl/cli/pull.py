@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clusterctl.cli.runs import Run
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from clusterctl.ask.pull import Pulled, Source
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def command(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run, or a beginning of its id.")],
+    run: Run = "",
     path: Annotated[
         str,
         typer.Argument(
@@ -29,36 +32,50 @@ def command(
     ] = "",
     host: Annotated[str, typer.Option("--host", metavar="HOST", help="Only from this host.")] = "",
 ) -> int:
-    """Bring outputs of a run back from the hosts. Exit code 1 when something did not come, 64 when PATH is
-    on no host."""
+    """Bring outputs of a run back from the hosts.
+
+    What it brings is marked and never travels with a later run. Exit code 1 when
+    something did not come, 64 when PATH is on no host.
+    """
     from pathlib import Path
 
-    from clusterctl.ask.pull import Source
     from clusterctl.cli import screen
     from clusterctl.errors import UsageError
     from clusterctl.inventory.fold import fold
     from clusterctl.report import pull as page
     from clusterctl.store.runs import find_run
 
-    directory = find_run(run)
+    directory = find_run(run or None)
     plan = directory.plan()
     hosts = [node.host for node in plan.nodes]
     if host and host not in hosts:
         raise UsageError(f"{host} took no part in run {plan.run}", hint=f"its hosts: {fold(hosts)}")
     roots = _roots(directory, host)
-    if not path:
-        _require_copies(plan, roots)
     target = Path(to).expanduser() if to else Path("pulled") / plan.run
-    source = Source(path=path, digest=plan.code.digest, subdirectory=plan.code.subdirectory)
-    answers = _pull(plan, roots, source, target)
+    answers = _pull(directory, roots, path, target)
+    if not path:
+        _note(directory, answers)
+    here = [answer.host for answer in answers if answer.here]
+    if here:
+        screen.out().print(page.shared(here, roots[here[0]]), soft_wrap=False, crop=False)
     if not any(answer.files for answer in answers):
-        raise _nothing(plan, path, answers)
+        return _nothing(plan, path, answers)
     arrivals = [
-        page.Arrival(host=answer.host, files=answer.files, problem=answer.problem) for answer in answers
+        page.Arrival(host=answer.host, files=answer.files, problem=answer.problem)
+        for answer in answers
+        if not answer.here
     ]
     screen.out().print(page.render(arrivals), soft_wrap=False, crop=False)
     screen.out().print(f"in {target}", markup=False)
     return 1 if any(answer.problem for answer in answers) else 0
+
+
+def _note(directory: RunDirectory, answers: tuple[Pulled, ...]) -> None:
+    """`clean` keeps outputs that were never brought here."""
+    with suppress(OSError):  # what was pulled is here all the same
+        for answer in answers:
+            if not answer.problem:
+                directory.note_pulled(answer.host)
 
 
 def _roots(directory: RunDirectory, host: str) -> dict[str, str]:
@@ -79,21 +96,50 @@ def _roots(directory: RunDirectory, host: str) -> dict[str, str]:
     return roots
 
 
-def _require_copies(plan: LaunchPlan, roots: Mapping[str, str]) -> None:
-    """Without PATH, what a run wrote is told from its code by the snapshot it was copied from."""
-    from clusterctl.errors import UsageError
-    from clusterctl.inventory.fold import fold
+def _sources(directory: RunDirectory, roots: Mapping[str, str], path: str, beacon: str) -> dict[str, Source]:
+    import time
 
-    in_place = [host for host, root in roots.items() if f"/.clusterctl/node/{plan.run}/" not in root]
-    if in_place:
-        raise UsageError(
-            f"run {plan.run} ran in {roots[in_place[0]]} itself on {fold(in_place)}, not in a copy: "
-            "what it wrote cannot be told from what was there",
-            hint=f"name a file or folder: clusterctl pull {plan.run} PATH",
+    from clusterctl.ask.pull import Source
+
+    plan = directory.plan()
+    age = time.time() - directory.started()
+    return {
+        host: Source(
+            root=root,
+            path=path,
+            digest=plan.code.digest,
+            subdirectory=plan.code.subdirectory,
+            in_place=not _is_copy(plan, root),
+            age=age,
+            beacon=beacon,
         )
+        for host, root in roots.items()
+    }
 
 
-def _pull(plan: LaunchPlan, roots: Mapping[str, str], source: Source, target: Path) -> tuple[Pulled, ...]:
+def _is_copy(plan: LaunchPlan, root: str) -> bool:
+    """Whether a run's working directory is a copy of its own on that host."""
+    return f"/.clusterctl/node/{plan.run}/" in root
+
+
+@contextmanager
+def _beacon(plan: LaunchPlan, roots: Mapping[str, str], path: str) -> Iterator[str]:
+    """The name of a file in the directory the run was launched in, as long as hosts may look for it; empty
+    where there is nothing to be told by it."""
+    import tempfile
+    from pathlib import Path
+
+    with ExitStack() as stack:
+        name = ""
+        if not path and not all(_is_copy(plan, root) for root in roots.values()):
+            here = Path(plan.code.root) / plan.code.subdirectory
+            with suppress(OSError):  # not here, or not to be written: then no host shares it with us
+                made = stack.enter_context(tempfile.NamedTemporaryFile(prefix=".clusterctl-", dir=here))
+                name = Path(made.name).name
+        yield name
+
+
+def _pull(directory: RunDirectory, roots: Mapping[str, str], path: str, target: Path) -> tuple[Pulled, ...]:
     from pathlib import Path
 
     from clusterctl.ask.pull import pull
@@ -102,10 +148,11 @@ def _pull(plan: LaunchPlan, roots: Mapping[str, str], source: Source, target: Pa
     from clusterctl.report.pull import size
     from clusterctl.transport import connect
 
+    plan = directory.plan()
     link = connect(plan.transport, Path(plan.ssh_config) if plan.ssh_config else None)
     arrived: dict[str, int] = {}
     try:
-        with screen.err().status("asking the hosts") as line:
+        with screen.err().status("asking the hosts") as line, _beacon(plan, roots, path) as beacon:
 
             def on_bytes(host: str, count: int) -> None:
                 arrived[host] = count
@@ -113,7 +160,7 @@ def _pull(plan: LaunchPlan, roots: Mapping[str, str], source: Source, target: Pa
                     f"{size(sum(arrived.values()))} so far, from {len(arrived)} of {len(roots)} hosts"
                 )
 
-            return pull(link, roots, source, target, on_bytes=on_bytes)
+            return pull(link, _sources(directory, roots, path, beacon), target, on_bytes=on_bytes)
     except OSError as error:
         raise ClusterctlError(
             f"cannot write to {target}: {error.strerror}", hint="choose another directory with --to DIR"
@@ -122,19 +169,24 @@ def _pull(plan: LaunchPlan, roots: Mapping[str, str], source: Source, target: Pa
         link.close()
 
 
-def _nothing(plan: LaunchPlan, path: str, answers: tuple[Pulled, ...]) -> Exception:
+def _nothing(plan: LaunchPlan, path: str, answers: tuple[Pulled, ...]) -> int:
+    """No file came. Raises NoAnswerError where a host is to blame for that, UsageError where PATH is."""
+    from clusterctl.cli import screen
     from clusterctl.errors import NoAnswerError, UsageError
     from clusterctl.report.pull import printable
 
+    there = sorted({printable(name) for answer in answers for name in answer.there})
+    hint = f"there is: {', '.join(there[:12])}{', ...' if len(there) > 12 else ''}"
+    if not there:
+        hint = f"clusterctl status {plan.run} shows where it ran"
     problems = [answer for answer in answers if answer.problem]
     if problems:
         first = problems[0]
         others = f" (and {len(problems) - 1} more hosts)" if len(problems) > 1 else ""
-        message = f"nothing came; {first.host}: {printable(first.problem)}{others}"
-    else:
-        what = f"no `{printable(path)}`" if path else "nothing new or changed"
-        message = f"{what} in the working directory of run {plan.run} on any host"
-    there = sorted({printable(name) for answer in answers for name in answer.there})
-    hint = f"there is: {', '.join(there[:12])}{', ...' if len(there) > 12 else ''}"
-    kind = NoAnswerError if problems or not path else UsageError
-    return kind(message, hint=hint if there else f"clusterctl status {plan.run} shows where it ran")
+        raise NoAnswerError(f"nothing came; {first.host}: {printable(first.problem)}{others}", hint=hint)
+    if path:
+        what = f"no `{printable(path)}` in the working directory of run {plan.run} on any host"
+        raise UsageError(what, hint=hint)
+    if not all(answer.here for answer in answers):
+        screen.out().print(f"run {plan.run} made and changed nothing in its working directory", markup=False)
+    return 0

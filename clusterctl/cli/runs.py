@@ -1,4 +1,4 @@
-"""`clusterctl runs`, `status` and `stop`: what has run, how it stands, and an end to it."""
+"""`clusterctl runs` and `status`: what has run, and how it stands."""
 
 from __future__ import annotations
 
@@ -10,42 +10,88 @@ from clusterctl.cli import options
 
 if TYPE_CHECKING:
     from clusterctl.report.runs import RunView
-    from clusterctl.store.outcome import Outcome
     from clusterctl.store.runs import RunDirectory
 
 Run = Annotated[
-    str, typer.Argument(metavar="[RUN]", help="A run, or a beginning of its id. Default: the newest.")
+    str,
+    typer.Argument(
+        metavar="[RUN]",
+        help="A run, or a beginning of its id. Default: the newest that runs, else the newest.",
+    ),
 ]
-_POLL = 0.2
-_INTERRUPTED = 130
+_SHOWN = 20
 
 
-def list_command(as_json: options.Json = False) -> None:
-    """List runs, newest last."""
+def list_command(
+    status: Annotated[
+        list[str] | None,
+        typer.Option("--status", metavar="STATUS", help="Only these: running, failed, ... Repeatable."),
+    ] = None,
+    since: Annotated[
+        str, typer.Option("--since", metavar="TIME", help="Only those started in the last 30m, 12h, 2d.")
+    ] = "",
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", metavar="N", min=1, help=f"Only the newest N. Default: {_SHOWN}, JSON all."),
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="However many there are.")] = False,
+    as_json: options.Json = False,
+) -> None:
+    """List runs, newest last. Ids begin with the time in UTC; `started` is local time."""
     import time
 
     import msgspec
 
     from clusterctl.cli import screen
-    from clusterctl.errors import ClusterctlError
     from clusterctl.report import runs as page
+
+    wanted = frozenset(status or ())
+    _require_known(wanted)
+    oldest = time.time() - options.seconds(since, "--since") if since else 0.0
+    found = [run for run in _views() if run.started >= oldest and (not wanted or run.status in wanted)]
+    shown = found if everything else found[-(limit or (len(found) if as_json else _SHOWN)) :]
+    if as_json:
+        typer.echo(msgspec.json.encode(shown).decode())
+        return
+    out = screen.out()
+    if not found:
+        filtered = bool(wanted or since)
+        out.print("no such runs; all of them: clusterctl runs" if filtered else page.NO_RUNS)
+        return
+    if len(shown) < len(found):
+        out.print(f"… {len(found) - len(shown)} older: --all", style="dim")
+    out.print(page.table(shown, width=out.width), soft_wrap=False)
+
+
+def _require_known(wanted: frozenset[str]) -> None:
+    from clusterctl.errors import UsageError
+    from clusterctl.report.runs import STATUSES
+
+    unknown = sorted(wanted - set(STATUSES))
+    if unknown:
+        raise UsageError(
+            f"--status {unknown[0]}: there is no such status", hint=f"one of {', '.join(STATUSES)}"
+        )
+
+
+def _views() -> list[RunView]:
+    """Of all runs that can be read; one that cannot is a warning, and hides no other."""
+    from clusterctl.cli import screen
+    from clusterctl.errors import ClusterctlError
     from clusterctl.store.runs import all_runs
 
     views = []
     for directory in all_runs():
         try:
-            views.append(_view(directory))
-        except ClusterctlError as error:  # one damaged run must not hide the others
-            screen.complain("warning", error.message, error.hint)
-    if as_json:
-        typer.echo(msgspec.json.encode(views).decode())
-    elif not views:
-        screen.out().print("no runs yet; start one: clusterctl launch --nodes 2")
-    else:
-        screen.out().print(page.table(views, now=time.time(), width=screen.out().width), soft_wrap=False)
+            views.append(view_of(directory))
+        except ClusterctlError as error:
+            screen.complain("warning", error.message)
+        except FileNotFoundError:  # removed meanwhile
+            continue
+    return views
 
 
-def _view(directory: RunDirectory) -> RunView:
+def view_of(directory: RunDirectory) -> RunView:
     from clusterctl.report.runs import view
 
     return view(
@@ -69,7 +115,7 @@ def status_command(run: Run = "", as_json: options.Json = False) -> None:
     from clusterctl.store.runs import find_run
 
     directory = find_run(run or None)
-    plan, outcome, seen = directory.plan(), directory.outcome(), _view(directory)
+    plan, outcome, seen = directory.plan(), directory.outcome(), view_of(directory)
     hosts = page.hosts_of(plan, directory.events(), outcome)
     if as_json:
         document = {"run": seen, "hosts": hosts, "logs": str(directory.logs), "outcome": outcome}
@@ -83,81 +129,3 @@ def status_command(run: Run = "", as_json: options.Json = False) -> None:
     else:
         out.print(Text.assemble(("logs  ", "dim"), str(directory.logs)))
     out.print(page.next_steps(seen, outcome), soft_wrap=False, crop=False)
-
-
-def stop_command(
-    run: Run = "",
-    now: Annotated[bool, typer.Option("--now", help="KILL at once; scripts get no time to save.")] = False,
-) -> int:
-    """Stop a run on all hosts; scripts get 30 s to save.
-
-    Works too when the run's own controller is dead: then this command goes to the hosts itself. The exit code
-    is 125 when something could not be stopped, or nobody could tell.
-    """
-    import time
-
-    from clusterctl.cli import screen
-    from clusterctl.cli.ending import closing
-    from clusterctl.report import runs as page
-    from clusterctl.store.runs import find_run
-
-    directory = find_run(run or None)
-    plan = directory.plan()
-    outcome = directory.outcome()
-    if outcome is not None:
-        screen.out().print(page.over_already(_view(directory), outcome, now=time.time()))
-        return 0
-    try:
-        if directory.supervised():
-            directory.ask_to_stop(now=now)
-            outcome = _wait(directory, now=now)
-        if outcome is None:
-            outcome = _take_over(directory, now=now)
-    except KeyboardInterrupt:
-        if directory.supervised():
-            screen.err().print(f"left; its controller stops it: clusterctl status {plan.run}")
-        else:
-            screen.err().print(f"left before every host was done; once more: clusterctl stop {plan.run}")
-        return _INTERRUPTED
-    screen.show(closing(directory, outcome))
-    proved = [outcome.left_behind.get(node.host) for node in plan.nodes]
-    return 0 if all(left == 0 for left in proved) else 125
-
-
-def _wait(directory: RunDirectory, *, now: bool) -> Outcome | None:
-    """The outcome that the supervising process writes; None when it dies before, or is on another machine
-    and gives no sign."""
-    import time
-
-    from clusterctl.cli import screen
-    from clusterctl.settings import RUN
-
-    elsewhere = directory.controller()
-    patience = RUN.stop_grace + RUN.lease_attached if elsewhere else float("inf")
-    grace = "at once" if now else f"scripts get {RUN.stop_grace:g} s to save, --now ends them at once"
-    text = f"stopping run {directory.run}: {grace}"
-    if elsewhere:
-        text += f" (supervised from {elsewhere})"
-    if not screen.err().is_terminal:
-        screen.err().print(text, style="dim")
-    begun = time.monotonic()
-    with screen.err().status(f"{text}; Ctrl-C leaves, the stop goes on"):
-        while directory.supervised() and time.monotonic() - begun < patience:
-            if (outcome := directory.outcome()) is not None:
-                return outcome
-            time.sleep(_POLL)
-    return directory.outcome()
-
-
-def _take_over(directory: RunDirectory, *, now: bool) -> Outcome:
-    from clusterctl.cli import screen
-    from clusterctl.run.screen import Screen
-    from clusterctl.session.run import take_over
-
-    class Told(Screen):
-        def say(self, text: str) -> None:
-            screen.err().print(text, style="dim", markup=False)
-
-    screen.err().print("the run's controller is dead: going to the hosts", style="dim")
-    directory.ask_to_stop(now=now)
-    return take_over(directory, Told())

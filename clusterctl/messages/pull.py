@@ -16,6 +16,10 @@ class _Said(msgspec.Struct, frozen=True, kw_only=True, tag_field="is"):
     pass
 
 
+class Shared(_Said, frozen=True, kw_only=True, tag="here"):
+    """The run's directory is the controller's own: there is nothing to send."""
+
+
 class Listing(_Said, frozen=True, kw_only=True, tag="listing"):
     """``count`` files are coming; ``there`` names some of what the working directory holds."""
 
@@ -42,6 +46,6 @@ class PullRefused(_Said, frozen=True, kw_only=True, tag="refused"):
     there: tuple[Text, ...] = ()
 
 
-PullMessage = Listing | Piece | Done | PullRefused
+PullMessage = Shared | Listing | Piece | Done | PullRefused
 
 pull_messages: Decoder[PullMessage] = Decoder(PullMessage)

@@ -1,4 +1,4 @@
-"""Hands files of a run back: finds what it wrote, or what is asked for, and packs that into a tar stream."""
+"""Hands files of a run back: finds what it wrote, or what is asked for; packs that into a tar stream."""
 
 import base64
 import gzip
@@ -6,13 +6,15 @@ import io
 import os
 import tarfile
 import threading
+import time
 
 from .run.snapshot import digest_of
 from .shared.wire import emit
 
 PIECE = 384 * 1024
 NAMED = 20
-CACHES = ("__pycache__", ".ipynb_checkpoints")
+CACHES = ("__pycache__", ".ipynb_checkpoints", ".git")
+SLACK = 2.0
 
 
 def files_below(root, path):
@@ -32,10 +34,21 @@ def files_below(root, path):
                 yield os.path.relpath(found, root)
 
 
+def is_code(name):
+    """Whether a path is worth a look: not of a cache, nor of version control."""
+    return not any(part in CACHES for part in name.split(os.sep))
+
+
+def is_younger(root, name, since):
+    """Whether the file was made or changed in any way after ``since``: the time of that cannot be set."""
+    try:
+        return os.lstat(os.path.join(root, name)).st_ctime >= since
+    except OSError:
+        return False
+
+
 def is_new(root, origin, name):
     """Whether the run made or changed this file: it differs from the code it started with."""
-    if any(part in CACHES for part in name.split(os.sep)):
-        return False
     now, before = os.path.join(root, name), os.path.join(origin, name)
     if not os.path.lexists(before) or os.lstat(now).st_size != os.lstat(before).st_size:
         return True  # told without reading: checkpoints are big
@@ -117,15 +130,21 @@ def main(request, files):
         emit({"is": "refused", "reason": "%s does not exist any more" % root})
         return 0
     there = sorted(os.listdir(root))[:NAMED]
+    if request["beacon"] and os.path.exists(os.path.join(root, request["beacon"])):
+        emit({"is": "here"})  # the controller's own directory
+        return 0
     names = sorted(files_below(root, request["path"] or "."))
-    if not request["path"]:
+    if not request["path"] and request["in_place"]:
+        since = time.time() - request["age"] - SLACK
+        names = [name for name in names if is_code(name) and is_younger(root, name, since)]
+    elif not request["path"]:
         snapshot = os.path.join(os.path.expanduser("~/.clusterctl/node/snapshots"), request["digest"])
         if not os.path.isdir(snapshot):
             reason = "the code it started with is no longer there to compare with; name a PATH"
             emit({"is": "refused", "reason": reason, "there": there})
             return 0
         origin = os.path.join(snapshot, request["subdirectory"])
-        names = [name for name in names if is_new(root, origin, name)]
+        names = [name for name in names if is_code(name) and is_new(root, origin, name)]
     emit({"is": "listing", "count": len(names), "there": there})
     emit({"is": "done", "skipped": pack(root, names)})
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from clusterctl.inventory.fold import fold
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.report import runs
 from clusterctl.report.findings import brief
+from clusterctl.report.harmless import harmless
 from clusterctl.settings import RUN
 from clusterctl.store.outcome import Cause, Outcome
 
@@ -128,12 +130,20 @@ def _is_copy(plan: LaunchPlan, place: str) -> bool:
     return f"/.clusterctl/node/{plan.run}/" in place
 
 
+def _other_slots(outcome: Outcome) -> str:
+    holder = outcome.cause.holder if outcome.cause else ""
+    if not holder:
+        return "clusterctl runs --status running; --include chooses other slots"
+    stop = f"clusterctl stop {shlex.quote(harmless(holder))}"
+    return f"{stop} ends that run, where it was launched; --include chooses other slots"
+
+
 def _hint(plan: LaunchPlan, outcome: Outcome, last_lines: Sequence[str]) -> str:
     said = "\n".join((*last_lines, outcome.cause.traceback if outcome.cause is not None else ""))
     if plan.pass_local_rank and _LOCAL_RANK.search(said):
         return "the script does not take --local_rank: launch it with --no-local-rank, it has $LOCAL_RANK"
     if outcome.status == "refused":
-        return "`clusterctl status` shows that run, `clusterctl stop` ends it; --include chooses other slots"
+        return _other_slots(outcome)
     silent = [host for host, count in outcome.left_behind.items() if count is None]
     if silent:
         names = fold(silent)

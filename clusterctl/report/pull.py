@@ -8,6 +8,8 @@ import msgspec
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from clusterctl.inventory.fold import fold
+
 _NAMED = 8
 
 
@@ -35,6 +37,12 @@ def render(answers: Sequence[Arrival]) -> RenderableType:
         parts.append(title)
         parts += _files(answer, indent=" " * (width + 2))
     return Group(*parts)
+
+
+def shared(hosts: Sequence[str], root: str) -> RenderableType:
+    """For hosts that work in this machine's own directory."""
+    text = f"worked in {printable(root)} itself, which is this machine's too: nothing to bring"
+    return Text.assemble((fold(hosts), "bold"), f"  {text}", no_wrap=True, overflow="ignore")
 
 
 def _files(answer: Arrival, *, indent: str) -> list[RenderableType]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 from rich.console import Group, RenderableType
@@ -16,9 +18,12 @@ from clusterctl.plan.model import LaunchPlan
 from clusterctl.report.findings import brief
 from clusterctl.report.harmless import harmless
 from clusterctl.report.hosts import FOLD_FROM
-from clusterctl.store.outcome import Outcome
+from clusterctl.store.outcome import Outcome, Status
 
 _WIDE = 120
+_COMMAND = 36
+NO_RUNS = "no runs yet; start one: clusterctl launch --nodes 2"
+STATUSES = ("running", "interrupted", *get_args(Status))
 _STYLES = {"succeeded": "green", "running": "cyan", "failed": "red", "lost": "red", "error": "red"}
 
 
@@ -33,9 +38,15 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     hosts: int
     ranks: int
     script: str
+    arguments: tuple[str, ...] = ()
     status: str
     seconds: float | None
     cause: str = ""
+
+    @property
+    def command(self) -> str:
+        """The script's name and its arguments, on one line."""
+        return harmless(shlex.join((PurePosixPath(self.script).name, *self.arguments)))
 
 
 class HostView(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +71,7 @@ def view(plan: LaunchPlan, outcome: Outcome | None, *, started: float, supervise
         hosts=len(plan.nodes),
         ranks=plan.world_size,
         script=words[-1] if words else plan.command[-1],
+        arguments=plan.arguments,
         status=outcome.status if outcome else "running" if supervised else "interrupted",
         seconds=outcome.seconds if outcome else None,
         cause=_cause(outcome),
@@ -118,35 +130,40 @@ def _state(events: Sequence[dict[str, Any]], last: dict[str, dict[str, Any]], *,
     return ", ".join(parts)
 
 
-def table(runs: Sequence[RunView], *, now: float, width: int) -> RenderableType:
-    """Newest last. The cause stands beside the run where ``width`` leaves room for it, else below."""
+def table(runs: Sequence[RunView], *, width: int) -> RenderableType:
+    """In the order given, times of this machine's zone. What ran and why it failed stand beside the run where
+    ``width`` leaves room for them, else below."""
     wide = width >= _WIDE
-    rows = [("run", "started", "ranks", "script", "status", "took")]
+    rows: list[tuple[str, ...]] = [("run", "started", "ranks", "status", "took")]
     rows += [
         (
             run.run,
-            f"{span(now - run.started)} ago",
+            datetime.fromtimestamp(run.started).strftime("%Y-%m-%d %H:%M"),
             f"{run.ranks} on {run.hosts}",
-            _short(PurePosixPath(run.script).name, 16),
             run.status,
             span(run.seconds) if run.seconds is not None else "",
         )
         for run in runs
     ]
+    commands = [_short(run.command, _COMMAND if wide else width - 2) for run in runs]
+    if wide:
+        rows = [(*row, what) for row, what in zip(rows, ("script", *commands), strict=True)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
-    for row, run in zip(rows, (None, *runs), strict=True):
+    for number, row in enumerate(rows):
         line = Text(no_wrap=True, overflow="ellipsis")
         for cell, wanted, name in zip(row, widths, rows[0], strict=True):
-            style = "dim" if run is None else _STYLES.get(cell, "yellow") if name == "status" else ""
+            style = "dim" if not number else _STYLES.get(cell, "yellow") if name == "status" else ""
             line.append(cell.ljust(wanted) + "  ", style)
-        cause = " ".join(run.cause.split()) if run is not None else "cause" if wide else ""
+        cause = harmless(" ".join(runs[number - 1].cause.split())) if number else "cause"
         if wide:
-            line.append(cause, "dim" if run is None else "")
+            line.append(_short(cause, max(width - sum(widths) - 2 * len(widths), 0)), "" if number else "dim")
         line.rstrip()
         lines.append(line)
-        if cause and not wide:
-            lines.append(Text(f"  {cause}", style="dim", no_wrap=True, overflow="ellipsis"))
+        below = [] if wide or not number else [(commands[number - 1], ""), (cause, "dim")]
+        lines += [
+            Text("  " + _short(text, width - 2), style=style, no_wrap=True) for text, style in below if text
+        ]
     return Group(*lines)
 
 

@@ -134,7 +134,11 @@ class Machine:
                 state.ordered = state.ordered or not any(state.exits.values())
             case Refused():
                 self.stop_cause = Cause(
-                    kind="preflight", host=state.host, node_rank=node, message=event.reason
+                    kind="preflight",
+                    host=state.host,
+                    node_rank=node,
+                    message=event.reason,
+                    holder=event.run,
                 )
                 return self._stop("refused", self.stop_cause.message, 0.0)
             case EngineStarted():

@@ -20,7 +20,8 @@ EXIT_INTERNAL = 125
 
 
 class Cause(msgspec.Struct, frozen=True, kw_only=True):
-    """What came first. ``rank`` is global; ``log`` is relative to the run directory."""
+    """What came first. ``rank`` is global; ``log`` is relative to the run directory. ``holder``: the
+    run that holds the slots, where that is why."""
 
     kind: CauseKind
     message: str
@@ -31,6 +32,7 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True):
     signal: int | None = None
     traceback: str = ""
     log: str = ""
+    holder: str = ""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

@@ -257,9 +257,13 @@ class RunDirectory:
         return frozenset()
 
     def size(self) -> int:
-        """Bytes of the whole folder."""
-        found = (os.lstat(Path(folder) / name) for folder, _, names in os.walk(self.path) for name in names)
-        return sum(status.st_size for status in found)
+        """Bytes of the whole folder, in which others may be at work."""
+        found = 0
+        for folder, _, names in os.walk(self.path):
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):
+                    found += (Path(folder) / name).lstat().st_size
+        return found
 
     def remove(self) -> None:
         """All of it, at once for every reader. Raises OSError."""

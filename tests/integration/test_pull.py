@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from clusterctl.ask.ignore import PULLED_MARK
 from clusterctl.ask.pull import Source, pull, unpack
 from clusterctl.sandbox import Sandbox
 from clusterctl.transport import connect
@@ -67,7 +68,8 @@ def written(sandbox: Sandbox, project: Path) -> Iterator[Launch]:
 
 
 def files(folder: Path) -> set[str]:
-    return {os.fsencode(path.relative_to(folder)).decode(errors="replace") for path in folder.rglob("*.*")}
+    found = (path.relative_to(folder) for path in folder.rglob("*.*") if path.name != PULLED_MARK)
+    return {os.fsencode(path).decode(errors="replace") for path in found}
 
 
 @pytest.mark.sandbox
@@ -136,7 +138,9 @@ def test_what_is_not_there_or_not_of_the_run(written: Launch, tmp_path: Path, pa
 
 
 @pytest.mark.sandbox
-def test_a_run_in_place_needs_a_path(sandbox: Sandbox, project: Path, tmp_path: Path) -> None:
+def test_a_run_in_place_gives_what_changed_since_it_began(
+    sandbox: Sandbox, project: Path, tmp_path: Path
+) -> None:
     script = "open('hello-' + __import__('os').environ['RANK'], 'w').write('x')"
     (tmp_path / "hello.py").write_text(script)
     lay = 'mkdir -p "$1" && printf %s "$2" > "$1/hello.py"'  # the host's /tmp is its own
@@ -145,8 +149,9 @@ def test_a_run_in_place_needs_a_path(sandbox: Sandbox, project: Path, tmp_path: 
         sandbox, "hello.py", cwd=tmp_path, options=["-n", "1", "--gpus-per-node", "1", "--no-sync"]
     )
     assert found.code == 0, found.text
-    refused = clusterctl("pull", found.run.name, cwd=project)
-    assert (refused.returncode, b"in a copy" in refused.stderr) == (64, True)
+    all_of_it = clusterctl("pull", found.run.name, "--to", str(tmp_path / "all"), cwd=project)
+    assert all_of_it.returncode == 0, all_of_it.stderr
+    assert (tmp_path / "all/node1/hello-0").read_text() == "x"
     named = clusterctl("pull", found.run.name, "hello-0", "--to", str(tmp_path / "to"), cwd=project)
     assert named.returncode == 0, named.stderr
     assert (tmp_path / "to/node1/hello-0").read_text() == "x"
@@ -158,7 +163,8 @@ def test_a_host_that_gives_no_answer_does_not_spoil_the_others(sandbox: Sandbox,
     link = connect("fabric", sandbox.ssh_config)
     try:
         roots = {"node1": "/tmp/outputs", "nosuchhost": "/tmp/outputs", "node2": "/tmp/no/such/folder"}
-        answers = pull(link, roots, Source(path="."), tmp_path)
+        sources = {host: Source(root=root, path=".") for host, root in roots.items()}
+        answers = pull(link, sources, tmp_path)
     finally:
         link.close()
     assert [answer.host for answer in answers] == list(roots)
@@ -167,6 +173,7 @@ def test_a_host_that_gives_no_answer_does_not_spoil_the_others(sandbox: Sandbox,
     assert answers[2].problem == "/tmp/no/such/folder does not exist any more"
     assert (tmp_path / "node1/a.txt").read_text() == "kept\n"
     assert [path.name for path in tmp_path.iterdir()] == ["node1"]
+    assert (tmp_path / "node1" / PULLED_MARK).exists(), "what pull made never travels"
 
 
 def archive(*members: tuple[str, bytes | str | None]) -> tarfile.TarFile:

@@ -107,7 +107,7 @@ class Relay:
     def do_check(self, order):
         """Is this code here already: at its own path, or as a snapshot?"""
         in_place = order["in_place"] and holds(os.path.expanduser(order["root"]), order["manifest"])
-        emit({"is": "checked", "in_place": in_place, "snapshot": self.snapshots.has(order["digest"])})
+        emit({"is": "checked", "in_place": in_place, "snapshot": self.snapshots.ready(order["digest"])})
 
     def do_archive(self, order):
         try:

@@ -63,6 +63,16 @@ class Snapshots:
     def has(self, digest):
         return bool(digest) and os.path.isdir(self.path(digest))
 
+    def ready(self, digest):
+        """Whether it is here for a run that is about to start; until then nobody removes it as unused."""
+        if not self.has(digest):
+            return False
+        try:
+            os.utime(self.path(digest))
+        except FileNotFoundError:
+            return False
+        return True
+
     def begin(self, digest):
         """Open a private file for the archive's pieces."""
         os.makedirs(self.base, mode=0o700, exist_ok=True)
@@ -117,14 +127,18 @@ class Snapshots:
 
     def let_go(self, copy, origin):
         """Empty a run's copy if nothing was written there. The file ``origin`` names its snapshot."""
-        digest = _read(origin)
+        digest = origin_of(origin)
         if not os.path.isdir(copy):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(origin)
-        elif self.has(digest) and _entries(self.path(digest)) == _entries(copy):
+        elif self.is_origin(digest, copy):
             shutil.rmtree(copy)
             os.mkdir(copy, 0o700)
             os.unlink(origin)
+
+    def is_origin(self, digest, copy):
+        """Whether ``copy`` is still as it came from the snapshot ``digest``."""
+        return self.has(digest) and _entries(self.path(digest)) == _entries(copy)
 
     def prune(self):
         """Remove what nobody has used for a day, and what was left of a delivery that was killed.
@@ -133,7 +147,7 @@ class Snapshots:
         """
         by_use = sorted(self._used(), reverse=True)
         kept = set([name for _, name in by_use if "." not in name][:KEEP])
-        kept.update(map(_read, glob.glob(os.path.join(os.path.dirname(self.base), "*", "*", ORIGIN))))
+        kept.update(map(origin_of, glob.glob(os.path.join(os.path.dirname(self.base), "*", "*", ORIGIN))))
         for used, name in by_use:
             if time.time() - used > UNUSED_SECONDS and name not in kept:
                 path = os.path.join(self.base, name)
@@ -149,10 +163,10 @@ class Snapshots:
                 yield os.stat(os.path.join(self.base, name)).st_mtime, name
 
 
-def _read(origin):
-    """The digest in the file; empty where there is none."""
+def origin_of(path):
+    """The digest that a run's file says its copy came from; empty where there is none."""
     try:
-        with open(origin) as stream:
+        with open(path) as stream:
             return json.load(stream)
     except (OSError, ValueError):
         return ""

@@ -1,0 +1,145 @@
+"""`clusterctl stop`: an end to a run, whoever supervises it, and whether or not that one still can."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clusterctl.cli.runs import Run, view_of
+
+if TYPE_CHECKING:
+    from clusterctl.store.claims import Claim
+    from clusterctl.store.outcome import Outcome
+    from clusterctl.store.runs import RunDirectory
+
+_POLL = 0.2
+_STILL = 10.0
+_INTERRUPTED = 130
+
+
+def command(
+    run: Run = "",
+    now: Annotated[bool, typer.Option("--now", help="KILL at once; scripts get no time to save.")] = False,
+) -> int:
+    """Stop a run on all hosts; scripts get 30 s to save.
+
+    Without RUN: the newest that runs, else the newest. Works too when the run's own controller is dead, is
+    suspended or does not answer: then this command goes to the hosts itself. The exit code is 125 when
+    something could not be stopped, or nobody could tell.
+    """
+    import time
+
+    from clusterctl.cli import screen
+    from clusterctl.cli.ending import closing
+    from clusterctl.report import runs as page
+    from clusterctl.store.runs import find_run
+
+    directory = find_run(run or None)
+    plan = directory.plan()
+    outcome = directory.outcome()
+    if outcome is not None:
+        screen.out().print(page.over_already(view_of(directory), outcome, now=time.time()))
+        return 0
+    try:
+        outcome = _end(directory, now=now)
+    except KeyboardInterrupt:
+        if _others(directory.supervisor()):
+            screen.err().print(f"left; its controller stops it: clusterctl status {plan.run}")
+        else:
+            screen.err().print(f"left before every host was done; once more: clusterctl stop {plan.run}")
+        return _INTERRUPTED
+    screen.show(closing(directory, outcome))
+    proved = [outcome.left_behind.get(node.host) for node in plan.nodes]
+    return 0 if all(left == 0 for left in proved) else 125
+
+
+def _others(claim: Claim | None) -> bool:
+    import os
+
+    return claim is not None and claim.pid != os.getpid()
+
+
+def _end(directory: RunDirectory, *, now: bool) -> Outcome:
+    """Have the run's supervisor end it; without one, or when it gives no sign, become that."""
+    stuck: Claim | None = None
+    while True:
+        held = directory.supervisor()
+        if held is not None and held != stuck:
+            directory.ask_to_stop(now=now)
+            outcome = _wait(directory, held, now=now)
+            if outcome is not None:
+                return outcome
+            stuck = held
+        elif directory.take_claim("stop", instead_of=stuck) is None:
+            # It may have come to its end while nobody looked.
+            return directory.outcome() or _take_over(directory, stuck, now=now)
+
+
+def _wait(directory: RunDirectory, held: Claim, *, now: bool) -> Outcome | None:
+    """The outcome that the process ``held`` writes; None when it dies before, or gives no sign in time."""
+    import time
+
+    from clusterctl.cli import screen
+    from clusterctl.settings import RUN
+    from clusterctl.store.claims import is_suspended
+
+    elsewhere = directory.controller()
+    grace = "at once" if now else f"scripts get {RUN.stop_grace:g} s to save, --now ends them at once"
+    text = f"stopping run {directory.run}: {grace}"
+    if elsewhere:
+        text += f" (supervised from {elsewhere})"
+    elif held.verb == "stop":
+        text = f"run {directory.run} is being stopped already, by process {held.pid}: waiting for that"
+    if _wake(held):
+        text += f"; launch (process {held.pid}) was suspended and has been woken for it"
+    if not screen.err().is_terminal:
+        screen.err().print(text, style="dim")
+    timeout = (0.0 if now else RUN.stop_grace) + RUN.confirm_timeout + RUN.log_timeout
+    heard = directory.size()
+    moved = time.monotonic()
+    deadline = moved + timeout
+    with screen.err().status(f"{text}; Ctrl-C leaves, the stop goes on"):
+        while directory.supervisor() == held and time.monotonic() < moved + _STILL:
+            if (outcome := directory.outcome()) is not None:
+                return outcome
+            if not is_suspended(held):
+                moved = time.monotonic()
+            if time.monotonic() > deadline:
+                if directory.size() == heard:
+                    break
+                # Events and logs still arrive: it is at work.
+                heard, deadline = directory.size(), time.monotonic() + timeout
+            time.sleep(_POLL)
+    return directory.outcome()
+
+
+def _wake(held: Claim) -> bool:
+    """Whether the process stood still (Ctrl-Z): then it goes on, so that it can end its run."""
+    import os
+    import signal
+
+    from clusterctl.store.claims import is_suspended
+
+    if not is_suspended(held):
+        return False
+    try:
+        os.kill(held.pid, signal.SIGCONT)
+    except OSError:  # gone meanwhile, or another user's: then the wait ends by itself
+        return False
+    return True
+
+
+def _take_over(directory: RunDirectory, stuck: Claim | None, *, now: bool) -> Outcome:
+    from clusterctl.cli import screen
+    from clusterctl.run.screen import Screen
+    from clusterctl.session.run import take_over
+
+    class Told(Screen):
+        def say(self, text: str) -> None:
+            screen.err().print(text, style="dim", markup=False)
+
+    why = "is dead" if stuck is None else f"(process {stuck.pid}) does not end it"
+    screen.err().print(f"the run's controller {why}: going to the hosts", style="dim")
+    directory.ask_to_stop(now=now)
+    return take_over(directory, Told())
