@@ -38,7 +38,7 @@ class RunDefaults:
     stop_grace: float = 30.0
     clock_error: float = 0.2
     noticed_late: float = 5.0
-    confirm_timeout: float = 20.0
+    confirm_timeout: float = 30.0
     """After the grace of a stop: how long a host may take to say that nothing is left on it."""
     log_timeout: float = 60.0
     """After a host's end: how long its logs may bring nothing new."""

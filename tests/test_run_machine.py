@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from clusterctl.messages.events import Ended, EngineExited, RankError, RankExited, Refused, Stopping
+from clusterctl.messages.events import (
+    Ended,
+    EngineExited,
+    LeaseOver,
+    RankError,
+    RankExited,
+    Refused,
+    Stopping,
+)
 from clusterctl.plan.model import Code, LaunchPlan, NodePlan
 from clusterctl.run.actions import Finish, IndirectProbe, Reconnect, Say, StopHosts
 from clusterctl.run.machine import Machine
+from clusterctl.run.states import HostState, RunState
 from clusterctl.settings import RUN
 from clusterctl.store.outcome import Outcome
 
@@ -329,3 +338,94 @@ def test_a_host_that_tells_of_anothers_rank_blames_itself() -> None:
     assert (outcome.status, outcome.exit_code) == ("error", 125)
     assert outcome.cause is not None
     assert (outcome.cause.host, outcome.cause.rank) == ("h1", None)
+
+
+def test_a_host_that_does_not_say_its_end_is_waited_for_no_longer_than_its_grace_and_a_while() -> None:
+    play = Play(2).do("interrupt").ends(1)
+    play.pass_time(RUN.stop_grace + RUN.confirm_timeout - 1, heard=(0,))
+    assert play.machine.state is RunState.STOPPING
+    play.pass_time(2, heard=(0,))
+    assert play.outcome.left_behind == {"h0": None, "h1": 0}
+    assert (play.outcome.status, play.machine.nodes[0].state) == ("stopped", HostState.UNCONFIRMED)
+
+
+def test_a_second_interrupt_shortens_that_wait() -> None:
+    play = Play(1).do("interrupt").pass_time(1, heard=(0,)).do("interrupt")
+    play.pass_time(RUN.confirm_timeout + 1, heard=(0,))
+    assert play.outcome.exit_code == 123
+
+
+def test_logs_that_still_come_after_a_stop_are_waited_for_until_somebody_means_now() -> None:
+    play = Play(1).do("interrupt").exits(0, 143, told=True)
+    play.do("agent_event", 0, Ended(time=0.0, left=0), 0.0)
+    for _ in range(20):
+        play.do("progressed", 0).pass_time(10, heard=(0,))
+        assert play.of(Finish) == []
+    play.do("interrupt")
+    for _ in range(3):
+        play.do("progressed", 0).pass_time(10, heard=(0,))
+    assert play.machine.nodes[0].state is HostState.COMPLETE
+    assert play.machine.state is RunState.OVER
+
+
+def test_logs_that_bring_nothing_new_are_waited_for_no_longer() -> None:
+    play = Play(1).exits(0).do("agent_event", 0, Ended(time=0.0, left=0), 0.0)
+    play.pass_time(RUN.log_timeout + 1, heard=(0,))
+    assert play.outcome.status == "succeeded"
+
+
+def test_a_new_channel_is_no_life_until_something_comes_through_it() -> None:
+    """A login that hangs in the start-up files of a shell: the host is reached again and again."""
+    play = Play(2).do("link_lost", 1, "closed")
+    for _ in range(20):
+        play.do("linked", 1).pass_time(RUN.heartbeat_timeout + 1, heard=(0,)).do("probed", 1, True)
+        play.pass_time(1, heard=(0,))
+        if play.machine.nodes[1].state is HostState.LOST:
+            break
+    assert play.machine.nodes[1].state is HostState.LOST
+    assert play.now - 100.0 < 2 * RUN.lease_attached
+
+
+def test_a_lost_host_bears_the_time_of_its_last_word() -> None:
+    play = Play(2).pass_time(30, heard=(0, 1)).do("link_lost", 1, "closed").do("link_lost", 1, "refused")
+    play.pass_time(RUN.heartbeat_timeout + 1, heard=(0,)).do("probed", 1, False)
+    play.pass_time(1, heard=(0,))
+    (failure,) = play.machine.failures
+    assert (failure.cause.kind, failure.at) == ("lost", 1030.0)
+
+
+def test_ctrl_z_for_a_while_loses_no_host() -> None:
+    play = Play(2).pass_time(2, heard=(0, 1))
+    play.now += 17
+    assert play.do("tick").actions == []
+    play.pass_time(RUN.heartbeat_timeout - 1)
+    assert play.actions == []
+    assert {state.state for state in play.machine.nodes} == {HostState.LINKED}
+
+
+def test_ctrl_z_for_longer_than_a_lease_is_the_operators_doing() -> None:
+    play = Play(2).pass_time(2, heard=(0, 1))
+    play.now += 90
+    play.do("tick").do("agent_event", 0, LeaseOver(time=0.0), 0.0)
+    assert play.of(StopHosts)
+    play.exits(0, 143, told=True).exits(1, 143, told=True).ends(0).ends(1)
+    assert (play.outcome.status, play.outcome.exit_code) == ("stopped", 123)
+    assert play.outcome.cause is not None
+    assert "stood still for 90 s" in play.outcome.cause.message
+
+
+def test_a_stop_that_stands_still_gives_hosts_their_time_all_the_same() -> None:
+    play = Play(1).do("interrupt").pass_time(1, heard=(0,))
+    play.now += 1000
+    play.do("tick")
+    assert play.of(Finish) == []
+    play.exits(0, 143, told=True).ends(0)
+    assert play.outcome.left_behind == {"h0": 0}
+
+
+def test_a_host_that_pdsh_does_not_reach_is_the_cause() -> None:
+    play = Play(2)
+    play.actions = play.machine.engine_failed("pdsh could not", 1000.0, play.now, 1)
+    play.ends(0).ends(1)
+    assert play.outcome.cause is not None
+    assert (play.outcome.cause.host, play.outcome.exit_code) == ("h1", 125)

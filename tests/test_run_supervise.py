@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import signal
+import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from clusterctl.run.launcher import DeepSpeedLauncher
 from clusterctl.run.screen import Screen
 from clusterctl.run.supervise import Supervisor
 from clusterctl.settings import RUN
+from clusterctl.store import claims
 from clusterctl.store.outcome import Outcome
 from clusterctl.store.runs import RunDirectory
 from tests.fake_hosts import FakeChannel, FakeHost, FakeTransport
@@ -442,3 +444,33 @@ def test_a_run_whose_controller_is_dead_is_taken_over() -> None:
     assert outcome.left_behind == {"h0": 0, "h1": 0}
     assert stage.ordered(0, relay.Stop)
     assert not [text for text in stage.screen.said if "connected again" in text]
+
+
+def test_who_was_displaced_while_it_stood_still_steps_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clusterctl.run.supervise._CLAIM_PAUSE", 0.0)
+    stage = Stage(1)
+    with subprocess.Popen(["sleep", "60"]) as other:
+        started = claims.process_start(other.pid)
+        claim = claims.Claim(pid=other.pid, started=started, boot=claims.boot_id(), verb="stop")
+        stage.after_start(0, lambda _: stage.directory.write("supervisor.json", claim))
+        outcome = stage.run()
+        other.kill()
+    assert (outcome.status, outcome.exit_code) == ("stopped", 123)
+    assert stage.directory.outcome() is None
+    assert not stage.ordered(0, relay.Stop)
+    assert not stage.ordered(0, relay.Forget)
+
+
+def test_many_interrupts_are_two() -> None:
+    stage = Stage(1)
+
+    def interrupts(_: FakeChannel) -> None:
+        for _ in range(5):
+            stage.supervisor.interrupt()
+
+    stage.after_start(0, interrupts)
+    stage.hosts[0].on[relay.Stop] = lambda channel, order: (
+        None if order.grace else stage.hosts[0].end(channel, 143, told=True)
+    )
+    outcome = stage.run()
+    assert (outcome.exit_code, outcome.left_behind) == (123, {"h0": 0})

@@ -135,6 +135,8 @@ def _follow(run: Run) -> int:
     """Start it and show it to its end. Signals that end a program stop the run on all hosts."""
     import signal
 
+    import msgspec
+
     from clusterctl.cli import screen
     from clusterctl.cli.ending import closing
     from clusterctl.cli.terminal import Terminal
@@ -145,19 +147,21 @@ def _follow(run: Run) -> int:
     terminal = Terminal(1)
     live = screen.live(run.plan, terminal)
 
-    def interrupted(number: int, frame: object) -> None:
-        run.interrupt()
-
     ends = [signal.SIGINT, signal.SIGTERM]
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup leaves it
         ends.append(signal.SIGHUP)
-    previous = {number: signal.signal(number, interrupted) for number in ends}
+    previous = {number: signal.signal(number, lambda number, _: run.interrupt(number)) for number in ends}
+    for number in (signal.SIGUSR1, signal.SIGUSR2):
+        previous[number] = signal.signal(number, lambda number, _: run.hand_on(number))
     try:
         run.start(live)
         outcome = run.wait()
-    finally:
+        live.flush()
+        screen.farewell(terminal, closing(RunDirectory(run.path), outcome))
+        if run.unwritten:
+            screen.complain("error", f"the outcome cannot be kept: {run.unwritten}", "it follows, as JSON")
+            screen.err().print(msgspec.json.encode(outcome).decode(), soft_wrap=True, markup=False)
+        return outcome.exit_code
+    finally:  # not before all is said: one Ctrl-C too many must not cut the outcome off
         for number, handler in previous.items():
             signal.signal(number, handler)
-    live.flush()
-    screen.farewell(terminal, closing(RunDirectory(run.path), outcome))
-    return outcome.exit_code

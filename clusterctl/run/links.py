@@ -8,9 +8,9 @@ a loop that is busy.
 from __future__ import annotations
 
 import contextlib
-import os
 import queue
 import selectors
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -128,9 +128,10 @@ class Links:
         self._lock = threading.Lock()
         self._closed = False
         self._selector = selectors.DefaultSelector()
-        self._reader, self._writer = os.pipe()
-        os.set_blocking(self._reader, False)
-        os.set_blocking(self._writer, False)
+        # Sockets, not a pipe: one that is closed is known to be, whoever has its number by then.
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
         self._selector.register(self._reader, selectors.EVENT_READ, None)
 
     @property
@@ -144,8 +145,8 @@ class Links:
 
     def wake(self) -> None:
         """End a `poll` early. From any thread, and from a signal handler."""
-        with contextlib.suppress(BlockingIOError):  # full of such wishes already
-            os.write(self._writer, b"*")
+        with contextlib.suppress(OSError):  # full of such wishes already, or closed
+            self._writer.send(b"*")
 
     def open(self, nodes: Iterable[int], deadline: float, *, attach: bool) -> None:
         """Begin to open sessions (``deadline``: time.monotonic); each ends as `Opened` or `Unopened`.
@@ -191,7 +192,7 @@ class Links:
         for key, _ in self._selector.select(timeout):
             if key.data is None:
                 with contextlib.suppress(BlockingIOError):
-                    os.read(self._reader, 4096)
+                    self._reader.recv(4096)
             else:
                 found += self._receive(key.data)
         for node, link in list(self._links.items()):
@@ -215,8 +216,8 @@ class Links:
         for node in list(self._links):
             self.drop(node)
         self._selector.close()
-        os.close(self._reader)
-        os.close(self._writer)
+        self._writer.close()
+        self._reader.close()
 
     def _begin(self, node: int, channel: Channel | Failure, *, attach: bool) -> HostSession[Reply] | Failure:
         if isinstance(channel, Failure):

@@ -24,6 +24,8 @@ from clusterctl.store.runs import RunDirectory
 from clusterctl.transport import Transport, connect
 
 _LOOK = 0.1
+_STDIN = 0
+_SIGINT = 2
 _LEAVING = RUN.stop_grace + 15.0
 _unfinished: weakref.WeakSet[Run] = weakref.WeakSet()
 
@@ -89,13 +91,23 @@ class Run:
         assert self._outcome is not None
         return self._outcome
 
-    def interrupt(self) -> None:
+    def interrupt(self, number: int = _SIGINT) -> None:
         """Ask it to end, without waiting: the first time scripts get their grace, after that they are ended.
 
-        For signal handlers.
+        For signal handlers: ``number`` is the signal that asks, and the outcome tells it.
         """
         if self._supervisor is not None:
-            self._supervisor.interrupt()
+            self._supervisor.interrupt(number)
+
+    def hand_on(self, number: int) -> None:
+        """Send SIGUSR1 or SIGUSR2 to every rank. For signal handlers."""
+        if self._supervisor is not None:
+            self._supervisor.hand_on(number)
+
+    @property
+    def unwritten(self) -> str:
+        """Why the outcome could not be written to disk here; empty when it was."""
+        return self._supervisor.unwritten if self._supervisor is not None else ""
 
     def stop(self, *, now: bool = False) -> Outcome:
         """End it on all hosts and wait for that. Scripts get 30 s to save, with ``now`` none. What is over
@@ -185,6 +197,7 @@ def _supervisor(
         owner=getpass.getuser(),
         screen=screen,
         launcher=launcher,
+        stdin=_STDIN if prepared is not None and prepared.stdin else None,
     )
 
 

@@ -1,0 +1,25 @@
+"""What DeepSpeed's launcher says of hosts that pdsh did not reach."""
+
+from __future__ import annotations
+
+from clusterctl.run.launcher import pdsh_failures
+
+LOG = """[2026-01-01 10:00:00,000] [INFO] [runner.py:630:main] cmd = pdsh -S -f 1024 -w node1,node2 ...
+node2: Permission denied (publickey).
+node1: [2026-01-01 10:00:01,000] [INFO] [launch.py:162:main] nnodes=2, num_local_procs=1, node_rank=0
+pdsh@laptop: node2: ssh exited with exit code 255
+"""
+
+
+def test_the_host_and_its_last_words_are_found() -> None:
+    assert pdsh_failures(LOG) == {"node2": "Permission denied (publickey)."}
+
+
+def test_a_host_that_said_nothing_is_found_too() -> None:
+    assert pdsh_failures("pdsh@l: n1: ssh exited with exit code 255\n") == {
+        "n1": "ssh exited with exit code 255"
+    }
+
+
+def test_a_rank_that_prints_such_a_line_is_not_pdsh() -> None:
+    assert pdsh_failures("node1: pdsh@l: node2: ssh exited with exit code 1\n") == {}
