@@ -25,7 +25,7 @@ lint: setup ## ruff and mypy --strict, tests and workloads too
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy --strict clusterctl
-	.venv/bin/mypy --strict tests train bench
+	.venv/bin/mypy --strict tests train bench examples
 
 bench: setup ## side by side with other tools
 	.venv/bin/python bench/fanout.py
