@@ -139,6 +139,11 @@ class World:
         return self.folder / "controller"
 
     @property
+    def project(self) -> Path:
+        """The user's scripts, where only the controlling machine sees them: they have to travel."""
+        return Path("/tmp", self.folder.name)
+
+    @property
     def hostfile(self) -> Path:
         return self.folder / "hostfile"
 
@@ -153,6 +158,7 @@ class World:
         return kept | own | {"CLUSTERCTL_HOSTFILE": str(self.hostfile), "COLUMNS": "160"}
 
     def build(self, count: int) -> None:
+        shutil.copytree(Path(__file__).resolve().parent / "scripts", self.project)
         self.home.mkdir(mode=0o700)
         run("mount", "-t", "tmpfs", "-o", "size=16m,mode=700", "controller", str(self.home))
         run("ip", "link", "set", "lo", "up")
@@ -245,6 +251,7 @@ class World:
         run("ip", "link", "del", "br0")
         run("umount", "-l", str(self.home))
         shutil.rmtree(self.folder)
+        shutil.rmtree(self.project)
 
 
 def find(processes: list[Process], what: str, rank: int | None = None) -> list[Process]:
