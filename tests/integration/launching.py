@@ -50,6 +50,15 @@ class Launch:
     def wait_for_ranks(self, count: int) -> None:
         self.wait_for(lambda events: sum(e["event"] == "rank-start" for e in events) == count)
 
+    def wait_for_logs(self, text: str, count: int) -> None:
+        """Until the logs of ``count`` ranks here hold ``text``."""
+
+        def told(_: object) -> bool:
+            logs = self.run.glob("logs/*/rank-*.log") if self.events() else ()
+            return sum(text in log.read_text(errors="replace") for log in logs) == count
+
+        self.wait_for(told)
+
     def signal(self, number: int = signal.SIGINT) -> None:
         self.process.send_signal(number)
 
@@ -76,6 +85,7 @@ def start(
     cwd: Path,
     env: Mapping[str, str] | None = None,
     options: Sequence[str] = (),
+    stdin: int = subprocess.DEVNULL,
 ) -> Launch:
     """`clusterctl launch OPTIONS WORDS` on the hosts of ``sandbox``, in the directory ``cwd``."""
     home = Path(os.environ["CLUSTERCTL_HOME"])
@@ -86,7 +96,7 @@ def start(
         argv,
         cwd=cwd,
         env={**os.environ, **(env or {})},
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
