@@ -108,10 +108,11 @@ class Cluster:
         specs = numbered(nodes, counts)
         with tempfile.TemporaryDirectory(prefix="cctl-", ignore_cleanup_errors=True) as name:
             home = Path(name)
-            cache = sandboxes(None) / ".cache"
-            if cache.is_dir():  # a private copy of sshd, fetched once
-                sandboxes(home).mkdir(mode=0o700)
-                (sandboxes(home) / ".cache").symlink_to(cache)
+            copied = sandboxes(None) / ".cache" / "openssh"
+            if copied.is_dir():  # a private copy of sshd, fetched once
+                cache = sandboxes(home) / ".cache"
+                cache.mkdir(mode=0o700, parents=True)
+                (cache / copied.name).symlink_to(copied.resolve())
             try:
                 box = Sandbox.create("private", specs, home)
                 cluster = cls(choosing.of_sandbox(box))
