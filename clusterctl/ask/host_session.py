@@ -43,19 +43,6 @@ class HostSession(Generic[Message]):
         with self._sending:
             self.channel.send(encode(message))
 
-    def nudge(self, message: msgspec.Struct) -> None:
-        """Send a message that says no more than that we live; not needed while another is on its way.
-
-        Nothing is raised: who reads from this session learns that its link is gone.
-        """
-        if self._sending.acquire(blocking=False):
-            try:
-                self.channel.send(encode(message))
-            except OSError as error:
-                self.stderr += f"\n{error}".encode()
-            finally:
-                self._sending.release()
-
     def receive(self) -> list[Message]:
         """Messages that have arrived, in order; never blocks."""
         out, err = self.channel.receive()
