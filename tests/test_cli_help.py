@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -95,3 +97,13 @@ def test_the_bar_is_full_only_when_nothing_is_awaited() -> None:
         ("importing torch", 1, "waiting for node2"),
         ("importing torch", 2, ""),
     ]
+
+
+def test_messages_speak_plain_english() -> None:
+    """ "is no duration" is not how anybody says that a duration is invalid."""
+    style = re.compile(r"(?:Error|complain|refuse|say|failed)\(.*\bis no \w")
+    for path in (Path(__file__).parents[1] / "clusterctl").rglob("*.py"):
+        found = [
+            line for line in path.read_text().splitlines() if style.search(line) and "here is no" not in line
+        ]
+        assert not found, path

@@ -275,7 +275,7 @@ def test_a_pipe_in_place_of_a_lock_blocks_nobody(make: Make) -> None:
     os.mkfifo(lock_path(run))
     run.start().wait_end()
     (refused,) = run.told(events.Refused)
-    assert "no ordinary file" in refused.reason
+    assert "not an ordinary file" in refused.reason
     assert refused.run == ""
 
 
@@ -283,7 +283,7 @@ def test_a_link_in_place_of_a_lock_is_not_followed(make: Make) -> None:
     run = make(SLEEPS)
     lock_path(run).symlink_to(run.folder / "elsewhere")
     run.start().wait_end()
-    assert "no ordinary file" in run.told(events.Refused)[0].reason
+    assert "not an ordinary file" in run.told(events.Refused)[0].reason
     assert not (run.folder / "elsewhere").exists()
 
 

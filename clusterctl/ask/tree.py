@@ -194,7 +194,7 @@ def open_regular(path: Path) -> int:
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise FileNotFoundError(f"{path} is no file any more")
+        raise FileNotFoundError(f"{path} is not a file any more")
     return handle
 
 

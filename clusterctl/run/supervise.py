@@ -286,7 +286,7 @@ class Supervisor:
                 self._take_event(node, reply, now)
             case relay.GarbledEvent():
                 self._events_read[node] = reply.offset
-                why = f"what it tells of its run is no event: {reply.why}"
+                why = f"what it tells of its run is not an event: {reply.why}"
                 self._do(self._machine.node_failed(node, why, time.time(), now))
             case relay.CaughtUp():
                 self._history.waiting.discard(node)

@@ -1,6 +1,6 @@
 """Locks that runs of any user on this host share, as files in /tmp.
 
-A lock file may have been put there by anybody: what is no ordinary file is refused, never waited for, and
+A lock file may have been put there by anybody: what is not an ordinary file is refused, never waited for, and
 the text in it is shown only harmlessly.
 """
 
@@ -24,7 +24,7 @@ def open_lock(path):
     """A descriptor of the lock file, made if need be, for every user of this host. Raises OSError."""
     try:
         if not stat.S_ISREG(os.lstat(path).st_mode):
-            raise OSError("%s is no ordinary file: somebody put something else in its place" % path)
+            raise OSError("%s is not an ordinary file: somebody put something else in its place" % path)
         create = 0
     except FileNotFoundError:
         create = os.O_CREAT  # only then: in a sticky /tmp it is refused for another's file
@@ -34,7 +34,7 @@ def open_lock(path):
         lock = os.open(path, os.O_RDONLY | _OPEN)
     if not stat.S_ISREG(os.fstat(lock).st_mode):
         os.close(lock)
-        raise OSError("%s is no ordinary file" % path)
+        raise OSError("%s is not an ordinary file" % path)
     if create:
         os.fchmod(lock, 0o666)  # whatever the umask: the next user locks it, too
     return lock
