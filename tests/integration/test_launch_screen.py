@@ -16,24 +16,28 @@ from tests.integration.launching import PATIENCE, Launch, leftovers, start
 pytestmark = pytest.mark.sandbox
 
 FLOOD = """
-import sys, time
+import os, signal, sys, time
+written = 0
 while True:
     sys.stdout.write(("x" * 99 + "\\n") * 200)
     sys.stdout.flush()
+    written += 20_000
+    if sys.argv[1] == "kill" and os.environ["RANK"] == "3" and written > 1 << 20:
+        os.kill(os.getpid(), signal.SIGKILL)
     time.sleep(0.02)
 """
 
 
-@pytest.mark.parametrize("how", ["interrupt", "time limit"])
+@pytest.mark.parametrize("how", ["interrupt", "kill"])
 def test_a_pipe_that_nobody_reads_delays_no_end(sandbox: Sandbox, tmp_path: Path, how: str) -> None:
     (tmp_path / "flood.py").write_text(FLOOD)
-    options = ["--include", "node1@node2", *(["--time-limit", "8s"] if how == "time limit" else [])]
+    options = ["-H", str(sandbox.hostfile), "--include", "node1@node2"]
     home = Path(os.environ["CLUSTERCTL_HOME"])
     (home / "runs").mkdir(exist_ok=True)
     seen = set((home / "runs").iterdir())
     unread, stdout = os.pipe()
     process = subprocess.Popen(
-        [sys.executable, "-m", "clusterctl", "launch", "-H", str(sandbox.hostfile), *options, "flood.py"],
+        [sys.executable, "-m", "clusterctl", "launch", *options, "flood.py", how],
         cwd=tmp_path,
         stdin=subprocess.DEVNULL,
         stdout=stdout,
@@ -42,13 +46,13 @@ def test_a_pipe_that_nobody_reads_delays_no_end(sandbox: Sandbox, tmp_path: Path
     )
     os.close(stdout)
     started = Launch(process, home, seen)
-    started.wait_for_ranks(4)
     if how == "interrupt":
+        started.wait_for_ranks(4)
         log = started.run / "logs/node1/rank-0.log"
         started.wait_for(lambda _: log.exists() and log.stat().st_size > 1 << 20)
         started.signal(signal.SIGINT)
     _, told = process.communicate(timeout=PATIENCE)
-    assert process.returncode == (123 if how == "interrupt" else 124)
+    assert process.returncode == (123 if how == "interrupt" else 137)
     assert "nobody reads it" in told and f"exit  {process.returncode}" in told
     assert started.outcome["incomplete_logs"] == []
     assert not leftovers(sandbox, started.run.name)
