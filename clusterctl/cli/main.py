@@ -81,7 +81,7 @@ app.command(
     "stop",
     short_help="Stop a run on all hosts.",
     cls=help_.command(
-        "clusterctl stop                  the one that runs; its script has 30 s to save",
+        "clusterctl stop                  the running one; scripts have 30 s to save",
         "clusterctl stop 20260101 --now   at once",
     ),
 )(stop.command)
@@ -89,7 +89,7 @@ app.command(
     "pull",
     short_help="Bring outputs of a run back from the hosts.",
     cls=help_.command(
-        "clusterctl pull                             all that the newest run made or changed",
+        "clusterctl pull                             what the newest run made or changed",
         "clusterctl pull 20260101-1200 ckpt --to .   one folder",
     ),
 )(pull.command)
