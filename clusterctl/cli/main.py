@@ -89,7 +89,7 @@ app.command(
     "pull",
     short_help="Bring outputs of a run back from the hosts.",
     cls=help_.command(
-        "clusterctl pull                             what the newest run made or changed",
+        "clusterctl pull                             what the newest run made",
         "clusterctl pull 20260101-1200 ckpt --to .   one folder",
     ),
 )(pull.command)
