@@ -167,6 +167,7 @@ class Round:
 
     def check(self, expected: Expected) -> None:
         code = self.returns()
+        self.note(f"exit code {code}")
         outcome = self._outcome() if expected.outcome else None
         if code not in expected.codes:
             raise Broken(f"exit code {code}, not one of {expected.codes}; {_short(outcome)}")
@@ -258,6 +259,8 @@ def clean(world: World) -> None:
     """Forget earlier runs, here and on the hosts."""
     shutil.rmtree(world.home / "runs", ignore_errors=True)
     for host in world.hosts:
+        # A run whose controller never came back is kept for it.
+        shutil.rmtree(host.see(f"/home/{USER}/.clusterctl/node"), ignore_errors=True)
         for path in host.see("/tmp").glob("printed-*"):
             path.unlink()
 
