@@ -14,7 +14,7 @@ from tests.chaos.hosts import UNSHARE
 pytestmark = pytest.mark.sandbox
 SAMPLE = (
     "rank-raises", "rank-killed", "waiter-killed", "engine-killed", "agent-killed", "relay-killed",
-    "session-killed", "controller-told", "controller-killed", "link-cut", "terminal-blocked", "hostile-login",
+    "controller-told", "controller-killed", "link-cut", "terminal-blocked", "hostile-login",
 )  # fmt: skip
 
 
