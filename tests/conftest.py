@@ -23,9 +23,12 @@ from clusterctl.sandbox.state import names
 from clusterctl.session import examine
 from tests.builders import cluster, mesh
 
-# A shell starts background jobs with Ctrl-C ignored, and children inherit that: tests send it to them.
+# A shell starts background jobs with Ctrl-C ignored, nohup with SIGHUP: children inherit that, and tests send
+# both to them.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 MakeSandbox = Callable[..., Sandbox]
 _OWN_CACHE = Path.home() / ".clusterctl/sandbox/.cache/openssh"

@@ -465,7 +465,7 @@ def test_many_interrupts_are_two() -> None:
     stage = Stage(1)
 
     def interrupts(_: FakeChannel) -> None:
-        for _ in range(5):
+        for _again in range(5):
             stage.supervisor.interrupt()
 
     stage.after_start(0, interrupts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
@@ -40,7 +41,8 @@ class Supervised:
         self.directory.append_event({"event": "end", "host": "node1"})
         return self.outcome("stopped", 123) if self.interrupts else self.end()
 
-    def interrupt(self) -> None:
+    def interrupt(self, number: int) -> None:
+        assert number == signal.SIGINT
         self.interrupts += 1
         self.go_on.set()
 
@@ -157,7 +159,7 @@ import threading
 from clusterctl.session import run as session_run
 class Endless:
     def __init__(self): self.over = threading.Event()
-    def interrupt(self): self.over.set()
+    def interrupt(self, number): self.over.set()
     def supervise(self):
         self.over.wait()
         print("stopped", flush=True)

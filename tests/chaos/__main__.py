@@ -14,6 +14,7 @@ import argparse
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -49,6 +50,12 @@ def main() -> int:
     kinds = [kind for kind in options.kinds.split(",") if kind] or list(drawn)
     if unknown := [kind for kind in kinds if kind not in FAULTS]:
         parser.error(f"no such kind: {', '.join(unknown)}")
+    for number in (
+        signal.SIGINT,
+        signal.SIGHUP,
+    ):  # as a background job or nohup leaves them: rounds send both
+        if signal.getsignal(each) is signal.SIG_IGN:
+            signal.signal(each, signal.SIG_DFL)
     if INSIDE not in os.environ:
         own = [*UNSHARE, "--net", "--mount", "--pid", "--ipc", "--mount-proc"]
         os.environ[INSIDE] = "1"
