@@ -50,12 +50,9 @@ def main() -> int:
     kinds = [kind for kind in options.kinds.split(",") if kind] or list(drawn)
     if unknown := [kind for kind in kinds if kind not in FAULTS]:
         parser.error(f"no such kind: {', '.join(unknown)}")
-    for number in (
-        signal.SIGINT,
-        signal.SIGHUP,
-    ):  # as a background job or nohup leaves them: rounds send both
-        if signal.getsignal(each) is signal.SIG_IGN:
-            signal.signal(each, signal.SIG_DFL)
+    for ignored in (signal.SIGINT, signal.SIGHUP):  # as in a background job or under nohup; rounds send both
+        if signal.getsignal(ignored) is signal.SIG_IGN:
+            signal.signal(ignored, signal.SIG_DFL)
     if INSIDE not in os.environ:
         own = [*UNSHARE, "--net", "--mount", "--pid", "--ipc", "--mount-proc"]
         os.environ[INSIDE] = "1"
