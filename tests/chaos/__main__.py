@@ -57,6 +57,8 @@ def main() -> int:
         own = [*UNSHARE, "--net", "--mount", "--pid", "--ipc", "--mount-proc"]
         os.environ[INSIDE] = "1"
         os.execvp("unshare", [*own, sys.executable, "-u", "-m", "tests.chaos", *sys.argv[1:]])
+    # The first process of a namespace is deaf to what it does not handle: `timeout` would end its hosts only.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     plan = [(options.seed, kind) for kind in kinds] if options.each else []
     for number in range(0 if options.each else options.kills or options.rounds):
         seed = options.seed + number
@@ -69,38 +71,45 @@ def campaign(plan: list[tuple[int, str]], options: argparse.Namespace) -> int:
     done: Counter[str] = Counter()
     broken: Counter[str] = Counter()
     world: World | None = None
-    for seed, kind in plan:
-        if world is None:
-            world = World(Path(tempfile.mkdtemp(prefix="chaos-", dir="/var/tmp")), options.slots)
-            world.build(HOSTS)
-        began = time.monotonic()
-        rng = random.Random(f"{seed} {kind}")
-        found = Round(world, rng, rng.random() < options.real, options.slots)
-        real = found.real
-        trouble = play(found, kind)
-        done[kind] += 1
-        took = time.monotonic() - began
-        print(f"{'BROKEN' if trouble else 'ok':6} {seed} {kind}{' (real)' if real else ''} {took:.0f} s"
-              f" {'; '.join(found.notes)}")  # fmt: skip
-        if trouble:
-            broken[kind] += 1
-            place = options.keep / f"{seed}-{kind}"
-            try:
-                keep(found, place)
-            except (OSError, shutil.Error) as error:
-                print(f"       could not keep all of it: {str(error)[:200]}")
-            again = f"--seed {seed} --rounds 1 --kinds {kind} --real {options.real} --slots {options.slots}"
-            print(f"       {trouble}\n       kept in {place}; again: python -m tests.chaos {again}")
-        found.end()
-        if trouble:
+    try:
+        for seed, kind in plan:
+            if world is None:
+                world = World(Path(tempfile.mkdtemp(prefix="chaos-", dir="/var/tmp")), options.slots)
+                world.build(HOSTS)
+            rng = random.Random(f"{seed} {kind}")
+            found = Round(world, rng, rng.random() < options.real, options.slots)
+            name = f"{kind} (real)" if found.real else kind
+            held = one(found, seed, kind, name, options)
+            done[name] += 1
+            if not held:
+                broken[name] += 1
+                world.close()
+                world = None
+    finally:
+        print(f"{sum(done.values())} rounds, {sum(broken.values())} broken")
+        for name in sorted(done):
+            print(f"  {name:36} {done[name]:4} {broken[name] or ''}")
+        if world is not None:
             world.close()
-            world = None
-    if world is not None:
-        world.close()
-    print(f"{sum(done.values())} rounds, {sum(broken.values())} broken")
-    for kind in sorted(done):
-        print(f"  {kind:28} {done[kind]:4} {broken[kind] or ''}")
     return 1 if broken else 0
+
+
+def one(found: Round, seed: int, kind: str, name: str, options: argparse.Namespace) -> bool:
+    """Play a round, tell how it went, and keep what it left if it broke. Whether all held."""
+    began = time.monotonic()
+    trouble = play(found, kind)
+    took = time.monotonic() - began
+    print(f"{'BROKEN' if trouble else 'ok':6} {seed} {name} {took:.0f} s {'; '.join(found.notes)}")
+    if trouble:
+        place = options.keep / f"{seed}-{kind}"
+        try:
+            keep(found, place)
+        except (OSError, shutil.Error) as error:
+            print(f"       could not keep all of it: {str(error)[:200]}")
+        again = f"--seed {seed} --rounds 1 --kinds {kind} --real {options.real} --slots {options.slots}"
+        print(f"       {trouble}\n       kept in {place}; again: python -m tests.chaos {again}")
+    found.end()
+    return not trouble
 
 
 def play(found: Round, kind: str) -> str:

@@ -220,7 +220,7 @@ class World:
                 **os.environ, "W": str(self.folder), "NAME": name, "ADDRESS": address, "SSHD": server.binary,
                 "SSHD_LIBRARIES": server.library_path,
             },
-            stdin=subprocess.PIPE,
+            stdin=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
         host = Host(name, address, card, init)
         until = time.monotonic() + PATIENCE
