@@ -24,9 +24,9 @@ def say(text):
     sys.stdout.buffer.flush()
 
 
-def heard(link):
+def heard(link, name):
     if not link.recv(1):
-        raise RuntimeError("[pair.cc:553] Connection closed by peer [%s]:%d" % link.getpeername()[:2])
+        raise RuntimeError("[pair.cc:553] Connection closed by peer [%s]:%d" % name)
 
 
 address = (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]) + 1)
@@ -41,6 +41,7 @@ else:
             peers.append(socket.create_connection(address))
         except OSError:
             time.sleep(0.05)
+names = [peer.getpeername() for peer in peers]  # a connection that was reset has none any more
 atexit.register(time.sleep, float(slow))
 say("ready")
 for step in range(int(steps)):
@@ -52,10 +53,10 @@ for step in range(int(steps)):
         os.kill(os.getpid(), getattr(signal, what))
     time.sleep(0.05)
     say("%d %s" % (step, "x" * int(size)))
-    for peer in peers:
+    for peer, name in zip(peers, names, strict=True):
         if rank:
             peer.send(b"s")
-        heard(peer)
+        heard(peer, name)
     if rank == 0:
         for peer in peers:
             peer.send(b"s")
