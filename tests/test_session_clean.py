@@ -60,7 +60,7 @@ def hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hosts:
     monkeypatch.setenv("CLUSTERCTL_HOME", str(tmp_path))
     found = Hosts()
     monkeypatch.setattr(ask_clean, "clean", found.clean)
-    monkeypatch.setattr(session_clean, "_connect", lambda plan: cast(Any, found))
+    monkeypatch.setattr(session_clean, "transport_of", lambda plan: cast(Any, found))
     return found
 
 

@@ -36,7 +36,7 @@ def _master(evidence: Evidence) -> Iterator[Verdict]:
     first = next(iter(evidence.facts), "")
     setting = evidence.setting(first, "MASTER_ADDR")
     name = setting.value if setting else ""
-    if not name or _is_address(name):
+    if not name or is_address(name):
         yield Skipped("MASTER_ADDR is an address, not a name")
         return
     seen: defaultdict[tuple[str, ...], list[str]] = defaultdict(list)
@@ -57,7 +57,7 @@ def _master(evidence: Evidence) -> Iterator[Verdict]:
         )
 
 
-def _is_address(text: str) -> bool:
+def is_address(text: str) -> bool:
     try:
         ip_address(text)
     except ValueError:
@@ -71,7 +71,7 @@ def _master_local(evidence: Evidence) -> Iterator[Verdict]:
         return
     first = evidence.network.hosts[0].host
     master = evidence.network.master_addr
-    if not _is_address(master):
+    if not is_address(master):
         found = _resolved(evidence.facts[first], master)
         master = found.addresses[0] if found and found.addresses else master
     own = {

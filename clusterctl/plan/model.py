@@ -77,6 +77,10 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
                 return node
         raise KeyError(rank)
 
+    def is_copy(self, place: str) -> bool:
+        """Whether the working directory ``place`` on a host is a copy of the run's own."""
+        return f"/.clusterctl/node/{self.run}/" in place
+
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """What the user asked for, with nothing resolved against hosts yet. Settings come strongest first."""

@@ -59,7 +59,7 @@ def closing(
         parts.append(Text.assemble(("hint: ", "cyan"), hint))
     if places is not None:
         run = runs.view(plan, outcome, started=0.0, supervised=False)
-        copied = any(_is_copy(plan, place) for place in places.values())
+        copied = any(plan.is_copy(place) for place in places.values())
         if copied or outcome.status != "succeeded":
             parts.append(runs.next_steps(run, outcome, pull=copied, logs=False))
     return Group(*parts)
@@ -123,11 +123,7 @@ def _files(plan: LaunchPlan, places: Mapping[str, str]) -> list[RenderableType]:
 
 
 def _kind(plan: LaunchPlan, place: str) -> str:
-    return "a copy" if _is_copy(plan, place) else "in place"
-
-
-def _is_copy(plan: LaunchPlan, place: str) -> bool:
-    return f"/.clusterctl/node/{plan.run}/" in place
+    return "a copy" if plan.is_copy(place) else "in place"
 
 
 def _other_slots(outcome: Outcome) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -12,8 +11,8 @@ from clusterctl.ask import clean as hosts_clean
 from clusterctl.ask.clean import Cleaned, Part
 from clusterctl.errors import ClusterctlError
 from clusterctl.plan.model import LaunchPlan
+from clusterctl.session.hosts import transport_of
 from clusterctl.store.runs import RunDirectory
-from clusterctl.transport import Transport, connect
 
 Why = Literal["", "running", "outputs", "unanswered", "failed", "damaged"]
 
@@ -46,7 +45,6 @@ def clean(
     take_outputs: bool = False,
     here_only: bool = False,
     dry_run: bool = False,
-    opened: Callable[[LaunchPlan], Transport] | None = None,
 ) -> Cleaning:
     """Remove runs that are over. One that goes on stays, and so does one of which a host holds outputs that
     were never pulled, unless ``take_outputs``. ``here_only`` asks no host: what lies there stays."""
@@ -72,7 +70,7 @@ def clean(
             for node in plan.nodes:
                 part = Part(node_rank=node.node_rank, take_outputs=take_outputs or node.host in pulled)
                 parts.setdefault(node.host, {})[name] = part
-        link = (opened or _connect)(next(iter(group.values())))
+        link = transport_of(next(iter(group.values())))
         try:
             answers = hosts_clean.clean(link, parts, dry_run=dry_run)
         finally:
@@ -84,10 +82,6 @@ def clean(
     if here_only:
         runs += [_remove(by_name[name], dry_run=dry_run) for name in plans]
     return Cleaning(runs=tuple(sorted(runs, key=lambda run: run.run)), hosts=tuple(told))
-
-
-def _connect(plan: LaunchPlan) -> Transport:
-    return connect(plan.transport, Path(plan.ssh_config) if plan.ssh_config else None)
 
 
 def _by_link(plans: dict[str, LaunchPlan]) -> list[dict[str, LaunchPlan]]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import ip_address
 from pathlib import Path
 
 import msgspec
 
 from clusterctl.ask.facts import CollectedFacts, FactsRequest, ask
 from clusterctl.checks.evaluate import Report, evaluate
+from clusterctl.checks.name import is_address
 from clusterctl.errors import UsageError
 from clusterctl.network.choose import choose
 from clusterctl.network.model import Network, Setting
@@ -59,7 +59,7 @@ def examine(
         env={host: _values(layers[host].above) for host in names},
         defaults={host: _values(layers[host].below) for host in names},
         activate={host: line for host in names if (line := profile.activate_of(host))},
-        names=(master,) if master and not _is_address(master) else (),
+        names=(master,) if master and not is_address(master) else (),
         torch=torch,
         then_more=then_more,
         workdir=str(workdir or Path.cwd()),
@@ -94,14 +94,6 @@ def examine(
 
 def _values(settings: tuple[Setting, ...]) -> dict[str, str]:
     return {setting.name: setting.value for setting in settings}
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _port(text: str) -> int | None:

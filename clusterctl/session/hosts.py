@@ -1,4 +1,4 @@
-"""Which hosts a verb works on: find the hostfile, read it, select from it."""
+"""Which hosts a verb works on: find the hostfile, read it, select from it; or those of a run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from clusterctl.errors import UsageError
 from clusterctl.inventory.hostfile import parse
 from clusterctl.inventory.model import Inventory
 from clusterctl.inventory.select import select
+from clusterctl.plan.model import LaunchPlan
 from clusterctl.settings import HOSTFILE_VARIABLE, JOB_HOSTFILE, SSH_CONFIG_VARIABLE
+from clusterctl.transport import Transport, connect
 
 if TYPE_CHECKING:
     from clusterctl.sandbox import Sandbox
@@ -30,6 +32,11 @@ class Hosts(msgspec.Struct, frozen=True, kw_only=True):
     ssh_config: Path | None
     simulated: bool
     how: str
+
+
+def transport_of(plan: LaunchPlan) -> Transport:
+    """The way to a run's hosts, as its launch took it. Nothing is contacted yet."""
+    return connect(plan.transport, Path(plan.ssh_config) if plan.ssh_config else None)
 
 
 def resolve(

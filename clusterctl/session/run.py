@@ -17,11 +17,12 @@ from clusterctl.errors import UsageError
 from clusterctl.run.launcher import DeepSpeedLauncher
 from clusterctl.run.screen import Screen
 from clusterctl.run.supervise import Supervisor
+from clusterctl.session.hosts import transport_of
 from clusterctl.session.launch import Prepared
 from clusterctl.settings import RUN
 from clusterctl.store.outcome import Outcome
 from clusterctl.store.runs import RunDirectory
-from clusterctl.transport import Transport, connect
+from clusterctl.transport import Transport
 
 _LOOK = 0.1
 _STDIN = 0
@@ -165,7 +166,7 @@ class Run:
 def take_over(directory: RunDirectory, screen: Screen) -> Outcome:
     """Go to the hosts of a run whose controller is dead, and follow it to its end."""
     plan = directory.plan()
-    link = connect(plan.transport, Path(plan.ssh_config) if plan.ssh_config else None)
+    link = transport_of(plan)
     try:
         return _supervisor(plan, link, directory, screen).take_over()
     finally:

@@ -1,0 +1,88 @@
+"""What a run wrote on its hosts comes here, and `clean` learns of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+from clusterctl.ask import pull as asking
+from clusterctl.ask.pull import OnBytes, Pulled, Source
+from clusterctl.errors import UsageError
+from clusterctl.inventory.fold import fold
+from clusterctl.plan.model import LaunchPlan
+from clusterctl.session.hosts import transport_of
+from clusterctl.store.runs import RunDirectory
+
+
+def working_directories(directory: RunDirectory, host: str = "") -> dict[str, str]:
+    """Host -> where the run worked there, of ``host`` or of every host on which it started. Raises UsageError
+    where that is none."""
+    names = [node.host for node in directory.plan().nodes]
+    if host and host not in names:
+        raise UsageError(f"{host} took no part in run {directory.run}", hint=f"its hosts: {fold(names)}")
+    started = {
+        str(event["host"]): str(event["cwd"]) for event in directory.events() if event["event"] == "started"
+    }
+    found = {name: started[name] for name in names if host in ("", name) and name in started}
+    if not found:
+        raise UsageError(
+            f"run {directory.run} did not start on {host or 'any host'}, so it wrote nothing there",
+            hint=f"clusterctl status {directory.run}",
+        )
+    return found
+
+
+def pull(
+    directory: RunDirectory,
+    roots: Mapping[str, str],
+    target: Path,
+    *,
+    path: str = "",
+    on_bytes: OnBytes | None = None,
+) -> tuple[Pulled, ...]:
+    """Bring ``path`` below each host's working directory into ``target/<host>``; with an empty ``path`` all
+    that the run made or changed there, which is noted for `clean`. Raises OSError where ``target`` cannot be
+    written."""
+    plan = directory.plan()
+    link = transport_of(plan)
+    try:
+        with _beacon(plan, roots, path) as beacon:
+            age = time.time() - directory.started()
+            sources = {
+                host: Source(
+                    root=root,
+                    path=path,
+                    digest=plan.code.digest,
+                    subdirectory=plan.code.subdirectory,
+                    in_place=not plan.is_copy(root),
+                    age=age,
+                    beacon=beacon,
+                )
+                for host, root in roots.items()
+            }
+            answers = asking.pull(link, sources, target, on_bytes=on_bytes)
+    finally:
+        link.close()
+    if not path:
+        with suppress(OSError):  # what was pulled is here all the same
+            for answer in answers:
+                if not answer.problem:
+                    directory.note_pulled(answer.host)
+    return answers
+
+
+@contextmanager
+def _beacon(plan: LaunchPlan, roots: Mapping[str, str], path: str) -> Iterator[str]:
+    """The name of a file in the directory the run was launched in, as long as hosts may look for it; empty
+    where there is nothing to be told by it."""
+    with ExitStack() as stack:
+        name = ""
+        if not path and not all(plan.is_copy(root) for root in roots.values()):
+            here = Path(plan.code.root) / plan.code.subdirectory
+            with suppress(OSError):  # not here, or not to be written: then no host shares it with us
+                made = stack.enter_context(NamedTemporaryFile(prefix=".clusterctl-", dir=here))
+                name = Path(made.name).name
+        yield name
