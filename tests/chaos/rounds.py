@@ -161,7 +161,8 @@ class Round:
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             raise Broken("`clusterctl stop` did not return") from None
-        self.note(f"stop: {done.returncode} {(done.stdout + done.stderr).strip()[-300:]}")
+        said = " / ".join((done.stdout + done.stderr).split("\n"))
+        self.note(f"stop: {done.returncode} {said.strip(' /')[-300:]}")
 
     # What must be true
 
