@@ -42,6 +42,8 @@ class RunDefaults:
     """After the grace of a stop: how long a host may take to say that nothing is left on it."""
     log_timeout: float = 60.0
     """After a host's end: how long its logs may bring nothing new."""
+    log_grace: float = 5.0
+    """After the grace of an operator's stop and a host's end: how long its logs may still come."""
     early_exit_note: float = 30.0
     sync_timeout: float = 600.0
     pull_timeout: float = 60.0

@@ -355,17 +355,35 @@ def test_a_second_interrupt_shortens_that_wait() -> None:
     assert play.outcome.exit_code == 123
 
 
-def test_logs_that_still_come_after_a_stop_are_waited_for_until_somebody_means_now() -> None:
+def _logs_flow(play: Play, seconds: float) -> RunState:
+    for _ in range(int(seconds)):
+        play.do("progressed", 0).pass_time(1, heard=(0,))
+    return play.machine.state
+
+
+def test_logs_that_still_come_after_ctrl_c_have_its_grace_and_a_while() -> None:
     play = Play(1).do("interrupt").exits(0, 143, told=True)
     play.do("agent_event", 0, Ended(time=0.0, left=0), 0.0)
-    for _ in range(20):
-        play.do("progressed", 0).pass_time(10, heard=(0,))
-        assert play.of(Finish) == []
-    play.do("interrupt")
-    for _ in range(3):
-        play.do("progressed", 0).pass_time(10, heard=(0,))
+    assert _logs_flow(play, RUN.stop_grace + RUN.log_grace - 2) is RunState.STOPPING
+    assert _logs_flow(play, 4) is RunState.OVER
     assert play.machine.nodes[0].state is HostState.COMPLETE
-    assert play.machine.state is RunState.OVER
+
+
+def test_a_host_that_ends_late_after_now_has_a_while_for_its_logs() -> None:
+    play = Play(1).do("interrupt").do("interrupt").pass_time(RUN.confirm_timeout - 2, heard=(0,))
+    play.exits(0, 137, told=True).do("agent_event", 0, Ended(time=0.0, left=0), 0.0)
+    assert _logs_flow(play, RUN.log_grace - 2) is RunState.STOPPING
+    assert _logs_flow(play, 4) is RunState.OVER
+
+
+def test_logs_that_still_come_after_a_failure_are_waited_for_until_somebody_means_now() -> None:
+    play = Play(1).exits(0, 7)
+    play.do("agent_event", 0, Ended(time=0.0, left=0), 0.0)
+    assert _logs_flow(play, 200) is RunState.STOPPING
+    assert "again = now" in play.do("interrupt").of(Say)[0].text
+    assert _logs_flow(play, 20) is RunState.STOPPING
+    play.do("interrupt")
+    assert _logs_flow(play, RUN.log_grace + 2) is RunState.OVER
 
 
 def test_logs_that_bring_nothing_new_are_waited_for_no_longer() -> None:

@@ -59,7 +59,8 @@ class Machine:
         self.collateral: list[Cause] = []
         self.stopping: Status | None = None
         self.grace = 0.0
-        self.at_once = False
+        self.hurried = False
+        """Somebody waits for the end, or the time is over: logs have the grace and a while, no more."""
         self.confirm_by: float | None = None
         """When a host that has not said its end is no longer waited for."""
         self.confirm_again = False
@@ -127,7 +128,7 @@ class Machine:
             case RankExited():
                 return self._rank_exit(node, event, at, now)
             case Ended():
-                state.ended, state.left = True, event.left
+                state.ended, state.ended_at, state.left = True, now, event.left
                 if not self.stopping and set(state.ranks) - set(state.exits):
                     return self._fail(node, "internal", "the agent ended before its ranks did", at)
             case Stopping():
@@ -182,7 +183,7 @@ class Machine:
     def agent_gone(self, node: int, left: int, at: float, now: float) -> list[Action]:
         """The agent of a node was killed; the relay has swept what it left."""
         state = self.nodes[node]
-        state.ended, state.left = True, left
+        state.ended, state.ended_at, state.left = True, now, left
         return self._fail(node, "internal", "the agent on this host was killed", at)
 
     def complete(self, node: int, now: float) -> list[Action]:
@@ -214,6 +215,7 @@ class Machine:
         if limit is not None and now - self.started > limit and not self.stopping:
             text = f"the time limit of {limit:g} s was reached"
             self.stop_cause = Cause(kind="timeout", message=text)
+            self.hurried = True
             actions += self._stop("timeout", text, self.defaults.stop_grace)
         actions += self._watch_links(now)
         actions += self._watch_early_ends(now)
@@ -254,7 +256,7 @@ class Machine:
             if state.over:
                 continue
             overdue = self.confirm_by is not None and now > self.confirm_by
-            if state.ended and (now - state.progress > limits.log_timeout or (overdue and self.at_once)):
+            if state.ended and (now - state.progress > limits.log_timeout or self._logs_are_late(state, now)):
                 actions += [Say(f"{state.host}: not all of its logs have come"), *self.complete(node, now)]
             elif overdue and not state.ended:
                 state.unconfirmed = True
@@ -262,6 +264,12 @@ class Machine:
                     Say(f"not confirmed on {state.host}: it has not said that nothing is left there")
                 )
         return actions
+
+    def _logs_are_late(self, state: HostRecord, now: float) -> bool:
+        if not self.hurried or self.confirm_by is None:
+            return False
+        grace_over = self.confirm_by - self.defaults.confirm_timeout
+        return now > max(grace_over, state.ended_at) + self.defaults.log_grace
 
     def _watch_early_ends(self, now: float) -> list[Action]:
         if self.stopping:
@@ -341,10 +349,10 @@ class Machine:
 
     def _operator(self, by: str, *, now: bool) -> list[Action]:
         if self.stopping and not now:
-            return []
+            return [Say("the run is stopping already; again = now")]
         if not self.stopping:
             self.stop_cause = Cause(kind="operator", message=f"stopped by the operator ({by})")
-        self.at_once = self.at_once or now
+        self.hurried = True
         grace = 0.0 if now else self.defaults.stop_grace
         end = "now" if now else f"scripts have {grace:g} s to save; again = now"
         return self._stop(

@@ -57,6 +57,8 @@ class HostRecord:
     ordered: bool = False
     """Its agent was told to stop before any of its ranks had failed."""
     ended: bool = False
+    ended_at: float = 0.0
+    """When it was heard that it has."""
     complete: bool = False
     lost: bool = False
     unconfirmed: bool = False
@@ -95,4 +97,5 @@ class HostRecord:
         self.heard += gap
         self.opened += gap
         self.progress += gap
+        self.ended_at += gap
         self.reachable = self.asked = None
