@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class SshDefaults:
-    """Limits of one SSH session; the figures are those measured for 2 to 1024 hosts."""
+    """Timeouts and limits of one SSH session; the figures are those measured for 2 to 1024 hosts."""
 
     connect_timeout: float = 10.0
     banner_timeout: float = 10.0
@@ -84,7 +84,7 @@ class SandboxDefaults:
 
 @dataclass(frozen=True)
 class AskDefaults:
-    """Limits of the doctor's talk with a host, in seconds; a torch import has its own in `SshDefaults`."""
+    """Timeouts of an examination, in seconds; a torch import has its own in `SshDefaults`."""
 
     facts_timeout: float = 30.0
     activation_timeout: float = 30.0

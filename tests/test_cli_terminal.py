@@ -47,7 +47,7 @@ def test_lines_come_out_in_order(pipe: Pipe) -> None:
     lines = [b"line %d\n" % number for number in range(20_000)]
     for line in lines:
         terminal.put(line)
-    assert terminal.close(b"end\n", patience=60)
+    assert terminal.close(b"end\n", timeout=60)
     os.close(pipe[1])
     reader.join()
     assert b"".join(found) == b"".join(lines) + b"end\n"
@@ -59,10 +59,10 @@ def test_a_pipe_nobody_reads_holds_nobody_up_and_what_was_skipped_is_said(pipe: 
     for _ in range(10_000):  # 1 MB into a pipe of 64 kB: returns, or this test never ends
         terminal.put(line)
     terminal.put(b"stopping\n", keep=True)
-    assert not terminal.close(b"the end\n", patience=0.2)
+    assert not terminal.close(b"the end\n", timeout=0.2)
     found: list[bytes] = []
     reader = read_all(pipe[0], found)
-    assert terminal.close(patience=60)
+    assert terminal.close(timeout=60)
     os.close(pipe[1])
     reader.join()
     text = b"".join(found).decode()
@@ -79,7 +79,7 @@ def test_a_patient_one_skips_nothing(pipe: Pipe) -> None:
     reader = read_all(pipe[0], found)
     for line in lines:
         terminal.put(line)
-    assert terminal.close(patience=60)
+    assert terminal.close(timeout=60)
     os.close(pipe[1])
     reader.join()
     assert b"".join(found) == b"".join(lines)
@@ -153,7 +153,7 @@ def test_somebody_elses_nonblocking_descriptor_loses_nothing(pipe: Pipe) -> None
         terminal.put(b"x" * 99 + b"\n")
     found: list[bytes] = []
     reader = read_all(pipe[0], found)
-    assert terminal.close(patience=60)
+    assert terminal.close(timeout=60)
     os.close(pipe[1])
     reader.join()
     assert len(b"".join(found)) == 200_000
@@ -173,7 +173,7 @@ def test_a_slow_reader_gets_the_last_lines(pipe: Pipe, monkeypatch: pytest.Monke
 
     reader = threading.Thread(target=slowly, daemon=True)
     reader.start()
-    assert terminal.close(b"the end\n", patience=60)
+    assert terminal.close(b"the end\n", timeout=60)
     os.close(pipe[1])
     reader.join()
     text = b"".join(found).decode()

@@ -72,7 +72,7 @@ def test_a_copy_is_emptied_after_the_run_if_nothing_was_written(
     origin.write_text('"abc"')
     change(work)
     before = sorted(work.iterdir())
-    store.let_go(str(work), str(origin))
+    store.release(str(work), str(origin))
     assert sorted(work.iterdir()) == ([] if untouched else before)
     assert origin.exists() is not untouched
 
@@ -80,7 +80,7 @@ def test_a_copy_is_emptied_after_the_run_if_nothing_was_written(
 def test_a_copy_of_unknown_origin_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
     (tmp_path / "work/result").write_text("42")
-    Snapshots(str(tmp_path / "store")).let_go(str(tmp_path / "work"), str(tmp_path / ORIGIN))
+    Snapshots(str(tmp_path / "store")).release(str(tmp_path / "work"), str(tmp_path / ORIGIN))
     assert (tmp_path / "work/result").exists()
 
 

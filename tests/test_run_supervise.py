@@ -425,7 +425,7 @@ class Pdsh:
 
 
 def test_a_host_that_pdsh_cannot_reach_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clusterctl.run.supervise._PDSH_PATIENCE", 0.1)
+    monkeypatch.setattr("clusterctl.run.supervise._PDSH_TIMEOUT", 0.1)
     stage = Stage(2, launcher=lambda plan: cast(DeepSpeedLauncher, Pdsh()))
     outcome = stage.run()
     assert outcome.cause is not None

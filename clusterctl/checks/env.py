@@ -73,7 +73,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         code="env.result",
         severity="fail",
-        looks_at="whether a complete answer came within the deadline",
+        looks_at="whether a complete answer came in time",
         judge=_result,
         symptom="a silent host would be taken for a healthy one",
         fix="clusterctl doctor -i HOST -v",

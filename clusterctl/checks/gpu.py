@@ -71,7 +71,7 @@ def _smi_hang(evidence: Evidence) -> Iterator[Verdict]:
     for host, facts in evidence.facts.items():
         smi = facts.nvidia
         if smi.present and smi.exit_code is None:
-            yield Hit(hosts=(host,), observed="nvidia-smi did not end within its deadline", severity="fail")
+            yield Hit(hosts=(host,), observed="nvidia-smi did not end in time", severity="fail")
         elif smi.present and smi.seconds > SMI_SLOW:
             yield Hit(hosts=(host,), observed=f"nvidia-smi takes more than {SMI_SLOW:g} s", severity="warn")
 

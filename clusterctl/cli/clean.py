@@ -30,9 +30,9 @@ def command(
 ) -> int:
     """Remove runs that are over: logs here, and on their hosts copies, and snapshots of code no run needs.
 
-    A run that goes on is never removed. One whose outputs on a host were never pulled is kept whole, and
-    named, unless --outputs is given. The exit code is 1 when a host gave no answer or something could not
-    be removed: then the run stays here too, to be cleaned later.
+    A run that goes on is never removed. One whose outputs on a host were never pulled stays, here and there,
+    and is named, unless --outputs is given. The exit code is 1 when a host gave no answer or something could
+    not be removed: then the run stays here too, to be cleaned later.
     """
     from clusterctl.cli import screen
     from clusterctl.session.clean import clean

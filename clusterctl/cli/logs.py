@@ -65,7 +65,7 @@ def command(
     except KeyboardInterrupt:
         live.flush()
         code = 130
-    terminal.close(patience=float("inf"))
+    terminal.close(timeout=float("inf"))
     if terminal.lost is not None:
         if gone(terminal.lost):
             return code

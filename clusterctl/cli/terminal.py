@@ -76,10 +76,10 @@ class Terminal:
             self._size += len(line)
             self._changed.notify_all()
 
-    def close(self, last: bytes = b"", *, patience: float = 5.0) -> bool:
+    def close(self, last: bytes = b"", *, timeout: float = 5.0) -> bool:
         """Print ``last`` and wait until all is written; whether it was.
 
-        Gives up after ``patience`` seconds in which the reader took nothing. One that is merely slow gets the
+        Gives up after ``timeout`` seconds in which the reader took nothing. One that is merely slow gets the
         last lines rather than all of them.
         """
         with self._changed:
@@ -92,7 +92,7 @@ class Terminal:
             self._written = begun = time.monotonic()
             while (self._lines or not self._idle) and self.lost is None:
                 now = time.monotonic()
-                if now - self._written > patience:
+                if now - self._written > timeout:
                     return False
                 if now - begun > _SLOW and not self._patient:
                     self._shorten()

@@ -74,7 +74,7 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NvidiaSmi(msgspec.Struct, frozen=True, kw_only=True):
-    """``present`` is false where no nvidia-smi exists; ``exit_code`` None means it ran into its deadline."""
+    """``present`` is false where no nvidia-smi exists; ``exit_code`` None means it did not end in time."""
 
     present: bool = False
     exit_code: int | None = None

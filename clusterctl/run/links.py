@@ -61,7 +61,7 @@ class Link:
         self.session = session
         self.trouble = ""
         """Why nothing can be sent any more."""
-        self.greeted = False
+        self.answered = False
         self._wake = wake
         self._outbox: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
         self._input = threading.BoundedSemaphore(_INPUT_AHEAD)
@@ -114,14 +114,17 @@ class Link:
 
 
 class Links:
-    """Sessions by node rank. ``greet`` makes the session of a new channel and says what it is for."""
+    """Sessions by node rank. ``new_session`` makes the session of a new channel and says what it is for."""
 
     def __init__(
-        self, hosts: Iterable[str], transport: Transport, greet: Callable[[int, Channel], HostSession[Reply]]
+        self,
+        hosts: Iterable[str],
+        transport: Transport,
+        new_session: Callable[[int, Channel], HostSession[Reply]],
     ) -> None:
         self._hosts = tuple(hosts)
         self._transport = transport
-        self._greet = greet
+        self._new_session = new_session
         self._links: dict[int, Link] = {}
         self._listening: set[int] = set()
         self._arrived: queue.SimpleQueue[tuple[int, HostSession[Reply] | Failure]] = queue.SimpleQueue()
@@ -223,7 +226,7 @@ class Links:
         if isinstance(channel, Failure):
             return channel
         try:
-            session = self._greet(node, channel)
+            session = self._new_session(node, channel)
             if attach:
                 session.send(Attach())
         except OSError as error:
@@ -263,10 +266,10 @@ class Links:
         link = self._links[node]
         before = link.session.received
         replies = tuple(link.session.receive())
-        link.greeted = link.greeted or bool(replies)
+        link.answered = link.answered or bool(replies)
         found: list[LinkEvent] = []
         # What a login shell prints tells nothing of the relay behind it; once that has spoken, any byte does.
-        if link.greeted and link.session.received > before:
+        if link.answered and link.session.received > before:
             found.append(Heard(node, replies))
         if link.session.ended:
             found.append(self._broken(node, link.session.last_words or "closed"))

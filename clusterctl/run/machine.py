@@ -93,7 +93,7 @@ class Machine:
     def linked(self, node: int, now: float) -> list[Action]:
         """A new channel to a node stands. Whether it brings anything is to be seen."""
         state = self.nodes[node]
-        state.linked, state.greeted, state.opened, state.retry_at = True, False, now, None
+        state.linked, state.answered, state.opened, state.retry_at = True, False, now, None
         if self.stopping and not state.over:
             return [StopHosts((node,), self.grace, "the run is stopping")]
         return []
@@ -103,7 +103,7 @@ class Machine:
         state = self.nodes[node]
         if state.over:
             return []
-        first_time = state.linked and state.greeted
+        first_time = state.linked and state.answered
         state.linked = False
         state.unreachable = state.unreachable or not first_time
         state.retry_at = now + 0.5 * 2 ** min(state.tries, 4)

@@ -43,7 +43,7 @@ class HostRecord:
     progress: float
     """When it last told something new: an event, bytes of a log."""
     linked: bool = True
-    greeted: bool = True
+    answered: bool = True
     """Something has come through the present channel."""
     retry_at: float | None = None
     tries: int = 0
@@ -84,9 +84,9 @@ class HostRecord:
 
     def hear(self, now: float) -> bool:
         """Anything came from it. True when it is the first word after a broken channel."""
-        first = not self.greeted and self.tries > 0
+        first = not self.answered and self.tries > 0
         self.heard = self.last_word = now
-        self.greeted = True
+        self.answered = True
         self.reachable = self.asked = None
         self.unreachable = False
         self.tries = 0

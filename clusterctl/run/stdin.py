@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 
 _PIECE = 32 * 1024
-_PATIENCE = 1.0
+_FEED_TIMEOUT = 1.0
 
 
 class InputPump:
@@ -33,6 +33,6 @@ class InputPump:
                 data = os.read(self._fd, _PIECE)
             except OSError:  # a terminal that is gone, or not ours to read from: the end of it
                 data = b""
-            while not self._feed(data, _PATIENCE):
+            while not self._feed(data, _FEED_TIMEOUT):
                 if self._over.is_set():
                     return

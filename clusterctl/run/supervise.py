@@ -37,7 +37,7 @@ from clusterctl.transport.protocol import Channel, Transport
 
 _LOOK = 0.2
 _HISTORY_TIMEOUT = 5.0
-_PDSH_PATIENCE = 3.0
+_PDSH_TIMEOUT = 3.0
 _CLAIM_PAUSE = 2.0
 _FORGET_TIMEOUT = 5.0
 # Goes on while this machine sleeps, so that the sleep is seen as a gap.
@@ -79,7 +79,7 @@ class Supervisor:
         self._make_launcher = launcher
         self._launcher: DeepSpeedLauncher | None = None
         self._stdin = stdin
-        self._links = Links((node.host for node in plan.nodes), transport, self._greet)
+        self._links = Links((node.host for node in plan.nodes), transport, self._new_session)
         self._logs = LogCollector(directory, screen)
         self._operator = Operator(directory, self._links.wake)
         self._machine = Machine(plan, _now(), time.time(), defaults)
@@ -138,7 +138,7 @@ class Supervisor:
                 self._launch(self._make_launcher)
             if self._stdin is not None and not trouble:
                 first = self._plan.node_of(0).node_rank
-                pump = InputPump(self._stdin, lambda data, limit: self._links.feed(first, data, limit))
+                pump = InputPump(self._stdin, lambda data, timeout: self._links.feed(first, data, timeout))
                 pump.start()
             for event in start.early:
                 self._take(event, _now())
@@ -170,7 +170,7 @@ class Supervisor:
         finally:
             self._leave()
 
-    def _greet(self, node_rank: int, channel: Channel) -> HostSession[relay.Reply]:
+    def _new_session(self, node_rank: int, channel: Channel) -> HostSession[relay.Reply]:
         host = self._plan.nodes[node_rank].host
         request = {
             "run": self._plan.run,
@@ -248,7 +248,7 @@ class Supervisor:
             if node is None or self._machine.nodes[node.node_rank].engine:
                 continue
             since = self._unreached_since.setdefault(host, now)
-            if trouble or now - since > _PDSH_PATIENCE:
+            if trouble or now - since > _PDSH_TIMEOUT:
                 text = f"pdsh could not start the engine there: {said}"
                 self._do(self._machine.engine_failed(text, time.time(), now, node.node_rank))
                 return

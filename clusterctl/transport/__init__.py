@@ -1,4 +1,4 @@
-"""Moves bytes to hosts and back under a deadline. `connect` is the door."""
+"""Moves bytes to hosts and back under a deadline. `connect` makes a transport."""
 
 from __future__ import annotations
 

@@ -117,9 +117,9 @@ class Agent:
             self.check_lease()
             if self.is_over():
                 return
-            changed = watch.wait(self.patience())
+            changed = watch.wait(self.pause())
 
-    def patience(self):
+    def pause(self):
         """Seconds until something has to be done though nothing changes."""
         if self.stopped_at is not None:
             return 0.1  # the end of what nobody reports is seen by looking
@@ -241,7 +241,7 @@ class Agent:
             return self.engine.code is not None
         now = boottime()
         if self.ranks.all_over():
-            self.ranks.let_go()
+            self.ranks.release_waiters()
             if not (self.engine.running and self.ranks.started):
                 return True
             self.end_deadline = min(self.end_deadline, now + ENGINE_SECONDS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-ENGINE_PATIENCE = 10.0  # engines that were signalled themselves leave 30 s between TERM and KILL
+ENGINE_GRACE = 10.0  # engines that were signalled themselves leave 30 s between TERM and KILL
 
 
 def was_told(end, error, failed_before, stopped_at, killed_at):
@@ -19,7 +19,7 @@ def was_told(end, error, failed_before, stopped_at, killed_at):
         return asked is not None and error["time"] > asked
     if end["signal"] == signal.SIGKILL:
         by_us = killed_at is not None and end["ended"] >= killed_at
-        by_engine = asked is not None and end["ended"] > asked + ENGINE_PATIENCE
+        by_engine = asked is not None and end["ended"] > asked + ENGINE_GRACE
         return by_us or by_engine
     # An engine signals the rank before its waiter: the waiter may report before it was asked itself.
     if end["signal"] == signal.SIGTERM and failed_before:

@@ -95,7 +95,7 @@ def uninstall(directory, enter, snapshots):
     What cannot be removed stays: NFS keeps what somebody still holds open.
     """
     with contextlib.suppress(OSError):
-        snapshots.let_go(directory.path("work"), directory.path(ORIGIN))
+        snapshots.release(directory.path("work"), directory.path(ORIGIN))
     if enter:
         shutil.rmtree(os.path.dirname(enter), ignore_errors=True)
     names = os.listdir(directory.root) if os.path.isdir(directory.root) else []

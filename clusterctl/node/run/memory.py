@@ -1,6 +1,6 @@
 """Was a rank killed for memory, and by which limit? Said only where the kernel says so.
 
-Two witnesses: the counters of the agent's own control group, which count kills among its members, and the
+Two sources: the counters of the agent's own control group, which count kills among its members, and the
 kernel's log, which names the pid. A counter of the whole host proves nothing about a rank.
 """
 

@@ -92,7 +92,7 @@ class Waiter:
             peak_memory=usage.ru_maxrss * 1024,
         )
         if code:
-            self.wait_to_be_let_go()
+            self.wait_for_release()
         os._exit(code)
 
     def listen_to_signals(self):
@@ -134,7 +134,7 @@ class Waiter:
             if pid == 0:
                 self.sleep()
 
-    def wait_to_be_let_go(self):
+    def wait_for_release(self):
         """An engine that saw this end would signal the other ranks, after the agent and in its own way."""
         self.drain()
         while not self.sleep():

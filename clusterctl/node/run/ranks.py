@@ -1,7 +1,7 @@
 """The ranks of one node as their waiters report them: who has started, who has ended, and how to end them.
 
 Signals go to the ranks themselves, all at once and once each. Their engine learns nothing meanwhile: the
-waiter of a failed rank stays until it is let go, because engines answer a failure with signals of their own.
+waiter of a failed rank stays until it is released: engines answer a failure with signals of their own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class Ranks:
         self._directory = directory
         self._numbers = numbers
         self._whole_tree: set[int] = set()
-        self._let_go: set[int] = set()
+        self._released: set[int] = set()
         self.started: dict[int, dict[str, Any]] = {}
         self.ended: dict[int, dict[str, Any]] = {}
 
@@ -107,11 +107,11 @@ class Ranks:
         for pid in descendants(waiters, table) - waiters:
             send(pid, signal.SIGKILL)
 
-    def let_go(self):
+    def release_waiters(self):
         """The waiters of failed ranks may end, and with them the engine."""
         for rank, report in self.started.items():
-            if rank in self.ended and rank not in self._let_go and self._waiter_runs(report):
-                self._let_go.add(rank)
+            if rank in self.ended and rank not in self._released and self._waiter_runs(report):
+                self._released.add(rank)
                 send(report["waiter"], signal.SIGTERM)
 
     def all_over(self):

@@ -125,7 +125,7 @@ class Snapshots:
             shutil.rmtree(target, ignore_errors=True)
             raise
 
-    def let_go(self, copy, origin):
+    def release(self, copy, origin):
         """Empty a run's copy if nothing was written there. The file ``origin`` names its snapshot."""
         digest = origin_of(origin)
         if not os.path.isdir(copy):

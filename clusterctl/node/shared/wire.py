@@ -1,4 +1,4 @@
-"""How a bundle talks to the controller: one JSON object a line on stdout, behind a marker.
+"""How a bundle answers the controller: one JSON object a line on stdout, behind a marker.
 
 Login shells print banners; the marker lets the reader tell them apart. Input is read from
 `sys.stdin.buffer` only, because the bundle itself came through that buffer.

@@ -16,7 +16,7 @@ NEARBY = 16
 
 
 class Reach:
-    """The traffic part of one talk. ``order`` says where to listen, and carries the token of this run."""
+    """The traffic part of an examination. ``order`` says where to listen, and carries its token."""
 
     def __init__(self, order):
         self.order = order
