@@ -102,3 +102,54 @@ def test_no_host_that_answers_is_nobody_s_fault(tmp_path: Path) -> None:
 
 def test_the_exit_codes_are_in_the_help(tmp_path: Path) -> None:
     assert "Exit codes: 0 done" in call(tmp_path, "--help").stdout
+
+
+IN_AN_EXEC = "exec('import os, signal; os.kill(os.getpid(), signal.SIGINT)')"
+"""As when Ctrl-C comes while a module makes a dataclass: python remembers such an interrupt to its end."""
+
+
+def test_an_interrupt_that_was_handled_does_not_kill_the_program_in_the_end(tmp_path: Path) -> None:
+    code = (
+        "from clusterctl.cli import runs\n"
+        "def all_runs():\n"
+        f"    try: {IN_AN_EXEC}\n"
+        "    except KeyboardInterrupt: return []\n"
+        "runs._views = all_runs"
+    )
+    told = call(tmp_path, "runs", code=code)
+    assert (told.returncode, told.stderr, "clusterctl launch" in told.stdout) == (0, "", True)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        f"from clusterctl.cli import runs\ndef fail(): {IN_AN_EXEC}\nruns._views = fail",
+        f"from clusterctl.cli import runs, screen\ndef fail(error): {IN_AN_EXEC}\n"
+        "def refuse(): raise OSError(1, 'no')\nruns._views, screen.print_error = refuse, fail",
+        "import sys\nclass Loading:\n"
+        f"    def find_spec(self, name, *_): name == 'clusterctl.cli.app' and {IN_AN_EXEC}\n"
+        "sys.meta_path.insert(0, Loading())",
+    ],
+    ids=["in a verb", "in the words about an error", "while it is loaded"],
+)
+def test_an_interrupt_is_130_wherever_it_comes(tmp_path: Path, code: str) -> None:
+    told = call(tmp_path, "runs", code=code)
+    assert (told.returncode, told.stderr) == (130, "")
+
+
+def test_no_interrupt_changes_an_exit_code_that_is_known(tmp_path: Path) -> None:
+    begin = "import atexit, os, signal, threading, time\nfrom clusterctl.cli import interrupts, runs\n"
+    interrupt = "os.kill(os.getpid(), signal.SIGINT)"
+    settle = "interrupts.settle_exit_code(123, signal.getsignal(signal.SIGINT))"
+    verb = f"def views(): {settle}; {interrupt}\nruns._views = views"
+    assert call(tmp_path, "runs", code=begin + verb).returncode == 123
+    at_exit = f"@atexit.register\ndef late(): {interrupt}"
+    assert call(tmp_path, "--version", code=begin + at_exit).returncode == 0
+    five_times = (
+        "def late():\n"
+        "    threading.main_thread().join()\n"
+        f"    for _ in range(5): {interrupt}; time.sleep(0.01)\n"
+        "threading.Thread(target=late).start()"
+    )
+    told = call(tmp_path, "runs", "nonsense", code=begin + five_times)
+    assert (told.returncode, "Traceback" in told.stderr) == (64, False)

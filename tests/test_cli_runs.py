@@ -13,8 +13,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from typer.testing import CliRunner
 
 from clusterctl.cli import stop
+from clusterctl.cli.app import app
 from clusterctl.settings import RUN as RUN_DEFAULTS
 from clusterctl.store.claims import Claim
 from clusterctl.store.outcome import Outcome
@@ -72,30 +74,35 @@ def test_a_damaged_run_does_not_hide_the_others() -> None:
 
 
 def test_the_list_can_be_narrowed() -> None:
+    runner = CliRunner()
+
+    def out(*words: str) -> str:
+        found = runner.invoke(app, ["runs", *words])
+        assert found.exit_code == 0, found.output
+        return found.stdout
+
     for hour in range(1, 24):
         directory = create(f"20260101-{hour:02}0000-aaaa")
         ended(directory, **({"status": "failed"} if hour in (3, 22) else {}))
         if hour < 20:
             os.utime(directory.path / "plan.json", (0, time.time() - 3 * 86400))
-    whole = clusterctl("runs").stdout.decode().splitlines()
+    whole = out().splitlines()
     assert whole[0] == "… 3 older: --all"
     assert [line[:20] for line in whole if line.startswith("2026")] == [
         f"20260101-{hour:02}0000-aaaa" for hour in range(4, 24)
     ]
 
     def listed(*words: str) -> list[int]:
-        found = clusterctl("runs", *words)
-        assert found.returncode == 0, found.stderr
-        return [int(line[9:11]) for line in found.stdout.decode().splitlines() if line.startswith("2026")]
+        return [int(line[9:11]) for line in out(*words).splitlines() if line.startswith("2026")]
 
     assert listed("--all") == list(range(1, 24))
     assert listed("--limit", "2") == [22, 23]
     assert listed("--status", "failed") == [3, 22]
     assert listed("--since", "2d") == [20, 21, 22, 23]
     assert listed("--since", "2d", "--status", "failed", "--status", "running") == [22]
-    assert b"no such runs" in clusterctl("runs", "--status", "lost").stdout
-    assert len(json.loads(clusterctl("runs", "--json").stdout)) == 23
-    assert len(json.loads(clusterctl("runs", "--json", "--limit", "4").stdout)) == 4
+    assert "no such runs" in out("--status", "lost")
+    assert len(json.loads(out("--json"))) == 23
+    assert len(json.loads(out("--json", "--limit", "4"))) == 4
     wrong = clusterctl("runs", "--status", "broken")
     assert (wrong.returncode, b"one of running, interrupted, succeeded" in wrong.stderr) == (64, True)
 
@@ -332,7 +339,8 @@ def test_a_controller_that_gives_no_sign_is_not_waited_for_without_end(
 
     monkeypatch.setattr(stop, "_take_over", take_over)
     monkeypatch.setattr(
-        "clusterctl.settings.RUN", dataclasses.replace(RUN_DEFAULTS, stop_grace=0.2, lease_attached=0.2)
+        "clusterctl.settings.RUN",
+        dataclasses.replace(RUN_DEFAULTS, stop_grace=0.1, confirm_timeout=0.1, log_timeout=0.1),
     )
     assert stop.command(directory.run) == 0
     assert [claim.pid for claim in taken if claim] == [process.pid]

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from clusterctl.ask import clean as ask_clean
 from clusterctl.ask.clean import Cleaned, Part
-from clusterctl.cli.main import app
+from clusterctl.cli.app import app
 from clusterctl.errors import UsageError
 from clusterctl.messages.clean import Removal
 from clusterctl.session import clean as session_clean

@@ -139,12 +139,13 @@ def _follow(run: Run) -> int:
 
     from clusterctl.cli import screen
     from clusterctl.cli.ending import closing
+    from clusterctl.cli.interrupts import settle_exit_code
     from clusterctl.cli.terminal import Terminal
     from clusterctl.report import launch as page
     from clusterctl.store.runs import RunDirectory
 
-    screen.show(page.opening(run.plan, run.path))
     terminal = Terminal(1)
+    terminal.put(screen.rendered(page.opening(run.plan, run.path)), keep=True)
     live = screen.live(run.plan, terminal)
 
     ends = [signal.SIGINT, signal.SIGTERM]
@@ -161,6 +162,7 @@ def _follow(run: Run) -> int:
         if run.unwritten:
             screen.complain("error", f"the outcome cannot be kept: {run.unwritten}", "it follows, as JSON")
             screen.err().print(msgspec.json.encode(outcome).decode(), soft_wrap=True, markup=False)
+        settle_exit_code(outcome.exit_code, previous[signal.SIGINT])
         return outcome.exit_code
     finally:  # not before all is said: one Ctrl-C too many must not cut the outcome off
         for number, handler in previous.items():

@@ -1,147 +1,14 @@
-"""`clusterctl`: one verb a file, and the one place where errors become text and exit codes."""
+"""The program `clusterctl`: the one place where errors and Ctrl-C become text and exit codes."""
 
 from __future__ import annotations
 
 import sys
 
-import typer
-
-from clusterctl import __version__
-from clusterctl.cli import clean, doctor, env, init, launch, logs, pull, runs, sandbox, stop
-from clusterctl.cli import exec as exec_
-from clusterctl.cli import help as help_
+from clusterctl.cli.interrupts import EXIT_INTERRUPTED, Interrupts
 from clusterctl.errors import ClusterctlError
 
 EXIT_USAGE = 64
 EXIT_FAULT = 125
-
-# typer carries a click of its own since 0.26 and used the installed one before: ask it for the class.
-_WrongUsage: type[typer.BadParameter] = typer.BadParameter.__mro__[2]  # ClickException
-
-app = typer.Typer(
-    name="clusterctl",
-    help="Check a handful of GPU machines over SSH, train across all of them, and learn what went wrong.",
-    epilog="Exit codes: 0 done; 1 no host could give what was asked for; 64 wrong usage, or what was named "
-    "is not there; 125 a fault of clusterctl or of this machine; 130 interrupted. doctor, launch and exec "
-    "have more, see their --help.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-_PASS_ON = {"allow_interspersed_args": False}
-
-app.command(
-    "doctor",
-    short_help="Check every host over SSH: is this a cluster that can train?",
-    cls=help_.command(
-        "clusterctl doctor                      ./hostfile, or the running sandbox",
-        "clusterctl doctor hostfiles/lab -v     also what passed and what was skipped",
-        "clusterctl doctor -i gpu1@gpu2 --json  two hosts, for a program",
-    ),
-)(doctor.command)
-app.command(
-    "launch",
-    short_help="Train on all hosts: SCRIPT, or the shipped workload.",
-    context_settings=_PASS_ON,
-    cls=help_.command(
-        "clusterctl launch train.py --lr 3e-4        all slots of ./hostfile",
-        "clusterctl launch -n 2 --dry-run train.py   what would run on two hosts",
-        "clusterctl launch --engine deepspeed --env NCCL_DEBUG=INFO train.py",
-        "clusterctl launch --time-limit 2h -m project.train",
-        "clusterctl launch -- --steps 5              the shipped workload",
-    ),
-)(launch.command)
-app.command(
-    "logs",
-    short_help="Show what the ranks of a run printed.",
-    cls=help_.command(
-        "clusterctl logs -f                    the newest run, until it ends",
-        "clusterctl logs 2026 --tail 20        a run by the beginning of its id",
-        "clusterctl logs --rank 3 > rank3.txt  its bytes as they are",
-    ),
-)(logs.command)
-app.command(
-    "runs",
-    short_help="List runs, newest last.",
-    cls=help_.command(
-        "clusterctl runs                             the newest 20",
-        "clusterctl runs --status failed --since 2d  what failed lately",
-        "clusterctl runs --json                      all, for a program",
-    ),
-)(runs.list_command)
-app.command(
-    "status",
-    short_help="How a run stands, host by host.",
-    cls=help_.command("clusterctl status", "clusterctl status 20260101-1200 --json"),
-)(runs.status_command)
-app.command(
-    "stop",
-    short_help="Stop a run on all hosts.",
-    cls=help_.command(
-        "clusterctl stop                  the running one; scripts have 30 s to save",
-        "clusterctl stop 20260101 --now   at once",
-    ),
-)(stop.command)
-app.command(
-    "pull",
-    short_help="Bring outputs of a run back from the hosts.",
-    cls=help_.command(
-        "clusterctl pull                             what the newest run made",
-        "clusterctl pull 20260101-1200 ckpt --to .   one folder",
-    ),
-)(pull.command)
-app.command(
-    "clean",
-    short_help="Remove old runs, here and on their hosts.",
-    cls=help_.command(
-        "clusterctl clean --older-than 7d --dry-run   what would go",
-        "clusterctl clean 20260101-1200 --outputs     one run, with what it wrote",
-    ),
-)(clean.command)
-app.command(
-    "env",
-    short_help="Print the variables of one host, for a start by hand.",
-    cls=help_.command(
-        "clusterctl env gpu1             to read",
-        'eval "$(clusterctl env gpu1)"   to use, in a shell on gpu1',
-    ),
-)(env.command)
-app.command(
-    "exec",
-    short_help="Run one command on all hosts, fold equal answers.",
-    context_settings=_PASS_ON,
-    cls=help_.command(
-        "clusterctl exec -- nvidia-smi -L",
-        "clusterctl exec -i gpu[1-4] --shell 'df -h / | tail -1'",
-        "clusterctl exec --no-fold --timeout 10m -- pip install -r requirements.txt",
-    ),
-)(exec_.command)
-app.command(
-    "init",
-    short_help="Write a hostfile: asks each host for its GPUs.",
-    cls=help_.command(
-        "clusterctl init gpu1 alice@gpu2 'gpu[3-8]'", "clusterctl init --from-ssh-config -o lab"
-    ),
-)(init.command)
-app.add_typer(sandbox.app, name="sandbox", help="Virtual hosts with real sshd on this machine.")
-
-
-def _version(asked: bool) -> None:
-    if asked:
-        typer.echo(f"clusterctl {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _global(
-    version: bool = typer.Option(
-        False, "--version", callback=_version, is_eager=True, help="Print the version."
-    ),
-) -> None:
-    return
 
 
 def entry() -> None:
@@ -149,33 +16,51 @@ def entry() -> None:
 
     What could not be printed changes no exit code but 0, and not that of a run.
     """
+    interrupts = Interrupts()
+    interrupts.install()
+    try:
+        code = _printed(_run())
+    except KeyboardInterrupt:
+        code = EXIT_INTERRUPTED
+    if interrupts.exit_code is None:
+        interrupts.exit_code = code
+    sys.exit(interrupts.exit_code)
+
+
+def _run() -> int:
+    # Not at the top: loading takes a while, in which Ctrl-C is as likely as later.
+    import typer
+
     from clusterctl.cli import streams
+    from clusterctl.cli.app import WrongUsage, app
 
     streams.settle()
-    code: int
     try:
-        code = app(prog_name="clusterctl", standalone_mode=False) or 0
+        return app(prog_name="clusterctl", standalone_mode=False) or 0
     except ClusterctlError as error:
         _say(error)
-        code = error.exit_code
-    except _WrongUsage as error:
+        return error.exit_code
+    except WrongUsage as error:
         error.show(sys.stderr)
-        code = EXIT_USAGE
-    except (typer.Abort, KeyboardInterrupt):
-        sys.stderr.write("interrupted\n")
-        code = 130
+        return EXIT_USAGE
+    except typer.Abort:
+        raise KeyboardInterrupt from None
     except Exception as error:  # noqa: BLE001 (the one place: nobody is shown a traceback)
-        code = _unexpected(error)
+        return _unexpected(error)
+
+
+def _printed(code: int) -> int:
+    from clusterctl.cli import streams
+
     unwritten = streams.lost(sys.stdout)
-    if unwritten is not None:
-        _say(
-            ClusterctlError(f"stdout cannot be written: {unwritten.strerror}", hint="not all of it is there")
-        )
-        code = code or EXIT_FAULT
-    sys.exit(code)
+    if unwritten is None:
+        return code
+    _say(ClusterctlError(f"stdout cannot be written: {unwritten.strerror}", hint="not all of it is there"))
+    return code or EXIT_FAULT
 
 
 def _unexpected(error: Exception) -> int:
+    from clusterctl import __version__
     from clusterctl.cli.fault import explain
 
     verb = sys.argv[1] if len(sys.argv) > 1 and sys.argv[1].isalpha() else ""

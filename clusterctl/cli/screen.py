@@ -42,6 +42,14 @@ def show(page: RenderableType) -> None:
     out().print(page, soft_wrap=False, crop=False)
 
 
+def rendered(page: RenderableType) -> bytes:
+    """What `show` would print, for a `Terminal` to write."""
+    console = out()
+    with console.capture() as capture:
+        console.print(page, soft_wrap=False, crop=False)
+    return capture.get().encode(console.encoding, "clusterctl")
+
+
 def live(plan: LaunchPlan, terminal: Terminal, *, engine: bool = False, bare: bool = False) -> LiveOutput:
     """What the ranks of ``plan`` print, in the colours and encoding of stdout."""
     from rich.color import Color, ColorSystem
@@ -77,10 +85,7 @@ def farewell(terminal: Terminal, page: RenderableType) -> None:
     from clusterctl.cli import terminal as terminals
     from clusterctl.cli.streams import same_place
 
-    console = out()
-    with console.capture() as capture:
-        console.print(page, soft_wrap=False, crop=False)
-    text = capture.get().encode(console.encoding, "clusterctl")
+    text = rendered(page)
     if terminal.close(text) or same_place(1, 2):
         return
     if terminal.lost is None or not terminals.gone(terminal.lost):
