@@ -368,7 +368,7 @@ class FullDisk:
 
 def test_a_full_disk_here_costs_no_run_and_no_byte(monkeypatch: pytest.MonkeyPatch) -> None:
     disk = FullDisk(monkeypatch)
-    monkeypatch.setattr("clusterctl.run.logs._PAUSE", 0.1)
+    monkeypatch.setattr("clusterctl.run.log_collector._PAUSE", 0.1)
     stage = Stage(1)
     host = stage.hosts[0]
 

@@ -1,0 +1,1 @@
+"""Asking all hosts side by side, and copying to and from them: one HostSession for each host."""

@@ -1,0 +1,1 @@
+"""One file for each verb: arguments and screens. The only room that prints, exits or handles signals."""

@@ -16,7 +16,7 @@ def explain(error: BaseException, version: str, verb: str) -> ClusterctlError:
     if len(message) > _LONGEST:
         message = message[: _LONGEST - 4] + " ..."
     try:
-        from clusterctl.store.faults import keep
+        from clusterctl.store.fault_report import keep
 
         hint = f"the details are in {keep(error, version, verb)}"
     except Exception as second:  # noqa: BLE001 (a full disk, no memory: the line above is what can be said)

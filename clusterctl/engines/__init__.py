@@ -1,0 +1,1 @@
+"""From a LaunchPlan and a node to the command line of torchrun or deepspeed. Pure."""

@@ -1,0 +1,1 @@
+"""What would run where, with which variables and why: the LaunchPlan. Pure."""

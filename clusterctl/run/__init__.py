@@ -1,0 +1,1 @@
+"""The life of a run: the machine decides, the supervisor acts."""

@@ -22,7 +22,7 @@ from clusterctl.plan.model import LaunchPlan
 from clusterctl.run.actions import Action, Finish, IndirectProbe, Reconnect, Say, StopHosts
 from clusterctl.run.launcher import DeepSpeedLauncher
 from clusterctl.run.links import Broken, Heard, LinkEvent, Links, Opened, Unopened
-from clusterctl.run.logs import LogCollector
+from clusterctl.run.log_collector import LogCollector
 from clusterctl.run.machine import Machine
 from clusterctl.run.operator import Operator
 from clusterctl.run.relay_bundle import RELAY, RELAY_FILES

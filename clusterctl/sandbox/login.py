@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-import clusterctl
 from clusterctl.sandbox.host_init import HIDDEN
 
 _STANDARD_PATH = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
@@ -30,7 +29,7 @@ def kept_directories(sandbox: Path, cache: Path) -> list[str]:
         cache,
         Path(sys.prefix),
         Path(sys.base_prefix),
-        Path(clusterctl.__file__).parents[1],
+        Path(__file__).parents[2],
         Path.cwd(),
     )
     hidden = [Path(p) for p in HIDDEN]

@@ -1,1 +1,1 @@
-"""What a verb means: resolve hosts, merge settings once, examine, plan, run. Prints nothing."""
+"""What a verb means: resolve hosts, merge settings once, examine, plan, run, pull, clean. Prints nothing."""

@@ -1,0 +1,1 @@
+"""Run directories on the controller: private, and written whole or not at all."""

@@ -1,0 +1,1 @@
+"""What is so on this host: system, GPUs, Python, network, torch."""

@@ -1,0 +1,1 @@
+"""One node's part of a run: relay, agent, engine, rank waiters."""

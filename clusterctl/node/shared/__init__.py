@@ -1,0 +1,1 @@
+"""What several programs of a node need: processes, files, locks, watching, the lines to the controller."""

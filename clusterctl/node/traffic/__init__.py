@@ -1,0 +1,1 @@
+"""Listening and dialling between the hosts, to prove what connects to what."""
