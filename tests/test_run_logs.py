@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clusterctl.messages.relay import Fingerprint, LogPiece
-from clusterctl.run.logs import LogCollector
+from clusterctl.run.log_collector import LogCollector
 from clusterctl.run.screen import Screen
 from clusterctl.store.runs import RunDirectory
 from tests.test_run_machine import plan
