@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 import subprocess
 import sys
@@ -48,6 +49,22 @@ def test_an_unexpected_exception_is_one_line_and_a_private_file(tmp_path: Path, 
     assert path.parent == tmp_path / "home" / "faults"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert "Traceback" in path.read_text() and "in fail" in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("launch --engine horovod", "invalid value for '--engine': 'horovod' is not one of"),
+        ("launch -H '' train.py", "--hostfile was given an empty text\n"),
+        ("launch '' --steps 3", "SCRIPT is an empty text\n"),
+        ("nosuchverb", "no such command 'nosuchverb'\n"),
+    ],
+)
+def test_wrong_words_are_an_error_and_a_hint(tmp_path: Path, words: str, said: str) -> None:
+    told = call(tmp_path, *shlex.split(words))
+    assert (told.returncode, told.stdout) == (64, "")
+    assert told.stderr.startswith(f"error: {said}")
+    assert told.stderr.splitlines()[1].startswith("hint: ")
 
 
 def test_what_this_machine_refuses_is_named_with_its_path(tmp_path: Path) -> None:

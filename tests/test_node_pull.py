@@ -50,6 +50,17 @@ def test_of_a_copy_what_differs_from_its_code(run: Path) -> None:
     assert names == {"changed", "tool", "new"}
 
 
+def test_of_a_run_in_a_subdirectory_what_it_wrote_anywhere(run: Path) -> None:
+    (run / "exp").mkdir()
+    (run / "exp/weights").write_text("z")
+    (run.parent / "secret").write_text("not of the run")
+    source = {"root": str(run), "digest": "abc", "subdirectory": "exp"}
+    assert pulled(run.parent, **source)[0] == {"changed", "tool", "new", "exp/weights"}
+    assert pulled(run.parent, **source, path="weights")[0] == {"exp/weights"}
+    assert pulled(run.parent, **source, path="../new")[0] == {"new"}
+    assert pulled(run.parent, **source, path="../../secret")[0] == set()
+
+
 def test_in_place_what_changed_since_the_start(run: Path) -> None:
     began = time.time()
     for path in run.rglob("*"):  # as old as one can make it: when it was changed cannot be set

@@ -63,7 +63,10 @@ def test_the_cause_comes_first_then_its_last_lines_then_what_to_type() -> None:
 def test_a_success_says_where_its_files_lie() -> None:
     good = outcome(status="succeeded", exit_code=0, cause=None)
     in_place = shown(good, places={"h0": "/p", "h1": "/p"})
-    assert in_place[-1] == "files h[0-1]:/p  (in place)"
+    assert in_place[-2:] == [
+        "files h[0-1]:/p  (in place)",
+        f"next  clusterctl pull {RUN}  bring here what is not shared",
+    ]
     assert shown(good, places=COPIES)[-1] == f"next  clusterctl pull {RUN}  bring its outputs here"
     assert len(shown(good)) == 4
 

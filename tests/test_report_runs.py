@@ -168,7 +168,7 @@ def test_a_dead_controller_is_told_and_what_to_do() -> None:
 def test_every_state_ends_with_what_to_type(
     run: RunView, outcome: Outcome | None, commands: list[str]
 ) -> None:
-    lines = shown(page.next_steps(run, outcome))
+    lines = shown(page.next_steps(run, outcome, pull="bring its outputs here"))
     assert max(len(line) for line in lines) <= 80
     assert [line[6:].split("  ")[0] for line in lines] == [f"clusterctl {command}" for command in commands]
 

@@ -37,6 +37,15 @@ def test_a_starter_of_its_own_is_left_out(words: str, hint: str) -> None:
     assert caught.value.hint == hint
 
 
+def test_a_folder_and_a_file_for_a_module_are_said(project: Path) -> None:
+    (project / "pkg").mkdir()
+    with pytest.raises(UsageError, match="is a folder"):
+        resolve(LaunchOptions(script="pkg"))
+    with pytest.raises(UsageError, match="is a file") as caught:
+        resolve(LaunchOptions(script="train.py", module=True))
+    assert caught.value.hint == "leave out -m"
+
+
 def test_a_program_may_bear_such_a_name(project: Path) -> None:
     found = resolve(LaunchOptions(script="python", arguments=("x.py",), python=False))
     assert found.command == ("python",)

@@ -27,11 +27,12 @@ OnBytes = Callable[[str, int], None]
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """What to take from a host: ``path`` below the run's working directory ``root`` there, or, when it is
-    empty, what differs from the code snapshot ``digest`` (at ``subdirectory`` of it) that the run started
-    with. A run ``in_place`` had no copy: then what has changed since it began, ``age`` seconds ago.
+    """What to take from a host: ``path``, seen from ``subdirectory`` of the code at ``root`` there, in which
+    the run worked; or, when it is empty, what differs anywhere below ``root`` from the snapshot ``digest``
+    that the run started with. A run ``in_place`` had no copy: then what has changed since it began, ``age``
+    seconds ago. Names of files are relative to ``root``.
 
-    ``beacon`` names a file that was just made in that directory here: a host that sees it shares the
+    ``beacon`` names a file that was just made in that subdirectory here: a host that sees it shares the
     directory with this machine, and sends nothing.
     """
 

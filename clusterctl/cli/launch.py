@@ -37,6 +37,7 @@ def command(
         typer.Option(
             "--workdir",
             metavar="DIR",
+            callback=options.not_empty,
             help="Copied to the hosts. Default: the git repository around here, or this directory.",
         ),
     ] = "",
@@ -86,6 +87,8 @@ def command(
         raise UsageError(
             "--json goes with --dry-run", hint="outcome.json in the run directory tells how it ended"
         )
+    if words and not words[0]:
+        raise UsageError("SCRIPT is an empty text", hint="is a shell variable not set?")
     script, *arguments = ["", *(words or [])] if not words or words[0].startswith("-") else words
     wanted = LaunchOptions(
         script=script,

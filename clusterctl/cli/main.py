@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 from clusterctl.cli.interrupts import EXIT_INTERRUPTED, Interrupts
-from clusterctl.errors import ClusterctlError
+from clusterctl.errors import ClusterctlError, UsageError
 
 EXIT_USAGE = 64
 EXIT_FAULT = 125
@@ -41,7 +42,7 @@ def _run() -> int:
         _say(error)
         return error.exit_code
     except WrongUsage as error:
-        error.show(sys.stderr)
+        _say_usage(error)
         return EXIT_USAGE
     except typer.Abort:
         raise KeyboardInterrupt from None
@@ -66,6 +67,17 @@ def _unexpected(error: Exception) -> int:
     verb = sys.argv[1] if len(sys.argv) > 1 and sys.argv[1].isalpha() else ""
     _say(explain(error, __version__, verb))
     return EXIT_FAULT
+
+
+def _say_usage(error: Any) -> None:
+    """What typer has to say of the words, as every other error is said; a whole help text as it is."""
+    text = error.format_message()
+    if "\n" in text:
+        error.show(sys.stderr)
+        return
+    text = text.replace("Value error, ", "").rstrip(".")
+    command = error.ctx.command_path if getattr(error, "ctx", None) else "clusterctl"
+    _say(UsageError(text[:1].lower() + text[1:], hint=f"{command} -h"))
 
 
 def _say(error: ClusterctlError) -> None:

@@ -9,12 +9,23 @@ import typer
 
 from clusterctl.errors import UsageError
 
+
+def not_empty(context: typer.Context, parameter: typer.CallbackParam, value: str) -> str:
+    """An option given as "" is a shell variable that was never set: to go on without it would take other
+    hosts, or another setting, than were meant."""
+    source = context.get_parameter_source(parameter.name or "")
+    if value == "" and source is not None and source.name == "COMMANDLINE":
+        raise UsageError(f"{parameter.opts[0]} was given an empty text", hint="is a shell variable not set?")
+    return value
+
+
 Hostfile = Annotated[
     str,
     typer.Option(
         "--hostfile",
         "-H",
         metavar="FILE",
+        callback=not_empty,
         help="Hosts and their slots. Default: $CLUSTERCTL_HOSTFILE, ./hostfile, /job/hostfile, "
         "the running sandbox.",
     ),
@@ -22,11 +33,18 @@ Hostfile = Annotated[
 Include = Annotated[
     str,
     typer.Option(
-        "--include", "-i", metavar="HOSTS", help="Only these: gpu1@gpu2:0,1 or gpu[1-4] (slots after :)."
+        "--include",
+        "-i",
+        metavar="HOSTS",
+        callback=not_empty,
+        help="Only these: gpu1@gpu2:0,1 or gpu[1-4] (slots after :).",
     ),
 ]
 Exclude = Annotated[
-    str, typer.Option("--exclude", "-e", metavar="HOSTS", help="All but these, written like --include.")
+    str,
+    typer.Option(
+        "--exclude", "-e", metavar="HOSTS", callback=not_empty, help="All but these, written like --include."
+    ),
 ]
 Nodes = Annotated[
     int | None, typer.Option("--nodes", "-n", metavar="N", help="The first N hosts (of those selected).")
@@ -40,6 +58,7 @@ SshConfig = Annotated[
     typer.Option(
         "--ssh-config",
         metavar="FILE",
+        callback=not_empty,
         help="Instead of ~/.ssh/config; also $CLUSTERCTL_SSH_CONFIG. A sandbox brings its own.",
     ),
 ]
@@ -52,7 +71,12 @@ Transport = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, nothing else.")]
 Profile = Annotated[
     str,
-    typer.Option("--profile", metavar="FILE", help="A YAML file, or the shipped cpu, cuda12, cuda13."),
+    typer.Option(
+        "--profile",
+        metavar="FILE",
+        callback=not_empty,
+        help="A YAML file, or the shipped cpu, cuda12, cuda13.",
+    ),
 ]
 Env = Annotated[
     list[str] | None,
@@ -60,7 +84,10 @@ Env = Annotated[
 ]
 
 EnvFile = Annotated[
-    str, typer.Option("--env-file", metavar="FILE", help="KEY=VALUE lines, weaker than --env.")
+    str,
+    typer.Option(
+        "--env-file", metavar="FILE", callback=not_empty, help="KEY=VALUE lines, weaker than --env."
+    ),
 ]
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}

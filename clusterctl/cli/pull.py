@@ -22,7 +22,7 @@ def command(
         str,
         typer.Argument(
             metavar="[PATH]",
-            help="A file or folder in the run's working directory. Default: all it made or changed.",
+            help="A file or folder, as the run names it. Default: all it made or changed in its code.",
         ),
     ] = "",
     to: Annotated[
@@ -30,7 +30,7 @@ def command(
     ] = "",
     host: Annotated[str, typer.Option("--host", metavar="HOST", help="Only from this host.")] = "",
 ) -> int:
-    """Bring outputs of a run back from the hosts.
+    """Bring outputs of a run back from the hosts, laid out as its code is.
 
     What it brings is marked and never travels with a later run. Exit code 1 when
     something did not come, 64 when PATH is on no host.
@@ -103,5 +103,5 @@ def _nothing(run: str, path: str, answers: tuple[Pulled, ...]) -> int:
         what = f"no `{printable(path)}` in the working directory of run {run} on any host"
         raise UsageError(what, hint=hint)
     if not all(answer.here for answer in answers):
-        screen.out().print(f"run {run} made and changed nothing in its working directory", markup=False)
+        screen.out().print(f"run {run} made and changed no file in its code", markup=False)
     return 0

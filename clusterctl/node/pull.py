@@ -129,11 +129,13 @@ def main(request, files):
     if not os.path.isdir(root):
         emit({"is": "refused", "reason": "%s does not exist any more" % root})
         return 0
-    there = sorted(os.listdir(root))[:NAMED]
-    if request["beacon"] and os.path.exists(os.path.join(root, request["beacon"])):
+    workdir = os.path.join(root, request["subdirectory"])
+    there = sorted(os.listdir(workdir))[:NAMED] if os.path.isdir(workdir) else []
+    if request["beacon"] and os.path.exists(os.path.join(workdir, request["beacon"])):
         emit({"is": "here"})  # the controller's own directory
         return 0
-    names = sorted(files_below(root, request["path"] or "."))
+    path = os.path.join(request["subdirectory"], request["path"]) if request["path"] else "."
+    names = sorted(files_below(root, path))
     if not request["path"] and request["in_place"]:
         since = time.time() - request["age"] - SLACK
         names = [name for name in names if is_code(name) and is_younger(root, name, since)]
@@ -143,8 +145,7 @@ def main(request, files):
             reason = "the code it started with is no longer there to compare with; name a PATH"
             emit({"is": "refused", "reason": reason, "there": there})
             return 0
-        origin = os.path.join(snapshot, request["subdirectory"])
-        names = [name for name in names if is_code(name) and is_new(root, origin, name)]
+        names = [name for name in names if is_code(name) and is_new(root, snapshot, name)]
     emit({"is": "listing", "count": len(names), "there": there})
     emit({"is": "done", "skipped": pack(root, names)})
     return 0

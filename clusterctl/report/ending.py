@@ -59,9 +59,9 @@ def closing(
         parts.append(Text.assemble(("hint: ", "cyan"), hint))
     if places is not None:
         run = runs.view(plan, outcome, started=0.0, supervised=False)
-        copied = any(plan.is_copy(place) for place in places.values())
-        if copied or outcome.status != "succeeded":
-            parts.append(runs.next_steps(run, outcome, pull=copied, logs=False))
+        if places or outcome.status != "succeeded":
+            pull = runs.what_pull_does(plan, places.values())
+            parts.append(runs.next_steps(run, outcome, pull=pull, logs=False))
     return Group(*parts)
 
 

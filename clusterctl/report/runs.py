@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any, get_args
@@ -241,10 +241,16 @@ def _span(ranks: Sequence[int]) -> str:
     return f"{first}-{last}" if last - first + 1 == len(ranks) else f"{len(ranks)} of {first}-{last}"
 
 
-def next_steps(
-    run: RunView, outcome: Outcome | None, *, pull: bool = True, logs: bool = True
-) -> RenderableType:
-    """What to type next, whole commands. ``pull``: there are copies to pull from; ``logs``: nobody has seen
+def what_pull_does(plan: LaunchPlan, places: Collection[str]) -> str:
+    """For `next_steps`, of a run that worked in the directories ``places``; empty where it worked nowhere."""
+    if not places:
+        return ""
+    copied = any(plan.is_copy(place) for place in places)
+    return "bring its outputs here" if copied else "bring here what is not shared"
+
+
+def next_steps(run: RunView, outcome: Outcome | None, *, pull: str = "", logs: bool = True) -> RenderableType:
+    """What to type next, whole commands. ``pull``: what pull does, if anything; ``logs``: nobody has seen
     the output of a run that succeeded."""
     cause = outcome.cause if outcome else None
     lines: list[tuple[str, str]] = []
@@ -260,7 +266,7 @@ def next_steps(
     if run.status == "succeeded" and logs:
         lines.append((f"clusterctl logs {run.run}", "all that was printed"))
     if outcome is not None and pull and run.status not in ("refused", "error"):
-        lines.append((f"clusterctl pull {run.run}", "bring its outputs here"))
+        lines.append((f"clusterctl pull {run.run}", pull))
     if not lines and run.status not in ("stopped", "timeout"):
         lines.append(("clusterctl doctor", "look at the hosts"))
     widest = max((len(command) for command, _ in lines), default=0)

@@ -29,7 +29,7 @@ def working_directories(directory: RunDirectory, host: str = "") -> dict[str, st
     found = {name: started[name] for name in names if host in ("", name) and name in started}
     if not found:
         raise UsageError(
-            f"run {directory.run} did not start on {host or 'any host'}, so it wrote nothing there",
+            f"no start of run {directory.run} is noted on {host or 'any host'}: nowhere to look for outputs",
             hint=f"clusterctl status {directory.run}",
         )
     return found
@@ -43,9 +43,9 @@ def pull(
     path: str = "",
     on_bytes: OnBytes | None = None,
 ) -> tuple[Pulled, ...]:
-    """Bring ``path`` below each host's working directory into ``target/<host>``; with an empty ``path`` all
-    that the run made or changed there, which is noted for `clean`. Raises OSError where ``target`` cannot be
-    written."""
+    """Bring ``path``, seen from where each host worked, into ``target/<host>``, laid out as the code is;
+    with an empty ``path`` all that the run made or changed anywhere in its code, which is noted for `clean`.
+    Raises OSError where ``target`` cannot be written."""
     plan = directory.plan()
     link = transport_of(plan)
     try:
@@ -53,7 +53,7 @@ def pull(
             age = time.time() - directory.started()
             sources = {
                 host: Source(
-                    root=root,
+                    root=_top(root, plan.code.subdirectory),
                     path=path,
                     digest=plan.code.digest,
                     subdirectory=plan.code.subdirectory,
@@ -72,6 +72,11 @@ def pull(
                 if not answer.problem:
                     directory.note_pulled(answer.host)
     return answers
+
+
+def _top(root: str, subdirectory: str) -> str:
+    """Where the code lies, in whose ``subdirectory`` the run worked."""
+    return root.removesuffix(f"/{subdirectory}") if subdirectory else root
 
 
 @contextmanager

@@ -112,6 +112,8 @@ def _some(names: tuple[str, ...]) -> str:
 def _command(options: LaunchOptions, start: Path, root: Path) -> tuple[str, ...]:
     script = options.script
     if options.module:
+        if script.endswith(".py") and (start / script).is_file():
+            raise UsageError(f"-m takes a module, and {script} is a file", hint="leave out -m")
         return ("{python}", "-u", "-m", script)
     path = (start / script).resolve()
     if not options.python and "/" not in script and not path.is_file():
@@ -122,6 +124,8 @@ def _command(options: LaunchOptions, start: Path, root: Path) -> tuple[str, ...]
             f"launch starts every rank itself, with the Python of its host: leave out `{script}`",
             hint=_without_starter(options),
         )
+    if path.is_dir():
+        raise UsageError(f"the script {path} is a folder", hint="name a file in it, or a module with -m")
     if not path.is_file():
         raise UsageError(
             f"the script {script} does not exist in {start}",

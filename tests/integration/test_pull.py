@@ -30,6 +30,7 @@ os.link("out/deep er/size-%s.txt" % rank, "out/linked.txt")
 open(b"out/\\xff\\x1b[31m.txt", "w").write("a name that is no text")
 open("data.txt", "a").write("more")
 open("tool.sh", "w").write("#!/bin/sh"); os.chmod("tool.sh", 0o755)
+open("../beside.txt", "w").write("outside of where it ran")
 if rank == "1": open("only-here.txt", "w").write("rank 1")
 """
 
@@ -77,24 +78,25 @@ def test_all_that_is_new_or_changed(written: Launch, tmp_path: Path) -> None:
     found = clusterctl("pull", written.run.name, cwd=tmp_path)
     target = tmp_path / "pulled" / written.run.name
     assert files(target / "node2") == {
-        "out/deep er/weights-1.bin",
-        "out/deep er/size-1.txt",
-        "out/linked.txt",
-        "out/\ufffd\x1b[31m.txt",
-        "data.txt",
-        "tool.sh",
-        "only-here.txt",
+        "src/out/deep er/weights-1.bin",
+        "src/out/deep er/size-1.txt",
+        "src/out/linked.txt",
+        "src/out/\ufffd\x1b[31m.txt",
+        "src/data.txt",
+        "src/tool.sh",
+        "src/only-here.txt",
+        "beside.txt",
     }
-    assert "only-here.txt" not in files(target / "node1")
-    assert (target / "node1/data.txt").read_text() == "as it wasmore"
-    assert (target / "node1/out/deep er/weights-0.bin").stat().st_size == 3_000_000
-    assert (target / "node1/out/latest").readlink() == Path("deep er")
-    assert (target / "node1/out/linked.txt").read_text() == "text of rank 0"
-    assert os.access(target / "node1/tool.sh", os.X_OK)
-    assert not os.access(target / "node1/data.txt", os.X_OK)
-    assert not (target / "node1/out/escape").is_symlink(), "a link that leads outside is refused"
+    assert "src/only-here.txt" not in files(target / "node1")
+    assert (target / "node1/src/data.txt").read_text() == "as it wasmore"
+    assert (target / "node1/src/out/deep er/weights-0.bin").stat().st_size == 3_000_000
+    assert (target / "node1/src/out/latest").readlink() == Path("deep er")
+    assert (target / "node1/src/out/linked.txt").read_text() == "text of rank 0"
+    assert os.access(target / "node1/src/tool.sh", os.X_OK)
+    assert not os.access(target / "node1/src/data.txt", os.X_OK)
+    assert not (target / "node1/src/out/escape").is_symlink(), "a link that leads outside is refused"
     assert found.returncode == 1
-    assert b"out/escape: a link to /etc/passwd" in found.stdout
+    assert b"src/out/escape: a link to /etc/passwd" in found.stdout
     assert b"3.0 MB" in found.stdout
     assert b"\x1b" not in found.stdout
 
@@ -103,10 +105,11 @@ def test_all_that_is_new_or_changed(written: Launch, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
-        ("unchanged.txt", {"node1/unchanged.txt", "node2/unchanged.txt"}),
-        ("only-here.txt", {"node2/only-here.txt"}),
-        ("./out/../only-here.txt", {"node2/only-here.txt"}),
-        ("out/latest/size-0.txt", {"node1/out/latest/size-0.txt"}),
+        ("unchanged.txt", {"node1/src/unchanged.txt", "node2/src/unchanged.txt"}),
+        ("only-here.txt", {"node2/src/only-here.txt"}),
+        ("./out/../only-here.txt", {"node2/src/only-here.txt"}),
+        ("out/latest/size-0.txt", {"node1/src/out/latest/size-0.txt"}),
+        ("../beside.txt", {"node1/beside.txt", "node2/beside.txt"}),
     ],
 )
 def test_what_is_named(written: Launch, tmp_path: Path, path: str, expected: set[str]) -> None:
@@ -122,8 +125,8 @@ def test_one_host_and_again_over_it(written: Launch, tmp_path: Path) -> None:
             "pull", written.run.name, "data.txt", "--host", "node2", "--to", "here", cwd=tmp_path
         )
         assert found.returncode == 0, found.stderr
-        assert files(tmp_path / "here") == {"node2/data.txt"}
-        (tmp_path / "here/node2/data.txt").write_text("spoiled")
+        assert files(tmp_path / "here") == {"node2/src/data.txt"}
+        (tmp_path / "here/node2/src/data.txt").write_text("spoiled")
     wrong = clusterctl("pull", written.run.name, "data.txt", "--host", "node9", cwd=tmp_path)
     assert (wrong.returncode, b"its hosts: node[1-2]" in wrong.stderr) == (64, True)
 
