@@ -282,6 +282,8 @@ SHIMS = (
     'printf "%s\\n" \'{"is": "complete", "logs": {"../../x": {"size": 1, "sha256": "0"}}}\'',
     "head -c 3000000 /dev/zero | tr '\\0' '['; echo",
     "head -c 30000000 /dev/zero | tr '\\0' 'x'",
+    "yes garbage",
+    "printf '%s' '{\"is\": '; head -c 3000000 /dev/zero | tr '\\0' '['; echo",
     'echo warning: this host is old >&2; printf "\\033[2Jwelcome\\n" >&2',
 )
 
