@@ -163,6 +163,21 @@ def test_a_line_without_an_end_ends_the_session() -> None:
     assert "more than 8 MiB" in talk.fault
 
 
+def test_a_host_that_prints_without_end_ends_the_session() -> None:
+    """In lines: none is too long, and none is a message."""
+    piece = b"garbage\n" * (1 << 17)
+    beat = MARK + b'{"is": "beat", "time": 1}\n'
+    talk = heard_from(*[piece] * 8, beat, piece)
+    for _ in range(8):
+        assert talk.receive() == []
+    assert talk.receive() == [relay.Heartbeat(time=1.0)]
+    assert not talk.fault
+    talk.receive()
+    assert "more than 8 MiB that are none of ours" in talk.last_words
+    assert talk.noise.startswith(b"garbage")
+    assert len(talk.noise) == 64 << 10
+
+
 def test_a_message_in_pieces_and_banners_around_it() -> None:
     talk = heard_from(b"Welcome\n>> @@cluster", b'ctl1 {"is": "be', b'at", "time": 1}\nbye')
     found: list[relay.Reply] = []

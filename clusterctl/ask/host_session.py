@@ -16,7 +16,8 @@ from clusterctl.transport.protocol import Channel
 MARK = b"@@clusterctl1 "
 _NOISE_LIMIT = 64 * 1024
 _LINE_LIMIT = 8 << 20
-"""A line that is longer than this is no message: the longest are pieces of half a megabyte."""
+"""A line that is longer is no message: the longest are pieces of half a megabyte. A host that says as much
+besides its messages never comes to them."""
 
 
 class HostSession(Generic[Message]):
@@ -36,6 +37,7 @@ class HostSession(Generic[Message]):
         self._decoder = decoder
         self._buffer = bytearray()
         self._scanned = 0
+        self._noise_bytes = 0
         self._sending = threading.Lock()
 
     def send(self, message: msgspec.Struct) -> None:
@@ -67,12 +69,16 @@ class HostSession(Generic[Message]):
                 return found
         del self._buffer[:begin]
         self._scanned = len(self._buffer)
+        if self._noise_bytes > _LINE_LIMIT:
+            self.fault = f"it printed more than {_LINE_LIMIT >> 20} MiB that are none of ours"
         if self._scanned > _LINE_LIMIT:
             self.fault = f"it sent a line of more than {_LINE_LIMIT >> 20} MiB"
         return found
 
     def _hear_noise(self, text: bytes) -> None:
-        self.noise = (self.noise + text)[:_NOISE_LIMIT]
+        self._noise_bytes += len(text)
+        if len(self.noise) < _NOISE_LIMIT:
+            self.noise = (self.noise + text)[:_NOISE_LIMIT]
 
     @property
     def ended(self) -> bool:
