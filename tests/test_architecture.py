@@ -101,7 +101,7 @@ def test_a_pure_room_touches_nothing(name: str) -> None:
 
 
 def test_the_machine_has_no_clock_and_no_thread() -> None:
-    for name in ("run/machine", "run/cause", "store/outcome"):
+    for name in ("run/machine", "run/verdict", "run/cause", "store/outcome"):
         path = PACKAGE / f"{name}.py"
         assert not tops(path) & {"time", "threading", "logging", "os", "selectors", "subprocess"}, path
 

@@ -24,13 +24,9 @@ from clusterctl.run import cause as causes
 from clusterctl.run import silence
 from clusterctl.run.actions import Action, Finish, Reconnect, Say, StopHosts
 from clusterctl.run.states import HostRecord, RunState
+from clusterctl.run.verdict import verdict
 from clusterctl.settings import RUN, RunDefaults
 from clusterctl.store.outcome import (
-    EXIT_INTERNAL,
-    EXIT_LOST,
-    EXIT_REFUSED,
-    EXIT_STOPPED,
-    EXIT_TIMEOUT,
     Cause,
     CauseKind,
     Outcome,
@@ -376,7 +372,7 @@ class Machine:
         return [Finish(self._outcome(now))]
 
     def _outcome(self, now: float) -> Outcome:
-        status, code, cause = self._verdict()
+        status, code, cause = verdict(self.stopping, self.stop_cause, self.failures, self.defaults)
         in_time = sorted(self.failures, key=lambda failure: failure.at)
         others = [failure.cause for failure in in_time if failure.cause != cause]
         return Outcome(
@@ -388,23 +384,3 @@ class Machine:
             left_behind={state.host: state.left if state.complete else None for state in self.nodes},
             seconds=round(now - self.started, 3),
         )
-
-    def _first_failure(self) -> Cause:
-        limits = self.defaults
-        return causes.first(self.failures, clock=limits.clock_error, late=limits.noticed_late).cause
-
-    def _verdict(self) -> tuple[Status, int, Cause | None]:
-        if self.stop_cause and self.stopping == "refused":
-            return "refused", EXIT_REFUSED, self.stop_cause
-        if self.stop_cause and self.stopping == "timeout":
-            return "timeout", EXIT_TIMEOUT, self.stop_cause
-        if self.stop_cause and self.stopping == "stopped":
-            return "stopped", EXIT_STOPPED, self.stop_cause
-        if not self.failures:
-            return "succeeded", 0, None
-        cause = self._first_failure()
-        if cause.kind == "lost":
-            return "lost", EXIT_LOST, cause
-        if cause.kind == "internal":
-            return "error", EXIT_INTERNAL, cause
-        return "failed", cause.exit_code or 1, cause

@@ -17,15 +17,16 @@ from clusterctl.ask.host_session import HostSession
 from clusterctl.ask.tree import Tree
 from clusterctl.errors import ClusterctlError
 from clusterctl.messages import relay
-from clusterctl.messages.events import RankExited, RankStarted
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.run.actions import Action, Finish, IndirectProbe, Reconnect, Say, StopHosts
+from clusterctl.run.history import History
 from clusterctl.run.launcher import DeepSpeedLauncher
 from clusterctl.run.links import Broken, Heard, LinkEvent, Links, Opened, Unopened
 from clusterctl.run.log_collector import LogCollector
 from clusterctl.run.machine import Machine
 from clusterctl.run.operator import Operator
 from clusterctl.run.relay_bundle import RELAY, RELAY_FILES
+from clusterctl.run.replies import Replies
 from clusterctl.run.screen import Screen
 from clusterctl.run.start import Halted, Startup
 from clusterctl.run.stdin import InputPump
@@ -73,7 +74,6 @@ class Supervisor:
         self._tree = tree
         self._transport = transport
         self._directory = directory
-        self._clock_offsets = clock_offsets
         self._owner = owner
         self._screen = screen
         self._make_launcher = launcher
@@ -83,12 +83,9 @@ class Supervisor:
         self._logs = LogCollector(directory, screen)
         self._operator = Operator(directory, self._links.wake)
         self._machine = Machine(plan, _now(), time.time(), defaults)
-        self._history = _History()
-        self._events_read: dict[int, int] = {}
-        self._log_bytes: dict[int, int] = {}
+        self._replies = Replies(plan, self._machine, self._logs, screen, clock_offsets)
         self._never: set[int] = set()
         """Nodes on which nothing was started."""
-        self._ranks_up = 0
         self._unreached_since: dict[str, float] = {}
         self._claim: Claim | None = None
         self._claim_looked = _now()
@@ -155,7 +152,7 @@ class Supervisor:
         self._directory.claim("stop")
         self._claim = self._directory.supervisor()
         everyone = {node.node_rank for node in self._plan.nodes}
-        self._history = _History(
+        self._replies.history = History(
             recorded=self._directory.recorded_events(),
             started_on={e["host"] for e in self._directory.events() if e["event"] == "started"},
             waiting=set(everyone),
@@ -175,7 +172,8 @@ class Supervisor:
         request = {
             "run": self._plan.run,
             "node_rank": node_rank,
-            "offsets": self._logs.offsets(host) | {"events.jsonl": self._events_read.get(node_rank, 0)},
+            "offsets": self._logs.offsets(host)
+            | {"events.jsonl": self._replies.events_read.get(node_rank, 0)},
             "lease": RUN.lease_attached,
         }
         session = HostSession(channel, relay.replies)
@@ -217,7 +215,7 @@ class Supervisor:
             self._say(f"{signal.Signals(number).name} is handed on to every rank")
             for node in self._links.nodes:
                 self._links.post(node, relay.SignalRanks(number=number))
-        if not self._history.waiting or now > self._history.deadline:
+        if not self._replies.history.waiting or now > self._replies.history.deadline:
             asked = self._operator.stop_asked()
             if asked is not None:
                 self._do(self._machine.stop_asked(asked, now))
@@ -261,69 +259,18 @@ class Supervisor:
             case Heard():
                 self._do(self._machine.heard(node, now))
                 for reply in event.replies:
-                    self._take_reply(node, reply, now)
+                    self._do(self._replies.take(node, reply, now))
                 if any(isinstance(reply, relay.LogPiece) for reply in event.replies):
-                    self._links.post(node, relay.Acknowledge(received=self._log_bytes[node]))
+                    self._links.post(node, relay.Acknowledge(received=self._replies.log_bytes[node]))
             case Opened():
-                self._log_bytes[node] = 0
+                self._replies.log_bytes[node] = 0
                 self._do(self._machine.linked(node, now))
             case Unopened():
-                self._history.waiting.discard(node)
+                self._replies.history.waiting.discard(node)
                 self._do(self._machine.link_lost(node, event.failure.message, now))
             case Broken():
-                self._history.waiting.discard(node)
+                self._replies.history.waiting.discard(node)
                 self._do(self._machine.link_lost(node, event.reason, now))
-
-    def _take_reply(self, node: int, reply: relay.Reply, now: float) -> None:
-        host = self._plan.nodes[node].host
-        match reply:
-            case relay.LogPiece():
-                self._log_bytes[node] = self._log_bytes.get(node, 0) + len(reply.data)
-                self._machine.progressed(node, now)
-                self._logs.take(host, reply, now)
-            case relay.HostEvent():
-                self._machine.progressed(node, now)
-                self._take_event(node, reply, now)
-            case relay.GarbledEvent():
-                self._events_read[node] = reply.offset
-                why = f"what it tells of its run is not an event: {reply.why}"
-                self._do(self._machine.node_failed(node, why, time.time(), now))
-            case relay.CaughtUp():
-                self._history.waiting.discard(node)
-            case relay.Complete():
-                self._history.waiting.discard(node)
-                self._logs.complete(host, reply.logs)
-                self._do(self._machine.complete(node, now))
-            case relay.AgentGone():
-                self._do(self._machine.agent_gone(node, reply.left, time.time(), now))
-            case relay.Probed() if reply.node_rank < len(self._plan.nodes):
-                self._do(self._machine.probed(reply.node_rank, reply.alive, now))
-            case relay.Absent():
-                self._history.waiting.discard(node)
-                if self._history.never_started(host):
-                    self._do(self._machine.never_started(node, now))
-                else:
-                    self._do(self._machine.absent(node, reply.reason, now))
-            case relay.Failed():
-                why = f"{reply.what}: {reply.reason}"
-                self._do(self._machine.node_failed(node, why, time.time(), now))
-
-    def _take_event(self, node: int, reply: relay.HostEvent, now: float) -> None:
-        host, event = self._plan.nodes[node].host, reply.event
-        offset = self._clock_offsets.get(host, 0.0)
-        at = event.time - offset
-        self._events_read[node] = reply.offset
-        if reply.offset > self._history.recorded.get(node, 0):
-            about = {"host": host, "node_rank": node, "offset": reply.offset}
-            self._logs.record(about | msgspec.to_builtins(event) | {"time": at}, now)
-        if isinstance(event, RankStarted):
-            self._ranks_up += 1
-            self._screen.awaiting(f"{self._ranks_up} of {self._plan.world_size} ranks up, importing")
-        if isinstance(event, RankExited):
-            # A rank that raised failed then, however long its exit handlers took.
-            at = (event.error.time if event.error else event.ended) - offset
-            event = msgspec.structs.replace(event, ended=event.ended - offset)
-        self._do(self._machine.agent_event(node, event, at, now))
 
     def _do(self, actions: list[Action]) -> None:
         for action in actions:
@@ -382,25 +329,3 @@ class Supervisor:
             for node in self._links.nodes:
                 self._links.post(node, relay.Stop(grace=RUN.failure_grace, reason="the controller broke"))
         self._links.close()
-
-
-class _History:
-    """What a controller that takes over must hear before it acts: what ended before anybody asked for a stop
-    must not count as stopped. Empty for a run of our own."""
-
-    def __init__(
-        self,
-        recorded: Mapping[int, int] | None = None,
-        started_on: set[str] | None = None,
-        waiting: set[int] | None = None,
-        deadline: float = 0.0,
-    ) -> None:
-        self.recorded = recorded or {}
-        """How far each node's events are here already."""
-        self.waiting = waiting or set()
-        self.deadline = deadline
-        self._started_on = started_on
-
-    def never_started(self, host: str) -> bool:
-        """Whether the controller before us never got as far as this host."""
-        return self._started_on is not None and host not in self._started_on
