@@ -237,7 +237,7 @@ def test_sigterm_to_the_agent_is_a_failure(make: Make) -> None:
 def test_a_stuck_agent_is_replaced(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make(STUBBORN, ranks=(0, 1)).start()
     run.wait_for_log("ready", 0, 1)
-    monkeypatch.setattr(agent_process, "STUCK_SECONDS", 0.0)
+    monkeypatch.setattr(agent_process, "STUCK_TIMEOUT", 0.0)
     os.kill(run.identity["pid"], signal.SIGSTOP)
     assert not run.agent.is_stuck()
     run.agent.expect_stop(0.0)
@@ -404,7 +404,7 @@ def test_a_process_of_another_user_is_left_and_named() -> None:
             "import os, sys; sys.path.insert(0, sys.argv[2])\n"
             "from clusterctl.node.shared import processes\n"
             "os.setuid(65534)\n"
-            "processes.SWEEP_SECONDS = 0.0\n"
+            "processes.SWEEP_TIMEOUT = 0.0\n"
             "left = processes.kill_all('none', below=int(sys.argv[1]))\n"
             "print([processes.command_of(pid) for pid in left if 'sleep' in processes.command_of(pid)])"
         )
@@ -427,7 +427,7 @@ def test_an_environment_that_cannot_be_read_holds_nobody_up(monkeypatch: pytest.
         return open(path, *mode)  # noqa: PTH123
 
     monkeypatch.setattr(processes, "open", slow, raising=False)
-    monkeypatch.setattr(processes, "READ_SECONDS", 0.2)
+    monkeypatch.setattr(processes, "READ_TIMEOUT", 0.2)
     with subprocess.Popen(["sleep", "600"], env={"CLUSTERCTL_RUN": "marked/0"}) as sleeper:
         table = {
             pid: stat for pid, stat in processes.process_table().items() if pid in (blocked, sleeper.pid)

@@ -27,7 +27,7 @@ from tests.local_channel import LocalChannel
 from tests.node_run import PYTHON, NodeRun, wait_until
 
 SLEEPS = "import time; print('ready', flush=True); time.sleep(600)"
-STUCK, SOON_STUCK = b"STUCK_SECONDS = 12.0", b"STUCK_SECONDS = 00.2"
+STUCK, SOON_STUCK = b"STUCK_TIMEOUT = 12.0", b"STUCK_TIMEOUT = 00.2"
 
 
 class Talk:

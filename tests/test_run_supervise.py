@@ -447,7 +447,7 @@ def test_a_run_whose_controller_is_dead_is_taken_over() -> None:
 
 
 def test_who_was_displaced_while_it_stood_still_steps_aside(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clusterctl.run.supervise._CLAIM_PAUSE", 0.0)
+    monkeypatch.setattr("clusterctl.run.claim_watch._PAUSE", 0.0)
     stage = Stage(1)
     with subprocess.Popen(["sleep", "60"]) as other:
         started = claims.process_start(other.pid)

@@ -19,6 +19,7 @@ from clusterctl.errors import ClusterctlError
 from clusterctl.messages import relay
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.run.actions import Action, Finish, IndirectProbe, Reconnect, Say, StopHosts
+from clusterctl.run.claim_watch import ClaimWatch, displaced
 from clusterctl.run.history import History
 from clusterctl.run.launcher import DeepSpeedLauncher
 from clusterctl.run.links import Broken, Heard, LinkEvent, Links, Opened, Unopened
@@ -31,15 +32,13 @@ from clusterctl.run.screen import Screen
 from clusterctl.run.start import Halted, Startup
 from clusterctl.run.stdin import InputPump
 from clusterctl.settings import RUN, SSH, RunDefaults
-from clusterctl.store.claims import Claim
-from clusterctl.store.outcome import EXIT_STOPPED, Cause, Outcome
+from clusterctl.store.outcome import Outcome
 from clusterctl.store.runs import RunDirectory
 from clusterctl.transport.protocol import Channel, Transport
 
 _LOOK = 0.2
 _HISTORY_TIMEOUT = 5.0
 _PDSH_TIMEOUT = 3.0
-_CLAIM_PAUSE = 2.0
 _FORGET_TIMEOUT = 5.0
 # Goes on while this machine sleeps, so that the sleep is seen as a gap.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -87,8 +86,7 @@ class Supervisor:
         self._never: set[int] = set()
         """Nodes on which nothing was started."""
         self._unreached_since: dict[str, float] = {}
-        self._claim: Claim | None = None
-        self._claim_looked = _now()
+        self._claim = ClaimWatch(directory, _now())
         self._displaced = False
 
     def interrupt(self, number: int = signal.SIGINT) -> None:
@@ -113,8 +111,7 @@ class Supervisor:
         )
         trouble = ""
         try:
-            self._directory.claim()
-            self._claim = self._directory.supervisor()
+            self._claim.take("launch")
             start.carry_out()
         except Halted:
             trouble = "it was ended before it had started everywhere"
@@ -149,8 +146,7 @@ class Supervisor:
 
     def take_over(self) -> Outcome:
         """Follow a run whose controller is gone, from what the nodes still know, to its end."""
-        self._directory.claim("stop")
-        self._claim = self._directory.supervisor()
+        self._claim.take("stop")
         everyone = {node.node_rank for node in self._plan.nodes}
         self._replies.history = History(
             recorded=self._directory.recorded_events(),
@@ -206,9 +202,10 @@ class Supervisor:
     def _check(self, now: float) -> None:
         """What time it is, and what the operator wants, here or from another terminal."""
         self._do(self._machine.tick(now))
-        if now - self._claim_looked > _CLAIM_PAUSE:
-            self._claim_looked = now
-            self._look_at_claim()
+        other = self._claim.taken_by(now)
+        if other is not None and self.outcome is None:
+            self._displaced = True
+            self.outcome = displaced(self._plan.run, tuple(n.host for n in self._plan.nodes), other)
         for by in self._operator.interrupts():
             self._do(self._machine.interrupt(now, by))
         for number in self._operator.signals():
@@ -223,21 +220,6 @@ class Supervisor:
             self._reopen(next(n.node_rank for n in self._plan.nodes if n.host == host))
         if self._launcher is not None and not self._machine.stopping:
             self._check_launcher(self._launcher, now)
-
-    def _look_at_claim(self) -> None:
-        """While this process stood still, `clusterctl stop` may have gone to the hosts in its place."""
-        claim = self._directory.supervisor()
-        if claim is None or claim == self._claim or self.outcome is not None:
-            return
-        self._displaced = True
-        message = f"stopped by the operator (clusterctl stop, process {claim.pid}, in place of this one)"
-        self.outcome = Outcome(
-            run=self._plan.run,
-            status="stopped",
-            exit_code=EXIT_STOPPED,
-            cause=Cause(kind="operator", message=message),
-            left_behind={node.host: None for node in self._plan.nodes},
-        )
 
     def _check_launcher(self, launcher: DeepSpeedLauncher, now: float) -> None:
         trouble = launcher.trouble()

@@ -43,10 +43,10 @@ from .slots import Refusal, take_slots
 # Correct without any wake-up: so often the lease, and so often everything is looked at anyway.
 LEASE_SECONDS = 1.0
 LOOK_SECONDS = 5.0
-ENTER_SECONDS = 120.0
+ENTER_TIMEOUT = 120.0
 # How long an engine may take to end after its ranks, and waiters to report what was killed.
-ENGINE_SECONDS = 3.0
-REPORT_SECONDS = 2.0
+ENGINE_TIMEOUT = 3.0
+REPORT_TIMEOUT = 2.0
 
 
 class Agent:
@@ -58,8 +58,8 @@ class Agent:
         self.ranks = Ranks(self.directory, self.job["ranks"])
         self.engine = Engine(self.directory, self.job, dict(env, CLUSTERCTL_RUN=self.tag))
         self.memory = OutOfMemory()
-        self.enter_deadline = boottime() + ENTER_SECONDS
-        self.lease_until = boottime() + ENTER_SECONDS
+        self.enter_deadline = boottime() + ENTER_TIMEOUT
+        self.lease_until = boottime() + ENTER_TIMEOUT
         self.stopped_at: float | None = None  # like killed_at, what clocks on the wall say
         self.killed_at: float | None = None
         self.kill_deadline = math.inf
@@ -244,11 +244,11 @@ class Agent:
             self.ranks.release_waiters()
             if not (self.engine.running and self.ranks.started):
                 return True
-            self.end_deadline = min(self.end_deadline, now + ENGINE_SECONDS)
+            self.end_deadline = min(self.end_deadline, now + ENGINE_TIMEOUT)
         elif now >= self.kill_deadline and self.killed_at is None:
             self.killed_at = time.time()
             self.ranks.kill()
-            self.end_deadline = min(self.end_deadline, now + REPORT_SECONDS)
+            self.end_deadline = min(self.end_deadline, now + REPORT_TIMEOUT)
         return now >= self.end_deadline
 
     def end(self):

@@ -15,7 +15,7 @@ from ..shared.processes import boot_id, identity, is_running, kill_all, send
 from .directory import AGENT, AGENT_LOG, INPUT, INPUT_END, JOB, boottime
 
 # An agent whose time to stop is over needs up to eight more: it kills, waits for reports, sweeps.
-STUCK_SECONDS = 12.0
+STUCK_TIMEOUT = 12.0
 REBOOTED = "the host was rebooted"
 
 
@@ -62,7 +62,7 @@ class AgentProcess:
 
     def expect_stop(self, grace):
         """It was told to stop; from when on it counts as stuck. A later order may only be shorter."""
-        self._stop_deadline = min(self._stop_deadline, boottime() + grace + STUCK_SECONDS)
+        self._stop_deadline = min(self._stop_deadline, boottime() + grace + STUCK_TIMEOUT)
 
     def is_stuck(self):
         return boottime() > self._stop_deadline

@@ -13,10 +13,10 @@ import signal
 import threading
 import time
 
-SWEEP_SECONDS = 5.0
+SWEEP_TIMEOUT = 5.0
 TICK = 0.05
 # Nothing that answers at all takes as long to show its environment.
-READ_SECONDS = 2.0
+READ_TIMEOUT = 2.0
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 _PIDFD_OPEN = 434  # on every architecture; the os module of Python 3.8 does not have it
@@ -134,7 +134,7 @@ def run_processes(tag, below=None):
 
 def kill_all(tag, below=None, meanwhile=lambda: None):
     """KILL until nothing of the run is left or it cannot be killed; what is left, by pid."""
-    deadline = time.monotonic() + SWEEP_SECONDS
+    deadline = time.monotonic() + SWEEP_TIMEOUT
     while True:
         meanwhile()
         left = run_processes(tag, below)
@@ -201,7 +201,7 @@ def _marked(table, mark, known):
         before = -1
         while reader.is_alive() and reader.position != before:
             before = reader.position
-            reader.join(READ_SECONDS)
+            reader.join(READ_TIMEOUT)
         if not reader.is_alive():
             return found | reader.found
         reader.given_up = True

@@ -1,0 +1,43 @@
+"""Whether a run is still this process's own."""
+
+from __future__ import annotations
+
+from clusterctl.store.claims import Claim, Verb
+from clusterctl.store.outcome import EXIT_STOPPED, Cause, Outcome
+from clusterctl.store.runs import RunDirectory
+
+_PAUSE = 2.0
+
+
+class ClaimWatch:
+    """While this process stood still, `clusterctl stop` may have gone to the hosts in its place."""
+
+    def __init__(self, directory: RunDirectory, now: float) -> None:
+        self._directory = directory
+        self._own: Claim | None = None
+        self._looked = now
+
+    def take(self, verb: Verb) -> None:
+        """This process supervises the run from here on."""
+        self._directory.claim(verb)
+        self._own = self._directory.supervisor()
+
+    def taken_by(self, now: float) -> Claim | None:
+        """The other process that supervises it now. Looks every few seconds, and says None in between."""
+        if now - self._looked <= _PAUSE:
+            return None
+        self._looked = now
+        claim = self._directory.supervisor()
+        return None if claim == self._own else claim
+
+
+def displaced(run: str, hosts: tuple[str, ...], by: Claim) -> Outcome:
+    """What the process that was displaced knows of the end: nothing but who sees to it now."""
+    message = f"stopped by the operator (clusterctl stop, process {by.pid}, in place of this one)"
+    return Outcome(
+        run=run,
+        status="stopped",
+        exit_code=EXIT_STOPPED,
+        cause=Cause(kind="operator", message=message),
+        left_behind=dict.fromkeys(hosts),
+    )
