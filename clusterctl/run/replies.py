@@ -12,7 +12,7 @@ from clusterctl.messages.events import RankExited, RankStarted
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.run.actions import Action
 from clusterctl.run.history import History
-from clusterctl.run.logs import LogCollector
+from clusterctl.run.log_collector import LogCollector
 from clusterctl.run.machine import Machine
 from clusterctl.run.screen import Screen
 
