@@ -71,6 +71,13 @@ def test_a_success_says_where_its_files_lie() -> None:
     assert len(shown(good)) == 4
 
 
+def test_a_busy_slot_names_the_run_that_holds_it_and_no_files() -> None:
+    cause = Cause(kind="preflight", message="slot 0 is busy with run r1 of alice", host="h0", holder="r1")
+    lines = shown(outcome(status="refused", exit_code=120, cause=cause), places=COPIES)
+    assert not [line for line in lines if line.startswith(("files", "next"))]
+    assert "hint: clusterctl stop r1 ends that run" in "\n".join(lines)
+
+
 def test_a_script_that_does_not_know_local_rank_is_helped() -> None:
     plan = msgspec.structs.replace(PLAN, pass_local_rank=True)
     for said in (

@@ -37,7 +37,7 @@ def closing(
     """What happened where and whose exit code it is, then logs, what is left, files, and what to type next.
 
     ``last_lines`` end the log of the rank that failed. ``places``: host -> the directory its ranks ran in;
-    without it neither files nor next steps are shown.
+    without it neither files nor next steps are shown, nor for a run that was refused: its hint says enough.
     """
     cause = outcome.cause
     parts: list[RenderableType] = [Text(), _title(outcome)]
@@ -52,12 +52,13 @@ def closing(
     parts.append(_left(outcome))
     logs = _row("logs", str(directory / "logs"))
     parts.append(Text.assemble(logs, *_damaged(outcome), no_wrap=True, overflow="ignore"))
-    if places:
+    ran = outcome.status != "refused"
+    if places and ran:
         parts += _files(plan, places)
     hint = _hint(plan, outcome, last_lines)
     if hint:
         parts.append(Text.assemble(("hint: ", "cyan"), hint))
-    if places is not None:
+    if places is not None and ran:
         run = runs.view(plan, outcome, started=0.0, supervised=False)
         if places or outcome.status != "succeeded":
             pull = runs.what_pull_does(plan, places.values())
