@@ -166,6 +166,8 @@ def _follow(run: Run) -> int:
             screen.complain("error", f"the outcome cannot be kept: {run.unwritten}", "it follows, as JSON")
             screen.err().print(msgspec.json.encode(outcome).decode(), soft_wrap=True, markup=False)
         settle_exit_code(outcome.exit_code, previous[signal.SIGINT])
+        for number in set(previous) - {signal.SIGINT}:  # nothing is left to end or to hand on
+            previous[number] = signal.SIG_IGN
         return outcome.exit_code
     finally:  # not before all is said: one Ctrl-C too many must not cut the outcome off
         for number, handler in previous.items():

@@ -15,6 +15,8 @@ from clusterctl.sandbox.files import helper
 from clusterctl.sandbox.state import HostState, Places, SandboxState
 from clusterctl.settings import SANDBOX
 
+_UNTIL_UP = 'for _ in $(seq 99); do ip link show dev "$1" | grep -q LOWER_UP && exit; sleep 0.1; done; exit 1'
+
 
 class VirtualHost:
     """A host by its name. Faults stay until they are undone or the sandbox goes down."""
@@ -146,6 +148,8 @@ class VirtualHost:
         """A bridge that leads nowhere. ``carrier``: with something plugged in, as when containers run."""
         for argv in faults.decoy_bridge(name, address, carrier):
             self.admin(argv)
+        if carrier:  # the kernel tells of it when it gets around to it, at most once a second
+            self.admin(["sh", "-c", _UNTIL_UP, "sh", name])
 
     def install(self, path: str, content: str | bytes, mode: int = 0o644) -> None:
         """Install a file in this host's view of the machine; no other host, nor the machine itself, sees it.
