@@ -35,7 +35,9 @@ def test_signals_are_as_a_shell_leaves_them(make: Make) -> None:
     run.wait_end()
     found = dict(line.split() for line in run.log().splitlines())
     assert set(found) == {"SigIgn:", "SigBlk:"}
-    assert {int(mask, 16) for mask in found.values()} == {0}
+    # 32 and 33 belong to the C library: where a container's init left one ignored, nobody can set it back.
+    ours = sum(1 << (number - 1) for number in signal.valid_signals())
+    assert {int(mask, 16) & ours for mask in found.values()} == {0}
 
 
 @pytest.mark.parametrize(
