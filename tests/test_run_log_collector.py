@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from clusterctl.messages.relay import Fingerprint, LogPiece
+from clusterctl.run.display import Display
 from clusterctl.run.log_collector import LogCollector
-from clusterctl.run.screen import Screen
 from clusterctl.store.runs import RunDirectory
 from tests.test_run_machine import plan
 
@@ -25,7 +25,7 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDirectory:
 
 def collect(directory: RunDirectory, *pieces: tuple[int, bytes]) -> LogCollector:
     """What has come of a log that is TEXT, as its host says in the end."""
-    logs = LogCollector(directory, Screen())
+    logs = LogCollector(directory, Display())
     for offset, data in pieces:
         logs.take("h0", LogPiece(name=LOG, offset=offset, data=data), 0.0)
     logs.complete("h0", {LOG: Fingerprint(size=len(TEXT), sha256=hashlib.sha256(TEXT).hexdigest())})

@@ -408,7 +408,7 @@ def test_a_lost_host_bears_the_time_of_its_last_word() -> None:
     play = Play(2).pass_time(30, heard=(0, 1)).do("link_lost", 1, "closed").do("link_lost", 1, "refused")
     play.pass_time(RUN.heartbeat_timeout + 1, heard=(0,)).do("probed", 1, False)
     play.pass_time(1, heard=(0,))
-    (failure,) = play.machine.failures
+    (failure,) = play.machine.verdict.failures
     assert (failure.cause.kind, failure.at) == ("lost", 1030.0)
 
 

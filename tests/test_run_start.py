@@ -14,8 +14,8 @@ from clusterctl.ask.tree import scan
 from clusterctl.errors import ClusterctlError
 from clusterctl.messages import events, relay
 from clusterctl.plan.model import LaunchPlan
+from clusterctl.run.display import Display
 from clusterctl.run.links import Heard, Links
-from clusterctl.run.screen import Screen
 from clusterctl.run.start import Halted, Startup
 from tests.fake_hosts import FakeChannel, FakeHost, FakeTransport
 from tests.test_run_machine import plan
@@ -23,7 +23,7 @@ from tests.test_run_machine import plan
 STARTED = relay.Started(cwd="/p", run_dir="/r")
 
 
-class Told(Screen):
+class Told(Display):
     def __init__(self) -> None:
         self.awaited: list[str] = []
 
@@ -37,7 +37,7 @@ class Opening:
     def __init__(self, hosts: int, *, halted: bool = False, tree: Any = None) -> None:
         self.hosts = [FakeHost(f"h{rank}", rank) for rank in range(hosts)]
         self.recorded: list[Mapping[str, Any]] = []
-        self.screen = Told()
+        self.display = Told()
         self.plan: LaunchPlan = plan(hosts)
         transport = FakeTransport(*self.hosts)
         self.links = Links(transport.hosts, transport, lambda _, channel: HostSession(channel, relay.replies))
@@ -49,7 +49,7 @@ class Opening:
             stdin=False,
             record=self.recorded.append,
             halted=lambda: halted,
-            screen=self.screen,
+            display=self.display,
         )
 
     def early(self) -> list[tuple[int, relay.Reply]]:
@@ -112,7 +112,7 @@ def test_code_goes_to_hosts_that_lack_it_and_to_no_other(tmp_path: Path) -> None
     def unpacks(channel: FakeChannel, order: relay.Archive) -> None:
         if order.data:
             deadline = time.monotonic() + 30
-            while not opening.screen.awaited and time.monotonic() < deadline:
+            while not opening.display.awaited and time.monotonic() < deadline:
                 time.sleep(0.01)
         if order.end:
             channel.say(relay.Unpacked())
@@ -123,7 +123,7 @@ def test_code_goes_to_hosts_that_lack_it_and_to_no_other(tmp_path: Path) -> None
     checked_there = relay.Checked(in_place=True, snapshot=False)
     holding.on[relay.Check] = lambda channel, _: channel.say(checked_there)
     opening.startup.carry_out()
-    assert opening.screen.awaited[0] == "copying code: 0.0 MB to h0 (0.0 MB done)"
+    assert opening.display.awaited[0] == "copying code: 0.0 MB to h0 (0.0 MB done)"
     assert not [order for order in holding.orders if isinstance(order, relay.Archive)]
     (job,) = [order.job for order in holding.orders if isinstance(order, relay.StartAgent)]
     assert job.cwd == opening.plan.code.root

@@ -16,8 +16,8 @@ from typing import Any, cast
 import pytest
 
 from clusterctl.messages import events, relay
+from clusterctl.run.display import Display
 from clusterctl.run.launcher import DeepSpeedLauncher
-from clusterctl.run.screen import Screen
 from clusterctl.run.supervise import Supervisor
 from clusterctl.settings import RUN
 from clusterctl.store import claims
@@ -32,7 +32,7 @@ QUICK = dataclasses.replace(
 )
 
 
-class Seen(Screen):
+class Seen(Display):
     def __init__(self) -> None:
         self.said: list[str] = []
         self.shown = b""
@@ -54,7 +54,7 @@ class Stage:
     def __init__(self, hosts: int = 2, **more: Any) -> None:
         self.hosts = [FakeHost(f"h{rank}", rank) for rank in range(hosts)]
         self.transport = FakeTransport(*self.hosts)
-        self.screen = Seen()
+        self.display = Seen()
         self.plan = plan(hosts)
         self.directory = RunDirectory.create(self.plan)
         more = {"defaults": QUICK, **more}
@@ -65,7 +65,7 @@ class Stage:
             self.directory,
             clock_offsets={},
             owner="ann",
-            screen=self.screen,
+            display=self.display,
             **more,
         )
 
@@ -126,7 +126,7 @@ def test_all_ranks_end_well_and_every_host_forgets_the_run() -> None:
     assert outcome.incomplete_logs == ()
     assert stage.directory.outcome() == outcome
     assert all(stage.ordered(node, relay.Forget) for node in (0, 1))
-    assert "2 of 2 ranks up, importing" in stage.screen.awaited
+    assert "2 of 2 ranks up, importing" in stage.display.awaited
     lines = [json.loads(line) for line in (stage.directory.path / "events.jsonl").read_text().splitlines()]
     (exited,) = [line for line in lines if line["event"] == "rank-exit" and line["host"] == "h1"]
     assert (exited["node_rank"], exited["code"], exited["offset"]) == (1, 0, 200)
@@ -144,7 +144,7 @@ def test_logs_arrive_whole_and_are_acknowledged() -> None:
     outcome = stage.run()
     assert (outcome.status, outcome.incomplete_logs) == ("succeeded", ())
     assert stage.ordered(0, relay.Acknowledge)[-1].received == 8
-    assert (stage.directory.logs / "h0" / "rank-0.log").read_bytes() == stage.screen.shown == b"one\ntwo\n"
+    assert (stage.directory.logs / "h0" / "rank-0.log").read_bytes() == stage.display.shown == b"one\ntwo\n"
 
 
 def test_a_failed_rank_stops_all_others() -> None:
@@ -163,7 +163,7 @@ def test_a_host_that_beats_but_never_ends_is_named_and_left() -> None:
     outcome = stage.run()
     assert (outcome.status, outcome.exit_code) == ("stopped", 123)
     assert outcome.left_behind == {"h0": None, "h1": 0}
-    assert [text for text in stage.screen.said if "not confirmed on h0" in text]
+    assert [text for text in stage.display.said if "not confirmed on h0" in text]
 
 
 def test_a_host_that_never_ends_holds_no_success_back_either() -> None:
@@ -200,7 +200,7 @@ def test_a_login_that_hangs_after_the_start_and_a_relay_that_dies() -> None:
     stage.hosts[0].on_open = opened
     outcome = stage.run()
     assert (outcome.status, outcome.left_behind) == ("stopped", {"h0": None, "h1": 0})
-    assert not [text for text in stage.screen.said if "h0: connected again" in text]
+    assert not [text for text in stage.display.said if "h0: connected again" in text]
 
 
 def test_a_broken_link_is_mended_and_nothing_is_shown_twice() -> None:
@@ -220,8 +220,8 @@ def test_a_broken_link_is_mended_and_nothing_is_shown_twice() -> None:
     host.on[relay.Attach] = again
     outcome = stage.run()
     assert (outcome.status, outcome.incomplete_logs) == ("succeeded", ())
-    assert stage.screen.shown == b"one\ntwo\n"
-    assert "h0: connected again, nothing was lost" in stage.screen.said
+    assert stage.display.shown == b"one\ntwo\n"
+    assert "h0: connected again, nothing was lost" in stage.display.said
 
 
 def test_a_host_that_cannot_start_stops_those_that_did() -> None:
@@ -262,7 +262,7 @@ def test_an_interrupt_is_called_what_it_is(number: int, what: str) -> None:
     outcome = stage.run()
     assert outcome.cause is not None
     assert outcome.cause.message == f"stopped by the operator ({what})"
-    assert f"({what}): scripts have 0.1 s to save; again = now" in stage.screen.said[0]
+    assert f"({what}): scripts have 0.1 s to save; again = now" in stage.display.said[0]
 
 
 def test_an_interrupt_before_the_start_starts_nothing() -> None:
@@ -329,7 +329,7 @@ def test_what_is_no_message_costs_that_host_not_the_run_of_this_process() -> Non
     assert outcome.exit_code == 3
     assert [
         text
-        for text in stage.screen.said
+        for text in stage.display.said
         if "h1: the connection broke (it sent something that is not a message" in text
     ]
 
@@ -389,8 +389,8 @@ def test_a_full_disk_here_costs_no_run_and_no_byte(monkeypatch: pytest.MonkeyPat
     outcome = stage.run()
     assert (outcome.status, outcome.incomplete_logs) == ("succeeded", ())
     assert not stage.ordered(0, relay.Stop)
-    assert (stage.directory.logs / "h0" / "rank-0.log").read_bytes() == b"one\n" == stage.screen.shown
-    assert len([text for text in stage.screen.said if "cannot write" in text]) == 1
+    assert (stage.directory.logs / "h0" / "rank-0.log").read_bytes() == b"one\n" == stage.display.shown
+    assert len([text for text in stage.display.said if "cannot write" in text]) == 1
     kinds = [event["event"] for event in stage.directory.events()]
     assert kinds.count("rank-start") == kinds.count("rank-exit") == kinds.count("end") == 1
 
@@ -443,7 +443,7 @@ def test_a_run_whose_controller_is_dead_is_taken_over() -> None:
     outcome = stage.supervisor.take_over()
     assert outcome.left_behind == {"h0": 0, "h1": 0}
     assert stage.ordered(0, relay.Stop)
-    assert not [text for text in stage.screen.said if "connected again" in text]
+    assert not [text for text in stage.display.said if "connected again" in text]
 
 
 def test_who_was_displaced_while_it_stood_still_steps_aside(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from clusterctl.errors import ClusterctlError, UsageError
-from clusterctl.run.screen import Screen
+from clusterctl.run.display import Display
 from clusterctl.session import run as session_run
 from clusterctl.session.cluster import Cluster
 from clusterctl.session.run import Run
@@ -24,9 +24,9 @@ from tests.conftest import AnsweringHosts
 class Supervised:
     """Stands for the supervisor: goes on until it is interrupted, or until it is told how to end."""
 
-    def __init__(self, directory: RunDirectory, screen: Screen) -> None:
+    def __init__(self, directory: RunDirectory, display: Display) -> None:
         self.directory = directory
-        self.screen = screen
+        self.display = display
         self.interrupts = 0
         self.go_on = threading.Event()
         self.end: Callable[[], Outcome] = lambda: self.outcome("succeeded", 0)
@@ -36,7 +36,7 @@ class Supervised:
 
     def run(self) -> Outcome:
         self.directory.append_event({"event": "started", "host": "node1"})
-        self.screen.say("started")
+        self.display.say("started")
         self.go_on.wait()
         self.directory.append_event({"event": "end", "host": "node1"})
         return self.outcome("stopped", 123) if self.interrupts else self.end()
@@ -51,8 +51,10 @@ class Supervised:
 def supervised(answering_hosts: AnsweringHosts, monkeypatch: pytest.MonkeyPatch) -> list[Supervised]:
     made: list[Supervised] = []
 
-    def make(plan: object, link: object, directory: RunDirectory, screen: Screen, **_: object) -> Supervised:
-        made.append(Supervised(directory, screen))
+    def make(
+        plan: object, link: object, directory: RunDirectory, display: Display, **_: object
+    ) -> Supervised:
+        made.append(Supervised(directory, display))
         return made[-1]
 
     monkeypatch.setattr(session_run, "_supervisor", make)
@@ -140,7 +142,7 @@ def test_the_run_directory_is_there_before_anything_starts(supervised: list[Supe
 
     told: list[str] = []
 
-    class Told(Screen):
+    class Told(Display):
         def say(self, text: str) -> None:
             told.append(text)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from clusterctl.cli.terminal import Terminal
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.report.harmless import harmless, last_state, plain_output
-from clusterctl.run.screen import Screen
+from clusterctl.run.display import Display
 
 _RESET = b"\x1b[0m"
 _DIM = b"\x1b[2m"
@@ -54,7 +54,7 @@ class _Unfinished:
         return last_state(self.state)
 
 
-class LiveOutput(Screen):
+class LiveOutput(Display):
     """Puts lines on a `Terminal`. A rank's own colours stay; nothing else that steers a terminal does.
 
     A line a progress bar rewrites is printed in its last state; while it has no end, it stands below
@@ -90,7 +90,7 @@ class LiveOutput(Screen):
             self._width = max(self._width, *(len(_label(node.host, "agent.log")) for node in plan.nodes))
         terminal.attach(self)
 
-    # Screen
+    # Display
 
     def say(self, text: str) -> None:
         for line in harmless(text).splitlines() or [""]:

@@ -132,10 +132,10 @@ def _wake(held: Claim) -> bool:
 
 def _take_over(directory: RunDirectory, stuck: Claim | None, *, now: bool) -> Outcome:
     from clusterctl.cli import screen
-    from clusterctl.run.screen import Screen
+    from clusterctl.run.display import Display
     from clusterctl.session.run import take_over
 
-    class Told(Screen):
+    class Told(Display):
         def say(self, text: str) -> None:
             screen.err().print(text, style="dim", markup=False)
 

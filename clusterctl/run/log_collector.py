@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from clusterctl.messages.relay import Fingerprint, LogPiece
-from clusterctl.run.screen import Screen
+from clusterctl.run.display import Display
 from clusterctl.store.runs import RunDirectory
 
 _PAUSE = 5.0
@@ -40,12 +40,12 @@ class _Arrived:
 class LogCollector:
     """What has arrived, host by host. ``behind`` are hosts whose logs must be fetched again."""
 
-    def __init__(self, directory: RunDirectory, screen: Screen) -> None:
+    def __init__(self, directory: RunDirectory, display: Display) -> None:
         self.behind: set[str] = set()
         self.trouble = ""
         """Why this machine's disk takes nothing at the moment."""
         self._directory = directory
-        self._screen = screen
+        self._display = display
         self._unwritten: list[Mapping[str, Any]] = []
         self._shown: dict[tuple[str, str], int] = {}
         self._arrived: dict[tuple[str, str], _Arrived] = {}
@@ -72,7 +72,7 @@ class LogCollector:
         end = piece.offset + len(piece.data)
         if end > seen:
             self._shown[host, piece.name] = end
-            self._screen.output(host, piece.name, piece.data[max(0, seen - piece.offset) :])
+            self._display.output(host, piece.name, piece.data[max(0, seen - piece.offset) :])
 
     def record(self, event: Mapping[str, Any], now: float) -> None:
         """One line of ``events.jsonl``, in order, now or when the disk takes it."""
@@ -100,7 +100,7 @@ class LogCollector:
         if self.trouble:
             return set()
         self._pause = _PAUSE
-        self._screen.say("this machine's disk takes logs again: fetching what is missing")
+        self._display.say("this machine's disk takes logs again: fetching what is missing")
         return set(self.behind)
 
     def incomplete(self, hosts: tuple[str, ...]) -> tuple[str, ...]:
@@ -141,7 +141,7 @@ class LogCollector:
 
     def _complain(self, error: OSError, now: float) -> None:
         if not self.trouble:
-            self._screen.say(
+            self._display.say(
                 f"this machine cannot write to {self._directory.path} ({error.strerror or error}); "
                 "the run goes on, the hosts keep its logs until it can"
             )

@@ -1,37 +1,21 @@
 """Decides what a run does next. ``now`` is an argument: no clock, no thread, no I/O.
 
-The gang rule lives here: all ranks on all hosts, or none. What silence means is in `silence`. Nobody is
-waited for without an end: a host that was told to stop and does not say in time that it has, is named.
+The gang rule lives here: all ranks on all hosts, or none. What silence means is in `liveness`, how long a
+host's end is waited for in `completion`, who is to blame in `cause` and `verdict`.
 """
 
 from __future__ import annotations
 
-import math
-
-from clusterctl.messages.events import (
-    AgentEvent,
-    Ended,
-    EngineExited,
-    EngineStarted,
-    LeaseOver,
-    NodeFailed,
-    RankExited,
-    Refused,
-    Stopping,
-)
+from clusterctl.messages import events
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.run import cause as causes
-from clusterctl.run import silence
-from clusterctl.run.actions import Action, Finish, Reconnect, Say, StopHosts
+from clusterctl.run.actions import Action, Finish, Say, StopHosts
+from clusterctl.run.completion import Completion
+from clusterctl.run.liveness import Liveness, Lost
 from clusterctl.run.states import HostRecord, RunState
-from clusterctl.run.verdict import verdict
+from clusterctl.run.verdict import Verdict
 from clusterctl.settings import RUN, RunDefaults
-from clusterctl.store.outcome import (
-    Cause,
-    CauseKind,
-    Outcome,
-    Status,
-)
+from clusterctl.store.outcome import Cause, CauseKind, Outcome, Status
 
 
 class Machine:
@@ -51,19 +35,12 @@ class Machine:
             HostRecord(node.host, node.ranks, heard=now, last_word=now, opened=now, progress=now)
             for node in plan.nodes
         ]
-        self.failures: list[causes.Failure] = []
-        self.collateral: list[Cause] = []
         self.stopping: Status | None = None
-        self.grace = 0.0
-        self.hurried = False
-        """Somebody waits for the end, or the time is over: logs have the grace and a while, no more."""
-        self.confirm_by: float | None = None
-        """When a host that has not said its end is no longer waited for."""
-        self.confirm_again = False
-        self.all_exited: float | None = None
         self.longest_gap = 0.0
-        self.stop_cause: Cause | None = None
         self.interrupts = 0
+        self._liveness = Liveness(self.nodes, defaults)
+        self._completion = Completion(self.nodes, defaults)
+        self.verdict = Verdict(defaults)
 
     def begin(self, now: float, *, linked: bool = True) -> None:
         """The start is over: nobody was silent until now. ``linked``: whether channels stand."""
@@ -76,10 +53,7 @@ class Machine:
 
     def heard(self, node: int, now: float) -> list[Action]:
         """Anything at all arrived from a node."""
-        state = self.nodes[node]
-        if state.hear(now) and not state.over:
-            return [Say(f"{state.host}: connected again, nothing was lost")]
-        return []
+        return self._liveness.heard(node, now)
 
     def progressed(self, node: int, now: float) -> list[Action]:
         """A node told something new: bytes of a log, an event."""
@@ -88,25 +62,14 @@ class Machine:
 
     def linked(self, node: int, now: float) -> list[Action]:
         """A new channel to a node stands. Whether it brings anything is to be seen."""
-        state = self.nodes[node]
-        state.linked, state.answered, state.opened, state.retry_at = True, False, now, None
-        if self.stopping and not state.over:
-            return [StopHosts((node,), self.grace, "the run is stopping")]
+        self._liveness.linked(node, now)
+        if self.stopping and not self.nodes[node].over:
+            return [StopHosts((node,), self._completion.grace, "the run is stopping")]
         return []
 
     def link_lost(self, node: int, reason: str, now: float) -> list[Action]:
         """A channel broke, or a try to open one failed. The run goes on meanwhile."""
-        state = self.nodes[node]
-        if state.over:
-            return []
-        first_time = state.linked and state.answered
-        state.linked = False
-        state.unreachable = state.unreachable or not first_time
-        state.retry_at = now + 0.5 * 2 ** min(state.tries, 4)
-        state.tries += 1
-        if not first_time:
-            return []
-        return [Say(f"{state.host}: the connection broke ({reason}); the run goes on there, reconnecting")]
+        return self._liveness.link_lost(node, reason, now)
 
     def absent(self, node: int, reason: str, now: float) -> list[Action]:
         """The host answers but knows nothing of the run: it was rebooted or its disk was cleared."""
@@ -114,43 +77,45 @@ class Machine:
 
     def probed(self, node: int, alive: bool, now: float) -> list[Action]:
         """What another host found over the training network."""
-        self.nodes[node].reachable = alive
+        self._liveness.probed(node, alive)
         return []
 
-    def agent_event(self, node: int, event: AgentEvent, at: float, now: float) -> list[Action]:
+    def agent_event(self, node: int, event: events.AgentEvent, at: float, now: float) -> list[Action]:
         """One line of a node's ``events.jsonl``; ``at`` is its time in the controller's clock."""
         state = self.nodes[node]
         match event:
-            case RankExited():
+            case events.RankExited():
                 return self._rank_exit(node, event, at, now)
-            case Ended():
+            case events.Ended():
                 state.ended, state.ended_at, state.left = True, now, event.left
                 if not self.stopping and set(state.ranks) - set(state.exits):
                     return self._fail(node, "internal", "the agent ended before its ranks did", at)
-            case Stopping():
+            case events.Stopping():
                 state.ordered = state.ordered or not any(state.exits.values())
-            case Refused():
-                self.stop_cause = Cause(
+            case events.Refused():
+                self.verdict.ordered = Cause(
                     kind="preflight",
                     host=state.host,
                     node_rank=node,
                     message=event.reason,
                     holder=event.run,
                 )
-                return self._stop("refused", self.stop_cause.message, 0.0)
-            case EngineStarted():
+                return self._stop("refused", event.reason, 0.0)
+            case events.EngineStarted():
                 state.engine = True
-            case LeaseOver() if not self.stopping and self.longest_gap > self.defaults.lease_attached / 2:
+            case events.LeaseOver() if (
+                not self.stopping and self.longest_gap > self.defaults.lease_attached / 2
+            ):
                 text = (
                     f"this machine or `launch` stood still for {self.longest_gap:.0f} s, longer than a lease"
                 )
-                self.stop_cause = Cause(kind="operator", message=text)
+                self.verdict.ordered = Cause(kind="operator", message=text)
                 return self._stop("stopped", text, self.defaults.failure_grace)
-            case LeaseOver() if not self.stopping:
+            case events.LeaseOver() if not self.stopping:
                 return self._fail(node, "lost", "the host stopped its ranks: no word from the controller", at)
-            case NodeFailed():
+            case events.NodeFailed():
                 return self._fail(node, "internal", event.reason, at)
-            case EngineExited() if event.code:
+            case events.EngineExited() if event.code:
                 return self._engine_exit(node, event, at)
         return []
 
@@ -204,85 +169,20 @@ class Machine:
             self.longest_gap = max(self.longest_gap, gap)
             for state in self.nodes:
                 state.stood_still(gap)
-            if self.confirm_by is not None:
-                self.confirm_by += gap
+            self._completion.stood_still(gap)
         actions: list[Action] = []
         limit = self.plan.time_limit
         if limit is not None and now - self.started > limit and not self.stopping:
             text = f"the time limit of {limit:g} s was reached"
-            self.stop_cause = Cause(kind="timeout", message=text)
-            self.hurried = True
+            self.verdict.ordered = Cause(kind="timeout", message=text)
+            self._completion.hurry()
             actions += self._stop("timeout", text, self.defaults.stop_grace)
-        actions += self._watch_links(now)
-        actions += self._watch_early_ends(now)
-        actions += self._watch_ends(now)
+        for found in self._liveness.watch(now, self._completion.grace):
+            actions += self._lose(found.node, found.why, now) if isinstance(found, Lost) else [found]
+        actions += self._completion.watch(now, stopping=self.stopping is not None)
         return actions + self._finish_if_over(now)
 
-    def _watch_links(self, now: float) -> list[Action]:
-        actions: list[Action] = []
-        for node in silence.dumb_links(self.nodes, now, self.defaults):
-            actions += self.link_lost(node, "no heartbeat", now)
-            self.nodes[node].retry_at = now
-        for node, state in enumerate(self.nodes):
-            if not (state.over or state.linked) and state.retry_at is not None and now >= state.retry_at:
-                state.retry_at = None
-                actions.append(Reconnect(node))
-        for found in silence.judge(self.nodes, now, self.grace, self.defaults):
-            if isinstance(found, silence.Lost):
-                actions += self._lose(found.node, found.why, now)
-            else:
-                self.nodes[found.node].asked, self.nodes[found.node].reachable = now, None
-                actions.append(found)
-        return actions
-
-    def _watch_ends(self, now: float) -> list[Action]:
-        """Nobody is waited for without an end: neither for the word that nothing is left, nor for logs."""
-        limits, actions = self.defaults, list[Action]()
-        if self.all_exited is None and all(set(s.ranks) <= set(s.exits) for s in self.nodes):
-            self.all_exited = now
-        if self.stopping is None and self.all_exited is not None and self.confirm_by is None:
-            late = tuple(n for n, s in enumerate(self.nodes) if not (s.over or s.ended))
-            if late and now - self.all_exited > limits.stop_grace:
-                self.confirm_by = now + limits.confirm_timeout
-                actions.append(StopHosts(late, 0.0, "every rank has ended"))
-        if self.confirm_again:
-            self.confirm_again = False
-            self.confirm_by = min(self.confirm_by or math.inf, now + self.grace + limits.confirm_timeout)
-        for node, state in enumerate(self.nodes):
-            if state.over:
-                continue
-            overdue = self.confirm_by is not None and now > self.confirm_by
-            if state.ended and (now - state.progress > limits.log_timeout or self._logs_are_late(state, now)):
-                actions += [Say(f"{state.host}: not all of its logs have come"), *self.complete(node, now)]
-            elif overdue and not state.ended:
-                state.unconfirmed = True
-                actions.append(
-                    Say(f"not confirmed on {state.host}: it has not said that nothing is left there")
-                )
-        return actions
-
-    def _logs_are_late(self, state: HostRecord, now: float) -> bool:
-        if not self.hurried or self.confirm_by is None:
-            return False
-        grace_over = self.confirm_by - self.defaults.confirm_timeout
-        return now > max(grace_over, state.ended_at) + self.defaults.log_grace
-
-    def _watch_early_ends(self, now: float) -> list[Action]:
-        if self.stopping:
-            return []
-        actions: list[Action] = []
-        for state in self.nodes:
-            for rank, since in list(state.early.items()):
-                if now - since > self.defaults.early_exit_note:
-                    del state.early[rank]
-                    running = self.plan.world_size - sum(len(each.exits) for each in self.nodes)
-                    if running:
-                        actions.append(
-                            Say(f"{state.host}: rank {rank} ended with 0 while {running} ranks still run")
-                        )
-        return actions
-
-    def _rank_exit(self, node: int, event: RankExited, at: float, now: float) -> list[Action]:
+    def _rank_exit(self, node: int, event: events.RankExited, at: float, now: float) -> list[Action]:
         state = self.nodes[node]
         rank, code = event.rank, event.code
         if rank not in state.ranks:
@@ -294,14 +194,13 @@ class Machine:
         log = f"logs/{state.host}/rank-{rank}.log"
         failure = causes.from_rank_exit(event, host=state.host, node_rank=node, at=at, log=log)
         if event.told and state.ordered:
-            self.collateral.append(failure.cause)
+            self.verdict.add_collateral(failure.cause)
             return []
         return self._take_failure(failure, f"{state.host} rank {rank}: ")
 
-    def _engine_exit(self, node: int, event: EngineExited, at: float) -> list[Action]:
+    def _engine_exit(self, node: int, event: events.EngineExited, at: float) -> list[Action]:
         """News only where nobody had ordered it and no rank had failed by itself: engines end with those."""
-        by_itself = any(failure.weight < causes.Weight.TOLD for failure in self.failures)
-        if by_itself or self.nodes[node].ordered:
+        if self.verdict.explains_engines or self.nodes[node].ordered:
             return []
         host = self.nodes[node].host
         failure = causes.from_engine_exit(event, host=host, node_rank=node, at=at)
@@ -330,9 +229,9 @@ class Machine:
         """Any failure stops every host, also one that came after an order: the order may have been the
         engine's own."""
         if self.stopping in ("stopped", "timeout", "refused"):
-            self.collateral.append(failure.cause)
+            self.verdict.add_collateral(failure.cause)
             return []
-        self.failures.append(failure)
+        self.verdict.add(failure)
         return self._stop("failed", where + failure.cause.message, self.defaults.failure_grace)
 
     def _lose(self, node: int, why: str, now: float) -> list[Action]:
@@ -347,8 +246,8 @@ class Machine:
         if self.stopping and not now:
             return [Say("the run is stopping already; again = now")]
         if not self.stopping:
-            self.stop_cause = Cause(kind="operator", message=f"stopped by the operator ({by})")
-        self.hurried = True
+            self.verdict.ordered = Cause(kind="operator", message=f"stopped by the operator ({by})")
+        self._completion.hurry()
         grace = 0.0 if now else self.defaults.stop_grace
         end = "now" if now else f"scripts have {grace:g} s to save; again = now"
         return self._stop(
@@ -360,8 +259,7 @@ class Machine:
             return []
         self.stopping = self.stopping or status
         self.state = RunState.STOPPING
-        self.grace = grace
-        self.confirm_again = True
+        self._completion.ordered(grace)
         running = tuple(node for node, state in enumerate(self.nodes) if not state.over)
         return [Say(reason), StopHosts(running, grace, reason)] if running else [Say(reason)]
 
@@ -372,15 +270,13 @@ class Machine:
         return [Finish(self._outcome(now))]
 
     def _outcome(self, now: float) -> Outcome:
-        status, code, cause = verdict(self.stopping, self.stop_cause, self.failures, self.defaults)
-        in_time = sorted(self.failures, key=lambda failure: failure.at)
-        others = [failure.cause for failure in in_time if failure.cause != cause]
+        status, code, cause = self.verdict.judge(self.stopping)
         return Outcome(
             run=self.plan.run,
             status=status,
             exit_code=code,
             cause=cause,
-            collateral=(*others, *self.collateral),
+            collateral=self.verdict.collateral(cause),
             left_behind={state.host: state.left if state.complete else None for state in self.nodes},
             seconds=round(now - self.started, 3),
         )

@@ -11,10 +11,10 @@ from clusterctl.messages import relay
 from clusterctl.messages.events import RankExited, RankStarted
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.run.actions import Action
+from clusterctl.run.display import Display
 from clusterctl.run.history import History
 from clusterctl.run.log_collector import LogCollector
 from clusterctl.run.machine import Machine
-from clusterctl.run.screen import Screen
 
 
 class Replies:
@@ -25,7 +25,7 @@ class Replies:
         plan: LaunchPlan,
         machine: Machine,
         logs: LogCollector,
-        screen: Screen,
+        display: Display,
         clock_offsets: Mapping[str, float],
     ) -> None:
         """``clock_offsets``: seconds by which a host's clock is ahead."""
@@ -37,7 +37,7 @@ class Replies:
         self._plan = plan
         self._machine = machine
         self._logs = logs
-        self._screen = screen
+        self._display = display
         self._clock_offsets = clock_offsets
         self._ranks_up = 0
 
@@ -86,7 +86,7 @@ class Replies:
             self._logs.record(about | msgspec.to_builtins(event) | {"time": at}, now)
         if isinstance(event, RankStarted):
             self._ranks_up += 1
-            self._screen.awaiting(f"{self._ranks_up} of {self._plan.world_size} ranks up, importing")
+            self._display.awaiting(f"{self._ranks_up} of {self._plan.world_size} ranks up, importing")
         if isinstance(event, RankExited):
             # A rank that raised failed then, however long its exit handlers took.
             at = (event.error.time if event.error else event.ended) - offset

@@ -16,8 +16,8 @@ from clusterctl.engines.command import node_argv, node_files
 from clusterctl.errors import ClusterctlError
 from clusterctl.messages.relay import Failed, Job, StartAgent, Started
 from clusterctl.plan.model import LaunchPlan, NodePlan
+from clusterctl.run.display import Display
 from clusterctl.run.links import Broken, Heard, LinkEvent, Links, Opened, Unopened
-from clusterctl.run.screen import Screen
 from clusterctl.settings import RUN, SSH
 
 _AGENT_TIMEOUT = 60.0
@@ -46,7 +46,7 @@ class Startup:
         stdin: bool,
         record: Callable[[Mapping[str, Any]], None],
         halted: Callable[[], bool],
-        screen: Screen,
+        display: Display,
     ) -> None:
         """``record`` keeps an event; ``halted`` is asked often: true ends the start with `Halted`."""
         self.ordered: set[int] = set()
@@ -58,14 +58,14 @@ class Startup:
         self._stdin = stdin
         self._record = record
         self._halted = halted
-        self._screen = screen
+        self._display = display
         self._in_place: dict[int, bool] = {}
 
     def carry_out(self) -> None:
         """Raises ClusterctlError for a host that cannot take its part, Halted."""
         self._connect()
         if self._tree is not None:
-            _Delivery(self._plan, self._tree, self._links, self._screen, self._check).carry_out(
+            _Delivery(self._plan, self._tree, self._links, self._display, self._check).carry_out(
                 self._in_place
             )
         self._start_agents()
@@ -105,7 +105,7 @@ class Startup:
                 raise ClusterctlError(
                     f"no agent started within {_AGENT_TIMEOUT:g} s on {self._names(waiting)}"
                 )
-            self._screen.awaiting(f"starting on {self._names(waiting)}")
+            self._display.awaiting(f"starting on {self._names(waiting)}")
             trouble = ""
             for event in self._links.poll(_LOOK):
                 trouble = self._take(event, waiting) or trouble
@@ -169,12 +169,12 @@ class _Delivery:
     """The code to all hosts, some at a time, each by a thread that waits for that host only."""
 
     def __init__(
-        self, plan: LaunchPlan, tree: Tree, links: Links, screen: Screen, check: Callable[[], None]
+        self, plan: LaunchPlan, tree: Tree, links: Links, display: Display, check: Callable[[], None]
     ) -> None:
         self._plan = plan
         self._tree = tree
         self._links = links
-        self._screen = screen
+        self._display = display
         self._check = check
         self._deadline = time.monotonic() + RUN.sync_timeout
         self._packing = threading.Lock()
@@ -260,7 +260,7 @@ class _Delivery:
             return
         (host, slowest), total = sending[0], self._packed.size
         others = f" and {len(sending) - 1} more" if len(sending) > 1 else ""
-        self._screen.awaiting(
+        self._display.awaiting(
             f"copying code: {total / 1e6:.1f} MB to {host}{others} ({slowest / 1e6:.1f} MB done)"
         )
 

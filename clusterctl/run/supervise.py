@@ -1,7 +1,7 @@
 """Carries a run through: has it started, listens to the hosts, and does what the machine decides.
 
 One loop, in one thread, and nothing in it waits: `Links` opens, sends and closes in threads of their own,
-`LogCollector` loses nothing to a full disk, a `Screen` must not wait either.
+`LogCollector` loses nothing to a full disk, a `Display` must not wait either.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from clusterctl.messages import relay
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.run.actions import Action, Finish, IndirectProbe, Reconnect, Say, StopHosts
 from clusterctl.run.claim_watch import ClaimWatch, displaced
+from clusterctl.run.display import Display
 from clusterctl.run.history import History
 from clusterctl.run.launcher import DeepSpeedLauncher
 from clusterctl.run.links import Broken, Heard, LinkEvent, Links, Opened, Unopened
@@ -28,7 +29,6 @@ from clusterctl.run.machine import Machine
 from clusterctl.run.operator import Operator
 from clusterctl.run.relay_bundle import RELAY, RELAY_FILES
 from clusterctl.run.replies import Replies
-from clusterctl.run.screen import Screen
 from clusterctl.run.start import Halted, Startup
 from clusterctl.run.stdin import InputPump
 from clusterctl.settings import RUN, SSH, RunDefaults
@@ -60,7 +60,7 @@ class Supervisor:
         *,
         clock_offsets: Mapping[str, float],
         owner: str,
-        screen: Screen,
+        display: Display,
         launcher: Callable[[LaunchPlan], DeepSpeedLauncher] | None = None,
         stdin: int | None = None,
         defaults: RunDefaults = RUN,
@@ -74,15 +74,15 @@ class Supervisor:
         self._transport = transport
         self._directory = directory
         self._owner = owner
-        self._screen = screen
+        self._display = display
         self._make_launcher = launcher
         self._launcher: DeepSpeedLauncher | None = None
         self._stdin = stdin
         self._links = Links((node.host for node in plan.nodes), transport, self._new_session)
-        self._logs = LogCollector(directory, screen)
+        self._logs = LogCollector(directory, display)
         self._operator = Operator(directory, self._links.wake)
         self._machine = Machine(plan, _now(), time.time(), defaults)
-        self._replies = Replies(plan, self._machine, self._logs, screen, clock_offsets)
+        self._replies = Replies(plan, self._machine, self._logs, display, clock_offsets)
         self._never: set[int] = set()
         """Nodes on which nothing was started."""
         self._unreached_since: dict[str, float] = {}
@@ -107,7 +107,7 @@ class Supervisor:
             stdin=self._stdin is not None,
             record=lambda event: self._logs.record(event, _now()),
             halted=self._halted,
-            screen=self._screen,
+            display=self._display,
         )
         trouble = ""
         try:
@@ -119,7 +119,7 @@ class Supervisor:
             trouble = str(error)
         except OSError as error:
             trouble = f"the start broke off: {error}"
-        self._screen.awaiting("")
+        self._display.awaiting("")
         self._machine.begin(_now())
         self._links.listen(self._links.nodes)
         pump = None
@@ -278,7 +278,7 @@ class Supervisor:
 
     def _say(self, text: str) -> None:
         self._logs.record({"event": "say", "time": time.time(), "text": text}, _now())
-        self._screen.say(text)
+        self._display.say(text)
 
     # Ending
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from clusterctl.run import cause as causes
 from clusterctl.settings import RunDefaults
 from clusterctl.store.outcome import (
@@ -17,25 +15,50 @@ from clusterctl.store.outcome import (
 )
 
 
-def verdict(
-    stopping: Status | None,
-    stop_cause: Cause | None,
-    failures: Sequence[causes.Failure],
-    defaults: RunDefaults,
-) -> tuple[Status, int, Cause | None]:
-    """Status, exit code and cause. ``stopping`` and ``stop_cause``: why the hosts were told to stop, where no
-    failure was the reason. The failures are judged by `cause.first`; without any, the run has succeeded."""
-    if stop_cause and stopping == "refused":
-        return "refused", EXIT_REFUSED, stop_cause
-    if stop_cause and stopping == "timeout":
-        return "timeout", EXIT_TIMEOUT, stop_cause
-    if stop_cause and stopping == "stopped":
-        return "stopped", EXIT_STOPPED, stop_cause
-    if not failures:
-        return "succeeded", 0, None
-    cause = causes.first(failures, clock=defaults.clock_error, late=defaults.noticed_late).cause
-    if cause.kind == "lost":
-        return "lost", EXIT_LOST, cause
-    if cause.kind == "internal":
-        return "error", EXIT_INTERNAL, cause
-    return "failed", cause.exit_code or 1, cause
+class Verdict:
+    """Collects what went wrong, and judges it at the end."""
+
+    def __init__(self, defaults: RunDefaults) -> None:
+        self.ordered: Cause | None = None
+        """Why the hosts were told to stop, where no failure was the reason."""
+        self._defaults = defaults
+        self.failures: list[causes.Failure] = []
+        self._collateral: list[Cause] = []
+
+    def add(self, failure: causes.Failure) -> None:
+        """One of those among which the cause is found, by `cause.first`."""
+        self.failures.append(failure)
+
+    def add_collateral(self, cause: Cause) -> None:
+        """What failed because something else had failed, or been ordered, before."""
+        self._collateral.append(cause)
+
+    @property
+    def explains_engines(self) -> bool:
+        """Whether some failure came before any order: engines end with it."""
+        return any(failure.weight < causes.Weight.TOLD for failure in self.failures)
+
+    def judge(self, stopping: Status | None) -> tuple[Status, int, Cause | None]:
+        """Status, exit code and cause. ``stopping``: as what the run was stopped first. Without any failure
+        or order it has succeeded."""
+        if self.ordered and stopping == "refused":
+            return "refused", EXIT_REFUSED, self.ordered
+        if self.ordered and stopping == "timeout":
+            return "timeout", EXIT_TIMEOUT, self.ordered
+        if self.ordered and stopping == "stopped":
+            return "stopped", EXIT_STOPPED, self.ordered
+        if not self.failures:
+            return "succeeded", 0, None
+        limits = self._defaults
+        cause = causes.first(self.failures, clock=limits.clock_error, late=limits.noticed_late).cause
+        if cause.kind == "lost":
+            return "lost", EXIT_LOST, cause
+        if cause.kind == "internal":
+            return "error", EXIT_INTERNAL, cause
+        return "failed", cause.exit_code or 1, cause
+
+    def collateral(self, cause: Cause | None) -> tuple[Cause, ...]:
+        """All the rest, failures in the order of their times, where ``cause`` is the one to name."""
+        in_time = sorted(self.failures, key=lambda failure: failure.at)
+        others = [failure.cause for failure in in_time if failure.cause != cause]
+        return (*others, *self._collateral)

@@ -14,8 +14,8 @@ from types import TracebackType
 from typing import Any
 
 from clusterctl.errors import UsageError
+from clusterctl.run.display import Display
 from clusterctl.run.launcher import DeepSpeedLauncher
-from clusterctl.run.screen import Screen
 from clusterctl.run.supervise import Supervisor
 from clusterctl.session.hosts import transport_of
 from clusterctl.session.launch import Prepared
@@ -52,14 +52,14 @@ class Run:
         self._error: BaseException | None = None
         self._supervisor: Supervisor | None = None
 
-    def start(self, screen: Screen | None = None) -> None:
-        """Start all ranks. ``screen`` is told what the run says, in the supervising thread."""
+    def start(self, display: Display | None = None) -> None:
+        """Start all ranks. ``display`` is told what the run says, in the supervising thread."""
         facts = self._prepared.examination.answers.facts
         self._supervisor = _supervisor(
             self.plan,
             self._link,
             self._directory,
-            screen or Screen(),
+            display or Display(),
             prepared=self._prepared,
             clock_offsets={host: of_host.clock_offset or 0.0 for host, of_host in facts.items()},
         )
@@ -163,12 +163,12 @@ class Run:
         return f"<Run {self.id}: {state}>"
 
 
-def take_over(directory: RunDirectory, screen: Screen) -> Outcome:
+def take_over(directory: RunDirectory, display: Display) -> Outcome:
     """Go to the hosts of a run whose controller is dead, and follow it to its end."""
     plan = directory.plan()
     link = transport_of(plan)
     try:
-        return _supervisor(plan, link, directory, screen).take_over()
+        return _supervisor(plan, link, directory, display).take_over()
     finally:
         link.close()
 
@@ -177,7 +177,7 @@ def _supervisor(
     plan: Any,
     link: Transport,
     directory: RunDirectory,
-    screen: Screen,
+    display: Display,
     *,
     prepared: Prepared | None = None,
     clock_offsets: dict[str, float] | None = None,
@@ -196,7 +196,7 @@ def _supervisor(
         directory,
         clock_offsets=clock_offsets or {},
         owner=getpass.getuser(),
-        screen=screen,
+        display=display,
         launcher=launcher,
         stdin=_STDIN if prepared is not None and prepared.stdin else None,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Screen:
+class Display:
     """All methods may be overridden; none does anything here.
 
     They are called from the loop that keeps the run alive, so none may wait: not for a terminal, not for a

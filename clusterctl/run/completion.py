@@ -1,0 +1,91 @@
+"""The ends of ranks and hosts: how long they are waited for, and never without an end of that. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from clusterctl.run.actions import Action, Say, StopHosts
+from clusterctl.run.states import HostRecord
+from clusterctl.settings import RunDefaults
+
+
+class Completion:
+    """A host owes two things: the word that nothing of the run is left on it, and its logs.
+
+    Marks in ``hosts`` who is no longer waited for: `HostRecord.unconfirmed` without that word,
+    `HostRecord.complete` without all logs. Times are those of the machine's clock.
+    """
+
+    def __init__(self, hosts: Sequence[HostRecord], defaults: RunDefaults) -> None:
+        self.grace = 0.0
+        """Seconds from TERM to KILL by the last order."""
+        self._hosts = hosts
+        self._defaults = defaults
+        self._hurried = False
+        self._ordered = False
+        """Since the last `watch`."""
+        self._confirm_by: float | None = None
+        self._all_exited: float | None = None
+
+    def hurry(self) -> None:
+        """Somebody waits for the end, or the time is over: logs have the grace and a while, no more."""
+        self._hurried = True
+
+    def ordered(self, grace: float) -> None:
+        """All hosts were told to stop. A second order may only shorten the wait."""
+        self.grace = grace
+        self._ordered = True
+
+    def stood_still(self, gap: float) -> None:
+        """This machine did, for ``gap`` seconds: no host was late in that time."""
+        if self._confirm_by is not None:
+            self._confirm_by += gap
+
+    def watch(self, now: float, *, stopping: bool) -> list[Action]:
+        """Time has passed."""
+        limits = self._defaults
+        actions = [] if stopping else self._note_early_ends(now)
+        if self._all_exited is None and all(set(host.ranks) <= set(host.exits) for host in self._hosts):
+            self._all_exited = now
+        if not stopping and self._all_exited is not None and self._confirm_by is None:
+            late = tuple(n for n, host in enumerate(self._hosts) if not (host.over or host.ended))
+            if late and now - self._all_exited > limits.stop_grace:
+                self._confirm_by = now + limits.confirm_timeout
+                actions.append(StopHosts(late, 0.0, "every rank has ended"))
+        if self._ordered:
+            self._ordered = False
+            self._confirm_by = min(self._confirm_by or math.inf, now + self.grace + limits.confirm_timeout)
+        for host in self._hosts:
+            if host.over:
+                continue
+            if host.ended and self._logs_are_late(host, now):
+                host.complete = True
+                actions.append(Say(f"{host.host}: not all of its logs have come"))
+            elif not host.ended and self._confirm_by is not None and now > self._confirm_by:
+                host.unconfirmed = True
+                actions.append(
+                    Say(f"not confirmed on {host.host}: it has not said that nothing is left there")
+                )
+        return actions
+
+    def _note_early_ends(self, now: float) -> list[Action]:
+        """Of ranks that ended with 0 some time ago, while others still run."""
+        actions: list[Action] = []
+        running = sum(len(set(host.ranks) - set(host.exits)) for host in self._hosts)
+        for host in self._hosts:
+            for rank, since in list(host.early.items()):
+                if now - since > self._defaults.early_exit_note:
+                    del host.early[rank]
+                    if running:
+                        text = f"{host.host}: rank {rank} ended with 0 while {running} ranks still run"
+                        actions.append(Say(text))
+        return actions
+
+    def _logs_are_late(self, host: HostRecord, now: float) -> bool:
+        if now - host.progress > self._defaults.log_timeout:
+            return True
+        if not self._hurried or self._confirm_by is None:
+            return False
+        grace_over = self._confirm_by - self._defaults.confirm_timeout
+        return now > max(grace_over, host.ended_at) + self._defaults.log_grace
