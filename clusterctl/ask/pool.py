@@ -8,6 +8,7 @@ import selectors
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Generic, TypeAlias
 
@@ -71,22 +72,38 @@ class HostPool(Generic[Message]):
         self._wakeup.setblocking(False)
         self._selector.register(self._wakeup, selectors.EVENT_READ, None)
         self._pending = len(hosts)
+        self._heard: deque[PoolEvent[Message] | BaseException] = deque()
+        """Not taken yet: one read may bring several, and whoever asks may stop after any of them."""
         self._closed = False
         self._lock = threading.Lock()
         opened = transport.open_all(hosts, command, deadline)
         threading.Thread(target=self._open, args=(opened, opening), name="pool", daemon=True).start()
 
     def events(self, deadline: float) -> Iterator[PoolEvent[Message]]:
-        """Events until ``deadline``, or until every session has ended. Ask again to go on."""
-        while self._pending or self.sessions:
+        """Events until ``deadline``, or until every session has ended. Ask again to go on: none is lost."""
+        while True:
+            while self._heard:
+                yield from self._deliver(self._heard.popleft())
             left = deadline - time.monotonic()
-            if left <= 0:
+            if left <= 0 or not (self._pending or self.sessions):
                 return
             for key, _ in self._selector.select(left):
                 if key.data is None:
-                    yield from self._newcomers()
+                    self._take_newcomers()
                 else:
-                    yield from self._heard(key.data)
+                    self._hear(key.data)
+
+    def _deliver(self, event: PoolEvent[Message] | BaseException) -> Iterator[PoolEvent[Message]]:
+        if isinstance(event, BaseException):
+            raise event
+        if not isinstance(event, HostEnded):
+            yield event
+            return
+        self.sessions.pop(event.host, None)
+        try:
+            yield event
+        finally:
+            event.session.close()
 
     def send(self, host: str, message: msgspec.Struct) -> bool:
         """Whether the host took the message; False when its link is gone (its end follows as an event)."""
@@ -101,6 +118,8 @@ class HostPool(Generic[Message]):
 
     def release(self, host: str) -> None:
         """Leave the session with ``host``, whose side waits for a new bundle, to whoever opens one there."""
+        if self.sessions[host].ended:  # its end is an event that has yet to be taken
+            return
         session = self.sessions.pop(host)
         self._selector.unregister(session.channel.fileno())
         self._transport.keep(session.channel, self._command)
@@ -153,25 +172,23 @@ class HostPool(Generic[Message]):
                 arrived.close()
             return not self._closed
 
-    def _newcomers(self) -> Iterator[PoolEvent[Message]]:
+    def _take_newcomers(self) -> None:
         self._wakeup.recv(4096)
         while not self._arrived.empty():
             arrived = self._arrived.get()
             if isinstance(arrived, BaseException):
-                raise arrived
+                self._heard.append(arrived)
+                continue
             self._pending -= 1
             if isinstance(arrived, Failure):
-                yield HostFailed(arrived.host, arrived)
+                self._heard.append(HostFailed(arrived.host, arrived))
             else:
                 self.sessions[arrived.host] = arrived
                 self._selector.register(arrived.channel.fileno(), selectors.EVENT_READ, arrived)
-                yield HostOpened(arrived.host)
+                self._heard.append(HostOpened(arrived.host))
 
-    def _heard(self, session: HostSession[Message]) -> Iterator[PoolEvent[Message]]:
-        for message in session.receive():
-            yield HostSaid(session.host, message)
-        if session.ended and session.host in self.sessions:
+    def _hear(self, session: HostSession[Message]) -> None:
+        self._heard.extend(HostSaid(session.host, message) for message in session.receive())
+        if session.ended:
             self._selector.unregister(session.channel.fileno())
-            yield HostEnded(session.host, session)
-            del self.sessions[session.host]
-            session.close()
+            self._heard.append(HostEnded(session.host, session))
