@@ -300,7 +300,19 @@ def test_ranks_that_only_their_engine_ended_are_no_success() -> None:
     outcome = play.ends(1).ends(0).outcome
     assert (outcome.status, outcome.exit_code) == ("failed", 1)
     assert outcome.cause is not None
-    assert (outcome.cause.host, outcome.cause.message) == ("h1", "the engine ended with exit code 1")
+    assert (outcome.cause.host, outcome.cause.rank) == ("h1", None)
+    assert outcome.cause.message.startswith("the engine ended its ranks, then itself with exit code 1")
+
+
+def test_peers_that_saw_an_engine_end_its_ranks_do_not_hide_it() -> None:
+    play = told(Play(3), 1)
+    gone = RankError(type="RuntimeError", message="[pair.cc:553] Connection closed by peer", time=1000.0)
+    play.exits(2, 1, error=gone).exits(0, 1, error=gone)
+    play.do("agent_event", 2, EngineExited(time=0.0, code=1, told=True), 1000.2)
+    play.do("agent_event", 1, EngineExited(time=0.0, code=1, told=True), 1000.5)
+    outcome = play.ends(1).ends(0).ends(2).outcome
+    assert outcome.cause is not None
+    assert (outcome.cause.host, outcome.cause.rank, outcome.exit_code) == ("h1", None, 1)
 
 
 def test_an_engine_that_was_killed_is_the_cause_not_its_ranks() -> None:

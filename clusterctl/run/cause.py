@@ -75,9 +75,12 @@ def from_rank_exit(event: RankExited, *, host: str, node_rank: int, at: float, l
 
 
 def from_engine_exit(event: EngineExited, *, host: str, node_rank: int, at: float) -> Failure:
-    """An engine that did not end with 0 though none of its ranks had failed by itself."""
+    """An engine that did not end with 0 though none of its ranks had failed by itself. Engines that are sent
+    a signal may end their ranks and then leave with an exit code of their own."""
     signal = event.code - 128 if event.code > 128 else None
-    how = f"ended with exit code {event.code}" if signal is None else f"was killed by {signal_name(signal)}"
+    left = f"ended its ranks, then itself with exit code {event.code}; was it sent a signal?"
+    plain = left if event.told else f"ended with exit code {event.code}"
+    how = plain if signal is None else f"was killed by {signal_name(signal)}"
     return Failure(
         cause=Cause(
             kind="exit" if signal is None else "signal",

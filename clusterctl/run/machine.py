@@ -199,8 +199,8 @@ class Machine:
         return self._take_failure(failure, f"{state.host} rank {rank}: ")
 
     def _engine_exit(self, node: int, event: events.EngineExited, at: float) -> list[Action]:
-        """News only where nobody had ordered it and no rank had failed by itself: engines end with those."""
-        if self.verdict.explains_engines or self.nodes[node].ordered:
+        """News only where nobody had ordered it and nothing else explains it."""
+        if self.verdict.explains_engine(node) or self.nodes[node].ordered:
             return []
         host = self.nodes[node].host
         failure = causes.from_engine_exit(event, host=host, node_rank=node, at=at)

@@ -33,10 +33,17 @@ class Verdict:
         """What failed because something else had failed, or been ordered, before."""
         self._collateral.append(cause)
 
-    @property
-    def explains_engines(self) -> bool:
-        """Whether some failure came before any order: engines end with it."""
-        return any(failure.weight < causes.Weight.TOLD for failure in self.failures)
+    def explains_engine(self, node_rank: int) -> bool:
+        """Whether it is known why the engine of this node ends: by a failure of its own ranks, or by one that
+        stands for itself elsewhere. That somebody's peer is gone is what the end of an engine looks like."""
+        return any(
+            failure.weight < (causes.Weight.TOLD if self._is_own(failure, node_rank) else causes.Weight.PEER)
+            for failure in self.failures
+        )
+
+    @staticmethod
+    def _is_own(failure: causes.Failure, node_rank: int) -> bool:
+        return failure.cause.node_rank == node_rank
 
     def judge(self, stopping: Status | None) -> tuple[Status, int, Cause | None]:
         """Status, exit code and cause. ``stopping``: as what the run was stopped first. Without any failure
