@@ -93,6 +93,12 @@ def test_a_script_that_does_not_know_local_rank_is_helped() -> None:
     )
 
 
+def test_what_no_signal_ended_is_told_with_its_host() -> None:
+    lines = shown(outcome(status="stopped", exit_code=123, cause=None, left_behind={"h0": 0, "h1": 1}))
+    assert "left  1 process left on h1" in lines
+    assert "clusterctl exec -i h1 -- ps" in " ".join(lines)
+
+
 def test_a_host_without_proof_is_named_with_what_to_do() -> None:
     stopped = outcome(status="stopped", exit_code=123, cause=None, left_behind={"h0": 0, "h1": None})
     lines = shown(stopped)

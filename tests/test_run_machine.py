@@ -8,6 +8,7 @@ from clusterctl.messages.events import (
     Ended,
     EngineExited,
     LeaseOver,
+    LeftProcess,
     RankError,
     RankExited,
     Refused,
@@ -276,6 +277,15 @@ def test_hours_of_failed_tries_are_no_trouble() -> None:
     for _ in range(5000):
         play.do("link_lost", 0, "refused")
     assert play.machine.nodes[0].retry_at == play.now + 8.0
+
+
+def test_processes_that_no_signal_ended_are_named() -> None:
+    play = Play(2)
+    play.do("interrupt")
+    left = tuple(LeftProcess(pid, "python train.py") for pid in (11, 12, 13))
+    said = play.do("agent_event", 1, Ended(time=0.0, left=4, processes=left), 0.0).of(Say)
+    each = ", ".join(f"{pid} python train.py" for pid in (11, 12, 13))
+    assert said[-1].text == f"{play.machine.nodes[1].host}: SIGKILL did not end {each} and 1 more"
 
 
 def test_a_run_whose_controller_never_started_it_left_nothing() -> None:

@@ -100,13 +100,22 @@ def _left(outcome: Outcome) -> Text:
     total = sum(told.values())
     text = Text.assemble(("left  ", "dim"))
     text.append(
-        f"{total} processes left on {len(told)} of {len(outcome.left_behind)} hosts",
+        f"{total} process{'es' * (total != 1)} left on {_those_with(told) or _how_many(told, outcome)}",
         style="" if total == 0 and len(told) == len(outcome.left_behind) else "bold yellow",
     )
     silent = [host for host, count in outcome.left_behind.items() if count is None]
     if silent:
         text.append(f"; not confirmed on {brief(silent)}", style="bold yellow")
     return text
+
+
+def _those_with(told: Mapping[str, int]) -> str:
+    """The hosts on which something is left, by name."""
+    return brief([host for host, count in told.items() if count]) if any(told.values()) else ""
+
+
+def _how_many(told: Mapping[str, int], outcome: Outcome) -> str:
+    return f"{len(told)} of {len(outcome.left_behind)} hosts"
 
 
 def _damaged(outcome: Outcome) -> list[tuple[str, str]]:
@@ -143,10 +152,17 @@ def _hint(plan: LaunchPlan, outcome: Outcome, last_lines: Sequence[str]) -> str:
         return _other_slots(outcome)
     silent = [host for host, count in outcome.left_behind.items() if count is None]
     if silent:
-        names = fold(silent)
         own = f"{RUN.lease_attached:g} s after the last word from here a host ends its ranks itself"
-        return f"{own}; look: clusterctl exec -i {'@'.join(silent) if len(silent) > 1 else names} -- ps -ef"
+        return f"{own}; look: clusterctl exec -i {_selection(silent)} -- ps -ef"
+    left = [host for host, count in outcome.left_behind.items() if count]
+    if left:
+        why = "what waits in the kernel (disk, NFS, driver) ends when that answers, another user's by theirs"
+        return f"{why}; look: clusterctl exec -i {_selection(left)} -- ps -eo pid,user,stat,wchan,args"
     return ""
+
+
+def _selection(hosts: Sequence[str]) -> str:
+    return "@".join(hosts) if len(hosts) > 1 else fold(hosts)
 
 
 def _where(cause: Cause) -> str:

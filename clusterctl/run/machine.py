@@ -17,6 +17,8 @@ from clusterctl.run.verdict import Verdict
 from clusterctl.settings import RUN, RunDefaults
 from clusterctl.store.outcome import Cause, CauseKind, Outcome, Status
 
+_SHOWN_PROCESSES = 3
+
 
 class Machine:
     """One run. Feed it what happened; do what it returns.
@@ -90,6 +92,8 @@ class Machine:
                 state.ended, state.ended_at, state.left = True, now, event.left
                 if not self.stopping and set(state.ranks) - set(state.exits):
                     return self._fail(node, "internal", "the agent ended before its ranks did", at)
+                if event.left:
+                    return [Say(f"{state.host}: SIGKILL did not end {_listed(event)}")]
             case events.Stopping():
                 state.ordered = state.ordered or not any(state.exits.values())
             case events.Refused():
@@ -280,3 +284,9 @@ class Machine:
             left_behind={state.host: state.left if state.complete else None for state in self.nodes},
             seconds=round(now - self.started, 3),
         )
+
+
+def _listed(event: events.Ended) -> str:
+    shown = [f"{each.pid} {each.command}" for each in event.processes[:_SHOWN_PROCESSES]]
+    more = event.left - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")

@@ -29,6 +29,7 @@ from tests.chaos.rounds import Broken, Round, clean, keep
 
 INSIDE = "CHAOS_INSIDE"
 HOSTS = 2
+SHOWN = 4000
 
 
 def main() -> int:
@@ -42,6 +43,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=0, help="so many rounds in which a rank fails")
     parser.add_argument("--real", type=float, default=0.1, help="share of rounds with torchrun and DDP")
     parser.add_argument("--slots", type=int, default=2)
+    parser.add_argument("--show", action="store_true", help="what each round's launch printed at last")
     parser.add_argument(
         "--keep", type=Path, default=Path("chaos-broken"), help="where broken rounds are kept"
     )
@@ -97,7 +99,7 @@ def campaign(plan: list[tuple[int, str]], options: argparse.Namespace) -> int:
 def one(found: Round, seed: int, kind: str, name: str, options: argparse.Namespace) -> bool:
     """Play a round, tell how it went, and keep what it left if it broke. Whether all held."""
     began = time.monotonic()
-    trouble = play(found, kind)
+    trouble = play(found, kind, show=options.show)
     took = time.monotonic() - began
     print(f"{'BROKEN' if trouble else 'ok':6} {seed} {name} {took:.0f} s {'; '.join(found.notes)}")
     if trouble:
@@ -112,12 +114,15 @@ def one(found: Round, seed: int, kind: str, name: str, options: argparse.Namespa
     return not trouble
 
 
-def play(found: Round, kind: str) -> str:
+def play(found: Round, kind: str, *, show: bool = False) -> str:
     """What is broken after a round of this kind; nothing when all holds."""
     fault = FAULTS[kind][1]
     try:
         clean(found.world)
         expected = fault(found)
+        if show:
+            found.returns()
+            print(found.screen.read_text(errors="replace")[-SHOWN:])
         found.check(expected)
         if kind != "controller-killed-for-good":
             found.check_secrets_gone()

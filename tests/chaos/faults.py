@@ -7,11 +7,12 @@ import sys
 import time
 from collections.abc import Callable
 
-from tests.chaos.hosts import USER, Host, run
-from tests.chaos.rounds import LEASE, Expected, Round
+from tests.chaos.hosts import USER
+from tests.chaos.kernel_faults import home_frozen, neighbour_stuck, stuck_in_kernel
+from tests.chaos.launcher_faults import pdsh_login_fails
+from tests.chaos.rounds import LEASE, SUCCESS, Expected, Round
 
 Fault = Callable[[Round], Expected]
-SUCCESS = Expected((0,))
 
 
 def steps(seconds: float) -> int:
@@ -288,14 +289,6 @@ SHIMS = (
 )
 
 
-def _bind(host: Host, source: str, target: str) -> None:
-    run("nsenter", "-m", "-p", "-t", str(host.root), "mount", "--bind", source, target)
-
-
-def _unbind(host: Host, target: str) -> None:
-    run("nsenter", "-m", "-p", "-t", str(host.root), "umount", "-l", target)
-
-
 def hostile_python(r: Round) -> Expected:
     host, noise = r.any_host(), r.rng.choice(SHIMS)
     target = "/usr/bin/python3"
@@ -303,12 +296,12 @@ def hostile_python(r: Round) -> Expected:
     shim.write_text(f'#!/bin/sh\n{noise}\nexec {sys.executable} "$@"\n')
     shim.chmod(0o755)
     r.note(f"python3 of {host.name} first says {noise[:60]}")
-    _bind(host, str(shim), target)
+    host.inside("mount", "--bind", str(shim), target)
     try:
         r.launch(3)
         r.returns()
     finally:
-        _unbind(host, target)
+        host.inside("umount", "-l", target)
     return Expected((0, 1, 120, 121, 125), outcome=False, settles=LEASE)
 
 
@@ -357,5 +350,9 @@ FAULTS: dict[str, tuple[int, Fault]] = {
     "hostile-events": (2, hostile_events),
     "hostile-python": (1, hostile_python),
     "hostile-login": (1, hostile_login),
+    "stuck-in-kernel": (1, stuck_in_kernel),
+    "neighbour-stuck": (1, neighbour_stuck),
+    "home-frozen": (1, home_frozen),
+    "pdsh-login-fails": (1, pdsh_login_fails),
 }
 """Name -> how often it is drawn, and what it does."""

@@ -98,6 +98,10 @@ class Host:
                 )
         return found
 
+    def inside(self, *argv: str) -> str:
+        """Run a command with the host's view of processes and files."""
+        return run("nsenter", "-m", "-p", "-t", str(self.root), *argv)
+
     def link(self, up: bool) -> None:
         run("ip", "link", "set", self.card, "up" if up else "down")
 
@@ -206,7 +210,7 @@ class World:
         lines = [
             f"HostKey {own}/host_key", f"ListenAddress {address}", "PidFile none", "StrictModes no",
             "UsePAM no", f"AuthorizedKeysFile {self.folder}/key.pub", "PermitRootLogin yes",
-            "PasswordAuthentication no",
+            "PasswordAuthentication no", "Port 22", "Port 2222",
             f'SetEnv "PATH={path}"', "PrintMotd no", "PrintLastLog no", "MaxStartups 200:30:400",
             *server.options,
         ]  # fmt: skip

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,9 @@ class Expected:
     logs: bool = True
 
 
+SUCCESS = Expected((0,))
+
+
 @dataclass
 class Round:
     world: World
@@ -58,14 +61,16 @@ class Round:
 
     def launch(
         self, steps: int = ENDLESS, *, size: int = 20, who: int = -1, what: str = "", at: int = 0,
-        slow: float = 0.0, options: Iterable[str] = (), unread: bool = False,
+        slow: float = 0.0, options: Iterable[str] = (), unread: bool = False, drawn: bool = True,
+        within: Sequence[str] = (),
     ) -> None:  # fmt: skip
+        """``drawn``: the round draws its engine. ``within``: a command that runs launch, such as prlimit."""
         self.screen = self.world.folder / "screen"
         # The hosts' disks are too small for the quick look, and the stand-in is no torch.
-        argv = [*CLUSTERCTL, "launch", "--force"]
+        argv = [*within, *CLUSTERCTL, "launch", "--force"]
         if not self.real:
             argv += ["--profile", str(self.world.profile)]
-        elif self.rng.random() < 0.4:
+        elif drawn and self.rng.random() < 0.4:
             self.note("deepspeed")
             argv += ["--engine", "deepspeed", "--no-local-rank"]
         argv += [*options, "ddp.py" if self.real else "cheap.py"]
@@ -151,9 +156,9 @@ class Round:
         except subprocess.TimeoutExpired:
             raise Broken(f"launch did not return within {RETURNS:g} s") from None
 
-    def stop(self) -> None:
+    def stop(self, *options: str) -> None:
         """`clusterctl stop` of the only run, from another terminal."""
-        argv = [*CLUSTERCTL, "stop", self.directory.name]
+        argv = [*CLUSTERCTL, "stop", self.directory.name, *options]
         try:
             done = subprocess.run(
                 argv, env=self.world.environment(), capture_output=True, text=True, timeout=RETURNS,
@@ -169,7 +174,7 @@ class Round:
     def check(self, expected: Expected) -> None:
         code = self.returns()
         self.note(f"exit code {code}")
-        outcome = self._outcome() if expected.outcome else None
+        outcome = self.outcome() if expected.outcome else None
         if code not in expected.codes:
             raise Broken(f"exit code {code}, not one of {expected.codes}; {_short(outcome)}")
         if outcome is not None:
@@ -183,7 +188,7 @@ class Round:
             self._check_logs(outcome)
         self._check_nothing_left(expected.settles)
 
-    def _outcome(self) -> dict[str, Any]:
+    def outcome(self) -> dict[str, Any]:
         path = self.directory / "outcome.json"
         if not path.exists():
             raise Broken("no outcome.json")

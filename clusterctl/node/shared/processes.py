@@ -7,6 +7,7 @@ people's jobs. A process is known by its pid *and* its start time, because pids 
 from __future__ import annotations
 
 import collections
+import contextlib
 import ctypes
 import os
 import signal
@@ -22,7 +23,8 @@ PR_SET_CHILD_SUBREAPER = 36
 _PIDFD_OPEN = 434  # on every architecture; the os module of Python 3.8 does not have it
 
 Stat = collections.namedtuple("Stat", "parent state started")
-Stat.__doc__ = "One line of the process table; ``started`` is in clock ticks since boot."
+Stat.__doc__ = """One line of the process table; ``started`` is in clock ticks since boot. ``state`` is that
+of the main thread, or where that has ended before others that of one of those."""
 _DEAD = ("Z", "X")
 _unreadable: set[tuple[int, int]] = set()
 
@@ -34,7 +36,19 @@ def stat_of(pid):
             fields = stream.read().rpartition(b")")[2].split()
     except OSError:
         return None
-    return Stat(int(fields[1]), fields[0].decode(), int(fields[19]))
+    state = fields[0].decode()
+    if state in _DEAD and int(fields[17]) > 1:
+        state = next((each for _, each in threads(pid) if each not in _DEAD), state)
+    return Stat(int(fields[1]), state, int(fields[19]))
+
+
+def threads(pid):
+    """(id, state) of the process's threads: one that waits in the kernel keeps a process whose main thread
+    is a zombie already."""
+    with contextlib.suppress(OSError):
+        for entry in os.listdir("/proc/%d/task" % pid):
+            with open("/proc/%d/task/%s/stat" % (pid, entry), "rb") as stream:
+                yield int(entry), stream.read().rpartition(b")")[2].split()[0].decode()
 
 
 def process_table():
@@ -146,16 +160,32 @@ def kill_all(tag, below=None, meanwhile=lambda: None):
 
 
 def command_of(pid):
-    """The process's command line, shortened; its bare name where that is hidden."""
-    for name in ("cmdline", "comm"):
+    """The process's command line, shortened; its bare name where that is hidden, or where who asks for it
+    could have to wait as well."""
+    stat = stat_of(pid)
+    asleep = stat is not None and stat.state == "D"
+    for name in ("comm",) if asleep else ("cmdline", "comm"):
         try:
             with open("/proc/%d/%s" % (pid, name), "rb") as stream:
                 text = stream.read().replace(b"\0", b" ").decode("utf-8", "replace").strip()
         except OSError:
             continue
         if text:
-            return text[:120]
+            return text[:120] + (" (waits in the kernel, state D)" if asleep else "")
     return ""
+
+
+def _environ_of(pid):
+    """That of a main thread is gone with it, those of others are not. Raises OSError."""
+    try:
+        with open("/proc/%d/environ" % pid, "rb") as stream:
+            return stream.read().split(b"\0")
+    except ProcessLookupError:
+        living = [number for number, state in threads(pid) if state not in _DEAD]
+        if not living:
+            raise
+        with open("/proc/%d/task/%d/environ" % (pid, living[0]), "rb") as stream:
+            return stream.read().split(b"\0")
 
 
 class _MarkReader(threading.Thread):
@@ -173,8 +203,7 @@ class _MarkReader(threading.Thread):
         for position, pid in enumerate(self.pids):
             self.position = position
             try:
-                with open("/proc/%d/environ" % pid, "rb") as stream:
-                    marked = self.mark in stream.read().split(b"\0")
+                marked = self.mark in _environ_of(pid)
             except OSError:
                 continue
             if self.given_up:

@@ -2,7 +2,8 @@
 together, and whoever finds a connection closed says so in gloo's words.
 
 cheap.py STEPS BYTES WHO WHAT AT SLOW: print BYTES in each of STEPS steps; rank WHO does WHAT in step AT; exit
-handlers take SLOW seconds. What is printed also goes to /tmp/printed-RANK, before it is printed.
+handlers take SLOW seconds. `save` and `map` get stuck in the kernel once /tmp/disk is frozen. What is printed
+also goes to /tmp/printed-RANK, before it is printed.
 """
 
 import atexit
@@ -11,6 +12,8 @@ import signal
 import socket
 import sys
 import time
+
+from stuck import lock_map, map_file, save, wait_for
 
 steps, size, who, what, at, slow = sys.argv[1:]
 rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
@@ -43,6 +46,8 @@ else:
             time.sleep(0.05)
 names = [peer.getpeername() for peer in peers]  # a connection that was reset has none any more
 atexit.register(time.sleep, float(slow))
+if rank == int(who) and what == "map":
+    pages = map_file("/tmp/disk/mapped")
 say("ready")
 for step in range(int(steps)):
     if rank == int(who) and step == int(at):
@@ -50,7 +55,14 @@ for step in range(int(steps)):
             {}["nothing"]
         if what == "exit":
             sys.exit(7)
-        os.kill(os.getpid(), getattr(signal, what))
+        if what == "save":
+            wait_for("/tmp/frozen")
+            save("/tmp/disk/saved")
+        elif what == "map":
+            wait_for("/tmp/frozen")
+            lock_map(*pages)
+        else:
+            os.kill(os.getpid(), getattr(signal, what))
     time.sleep(0.05)
     say("%d %s" % (step, "x" * int(size)))
     for peer, name in zip(peers, names, strict=True):
