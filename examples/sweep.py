@@ -37,7 +37,7 @@ def main(words: list[str]) -> int:
                 results[rate] = found[1] if found else "no loss in the log"
             else:
                 assert outcome.cause is not None
-                results[rate] = f"{outcome.status}: {outcome.cause.message} ({run.log_path(0)})"
+                results[rate] = f"{outcome.status}: {outcome.cause.message} ({run.path / outcome.cause.log})"
     for rate, result in results.items():
         print(f"lr {rate:<5} {result}")
     return 0 if any(result[0].isdigit() for result in results.values()) else 1

@@ -106,6 +106,14 @@ def test_what_is_awaited_is_said_until_the_first_output(live: LiveOutput, clock:
     assert live.overdue() == []
 
 
+def test_nothing_is_awaited_after_the_first_output_of_a_rank(live: LiveOutput, clock: list[float]) -> None:
+    live.output("h0", "rank-0.log", b"first\n")
+    live.awaiting("2 of 2 ranks up, importing")
+    clock[0] += 6
+    assert live.footer(80) == []
+    assert live.overdue() == []
+
+
 def test_a_line_of_many_megabytes_is_cut_and_its_length_told(live: LiveOutput, terminal: Recorder) -> None:
     for _ in range(100):
         live.output("h0", "rank-0.log", b"x" * 100_000)

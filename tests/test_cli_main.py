@@ -55,6 +55,7 @@ def test_an_unexpected_exception_is_one_line_and_a_private_file(tmp_path: Path, 
     ("words", "said"),
     [
         ("launch --engine horovod", "invalid value for '--engine': 'horovod' is not one of"),
+        ("launch --nodes x", "invalid value for '--nodes' / '-n': "),
         ("launch -H '' train.py", "--hostfile was given an empty text\n"),
         ("launch '' --steps 3", "SCRIPT is an empty text\n"),
         ("nosuchverb", "no such command 'nosuchverb'\n"),
@@ -65,6 +66,26 @@ def test_wrong_words_are_an_error_and_a_hint(tmp_path: Path, words: str, said: s
     assert (told.returncode, told.stdout) == (64, "")
     assert told.stderr.startswith(f"error: {said}")
     assert told.stderr.splitlines()[1].startswith("hint: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [("doctor --nodes x", "a whole number"), ("runs --limit 0", "greater than or equal to 1")],
+)
+def test_no_sentence_of_a_library_is_shown(tmp_path: Path, words: str, said: str) -> None:
+    told = call(tmp_path, *words.split()).stderr
+    assert said in told or "is not" in told  # as older versions say it
+    assert "Input should" not in told and "parse" not in told
+
+
+@pytest.mark.parametrize("name", [".", "absent/hostfile"])
+def test_a_hostfile_that_cannot_be_written_is_told_before_any_host_is_asked(
+    tmp_path: Path, name: str
+) -> None:
+    told = call(tmp_path, "init", "-o", str(tmp_path / name), "--force", "nohost.invalid")
+    assert told.returncode == 64
+    assert "asking" not in told.stderr
+    assert "-o" in told.stderr.splitlines()[-1]
 
 
 def test_what_this_machine_refuses_is_named_with_its_path(tmp_path: Path) -> None:

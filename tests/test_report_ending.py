@@ -56,8 +56,20 @@ def test_the_cause_comes_first_then_its_last_lines_then_what_to_type() -> None:
         f"logs  /runs/{RUN}/logs  (complete to the last byte)",
         f"files h[0-1]:/root/.clusterctl/node/{RUN}/*/code  (a copy)",
         f"next  clusterctl logs {RUN} --rank 1 --tail 50  why it failed",
-        f"      clusterctl pull {RUN}                     bring its outputs here",
+        f"      clusterctl pull {RUN}                bring its outputs here",
     ]
+
+
+def test_a_run_that_ran_nowhere_misses_no_logs() -> None:
+    stopped = outcome(status="stopped", exit_code=123, cause=None, incomplete_logs=("h0", "h1"))
+    assert f"logs  /runs/{RUN}/logs  (not complete: h[0-1])" in shown(stopped, places=COPIES)
+    assert f"logs  /runs/{RUN}/logs" in shown(stopped, places={})
+
+
+def test_what_to_type_next_fits_eighty_columns() -> None:
+    lines = shown(outcome(), places={"h0": "/p", "h1": "/p"})
+    assert "bring here what is not shared" in lines[-1]
+    assert max(map(len, lines)) <= 80
 
 
 def test_a_success_says_where_its_files_lie() -> None:

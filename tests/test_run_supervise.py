@@ -262,7 +262,7 @@ def test_an_interrupt_is_called_what_it_is(number: int, what: str) -> None:
     outcome = stage.run()
     assert outcome.cause is not None
     assert outcome.cause.message == f"stopped by the operator ({what})"
-    assert f"({what}): scripts have 0.1 s to save; again = now" in stage.display.said[0]
+    assert f"({what}): 0.1 s to save; again = now" in stage.display.said[0]
 
 
 def test_an_interrupt_before_the_start_starts_nothing() -> None:

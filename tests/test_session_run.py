@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 import threading
@@ -13,6 +12,7 @@ import pytest
 
 from clusterctl.errors import ClusterctlError, UsageError
 from clusterctl.run.display import Display
+from clusterctl.run.operator import BY_PROGRAM
 from clusterctl.session import run as session_run
 from clusterctl.session.cluster import Cluster
 from clusterctl.session.run import Run
@@ -42,7 +42,7 @@ class Supervised:
         return self.outcome("stopped", 123) if self.interrupts else self.end()
 
     def interrupt(self, number: int) -> None:
-        assert number == signal.SIGINT
+        assert number == BY_PROGRAM
         self.interrupts += 1
         self.go_on.set()
 

@@ -178,7 +178,5 @@ def test_hosts_without_deepspeed_are_named_with_their_interpreter(answering_host
 
 
 def test_nothing_else_of_the_caller_travels(answering_hosts: AnsweringHosts) -> None:
-    of_hosts = variables.read(
-        ("a",), profile=Cluster.from_hostfile().profile, environ={"HF_TOKEN": "x", "NCCL_X": "1"}
-    )
-    assert [setting.name for setting in of_hosts["a"].below] == ["NCCL_X"]
+    of_hosts = variables.read(Cluster.from_hostfile().target, environ={"HF_TOKEN": "x", "NCCL_X": "1"})
+    assert [setting.name for setting in of_hosts["node1"].below] == ["NCCL_X"]

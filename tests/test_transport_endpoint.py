@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from clusterctl.transport import failures
 from clusterctl.transport.endpoint import Endpoint, parse_hop, resolve
 from clusterctl.transport.protocol import Failure
 
@@ -87,7 +90,16 @@ def test_a_broken_configuration_is_quoted(tmp_path: Path) -> None:
     assert found.stage == "resolve"
     assert found.message == f"{file} line 2: Bad configuration option: prot"
     assert f"correct {file} line 2" in found.hint
-    assert str(file) in found.hint
+    assert f"`ssh -G -F {file} gpu1` must work" in found.hint
+
+
+def test_cures_name_the_configuration_that_was_read(tmp_path: Path) -> None:
+    own = endpoint(tmp_path, "Host gpu1\n  HostName gpu1.invalid\n", "gpu1")
+    refused = OSError(errno.ECONNREFUSED, "refused")
+    for found in (failures.unresolved(own), failures.unconnected(own, refused, 1.0)):
+        assert found.hint.endswith(str(own.config))
+    usual = msgspec.structs.replace(own, config=None)
+    assert failures.unresolved(usual).hint.endswith("to ~/.ssh/config")
 
 
 def test_a_match_that_hangs_is_cut(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import RenderableType
 
+from clusterctl.cli import screen
 from clusterctl.report import ending as page
 from clusterctl.report.harmless import plain_lines
 from clusterctl.store.outcome import Outcome
@@ -23,7 +24,7 @@ def closing(directory: RunDirectory, outcome: Outcome, *, only_how: bool = False
     if outcome.cause is not None and page.wants_last_lines(outcome):
         last = last_lines(directory.path / outcome.cause.log)
     places = None if only_how else _places(directory)
-    return page.closing(plan, outcome, directory.path, last_lines=last, places=places)
+    return page.closing(plan, outcome, screen.at_home(directory.path), last_lines=last, places=places)
 
 
 def _places(directory: RunDirectory) -> dict[str, str]:

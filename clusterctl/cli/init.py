@@ -46,6 +46,11 @@ def command(
     hosts = _wanted(names or [], from_ssh_config, config)
     if output.exists() and not force:
         raise UsageError(f"{output} exists", hint="--force replaces it, -o names another file")
+    if output.is_dir() or not os.access(output.parent, os.W_OK):
+        what = (
+            "is a folder" if output.is_dir() else f"cannot be written: no folder {output.parent} to write in"
+        )
+        raise UsageError(f"{output} {what}", hint="name another file with -o")
     link = connect(transport, config)
     screen.err().print(f"asking {len(hosts)} host{'' if len(hosts) == 1 else 's'} for GPUs", style="dim")
     try:

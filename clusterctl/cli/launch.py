@@ -148,7 +148,7 @@ def _follow(run: Run) -> int:
     from clusterctl.store.runs import RunDirectory
 
     terminal = Terminal(1)
-    terminal.put(screen.rendered(page.opening(run.plan, run.path)), keep=True)
+    terminal.put(screen.rendered(page.opening(run.plan, screen.at_home(run.path))), keep=True)
     live = screen.live(run.plan, terminal)
 
     ends = [signal.SIGINT, signal.SIGTERM]

@@ -81,6 +81,7 @@ class LiveOutput(Display):
         self._lock = threading.Lock()
         self._unfinished: dict[tuple[str, str], _Unfinished] = {}
         self._awaited = ""
+        self._heard = False
         self._awaited_since = self._awaited_shown_at = 0.0
         self._awaited_shown = ""
         self._style = {node.host: paint(*hue(node.node_rank)) if paint else b"" for node in plan.nodes}
@@ -97,7 +98,10 @@ class LiveOutput(Display):
             self._terminal.put(self._line(_DIM, "clusterctl", line), keep=True)
 
     def awaiting(self, text: str) -> None:
+        """Nothing of it is shown once a rank has printed: that says more than what it may still import."""
         with self._lock:
+            if self._heard:
+                return
             now = time.monotonic()
             if not self._awaited:
                 self._awaited_since = now
@@ -107,7 +111,7 @@ class LiveOutput(Display):
         if name == "agent.log" and not self._engine:
             return
         with self._lock:
-            self._awaited = ""
+            self._awaited, self._heard = "", self._heard or name.startswith("rank-")
             *lines, rest = data.split(b"\n")
             unfinished = self._unfinished.pop((host, name), None)
             for line in lines:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from typing import Any
 
@@ -10,6 +11,8 @@ from clusterctl.errors import ClusterctlError, UsageError
 
 EXIT_USAGE = 64
 EXIT_FAULT = 125
+_FOREIGN = re.compile("Input should be ")
+"""How the library that converts options begins what it has to say of a value."""
 
 
 def entry() -> None:
@@ -75,7 +78,8 @@ def _say_usage(error: Any) -> None:
     if "\n" in text:
         error.show(sys.stderr)
         return
-    text = text.replace("Value error, ", "").rstrip(".")
+    text = _FOREIGN.sub("must be ", text).partition(", unable to parse")[0]
+    text = text.replace("Value error, ", "").replace("a valid integer", "a whole number").rstrip(".")
     command = error.ctx.command_path if getattr(error, "ctx", None) else "clusterctl"
     _say(UsageError(text[:1].lower() + text[1:], hint=f"{command} -h"))
 

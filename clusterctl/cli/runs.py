@@ -127,6 +127,6 @@ def status_command(run: Run = "", as_json: options.Json = False) -> None:
     if outcome is not None:
         screen.show(closing(directory, outcome, only_how=True))
     else:
-        out.print(Text.assemble(("logs  ", "dim"), str(directory.logs)))
+        out.print(Text.assemble(("logs  ", "dim"), str(screen.at_home(directory.logs))))
     pull = page.what_pull_does(plan, [host.outputs for host in hosts if host.outputs])
     out.print(page.next_steps(seen, outcome, pull=pull), soft_wrap=False, crop=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clusterctl.errors import ClusterctlError
@@ -35,6 +36,12 @@ def err() -> Console:
     from clusterctl.cli.console import HarmlessConsole
 
     return HarmlessConsole(stderr=True, highlight=False, soft_wrap=True, markup=False, emoji=False)
+
+
+def at_home(path: Path) -> Path:
+    """As a person writes it, with ~ for the home directory."""
+    home = Path.home()
+    return Path("~", path.relative_to(home)) if path.is_relative_to(home) else path
 
 
 def show(page: RenderableType) -> None:

@@ -124,7 +124,7 @@ def _misreadings(where: str, line: str, entry: re.Match[str]) -> list[HostfileWa
         host, _, port = name.rpartition(":")
         warn(
             f"'{name}' is one host of exactly this name: the port is not split off",
-            f"write {host}, and `Port {port}` under `Host {host}` in ~/.ssh/config",
+            f"write {host}, and `Port {port}` under `Host {host}` in your ssh config",
         )
     if "," in name:
         warn(f"'{name}' is one host of exactly this name", "write one line for each host")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from difflib import get_close_matches
 from ipaddress import ip_address, ip_network
+from types import UnionType
 from typing import Any, get_args, get_origin
 
 import msgspec
@@ -20,6 +21,15 @@ EXPECTABLE = (
     "python", "torch", "cuda", "nccl", "driver", "kernel", "deepspeed", "transformers", "accelerate",
     "datasets", "tokenizers",
 )  # fmt: skip
+
+_EXAMPLES = {
+    "activate": "activate: conda activate train",
+    "env": "env: {NCCL_DEBUG: WARN}",
+    "expect": 'expect: {torch: ">=2.4,<3"}',
+    "hosts": "hosts: {gpu3: {python: /opt/venv/bin/python}}",
+    "network": "network: {subnet: 10.0.5.0/24}",
+    "python": "python: /opt/venv/bin/python",
+}
 
 
 class HostProfile(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +106,8 @@ def decode(text: str, source: str) -> Profile:
 
 def _convert(document: yaml_lines.Document, value: Any, path: Path, kind: Any) -> Any:
     """As msgspec.convert, but an error knows every key on its path, so that it can name the line."""
+    if isinstance(kind, UnionType) and isinstance(value, dict):
+        kind = next(each for each in get_args(kind) if get_origin(each) is dict)
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct) and isinstance(value, dict):
         fields = {field.name: field.type for field in msgspec.structs.fields(kind)}
         for key in value:
@@ -112,9 +124,11 @@ def _convert(document: yaml_lines.Document, value: Any, path: Path, kind: Any) -
     except msgspec.ValidationError:
         is_map = not isinstance(kind, type) or issubclass(kind, msgspec.Struct)
         wanted = "`key: value` lines" if is_map else "a single value"
+        if isinstance(kind, UnionType):
+            wanted = "an absolute path, or `key: value` lines with one for each host"
         raise UsageError(
             f"{document.place(path)}: must be {wanted}, not {_shape(value)}",
-            hint="envs/cpu.yaml shows every key there is",
+            hint=f"as in `{_EXAMPLES.get(path[-1], f'{path[-1]}: VALUE')}`",
         ) from None
 
 
@@ -142,7 +156,7 @@ def _check(document: yaml_lines.Document, profile: Profile) -> None:
                 hint='a version such as 2.4 (2.4.1 fits it too), or a range such as ">=2.4,<3"',
             )
     for path, text in _interpreters(profile):
-        if text and not text.startswith(("/", "~/")):
+        if (text or path in document.lines) and not text.startswith(("/", "~/")):
             raise UsageError(
                 f"{document.place(path)}: {text!r} is not an absolute path",
                 hint="the interpreter on the nodes, e.g. /opt/venv/bin/python; without it, the usual one",

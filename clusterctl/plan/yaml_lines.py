@@ -45,7 +45,7 @@ def load(text: str, source: str) -> Document:
         raise UsageError(f"{source}: an alias contains itself", hint="write the value out") from None
     if not isinstance(value, dict):
         raise UsageError(
-            f"{source}: it must consist of `key: value` lines", hint="envs/cpu.yaml is an example"
+            f"{source}: it must consist of `key: value` lines", hint="as in `python: /opt/venv/bin/python`"
         )
     return Document(source, value, lines)
 

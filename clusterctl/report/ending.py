@@ -51,7 +51,8 @@ def closing(
         parts.append(_row("also", _collateral(outcome)))
     parts.append(_left(outcome))
     logs = _row("logs", str(directory / "logs"))
-    parts.append(Text.assemble(logs, *_damaged(outcome), no_wrap=True, overflow="ignore"))
+    damaged = _damaged(outcome) if places is None or places else []  # nothing ran: nothing can be missing
+    parts.append(Text.assemble(logs, *damaged, no_wrap=True, overflow="ignore"))
     ran = outcome.status != "refused"
     if places and ran:
         parts += _files(plan, places)
@@ -178,7 +179,6 @@ def _meaning(outcome: Outcome) -> str:
         "failed": "the exit code of the engine",
         "refused": "refused before the start",
         "lost": "a host was lost",
-        "hung": "the run hung",
         "stopped": "stopped by the operator",
         "timeout": "the time limit",
         "error": "clusterctl could not carry the run through",

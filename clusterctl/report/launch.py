@@ -18,6 +18,7 @@ from clusterctl.network.model import Network
 from clusterctl.plan.model import Code, LaunchPlan, NodePlan, Setting
 from clusterctl.plan.variables import shown
 from clusterctl.report import findings
+from clusterctl.report.pull import size
 
 _STARTS = {
     "torchrun": "torchrun, static ranks",
@@ -125,7 +126,7 @@ def _notes(plan: LaunchPlan) -> list[RenderableType]:
 def _what_travels(code: Code) -> str:
     where = f"{code.root} (git root)" if code.repository else code.root
     inside = f", run in {code.subdirectory}" if code.subdirectory else ""
-    return f"{code.files} files, {code.size / 10**6:.1f} MB from {where}{inside}"
+    return f"{code.files} file{'' if code.files == 1 else 's'}, {size(code.size)} from {where}{inside}"
 
 
 def opening(plan: LaunchPlan, directory: Path) -> RenderableType:

@@ -21,6 +21,7 @@ from clusterctl.report.hosts import FOLD_FROM
 from clusterctl.store.outcome import Outcome, Status
 
 _WIDE = 120
+_NARROW = 80
 _COMMAND = 36
 NO_RUNS = "no runs yet; start one: clusterctl launch --nodes 2"
 STATUSES = ("running", "interrupted", *get_args(Status))
@@ -257,7 +258,7 @@ def next_steps(run: RunView, outcome: Outcome | None, *, pull: str = "", logs: b
     if run.status == "running":
         lines.append((f"clusterctl logs -f {run.run}", "follow its output"))
     if outcome is None:
-        what = "end it on all hosts" if run.status == "running" else "end what is left, bring its logs here"
+        what = "end it on all hosts" if run.status == "running" else "end what is left, get its logs"
         lines.append((f"clusterctl stop {run.run}", what))
     if cause is not None and cause.rank is not None:
         lines.append((f"clusterctl logs {run.run} --rank {cause.rank} --tail 50", "why it failed"))
@@ -269,7 +270,9 @@ def next_steps(run: RunView, outcome: Outcome | None, *, pull: str = "", logs: b
         lines.append((f"clusterctl pull {run.run}", pull))
     if not lines and run.status not in ("stopped", "timeout"):
         lines.append(("clusterctl doctor", "look at the hosts"))
-    widest = max((len(command) for command, _ in lines), default=0)
+    # Beside one another where that fits, so that no terminal breaks what is to be pasted.
+    room = _NARROW - len("next    ") - max((len(what) for _, what in lines), default=0)
+    widest = min(max((len(command) for command, _ in lines), default=0), room)
     return Group(
         *(
             Text.assemble(

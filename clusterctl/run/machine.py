@@ -253,7 +253,7 @@ class Machine:
             self.verdict.ordered = Cause(kind="operator", message=f"stopped by the operator ({by})")
         self._completion.hurry()
         grace = 0.0 if now else self.defaults.stop_grace
-        end = "now" if now else f"scripts have {grace:g} s to save; again = now"
+        end = "now" if now else f"{grace:g} s to save; again = now"
         return self._stop(
             self.stopping or "stopped", f"stopped by the operator ({by}): {end}", grace, again=True
         )

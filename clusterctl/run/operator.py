@@ -8,7 +8,10 @@ from collections.abc import Callable
 
 from clusterctl.store.runs import RunDirectory
 
-_NAMES = {
+BY_PROGRAM = 0
+"""No signal: the program that holds the run asks, through its Python object."""
+_NAMES: dict[int, str] = {
+    BY_PROGRAM: "its program",
     signal.SIGINT: "Ctrl-C",
     signal.SIGTERM: "SIGTERM",
     signal.SIGHUP: "SIGHUP: its terminal was closed",
@@ -27,7 +30,7 @@ class Operator:
 
     def interrupt(self, number: int) -> None:
         """End the run: at first with time to save, the second time now."""
-        self._interrupts.append(_NAMES.get(signal.Signals(number), f"signal {number}"))
+        self._interrupts.append(_NAMES.get(number, f"signal {number}"))
         self._wake()
 
     def hand_on(self, number: int) -> None:

@@ -53,7 +53,9 @@ class HostSpec(msgspec.Struct, frozen=True):
 def numbered(nodes: int, slots: Sequence[int]) -> tuple[HostSpec, ...]:
     """``node1`` to ``nodeN``. ``slots`` has one figure for all, or one for each."""
     if not 1 <= nodes <= SANDBOX.max_hosts:
-        raise UsageError(f"a sandbox has 1 to {SANDBOX.max_hosts} nodes, not {nodes}")
+        raise UsageError(
+            f"a sandbox has 1 to {SANDBOX.max_hosts} nodes, not {nodes}", hint="sandbox up --nodes 2"
+        )
     if len(slots) not in (1, nodes) or min(slots, default=0) < 1:
         raise UsageError(
             f"{len(slots)} slot counts for {nodes} nodes: {','.join(map(str, slots))}",

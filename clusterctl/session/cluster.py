@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 
 from clusterctl.ask import exec as asking
 from clusterctl.ask.exec import Answer, OnOutput
 from clusterctl.checks.evaluate import Report
+from clusterctl.errors import UsageError
 from clusterctl.inventory.model import HostfileWarning
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.session import hosts as choosing
 from clusterctl.session import profiles, variables
 from clusterctl.session.examine import Examination, examine
 from clusterctl.session.hosts import Hosts
-from clusterctl.session.launch import Prepared, prepare
-from clusterctl.session.options import LaunchOptions
+from clusterctl.session.launch import prepare
+from clusterctl.session.options import LaunchOptions, checked
 from clusterctl.session.progress import Progress, Silent
 from clusterctl.session.run import Run
+from clusterctl.session.target import Target
 from clusterctl.settings import EXEC, SANDBOX
 from clusterctl.store.runs import make_home
-from clusterctl.transport import Kind, Transport, connect
+from clusterctl.transport import Kind
 
 _DEFAULTS = LaunchOptions()
 
@@ -59,13 +63,14 @@ class Cluster:
     """
 
     def __init__(self, hosts: Hosts, *, profile: str = "", transport: Kind = "fabric") -> None:
-        self.hosts = hosts
-        self.transport: Kind = transport
-        self.profile_name = profile
-        self.profile = profiles.read(profile)
+        if transport not in get_args(Kind):
+            raise UsageError(f"transport {transport!r} does not exist", hint=f"one of {get_args(Kind)}")
+        self.target = Target(
+            hosts=hosts, profile=profiles.read(profile), profile_name=profile, transport=transport
+        )
         self.warnings: tuple[HostfileWarning, ...] = (
             *hosts.inventory.warnings,
-            *profiles.unknown_hosts(self.profile, profile, hosts.known),
+            *profiles.unknown_hosts(self.target.profile, profile, hosts.known),
         )
         """Lines of the hostfile and hosts of the profile that are not what they seem."""
         self._running: weakref.WeakSet[Run] = weakref.WeakSet()
@@ -109,10 +114,8 @@ class Cluster:
         with tempfile.TemporaryDirectory(prefix="cctl-", ignore_cleanup_errors=True) as name:
             home = Path(name)
             copied = sandboxes(None) / ".cache" / "openssh"
-            if copied.is_dir():  # a private copy of sshd, fetched once
-                cache = sandboxes(home) / ".cache"
-                cache.mkdir(mode=0o700, parents=True)
-                (cache / copied.name).symlink_to(copied.resolve())
+            if copied.is_dir():  # a private copy of sshd, fetched once; its hosts may not see where it lies
+                shutil.copytree(copied, sandboxes(home) / ".cache" / copied.name, symlinks=True)
             try:
                 box = Sandbox.create("private", specs, home)
                 cluster = cls(choosing.of_sandbox(box))
@@ -127,7 +130,12 @@ class Cluster:
     @property
     def names(self) -> tuple[str, ...]:
         """The hosts, in the order of their node ranks."""
-        return self.hosts.inventory.names
+        return self.target.names
+
+    @property
+    def hosts(self) -> Hosts:
+        """The selected hosts and where they were found."""
+        return self.target.hosts
 
     def __repr__(self) -> str:
         return f"<Cluster {self.hosts.how.removeprefix('hosts: ')}>"
@@ -143,25 +151,10 @@ class Cluster:
     ) -> Examination:
         """Ask every host about itself and, unless ``quick``, let them try one another. `doctor` gives the
         judgement alone."""
-        layers = variables.read(
-            self.names,
-            env=_options(env),
-            env_file=env_file,
-            profile=self.profile,
-            profile_name=self.profile_name,
-        )
-        link = self._connect()
+        layers = variables.read(self.target, env=_options(env), env_file=env_file)
+        link = self.target.connect()
         try:
-            return examine(
-                self.hosts,
-                link,
-                profile=self.profile,
-                profile_name=self.profile_name,
-                layers=layers,
-                quick=quick,
-                torch=torch,
-                progress=progress,
-            )
+            return examine(self.target, link, layers=layers, quick=quick, torch=torch, progress=progress)
         finally:
             link.close()
 
@@ -176,9 +169,12 @@ class Cluster:
     ) -> Answers:
         """Run one command on all hosts; no shell reads it. ``timeout`` is seconds of the command itself.
         ``on_output(host, stream, data)`` hears of output as it comes."""
-        link = self._connect()
+        words = _words(argv, "argv")
+        if not words:
+            raise UsageError("no command to run", hint='cluster.exec(["nvidia-smi", "-L"])')
+        link = self.target.connect()
         try:
-            return Answers(asking.run(link, self.names, argv, timeout=timeout, on_output=on_output))
+            return Answers(asking.run(link, self.names, words, timeout=timeout, on_output=on_output))
         finally:
             link.close()
 
@@ -193,9 +189,9 @@ class Cluster:
     ) -> LaunchPlan:
         """What `launch` would do: every host's command and variables. Starts nothing. Raises as `launch`."""
         wanted = _filled(options, script, args, env)
-        link = self._connect()
+        link = self.target.connect()
         try:
-            return self._prepare(wanted, link, to_start=False, progress=progress).plan
+            return prepare(self.target, link, wanted, to_start=False, progress=progress).plan
         finally:
             link.close()
 
@@ -220,46 +216,36 @@ class Cluster:
     def open_run(self, options: LaunchOptions, *, progress: Progress = Silent) -> Run:
         """As `launch`, but nothing has started: for callers that show the plan before ``Run.start``."""
         make_home()
-        link = self._connect()
+        link = self.target.connect()
         try:
-            run = Run(self._prepare(options, link, to_start=True, progress=progress), link)
+            run = Run(prepare(self.target, link, options, to_start=True, progress=progress), link)
         except BaseException:
             link.close()
             raise
         self._running.add(run)
         return run
 
-    def _prepare(
-        self, options: LaunchOptions, link: Transport, *, to_start: bool, progress: Progress
-    ) -> Prepared:
-        return prepare(
-            self.hosts,
-            link,
-            options,
-            profile=self.profile,
-            profile_name=self.profile_name,
-            transport=self.transport,
-            to_start=to_start,
-            progress=progress,
-        )
-
-    def _connect(self) -> Transport:
-        return connect(self.transport, self.hosts.ssh_config)
-
 
 def _options(env: Env) -> tuple[str, ...]:
     """As ``--env`` takes them."""
     if isinstance(env, Mapping):
         return tuple(f"{name}={value}" for name, value in env.items())
-    return tuple(env)
+    return _words(env, "env")
+
+
+def _words(values: Iterable[object], what: str) -> tuple[str, ...]:
+    """A text is a sequence, too, of letters: nobody means those."""
+    if isinstance(values, (str, bytes)):
+        raise UsageError(f"{what} is one text, not a list of words", hint=f"{what}=[{values!r}]")
+    return tuple(map(str, values))
 
 
 def _filled(
     options: LaunchOptions, script: str | os.PathLike[str], args: Iterable[object], env: Env
 ) -> LaunchOptions:
     return msgspec.structs.replace(
-        options,
+        checked(options),
         script=os.fspath(script) or options.script,
-        arguments=(*options.arguments, *map(str, args)),
+        arguments=(*options.arguments, *_words(args, "args")),
         env=(*options.env, *_options(env)),
     )

@@ -14,9 +14,8 @@ from clusterctl.errors import UsageError
 from clusterctl.network.choose import choose
 from clusterctl.network.model import Network, Setting
 from clusterctl.plan.layers import Layers
-from clusterctl.plan.profile import Profile
-from clusterctl.session.hosts import Hosts
 from clusterctl.session.progress import Progress, Silent
+from clusterctl.session.target import Target
 from clusterctl.transport import Transport
 
 
@@ -33,11 +32,9 @@ class Examination(msgspec.Struct, frozen=True):
 
 
 def examine(
-    hosts: Hosts,
-    transport: Transport,
+    target: Target,
+    link: Transport,
     *,
-    profile: Profile,
-    profile_name: str,
     layers: Mapping[str, Layers],
     quick: bool = False,
     torch: bool = True,
@@ -45,12 +42,13 @@ def examine(
     workdir: Path | None = None,
     progress: Progress = Silent,
 ) -> Examination:
-    """Everything there is to know about ``hosts``. A sick host is in the report, never an exception.
+    """Everything there is to know about the hosts of ``target``, asked over ``link``. A sick host is in the
+    report, never an exception.
 
     ``quick`` asks for facts only; without ``torch`` traffic is sent, but torch is not imported.
-    ``then_more``: a run follows over the same transport. Raises UsageError for a MASTER_PORT that is none.
+    ``then_more``: a run follows over the same ``link``. Raises UsageError for a MASTER_PORT that is none.
     """
-    names = hosts.inventory.names
+    names, profile, inventory = target.names, target.profile, target.hosts.inventory
     first = {setting.name: setting.value for setting in layers[names[0]].merged()}
     master = first.get("MASTER_ADDR", "")
     request = FactsRequest(
@@ -67,19 +65,19 @@ def examine(
         master_port=_port(first.get("MASTER_PORT", "")),
     )
     with progress(names) as asking:
-        answers = ask(
-            transport, hosts.inventory, request, on_progress=asking.answered, on_awaiting=asking.awaiting
-        )
-    settings = {host: layers[host].merged(facts, profile_name) for host, facts in answers.facts.items()}
+        answers = ask(link, inventory, request, on_progress=asking.answered, on_awaiting=asking.awaiting)
+    settings = {
+        host: layers[host].merged(facts, target.profile_name) for host, facts in answers.facts.items()
+    }
     network = choose(
-        hosts.inventory,
+        inventory,
         answers.facts,
         answers.reachability,
         settings=settings,
         pins=profile.pins(answers.facts),
     )
     report = evaluate(
-        hosts.inventory,
+        inventory,
         answers.facts,
         answers.failures.values(),
         answers.reachability,
@@ -87,7 +85,7 @@ def examine(
         expect=profile.expect,
         settings=settings,
         quick=quick or not torch,
-        simulated=hosts.simulated,
+        simulated=target.hosts.simulated,
     )
     return Examination(answers, network, report, settings)
 

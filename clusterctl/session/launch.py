@@ -17,18 +17,18 @@ from clusterctl.plan import activation
 from clusterctl.plan import threads as omp
 from clusterctl.plan.build import build
 from clusterctl.plan.model import Engine, LaunchPlan, Request, Start
-from clusterctl.plan.profile import Profile
 from clusterctl.plan.variables import strongest
 from clusterctl.session import variables, workload
 from clusterctl.session.examine import Examination, examine
 from clusterctl.session.hosts import Hosts
 from clusterctl.session.options import LaunchOptions
 from clusterctl.session.progress import Progress, Silent
+from clusterctl.session.target import Target
 from clusterctl.session.workload import Workload
 from clusterctl.settings import RUN
 from clusterctl.store.outcome import EXIT_REFUSED
 from clusterctl.store.runs import new_run_id
-from clusterctl.transport import Kind, Transport
+from clusterctl.transport import Transport
 
 
 class RefusedError(ClusterctlError):
@@ -56,13 +56,10 @@ class Prepared(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def prepare(
-    hosts: Hosts,
+    target: Target,
     link: Transport,
     options: LaunchOptions,
     *,
-    profile: Profile,
-    profile_name: str,
-    transport: Kind,
     to_start: bool,
     progress: Progress = Silent,
 ) -> Prepared:
@@ -72,26 +69,18 @@ def prepare(
     any host is asked, and RefusedError where the hosts cannot run it.
     """
     work = workload.resolve(options)
-    layers = variables.read(
-        hosts.inventory.names,
-        env=options.env,
-        env_file=options.env_file,
-        profile=profile,
-        profile_name=profile_name,
-    )
+    layers = variables.read(target, env=options.env, env_file=options.env_file)
     seen = examine(
-        hosts,
+        target,
         link,
-        profile=profile,
-        profile_name=profile_name,
         layers=layers,
         torch=False,
         then_more=to_start,
         workdir=Path(work.code.root),
         progress=progress,
     )
+    hosts, names = target.hosts, target.names
     _decide(hosts, seen, options)
-    names = hosts.inventory.names
     facts = seen.answers.facts
     threads = omp.settings(hosts.inventory, facts)
     request = Request(
@@ -102,11 +91,11 @@ def prepare(
         pass_local_rank=options.engine == "deepspeed" and options.local_rank,
         host_settings={host: strongest(seen.settings[host], threads[host]) for host in names},
         removed={host: activation.removed(facts[host]) for host in names},
-        workdirs={host: own for host in names if (own := profile.workdir_of(host))},
+        workdirs={host: own for host in names if (own := target.profile.workdir_of(host))},
         code=work.code,
         time_limit=options.time_limit,
         ssh_config=str(hosts.ssh_config.resolve()) if hosts.ssh_config else "",
-        transport=transport,
+        transport=target.transport,
         gpus={host: len(facts[host].nvidia.gpus) for host in facts},
         pythons={host: facts[host].python.executable for host in facts},
     )

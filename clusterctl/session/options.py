@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from clusterctl.errors import UsageError, in_words
 from clusterctl.plan.model import Engine
 
 
@@ -33,3 +34,14 @@ class LaunchOptions(msgspec.Struct, frozen=True, kw_only=True):
     time_limit: float | None = None
     force: bool = False
     stdin: bool = False
+
+
+def checked(options: LaunchOptions) -> LaunchOptions:
+    """The same, of the types that are declared: Python itself lets any value pass. Raises UsageError."""
+    try:
+        found = msgspec.convert(msgspec.structs.asdict(options), LaunchOptions)
+    except (msgspec.ValidationError, TypeError) as error:
+        raise UsageError(f"LaunchOptions: {in_words(error)}", hint="help(clusterctl.LaunchOptions)") from None
+    if found.time_limit is not None and not found.time_limit > 0:
+        raise UsageError(f"time_limit={found.time_limit:g} is over at once", hint="seconds, above 0")
+    return found

@@ -16,6 +16,7 @@ from typing import Any
 from clusterctl.errors import UsageError
 from clusterctl.run.display import Display
 from clusterctl.run.launcher import DeepSpeedLauncher
+from clusterctl.run.operator import BY_PROGRAM
 from clusterctl.run.supervise import Supervisor
 from clusterctl.session.hosts import transport_of
 from clusterctl.session.launch import Prepared
@@ -26,7 +27,6 @@ from clusterctl.transport import Transport
 
 _LOOK = 0.1
 _STDIN = 0
-_SIGINT = 2
 _LEAVING = RUN.stop_grace + 15.0
 _unfinished: weakref.WeakSet[Run] = weakref.WeakSet()
 
@@ -92,7 +92,7 @@ class Run:
         assert self._outcome is not None
         return self._outcome
 
-    def interrupt(self, number: int = _SIGINT) -> None:
+    def interrupt(self, number: int = BY_PROGRAM) -> None:
         """Ask it to end, without waiting: the first time scripts get their grace, after that they are ended.
 
         For signal handlers: ``number`` is the signal that asks, and the outcome tells it.

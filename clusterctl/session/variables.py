@@ -10,30 +10,27 @@ from clusterctl.errors import UsageError
 from clusterctl.network.model import Setting
 from clusterctl.plan import layers, variables
 from clusterctl.plan.layers import Layers
-from clusterctl.plan.profile import Profile
+from clusterctl.session.target import Target
 
 
 def read(
-    hosts: Iterable[str],
+    target: Target,
     *,
     env: Iterable[str] = (),
     env_file: str = "",
-    profile: Profile,
-    profile_name: str = "",
     environ: Mapping[str, str] = os.environ,
 ) -> dict[str, Layers]:
     """For each host, strongest first: ``env`` (``K=V``, or ``K`` to copy), ``env_file``, the profile, its
     activation line, ``.deepspeed_env``, the caller's ``NCCL_*``. Raises UsageError, naming the source.
     """
-    hosts = tuple(hosts)
     typed = [variables.from_options(env, environ)]
     if env_file:
         typed.append(_file(Path(env_file).expanduser(), f"--env-file {env_file}"))
-    origin = f"profile {profile_name}"
+    origin = f"profile {target.profile_name}"
     return layers.of_hosts(
-        hosts,
+        target.names,
         typed=variables.strongest(*typed),
-        profile={host: variables.from_mapping(profile.env_of(host), origin) for host in hosts},
+        profile={host: variables.from_mapping(target.profile.env_of(host), origin) for host in target.names},
         below=variables.strongest(*_deepspeed_files(environ), variables.from_caller(environ)),
     )
 

@@ -87,7 +87,7 @@ def resolve(
             host=name,
             stage="deadline",
             message="`ssh -G` did not finish in time",
-            hint=f"run `ssh -G {name}`: a Match exec or a slow name server may hold it up",
+            hint=f"run `{shlex.join([*command, name])}`: a Match exec or a slow name server may hold it up",
         )
     if answer.returncode != 0:
         message, where = _complaint(answer.stderr.decode(errors="replace"))
@@ -95,7 +95,8 @@ def resolve(
             host=name,
             stage="resolve",
             message=message or f"`ssh -G` ended with {answer.returncode}",
-            hint=f"correct {where or config or 'your ssh_config'}; `ssh -G {name}` must work",
+            hint=f"correct {where or config or 'your ssh_config'}; "
+            f"`{shlex.join([*command, name])}` must work",
         )
     return read(name, answer.stdout.decode(errors="replace"), config)
 

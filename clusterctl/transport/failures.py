@@ -27,12 +27,18 @@ def ssh_command(endpoint: Endpoint, *words: str) -> str:
     return shlex.join(["ssh", *config, endpoint.name, *words])
 
 
+def _config(endpoint: Endpoint) -> str:
+    """The file in which a person sets how this host is reached."""
+    return tilde(endpoint.config) if endpoint.config else "~/.ssh/config"
+
+
 def unresolved(endpoint: Endpoint) -> Failure:
     return failure(
         endpoint,
         "resolve",
         f"no address is known for the name '{endpoint.hostname}'",
-        f"correct the name in the hostfile, or add `Host {endpoint.name}` with its HostName to ~/.ssh/config",
+        f"correct the name in the hostfile, or add `Host {endpoint.name}` with its HostName to "
+        f"{_config(endpoint)}",
     )
 
 
@@ -50,7 +56,7 @@ def unconnected(endpoint: Endpoint, error: OSError, waited: float) -> Failure:
             endpoint,
             "connect",
             f"{endpoint.address} refuses the connection: the machine is up, but no sshd listens there",
-            f"start sshd on it, or set the right Port under `Host {endpoint.name}` in ~/.ssh/config",
+            f"start sshd on it, or set the right Port under `Host {endpoint.name}` in {_config(endpoint)}",
         )
     return failure(
         endpoint,
@@ -182,7 +188,7 @@ def refused_login(endpoint: Endpoint, tried: Sequence[str], unusable: Sequence[U
     config = ["-F", str(endpoint.config)] if endpoint.config else []
     copy = shlex.join(["ssh-copy-id", *config, *port, f"{endpoint.user}@{endpoint.hostname}"])
     hint = f"{cures}; or {copy}" if cures else copy
-    hint += f"; or set User and IdentityFile under `Host {endpoint.name}` in ~/.ssh/config"
+    hint += f"; or set User and IdentityFile under `Host {endpoint.name}` in {_config(endpoint)}"
     return failure(
         endpoint,
         "auth",
