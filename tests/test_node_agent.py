@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -491,6 +492,51 @@ def test_the_control_group_that_killed_is_named_once_for_each_kill(tmp_path: Pat
     cgroup(tmp_path, kills=5, hits=2)
     memory.limits_before = memory._limits_hit()
     assert memory.limit_that_killed(1).startswith("the host's memory is used up")
+
+
+def test_in_version_1_the_kill_is_counted_in_one_group_and_the_limit_in_another(tmp_path: Path) -> None:
+    """As recorded on Linux 6.18: a group with a limit of 64 MiB, the process in one without within it."""
+    (tmp_path / "membership").write_text("4:memory:/limited/inner\n1:cpu:/\n")
+    base = tmp_path / "memory"
+
+    def record(kills: int, failures: int) -> None:
+        for name, oom_kill, failcnt, limit in (
+            ("limited", 0, failures, 67108864),
+            ("limited/inner", kills, 0, 9223372036854771712),
+        ):
+            group = base / name
+            group.mkdir(parents=True, exist_ok=True)
+            counters = f"oom_kill_disable 0\nunder_oom 0\noom_kill {oom_kill}\n"
+            (group / "memory.oom_control").write_text(counters)
+            (group / "memory.failcnt").write_text(f"{failcnt}\n")
+            (group / "memory.limit_in_bytes").write_text(f"{limit}\n")
+
+    record(0, 0)
+    memory = OutOfMemory(str(tmp_path), str(tmp_path / "membership"), log=None)
+    record(1, 144)
+    assert memory.limit_that_killed(1) == "the memory limit of control group /limited, 67 MB"
+    assert memory.limit_that_killed(2) == ""
+
+
+def test_the_kernels_log_names_the_process_and_the_group(tmp_path: Path) -> None:
+    """Lines of Linux 6.18."""
+    lines = (
+        "6,9,1,-;oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=/,mems_allowed=0,"
+        "oom_memcg=/realtest,task_memcg=/realtest/in,task=python3,pid=7950,uid=0\n"
+        "3,9,2,-;Memory cgroup out of memory: Killed process 7950 (python3) total-vm:221356kB\n"
+        "3,9,3,-;Out of memory: Killed process 7951 (python3) total-vm:221356kB\n"
+    )
+    cgroup(tmp_path, kills=0, hits=0)
+    log, kernel = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)  # a record at a time, as /dev/kmsg
+    with log, kernel:
+        log.setblocking(False)
+        for line in lines.splitlines(keepends=True):
+            kernel.send(line.encode())
+        memory = OutOfMemory(str(tmp_path), str(tmp_path / "membership"), log=log.fileno())
+        cgroup(tmp_path, kills=2, hits=0)
+        assert memory.limit_that_killed(1) == "", "the kills that were counted are those of the log"
+        assert memory.limit_that_killed(7950) == "the memory limit of control group /realtest"
+        assert memory.limit_that_killed(7951) == "the host's memory is used up"
 
 
 def test_without_a_witness_nothing_is_said_of_memory(tmp_path: Path) -> None:

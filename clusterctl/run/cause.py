@@ -51,7 +51,7 @@ def from_rank_exit(event: RankExited, *, host: str, node_rank: int, at: float, l
         message = f"{error.type}: {error.message}"
         kind = "oom" if is_memory(message) else "exception"
     elif event.oom:
-        kind, message = "oom", event.oom
+        kind, message = "oom", f"out of memory, killed by the kernel: {event.oom}"
     elif signal is not None:
         kind, message = "signal", f"killed by {signal_name(signal)}"
     else:

@@ -8,7 +8,13 @@ import time
 from collections.abc import Callable
 
 from tests.chaos.hosts import USER
-from tests.chaos.kernel_faults import home_frozen, neighbour_stuck, stuck_in_kernel
+from tests.chaos.kernel_faults import (
+    home_frozen,
+    killed_beside_out_of_memory,
+    neighbour_stuck,
+    out_of_memory,
+    stuck_in_kernel,
+)
 from tests.chaos.launcher_faults import pdsh_login_fails
 from tests.chaos.rounds import LEASE, SUCCESS, Expected, Round
 
@@ -353,6 +359,8 @@ FAULTS: dict[str, tuple[int, Fault]] = {
     "stuck-in-kernel": (1, stuck_in_kernel),
     "neighbour-stuck": (1, neighbour_stuck),
     "home-frozen": (1, home_frozen),
+    "out-of-memory": (1, out_of_memory),
+    "killed-beside-out-of-memory": (1, killed_beside_out_of_memory),
     "pdsh-login-fails": (1, pdsh_login_fails),
 }
 """Name -> how often it is drawn, and what it does."""

@@ -25,7 +25,10 @@ _HOST = r"""
 set -e
 mount --make-rprivate /
 mount -t proc proc /proc
+mkdir "$W/$NAME/cgroup"
+mount --rbind /sys/fs/cgroup "$W/$NAME/cgroup"
 mount -t sysfs sysfs /sys
+mount --rbind "$W/$NAME/cgroup" /sys/fs/cgroup
 mount -t tmpfs -o size=48m,mode=755 home /home
 mkdir -m 755 /home/trainer
 mount -t tmpfs -o mode=1777 tmp /tmp

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -148,3 +149,70 @@ def home_frozen(r: Round) -> Expected:
         r.check(Expected((123,), ("operator",), settles=LEASE, logs=False))
         clean(r.world)
     return Expected((123,), outcome=False)
+
+
+class MemoryLimit:
+    """A control group with a limit, and within it one without, in which this host's logins live."""
+
+    def __init__(self, r: Round, host: Host, size: int) -> None:
+        first = Path("/sys/fs/cgroup/memory")
+        self._unified = not first.exists()
+        self._outer = (first.parent if self._unified else first) / r.world.folder.name
+        self._inner = self._outer / "logins"
+        self._host = host
+        self._size = size
+
+    def __enter__(self) -> MemoryLimit:
+        self._outer.mkdir()
+        if self._unified:
+            (self._outer.parent / "cgroup.subtree_control").write_text("+memory")
+            (self._outer / "cgroup.subtree_control").write_text("+memory")
+        name = "memory.max" if self._unified else "memory.limit_in_bytes"
+        (self._outer / name).write_text(str(self._size))
+        self._inner.mkdir()
+        for each in self._host.processes():
+            if "[listener]" in each.command:
+                self.take(each.pid)
+        return self
+
+    def take(self, pid: int) -> None:
+        (self._inner / "cgroup.procs").write_text(str(pid))
+
+    def __exit__(self, *_: object) -> None:
+        top = self._outer.parent / "cgroup.procs"
+        for group in (self._inner, self._outer):
+            for pid in (group / "cgroup.procs").read_text().split():
+                with contextlib.suppress(OSError):  # it has ended meanwhile
+                    top.write_text(pid)
+            group.rmdir()
+
+
+def out_of_memory(r: Round) -> Expected:
+    rank = r.any_rank()
+    host = r.host_of(rank)
+    r.note(f"rank {rank} on {host.name} takes more memory than its control group has")
+    with MemoryLimit(r, host, 200 * 2**20):
+        r.launch(who=rank, what="fill", at=3)
+        r.returns()
+    said = r.outcome()["cause"]["message"]
+    if "memory limit of control group" not in said or "210 MB" not in said:
+        raise Broken(f"the cause does not name the limit: {said}")
+    return Expected((137,), ("oom",), host.name, rank)
+
+
+def killed_beside_out_of_memory(r: Round) -> Expected:
+    """Somebody else's process is killed for its memory; then a rank is killed by somebody."""
+    rank = r.any_rank()
+    host = r.host_of(rank)
+    r.launch()
+    r.ready()
+    with MemoryLimit(r, host, 32 * 2**20) as limit:
+        argv = ["sh", "-c", "read -r _; exec tail /dev/zero"]
+        with subprocess.Popen(argv, stdin=subprocess.PIPE) as greedy:
+            limit.take(greedy.pid)
+            greedy.communicate(b"\n")
+        if greedy.returncode != -signal.SIGKILL:
+            raise Broken(f"the greedy process was not killed: {greedy.returncode}")
+        r.send("rank", host, signal.SIGKILL, rank)
+        r.returns()
+    return Expected((137,), ("signal",), host.name, rank)

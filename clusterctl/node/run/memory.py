@@ -1,79 +1,118 @@
 """Was a rank killed for memory, and by which limit? Said only where the kernel says so.
 
-Two sources: the counters of the agent's own control group, which count kills among its members, and the
-kernel's log, which names the pid. A counter of the whole host proves nothing about a rank.
+Two sources: the kernel's log, which names the pid, and where that cannot be read the counters of the agent's
+own control group, which count kills among its members. A counter of the whole host proves nothing about a
+rank.
 """
 
 import os
 import re
 
+# The first comes before the kill, but not always: the kernel prints so much at most. Then it names the group.
+_CHOSEN = re.compile(rb"oom-kill:.*,(?:oom_memcg=([^,]*)|global_oom),.*,pid=(\d+),uid=")
 _KILLED = re.compile(rb"(Memory cgroup out|Out) of memory[^:]*: Killed process (\d+) ")
 _FIRST_PID_NAMESPACE = 0xEFFFFFFC
+_HOST = "the host's memory is used up"
 
 
 class OutOfMemory:
-    """``root`` and ``membership`` are where control groups lie, and which are this process's."""
+    """``root`` and ``membership`` are where control groups lie, and which are this process's; ``log`` is a
+    descriptor of the kernel's, None where it is no help."""
 
-    def __init__(self, root="/sys/fs/cgroup", membership="/proc/self/cgroup"):
+    def __init__(self, root="/sys/fs/cgroup", membership="/proc/self/cgroup", log=-1):
         self.groups = _groups(root, membership)
         self.before = self._kills()
         self.limits_before = self._limits_hit()
-        self.log = _kernel_log()
+        self.log = _kernel_log() if log == -1 else log
+        self.logged: dict[int, str] = {}
 
     def limit_that_killed(self, pid):
-        """In words, for a process that SIGKILL has just ended; "" where nothing proves it. Each kill that
-        was counted explains one process."""
-        if self._kills() > self.before:
+        """In words, for a process that SIGKILL has just ended; "" where nothing proves it."""
+        self._read_log()
+        if pid in self.logged:
+            return self.logged[pid]
+        # Each kill that was counted and is not another's by the log explains one process.
+        if self._kills() > self.before + len(self.logged):
             self.before += 1
             return self._limit()
-        return self._logged(pid)
+        return ""
 
     def _limit(self):
         for group, hit in self._limits_hit().items():
-            limit = _limit_of(group)
+            limit = group.limit()
             if hit > self.limits_before.get(group, 0) and limit:
-                return "the memory limit of control group %s, %s" % (group.name, limit)
-        return "the host's memory is used up: the kernel chose this process"
+                return _limit_of(group.name, limit)
+        return _HOST + ": the kernel chose this process"
 
     def _kills(self):
-        return self.groups[0].counter("oom_kill") if self.groups else 0
+        return self.groups[0].kills() if self.groups else 0
 
     def _limits_hit(self):
-        return {group: group.counter("oom", local=True) for group in self.groups}
+        return {group: group.limit_hit() for group in self.groups}
 
-    def _logged(self, pid):
-        if self.log is None:
-            return ""
-        while True:
+    def _read_log(self):
+        while self.log is not None:
             try:
                 line = os.read(self.log, 8192)
             except BrokenPipeError:
                 continue  # lines were overwritten before we read them
             except OSError:
-                return ""
-            found = _KILLED.search(line)
-            if found and int(found.group(2)) == pid:
-                group = found.group(1).startswith(b"Memory")
-                return "a control group's memory limit" if group else "the host's memory is used up"
+                return
+            chosen, killed = _CHOSEN.search(line), _KILLED.search(line)
+            if chosen:
+                name = (chosen.group(1) or b"").decode("utf-8", "replace")
+                self.logged[int(chosen.group(2))] = self._named(name) if name else _HOST
+            elif killed:
+                group = killed.group(1).startswith(b"Memory")
+                self.logged.setdefault(int(killed.group(2)), _limit_of() if group else _HOST)
+
+    def _named(self, name):
+        limit = self.groups[0].sibling(name).limit() if self.groups else ""
+        return _limit_of(name, limit)
+
+
+def _limit_of(name="", limit=""):
+    words = "the memory limit of control group %s" % name if name else "a control group's memory limit"
+    return words + (", " + limit if limit else "")
 
 
 class _Group:
     """One control group, version 1 or 2."""
 
-    def __init__(self, path, name, unified):
-        self.path = path
+    def __init__(self, base, name, unified):
+        self.base = base
+        self.path = base + name.rstrip("/")
         self.name = name
         self.unified = unified
 
-    def counter(self, key, local=False):
-        names = ["memory.events.local", "memory.events"] if local else ["memory.events"]
-        for name in names if self.unified else ["memory.oom_control"]:
-            for line in _read(os.path.join(self.path, name)).splitlines():
-                words = line.split()
-                # Version 1 counts only kills, and those where the limit lies.
-                if words[:1] == [key if self.unified else "oom_kill"]:
-                    return int(words[1])
-        return 0
+    def sibling(self, name):
+        return _Group(self.base, name, self.unified)
+
+    def kills(self):
+        """Of members; version 2 counts those of groups within it, too."""
+        return self._counter("oom_kill", "memory.events" if self.unified else "memory.oom_control") or 0
+
+    def limit_hit(self):
+        """How often this group's own limit was in the way; in version 1 also where no kill was needed."""
+        if not self.unified:
+            return int(_read(os.path.join(self.path, "memory.failcnt")) or 0)
+        local = self._counter("oom", "memory.events.local")
+        return (self._counter("oom", "memory.events") if local is None else local) or 0
+
+    def limit(self):
+        name = "memory.max" if self.unified else "memory.limit_in_bytes"
+        text = _read(os.path.join(self.path, name))
+        size = int(text) if text.isdigit() else 1 << 62
+        if size >= 1 << 62:
+            return ""
+        return "%.1f GB" % (size / 1e9) if size >= 1e9 else "%.0f MB" % (size / 1e6)
+
+    def _counter(self, key, name):
+        for line in _read(os.path.join(self.path, name)).splitlines():
+            words = line.split()
+            if words[:1] == [key]:
+                return int(words[1])
+        return None
 
 
 def _groups(root, membership):
@@ -83,19 +122,12 @@ def _groups(root, membership):
         unified = number == "0" and os.path.exists(os.path.join(root, "cgroup.controllers"))
         if unified or "memory" in kinds.split(","):
             base = root if unified else os.path.join(root, "memory")
-            found = [_Group(base + path.rstrip("/"), path, unified)]
+            found = [_Group(base, path, unified)]
             while path != "/":
                 path = os.path.dirname(path)
-                found.append(_Group(base + path.rstrip("/"), path, unified))
+                found.append(_Group(base, path, unified))
             return found
     return []
-
-
-def _limit_of(group):
-    text = _read(os.path.join(group.path, "memory.max" if group.unified else "memory.limit_in_bytes"))
-    if not text.isdigit() or int(text) >= 1 << 62:
-        return ""
-    return "%.1f GB" % (int(text) / 1e9)
 
 
 def _kernel_log():

@@ -2,8 +2,8 @@
 together, and whoever finds a connection closed says so in gloo's words.
 
 cheap.py STEPS BYTES WHO WHAT AT SLOW: print BYTES in each of STEPS steps; rank WHO does WHAT in step AT; exit
-handlers take SLOW seconds. `save` and `map` get stuck in the kernel once /tmp/disk is frozen. What is printed
-also goes to /tmp/printed-RANK, before it is printed.
+handlers take SLOW seconds. `save` and `map` get stuck in the kernel once /tmp/disk is frozen, `fill` takes
+memory without end. What is printed also goes to /tmp/printed-RANK, before it is printed.
 """
 
 import atexit
@@ -58,6 +58,10 @@ for step in range(int(steps)):
         if what == "save":
             wait_for("/tmp/frozen")
             save("/tmp/disk/saved")
+        elif what == "fill":
+            taken = []
+            while True:
+                taken.append(b"x" * 2**20)
         elif what == "map":
             wait_for("/tmp/frozen")
             lock_map(*pages)
