@@ -50,7 +50,11 @@ def named(*failures: Failure) -> Failure:
     [
         ({"code": 7}, "exit", "ended with exit code 7"),
         ({"code": 139, "signal": 11}, "signal", "killed by SIGSEGV"),
-        ({"code": 137, "signal": 9, "oom": "over the limit"}, "oom", "over the limit"),
+        (
+            {"code": 137, "signal": 9, "oom": "over the limit"},
+            "oom",
+            "out of memory, killed by the kernel: over the limit",
+        ),
         ({"error": error("ValueError", "boom\nmore")}, "exception", "ValueError: boom"),
         (
             {"error": error("torch.OutOfMemoryError", "CUDA out of memory.")},
