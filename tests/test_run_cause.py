@@ -193,6 +193,12 @@ def test_a_watchdogs_abort_does_not_outrank_an_exception() -> None:
     assert named(victim, failure(0.9, error=GLOO)) is victim
 
 
+def test_an_engine_that_its_own_agent_had_to_kill_was_killed_by_nobody() -> None:
+    event = EngineExited(time=0.0, code=137, told=True, swept=True)
+    engine = from_engine_exit(event, host="b", node_rank=1, at=10.0)
+    assert (engine.cause.kind, engine.cause.exit_code, engine.weight) == ("exit", 1, Weight.DOUBTFUL)
+
+
 def test_an_engine_that_was_killed_is_named_before_ranks_that_were_told() -> None:
     event = EngineExited(time=0.0, code=137, told=False)
     engine = from_engine_exit(event, host="b", node_rank=1, at=10.0)

@@ -30,10 +30,12 @@ class EngineStarted(_Event, frozen=True, kw_only=True, tag="engine"):
 
 
 class EngineExited(_Event, frozen=True, kw_only=True, tag="engine-exit"):
-    """``code`` is 128+n for a signal; ``told`` when it was asked to end."""
+    """``code`` is 128+n for a signal; ``told`` when its node was being stopped, ``swept`` when its agent
+    killed it, because it had not ended with its ranks."""
 
     code: int
     told: bool
+    swept: bool = False
 
 
 class RankStarted(_Event, frozen=True, kw_only=True, tag="rank-start"):

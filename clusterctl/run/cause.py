@@ -76,18 +76,22 @@ def from_rank_exit(event: RankExited, *, host: str, node_rank: int, at: float, l
 
 def from_engine_exit(event: EngineExited, *, host: str, node_rank: int, at: float) -> Failure:
     """An engine that did not end with 0 though none of its ranks had failed by itself. Engines that are sent
-    a signal may end their ranks and then leave with an exit code of their own."""
-    signal = event.code - 128 if event.code > 128 else None
-    left = f"ended its ranks, then itself with exit code {event.code}; was it sent a signal?"
-    plain = left if event.told else f"ended with exit code {event.code}"
-    how = plain if signal is None else f"was killed by {signal_name(signal)}"
+    a signal may end their ranks and leave with an exit code of their own, or not leave at all."""
+    signal = event.code - 128 if event.code > 128 and not event.swept else None
+    code = 1 if event.swept else event.code
+    if signal is not None:
+        message = f"the engine was killed by {signal_name(signal)}"
+    elif event.told:
+        message = "the engine ended its ranks, was it sent a signal?"
+    else:
+        message = f"the engine ended with exit code {code}"
     return Failure(
         cause=Cause(
             kind="exit" if signal is None else "signal",
-            message=f"the engine {how}",
+            message=message,
             host=host,
             node_rank=node_rank,
-            exit_code=event.code,
+            exit_code=code,
             signal=signal,
             log=f"logs/{host}/agent.log",
         ),

@@ -274,6 +274,8 @@ def find(processes: list[Process], what: str, rank: int | None = None) -> list[P
     found = [each for each in processes if re.search(patterns[what], each.command)]
     if what == "waiter":
         found = [each for each in found if not re.search(patterns["engine"], each.command)]
+    if what == "engine":  # what DeepSpeed's launcher started over pdsh only waits for it
+        found = [each for each in found if not re.search(r"code/enter\.py", each.command)]
     if what == "relay":
         found = [each for each in found if not each.command.startswith("/bin/sh")]
     if rank is not None:

@@ -160,7 +160,8 @@ class Agent:
         disk = full_disk(self.directory.root) if code and not told else ""
         if disk:
             self.fail(disk)
-        self.events.tell("engine-exit", code=code, told=told)
+        swept = self.killed_at is not None and code == 128 + signal.SIGKILL
+        self.events.tell("engine-exit", code=code, told=told, swept=swept)
         if told:
             return
         if code == 0 and not self.ranks.all_over():
