@@ -44,6 +44,10 @@ class RunDefaults:
     """After a host's end: how long its logs may bring nothing new."""
     log_grace: float = 5.0
     """After the grace of an operator's stop and a host's end: how long its logs may still come."""
+    disk_timeout: float = 60.0
+    """At the end: for how long the controller's own disk may not answer."""
+    disk_grace: float = 10.0
+    """The same after an operator's stop or the time limit."""
     early_exit_note: float = 30.0
     sync_timeout: float = 600.0
     pull_timeout: float = 60.0

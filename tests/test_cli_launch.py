@@ -36,6 +36,7 @@ class Stopped:
         self.plan = plan
         self.path = RunDirectory.create(plan).path
         self.unwritten = ""
+        self.disk_answers = True
         self.heard: list[int] = []
 
     def start(self, display: Display) -> None:

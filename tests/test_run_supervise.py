@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,9 +37,11 @@ class Seen(Display):
         self.said: list[str] = []
         self.shown = b""
         self.awaited: list[str] = []
+        self.on_say: Callable[[str], None] = lambda text: None
 
     def say(self, text: str) -> None:
         self.said.append(text)
+        self.on_say(text)
 
     def output(self, host: str, name: str, data: bytes) -> None:
         self.shown += data
@@ -51,11 +53,11 @@ class Seen(Display):
 class Stage:
     """A run of one rank on each of some hosts."""
 
-    def __init__(self, hosts: int = 2, **more: Any) -> None:
+    def __init__(self, hosts: int = 2, *, time_limit: float | None = None, **more: Any) -> None:
         self.hosts = [FakeHost(f"h{rank}", rank) for rank in range(hosts)]
         self.transport = FakeTransport(*self.hosts)
         self.display = Seen()
-        self.plan = plan(hosts)
+        self.plan = plan(hosts, time_limit=time_limit)
         self.directory = RunDirectory.create(self.plan)
         more = {"defaults": QUICK, **more}
         self.supervisor = Supervisor(
@@ -132,6 +134,13 @@ def test_all_ranks_end_well_and_every_host_forgets_the_run() -> None:
     assert (exited["node_rank"], exited["code"], exited["offset"]) == (1, 0, 200)
 
 
+def end_once_acknowledged(host: FakeHost, size: int) -> None:
+    """Its rank ends well when so many bytes of its logs are stored."""
+    host.on[relay.Acknowledge] = lambda channel, order: (
+        host.end(channel, 0) if order.received == size else None
+    )
+
+
 def test_logs_arrive_whole_and_are_acknowledged() -> None:
     stage = Stage(1)
 
@@ -140,10 +149,9 @@ def test_logs_arrive_whole_and_are_acknowledged() -> None:
         stage.hosts[0].print(channel, b"two\n")
 
     stage.after_start(0, prints)
-    stage.hosts[0].on[relay.Acknowledge] = lambda channel, _: stage.hosts[0].end(channel, 0)
+    end_once_acknowledged(stage.hosts[0], 8)
     outcome = stage.run()
     assert (outcome.status, outcome.incomplete_logs) == ("succeeded", ())
-    assert stage.ordered(0, relay.Acknowledge)[-1].received == 8
     assert (stage.directory.logs / "h0" / "rank-0.log").read_bytes() == stage.display.shown == b"one\ntwo\n"
 
 
@@ -411,21 +419,157 @@ def test_a_disk_that_stays_full_leaves_the_logs_on_the_hosts(monkeypatch: pytest
     assert not stage.ordered(0, relay.Forget)
 
 
+class HungDisk:
+    """A disk whose next write of a kind does not come back until it is released."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.answers = threading.Event()
+        self.answers.set()
+        self.asked = threading.Event()
+        for name in ("append_log", "append_event", "write", "claim"):
+            monkeypatch.setattr(RunDirectory, name, self._wrap(getattr(RunDirectory, name)))
+        monkeypatch.setattr("clusterctl.run.recorder._SILENT", 0.1)
+        monkeypatch.setattr("clusterctl.run.closing._PATIENCE", 0.1)
+
+    def hang(self) -> None:
+        self.answers.clear()
+
+    def _wrap(self, method: Callable[..., Any]) -> Callable[..., Any]:
+        def slow(*args: Any, **more: Any) -> Any:
+            if not self.answers.is_set():
+                self.asked.set()
+            assert self.answers.wait(60)
+            return method(*args, **more)
+
+        return slow
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[HungDisk]:
+    hung = HungDisk(monkeypatch)
+    yield hung
+    hung.answers.set()
+
+
+def test_a_disk_that_hangs_for_a_while_costs_nothing(disk: HungDisk) -> None:
+    stage = Stage(1)
+    host = stage.hosts[0]
+    acknowledged_early = []
+
+    def prints(channel: FakeChannel) -> None:
+        disk.hang()
+        host.print(channel, b"one\n")
+        host.print(channel, b"two\n")
+
+    def told(text: str) -> None:
+        if "has not answered" in text:
+            acknowledged_early.extend(stage.ordered(0, relay.Acknowledge))
+            disk.answers.set()
+
+    stage.after_start(0, prints)
+    stage.display.on_say = told
+    end_once_acknowledged(host, 8)
+    outcome = stage.run()
+    assert (outcome.status, outcome.incomplete_logs, stage.supervisor.unwritten) == ("succeeded", (), "")
+    assert acknowledged_early == []
+    assert (stage.directory.logs / "h0" / "rank-0.log").read_bytes() == b"one\ntwo\n" == stage.display.shown
+    assert len([text for text in stage.display.said if "has not answered" in text]) == 1
+    assert "this machine's disk answers again" in stage.display.said
+    assert stage.directory.outcome() == outcome
+
+
+@pytest.mark.parametrize("limit", [None, 0.5])
+def test_a_disk_that_hangs_for_ever_keeps_nobody_from_ending_the_run(
+    disk: HungDisk, limit: float | None
+) -> None:
+    stage = Stage(2, defaults=dataclasses.replace(QUICK, disk_grace=0.3), time_limit=limit)
+
+    def prints(channel: FakeChannel) -> None:
+        disk.hang()
+        stage.hosts[1].print(channel, b"one\n")
+        if limit is None:
+            stage.supervisor.interrupt()
+
+    stage.after_start(1, prints)
+    outcome = stage.run()
+    assert outcome.exit_code == (123 if limit is None else 124)
+    assert outcome.left_behind == {"h0": 0, "h1": 0}
+    assert outcome.incomplete_logs == ("h0", "h1"), "nobody can tell"
+    assert "does not answer" in stage.supervisor.unwritten
+    assert not stage.supervisor.disk_answers
+    assert not stage.ordered(0, relay.Forget)
+
+
+def test_a_link_is_mended_while_the_disk_hangs(disk: HungDisk) -> None:
+    stage = Stage(1)
+    host = stage.hosts[0]
+
+    def prints(channel: FakeChannel) -> None:
+        disk.hang()
+        host.print(channel, b"one\n")
+        channel.hang_up()
+
+    def again(channel: FakeChannel, _: Any) -> None:
+        channel.say(relay.LogPiece(name="rank-0.log", offset=0, data=b"one\n"))
+        disk.answers.set()
+        host.print(channel, b"two\n")
+
+    stage.after_start(0, prints)
+    host.on[relay.Attach] = again
+    end_once_acknowledged(host, 8)  # of its present session
+    outcome = stage.run()
+    assert (outcome.status, outcome.incomplete_logs) == ("succeeded", ())
+    assert (stage.directory.logs / "h0" / "rank-0.log").read_bytes() == b"one\ntwo\n" == stage.display.shown
+
+
+def test_who_waits_for_a_disk_at_the_end_may_end_that(disk: HungDisk) -> None:
+    stage = Stage(1)
+
+    def ends(channel: FakeChannel) -> None:
+        disk.hang()
+        stage.hosts[0].print(channel, b"one\n")
+        stage.hosts[0].end(channel, 0)
+
+    stage.after_start(0, ends)
+    stage.display.on_say = lambda text: (
+        stage.supervisor.interrupt() if "waiting for the disk" in text else None
+    )
+    outcome = stage.run()
+    assert (outcome.status, outcome.exit_code, outcome.incomplete_logs) == ("succeeded", 0, ("h0",))
+    assert not stage.supervisor.disk_answers
+
+
+def test_a_disk_that_hangs_before_the_start_starts_nothing(disk: HungDisk) -> None:
+    stage = Stage(1, defaults=dataclasses.replace(QUICK, disk_grace=0.3))
+    disk.hang()
+
+    def interrupt() -> None:
+        disk.asked.wait(60)
+        stage.supervisor.interrupt()
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    outcome = stage.run()
+    assert (outcome.status, outcome.exit_code) == ("stopped", 123)
+    assert not stage.ordered(0, relay.StartAgent)
+
+
 class Pdsh:
     """DeepSpeed's launcher while pdsh says that one host cannot be logged in to."""
 
-    def trouble(self) -> str:
-        return ""
+    trouble = ""
 
-    def unreached(self) -> dict[str, str]:
-        return {"h0": "Permission denied (publickey)."}
+    def __init__(self) -> None:
+        self.unreached: dict[str, str] = {}
+
+    def look(self) -> None:
+        self.unreached = {"h0": "Permission denied (publickey)."}
 
     def close(self) -> None:
         return
 
 
 def test_a_host_that_pdsh_cannot_reach_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clusterctl.run.supervise._PDSH_TIMEOUT", 0.1)
+    monkeypatch.setattr("clusterctl.run.launcher_watch._PDSH_TIMEOUT", 0.1)
     stage = Stage(2, launcher=lambda plan: cast(DeepSpeedLauncher, Pdsh()))
     outcome = stage.run()
     assert outcome.cause is not None
@@ -446,8 +590,7 @@ def test_a_run_whose_controller_is_dead_is_taken_over() -> None:
     assert not [text for text in stage.display.said if "connected again" in text]
 
 
-def test_who_was_displaced_while_it_stood_still_steps_aside(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clusterctl.run.claim_watch._PAUSE", 0.0)
+def test_who_was_displaced_while_it_stood_still_steps_aside() -> None:
     stage = Stage(1)
     with subprocess.Popen(["sleep", "60"]) as other:
         started = claims.process_start(other.pid)

@@ -144,6 +144,7 @@ def _follow(run: Run) -> int:
     from clusterctl.cli.ending import closing
     from clusterctl.cli.interrupts import settle_exit_code
     from clusterctl.cli.terminal import Terminal
+    from clusterctl.report import ending
     from clusterctl.report import launch as page
     from clusterctl.store.runs import RunDirectory
 
@@ -161,7 +162,11 @@ def _follow(run: Run) -> int:
         run.start(live)
         outcome = run.wait()
         live.flush()
-        screen.farewell(terminal, closing(RunDirectory(run.path), outcome))
+        if run.disk_answers:
+            last = closing(RunDirectory(run.path), outcome)
+        else:
+            last = ending.closing(run.plan, outcome, run.path)
+        screen.farewell(terminal, last)
         if run.unwritten:
             screen.complain("error", f"the outcome cannot be kept: {run.unwritten}", "it follows, as JSON")
             screen.err().print(msgspec.json.encode(outcome).decode(), soft_wrap=True, markup=False)

@@ -1,4 +1,4 @@
-"""Whether a run is still this process's own."""
+"""Whether a run is still this process's own. For the thread of `recorder`: every call asks the disk."""
 
 from __future__ import annotations
 
@@ -6,28 +6,22 @@ from clusterctl.store.claims import Claim, Verb
 from clusterctl.store.outcome import EXIT_STOPPED, Cause, Outcome
 from clusterctl.store.runs import RunDirectory
 
-_PAUSE = 2.0
-
 
 class ClaimWatch:
     """While this process stood still, `clusterctl stop` may have gone to the hosts in its place."""
 
-    def __init__(self, directory: RunDirectory, now: float) -> None:
+    def __init__(self, directory: RunDirectory) -> None:
         self._directory = directory
         self._own: Claim | None = None
-        self._looked = now
 
     def take(self, verb: Verb) -> None:
-        """This process supervises the run from here on."""
+        """This process supervises the run from here on. Raises OSError."""
         self._directory.claim(verb)
         self._own = self._directory.supervisor()
 
-    def taken_by(self, now: float) -> Claim | None:
-        """The other process that supervises it now. Looks every few seconds, and says None in between."""
-        if now - self._looked <= _PAUSE:
-            return None
-        self._looked = now
-        claim = self._directory.supervisor()
+    def taken_by(self) -> Claim | None:
+        """The other process that supervises it now."""
+        claim = self._directory.supervisor() if self._own is not None else None
         return None if claim == self._own else claim
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
+
+from clusterctl.store.runs import RunDirectory
 
 
 class History:
@@ -12,15 +14,29 @@ class History:
     def __init__(
         self,
         recorded: Mapping[int, int] | None = None,
-        started_on: set[str] | None = None,
-        waiting: set[int] | None = None,
-        deadline: float = 0.0,
+        started_on: Set[str] | None = None,
+        began: float = 0.0,
     ) -> None:
         self.recorded = recorded or {}
-        """How far each node's events are here already."""
-        self.waiting = waiting or set()
-        self.deadline = deadline
+        """How far each node's events are here already, in bytes."""
+        self.began = began
+        """When the run was made, in seconds of the wall clock."""
+        self.waiting: set[int] = set()
+        """Nodes that have not told all yet,"""
+        self.deadline = 0.0
+        """and when they are waited for no longer."""
         self._started_on = started_on
+
+    @classmethod
+    def of(cls, directory: RunDirectory) -> History:
+        """As the run directory tells it. Raises OSError."""
+        started_on = {event["host"] for event in directory.events() if event["event"] == "started"}
+        return cls(directory.recorded_events(), started_on, directory.started())
+
+    def await_nodes(self, nodes: Set[int], deadline: float) -> None:
+        """Nothing is decided before these have told all that had happened, or ``deadline``."""
+        self.waiting = set(nodes)
+        self.deadline = deadline
 
     def never_started(self, host: str) -> bool:
         """Whether the controller before us never got as far as this host."""

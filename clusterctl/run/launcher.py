@@ -42,6 +42,7 @@ class DeepSpeedLauncher:
         self.log = log
         self._read_to = 0
         self._unreached: dict[str, str] = {}
+        self._trouble = ""
         self._folder = tempfile.TemporaryDirectory(prefix="clusterctl-")
         hostfile = Path(self._folder.name) / "hostfile"
         hostfile.write_text(deepspeed.hostfile(plan))
@@ -60,23 +61,30 @@ class DeepSpeedLauncher:
                 start_new_session=True,
             )
 
+    def look(self) -> None:
+        """Read what it has said since. Asks the disk on which its log lies, as nothing else here does."""
+        code = self._process.poll()
+        size = self._size()
+        if size != self._read_to or (code and not self._trouble):
+            self._read_to = size
+            text = self._text()
+            self._unreached = pdsh_failures(text)
+            if code:
+                last = text.strip().splitlines()
+                self._trouble = f"deepspeed's launcher ended with exit code {code}"
+                self._trouble += f": {last[-1]}" if last else ""
+
+    @property
     def trouble(self) -> str:
         """Why it ended before its time: its last line; empty while it runs and after a good end."""
-        code = self._process.poll()
-        if not code:
-            return ""
-        last = self._text().strip().splitlines()
-        return f"deepspeed's launcher ended with exit code {code}" + (f": {last[-1]}" if last else "")
+        return self._trouble
 
+    @property
     def unreached(self) -> dict[str, str]:
         """Hosts that pdsh says it is not, or no longer, logged in to: host -> what was said of it last.
 
         It says so of a rank that failed, too; whether an engine had begun there, others know.
         """
-        size = self._size()
-        if size != self._read_to:
-            self._read_to = size
-            self._unreached = pdsh_failures(self._text())
         return self._unreached
 
     def _size(self) -> int:

@@ -6,8 +6,6 @@ import signal
 from collections import deque
 from collections.abc import Callable
 
-from clusterctl.store.runs import RunDirectory
-
 BY_PROGRAM = 0
 """No signal: the program that holds the run asks, through its Python object."""
 _NAMES: dict[int, str] = {
@@ -21,8 +19,7 @@ _NAMES: dict[int, str] = {
 class Operator:
     """Wishes that have not been heard yet. `interrupt` and `hand_on` may be called by signal handlers."""
 
-    def __init__(self, directory: RunDirectory, wake: Callable[[], None]) -> None:
-        self._directory = directory
+    def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
         self._interrupts: deque[str] = deque()
         self._signals: deque[int] = deque()
@@ -40,7 +37,8 @@ class Operator:
 
     @property
     def wants_end(self) -> bool:
-        return bool(self._interrupts) or self._directory.stop_asked() is not None
+        """Whether a signal to end waits to be heard."""
+        return bool(self._interrupts)
 
     def interrupts(self) -> list[str]:
         """New ones, each by what it came from."""
@@ -50,10 +48,8 @@ class Operator:
         """New ones to be handed on."""
         return [self._signals.popleft() for _ in range(len(self._signals))]
 
-    def stop_asked(self) -> bool | None:
-        """What `clusterctl stop` wants that it did not want before; True means now."""
-        asked = self._directory.stop_asked()
-        if asked == self._told:
-            return None
+    def stop_asked(self, asked: bool | None) -> bool | None:
+        """``asked``, which is what `clusterctl stop` wants (True means now), if that is new; else None."""
+        news = None if asked == self._told else asked
         self._told = asked
-        return asked
+        return news

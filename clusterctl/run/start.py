@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from typing import Any
 
 import msgspec
@@ -61,8 +62,11 @@ class Startup:
         self._display = display
         self._in_place: dict[int, bool] = {}
 
-    def carry_out(self) -> None:
-        """Raises ClusterctlError for a host that cannot take its part, Halted."""
+    def carry_out(self, after: Future[None] | None = None) -> None:
+        """Ask no host before ``after`` is done. Raises ClusterctlError for a host that cannot take its part,
+        Halted, and what ``after`` ended with."""
+        if after is not None:
+            self._await(after)
         self._connect()
         if self._tree is not None:
             _Delivery(self._plan, self._tree, self._links, self._display, self._check).carry_out(
@@ -73,6 +77,12 @@ class Startup:
     def _check(self) -> None:
         if self._halted():
             raise Halted
+
+    def _await(self, done: Future[None]) -> None:
+        while not done.done():
+            self._links.poll(_LOOK)
+            self._check()
+        done.result()
 
     def _connect(self) -> None:
         waiting = {node.node_rank for node in self._plan.nodes}

@@ -1,7 +1,7 @@
 """Carries a run through: has it started, listens to the hosts, and does what the machine decides.
 
 One loop, in one thread, and nothing in it waits: `Links` opens, sends and closes in threads of their own,
-`LogCollector` loses nothing to a full disk, a `Display` must not wait either.
+`Recorder` has one for this machine's disk, a `Display` must not wait either.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from clusterctl.errors import ClusterctlError
 from clusterctl.messages import relay
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.run.actions import Action, Finish, IndirectProbe, Reconnect, Say, StopHosts
-from clusterctl.run.claim_watch import ClaimWatch, displaced
+from clusterctl.run.claim_watch import displaced
+from clusterctl.run.closing import Closing
 from clusterctl.run.display import Display
-from clusterctl.run.history import History
 from clusterctl.run.launcher import DeepSpeedLauncher
+from clusterctl.run.launcher_watch import LauncherWatch
 from clusterctl.run.links import Broken, Heard, LinkEvent, Links, Opened, Unopened
-from clusterctl.run.log_collector import LogCollector
 from clusterctl.run.machine import Machine
 from clusterctl.run.operator import Operator
+from clusterctl.run.recorder import Behind, Notice, Recorder, Stored
 from clusterctl.run.relay_bundle import RELAY, RELAY_FILES
 from clusterctl.run.replies import Replies
 from clusterctl.run.start import Halted, Startup
@@ -38,8 +39,6 @@ from clusterctl.transport.protocol import Channel, Transport
 
 _LOOK = 0.2
 _HISTORY_TIMEOUT = 5.0
-_PDSH_TIMEOUT = 3.0
-_FORGET_TIMEOUT = 5.0
 # Goes on while this machine sleeps, so that the sleep is seen as a gap.
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -69,25 +68,25 @@ class Supervisor:
         self.outcome: Outcome | None = None
         self.unwritten = ""
         """Why ``outcome.json`` could not be written; empty when it was."""
+        self.disk_answers = True
+        """False where the run directory's disk hung at the end: whoever reads there may wait for ever."""
         self._plan = plan
         self._tree = tree
         self._transport = transport
-        self._directory = directory
         self._owner = owner
         self._display = display
         self._make_launcher = launcher
-        self._launcher: DeepSpeedLauncher | None = None
+        self._launcher: LauncherWatch | None = None
         self._stdin = stdin
-        self._links = Links((node.host for node in plan.nodes), transport, self._new_session)
-        self._logs = LogCollector(directory, display)
-        self._operator = Operator(directory, self._links.wake)
+        self._defaults = defaults
+        self._hosts = tuple(node.host for node in plan.nodes)
+        self._links = Links(self._hosts, transport, self._new_session)
+        self._recorder = Recorder(directory, self._links.wake)
+        self._operator = Operator(self._links.wake)
         self._machine = Machine(plan, _now(), time.time(), defaults)
-        self._replies = Replies(plan, self._machine, self._logs, display, clock_offsets)
+        self._replies = Replies(plan, self._machine, self._recorder, display, clock_offsets)
         self._never: set[int] = set()
         """Nodes on which nothing was started."""
-        self._unreached_since: dict[str, float] = {}
-        self._claim = ClaimWatch(directory, _now())
-        self._displaced = False
 
     def interrupt(self, number: int = signal.SIGINT) -> None:
         """End the run: with time to save, the second time now. For signal handlers and other threads."""
@@ -105,14 +104,13 @@ class Supervisor:
             self._links,
             owner=self._owner,
             stdin=self._stdin is not None,
-            record=lambda event: self._logs.record(event, _now()),
+            record=self._recorder.record,
             halted=self._halted,
             display=self._display,
         )
         trouble = ""
         try:
-            self._claim.take("launch")
-            start.carry_out()
+            start.carry_out(after=self._recorder.claim("launch"))
         except Halted:
             trouble = "it was ended before it had started everywhere"
         except ClusterctlError as error:
@@ -126,10 +124,10 @@ class Supervisor:
         try:
             if trouble:
                 self._check(_now())
-                self._never = {n.node_rank for n in self._plan.nodes} - start.ordered
+                self._never = set(range(len(self._hosts))) - start.ordered
                 self._do(self._machine.not_started(tuple(self._never), trouble, time.time(), _now()))
             elif self._make_launcher is not None:
-                self._launch(self._make_launcher)
+                self._launcher = LauncherWatch(self._plan, self._recorder, self._make_launcher)
             if self._stdin is not None and not trouble:
                 first = self._plan.node_of(0).node_rank
                 pump = InputPump(self._stdin, lambda data, timeout: self._links.feed(first, data, timeout))
@@ -140,48 +138,27 @@ class Supervisor:
         finally:
             if pump is not None:
                 pump.close()
-            if self._launcher is not None:
-                self._launcher.close()
             self._leave()
 
     def take_over(self) -> Outcome:
         """Follow a run whose controller is gone, from what the nodes still know, to its end."""
-        self._claim.take("stop")
-        everyone = {node.node_rank for node in self._plan.nodes}
-        self._replies.history = History(
-            recorded=self._directory.recorded_events(),
-            started_on={e["host"] for e in self._directory.events() if e["event"] == "started"},
-            waiting=set(everyone),
-            deadline=_now() + _HISTORY_TIMEOUT + SSH.connect_timeout,
-        )
+        self._recorder.claim("stop").result()
+        history = self._replies.history = self._recorder.resume(self._hosts).result()
+        everyone = set(range(len(self._hosts)))
+        history.await_nodes(everyone, _now() + _HISTORY_TIMEOUT + SSH.connect_timeout)
         self._links.open(everyone, time.monotonic() + SSH.probe_timeout, attach=True)
         self._machine.begin(_now(), linked=False)
         try:
             outcome = self._follow()
-            seconds = round(time.time() - self._directory.started(), 3)
+            seconds = round(time.time() - history.began, 3)
             return self._finished(msgspec.structs.replace(outcome, seconds=seconds))
         finally:
             self._leave()
 
     def _new_session(self, node_rank: int, channel: Channel) -> HostSession[relay.Reply]:
-        host = self._plan.nodes[node_rank].host
-        request = {
-            "run": self._plan.run,
-            "node_rank": node_rank,
-            "offsets": self._logs.offsets(host)
-            | {"events.jsonl": self._replies.events_read.get(node_rank, 0)},
-            "lease": RUN.lease_attached,
-        }
         session = HostSession(channel, relay.replies)
-        channel.send(pack(RELAY, request, RELAY_FILES))
+        channel.send(pack(RELAY, self._replies.relay_request(node_rank), RELAY_FILES))
         return session
-
-    def _launch(self, make: Callable[[LaunchPlan], DeepSpeedLauncher]) -> None:
-        try:
-            self._launcher = make(self._plan)
-        except OSError as error:
-            text = f"deepspeed's launcher cannot be started: {error}"
-            self._do(self._machine.engine_failed(text, time.time(), _now()))
 
     # Following
 
@@ -197,15 +174,15 @@ class Supervisor:
     def _halted(self) -> bool:
         limit = self._plan.time_limit
         late = limit is not None and _now() - self._machine.started > limit
-        return late or self._operator.wants_end
+        return late or self._operator.wants_end or self._recorder.stop_asked is not None
 
     def _check(self, now: float) -> None:
         """What time it is, and what the operator wants, here or from another terminal."""
         self._do(self._machine.tick(now))
-        other = self._claim.taken_by(now)
+        self._hear_recorder()
+        other = self._recorder.taken_by
         if other is not None and self.outcome is None:
-            self._displaced = True
-            self.outcome = displaced(self._plan.run, tuple(n.host for n in self._plan.nodes), other)
+            self.outcome = displaced(self._plan.run, self._hosts, other)
         for by in self._operator.interrupts():
             self._do(self._machine.interrupt(now, by))
         for number in self._operator.signals():
@@ -213,27 +190,28 @@ class Supervisor:
             for node in self._links.nodes:
                 self._links.post(node, relay.SignalRanks(number=number))
         if not self._replies.history.waiting or now > self._replies.history.deadline:
-            asked = self._operator.stop_asked()
+            asked = self._operator.stop_asked(self._recorder.stop_asked)
             if asked is not None:
                 self._do(self._machine.stop_asked(asked, now))
-        for host in self._logs.retry(now):
-            self._reopen(next(n.node_rank for n in self._plan.nodes if n.host == host))
         if self._launcher is not None and not self._machine.stopping:
-            self._check_launcher(self._launcher, now)
+            failed = self._launcher.failure(lambda node: self._machine.nodes[node].engine, now)
+            if failed is not None:
+                self._do(self._machine.engine_failed(failed.message, time.time(), now, failed.node))
 
-    def _check_launcher(self, launcher: DeepSpeedLauncher, now: float) -> None:
-        trouble = launcher.trouble()
-        for host, said in launcher.unreached().items():
-            node = next((n for n in self._plan.nodes if host in (n.host, n.host.partition(".")[0])), None)
-            if node is None or self._machine.nodes[node.node_rank].engine:
-                continue
-            since = self._unreached_since.setdefault(host, now)
-            if trouble or now - since > _PDSH_TIMEOUT:
-                text = f"pdsh could not start the engine there: {said}"
-                self._do(self._machine.engine_failed(text, time.time(), now, node.node_rank))
-                return
-        if trouble:
-            self._do(self._machine.engine_failed(trouble, time.time(), now))
+    def _hear_recorder(self) -> None:
+        if self._recorder.fault is not None:
+            raise self._recorder.fault
+        for report in self._recorder.reports():
+            match report:
+                case Stored():
+                    self._replies.stored(report)
+                case Behind():
+                    for host in report.hosts:
+                        self._reopen(self._hosts.index(host))
+                case Notice():
+                    self._display.say(report.text)
+        for node, size in self._replies.unacknowledged():
+            self._links.post(node, relay.Acknowledge(received=size))
 
     def _take(self, event: LinkEvent, now: float) -> None:
         node = event.node
@@ -242,10 +220,8 @@ class Supervisor:
                 self._do(self._machine.heard(node, now))
                 for reply in event.replies:
                     self._do(self._replies.take(node, reply, now))
-                if any(isinstance(reply, relay.LogPiece) for reply in event.replies):
-                    self._links.post(node, relay.Acknowledge(received=self._replies.log_bytes[node]))
             case Opened():
-                self._replies.log_bytes[node] = 0
+                self._replies.new_session(node)
                 self._do(self._machine.linked(node, now))
             case Unopened():
                 self._replies.history.waiting.discard(node)
@@ -277,36 +253,30 @@ class Supervisor:
         self._links.open({node}, time.monotonic() + SSH.connect_timeout, attach=True)
 
     def _say(self, text: str) -> None:
-        self._logs.record({"event": "say", "time": time.time(), "text": text}, _now())
+        self._recorder.record({"event": "say", "time": time.time(), "text": text})
         self._display.say(text)
 
     # Ending
 
     def _finished(self, outcome: Outcome) -> Outcome:
-        if self._displaced:
+        if self._recorder.taken_by is not None:
             return outcome
-        hosts = tuple(node.host for node in self._plan.nodes)
-        missing = self._logs.incomplete(hosts)
-        outcome = msgspec.structs.replace(outcome, incomplete_logs=missing)
-        try:
-            self._directory.write("outcome.json", outcome)
-        except OSError as error:
-            self.unwritten = f"{self._directory.path / 'outcome.json'}: {error.strerror or error}"
+        hurried = outcome.status in ("stopped", "timeout") or self._machine.interrupts > 0
+        closing = Closing(self._plan, self._links, self._recorder, self._operator, self._display)
+        kept = closing.keep(outcome, self._defaults.disk_grace if hurried else self._defaults.disk_timeout)
+        if self._recorder.taken_by is not None:
+            return displaced(self._plan.run, self._hosts, self._recorder.taken_by)
+        self.unwritten, self.disk_answers = kept.unwritten, kept.disk_answers
         # What is not whole here stays there: nothing else holds it.
-        waiting = {n for n in self._links.nodes if hosts[n] not in missing or n in self._never}
-        for node in waiting:
-            self._links.post(node, relay.Forget(enter=self._plan.enter))
-        deadline = _now() + _FORGET_TIMEOUT
-        while waiting and _now() < deadline:
-            for event in self._links.poll(_LOOK):
-                replies = event.replies if isinstance(event, Heard) else ()
-                forgotten = any(isinstance(reply, relay.Forgotten) for reply in replies)
-                if forgotten or isinstance(event, Broken):
-                    waiting.discard(event.node)
-        return outcome
+        whole = {node for node, host in enumerate(self._hosts) if host not in kept.incomplete}
+        closing.forget(whole | self._never)
+        return msgspec.structs.replace(outcome, incomplete_logs=kept.incomplete)
 
     def _leave(self) -> None:
         """Hang up. If the run is not over, this process is broken: no host may wait for its lease."""
+        if self._recorder.launcher is not None:
+            self._recorder.launcher.close()
+        self._recorder.close()
         if self.outcome is None:
             for node in self._links.nodes:
                 self._links.post(node, relay.Stop(grace=RUN.failure_grace, reason="the controller broke"))

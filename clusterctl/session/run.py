@@ -106,6 +106,11 @@ class Run:
             self._supervisor.hand_on(number)
 
     @property
+    def disk_answers(self) -> bool:
+        """False where the run directory's disk hung at the end: whoever reads there may wait for ever."""
+        return self._supervisor is None or self._supervisor.disk_answers
+
+    @property
     def unwritten(self) -> str:
         """Why the outcome could not be written to disk here; empty when it was."""
         return self._supervisor.unwritten if self._supervisor is not None else ""

@@ -13,7 +13,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -115,8 +115,11 @@ class RunDirectory:
             stream.seek(offset)
             stream.write(data)
 
-    def log_fingerprint(self, host: str, name: str) -> dict[str, Any] | None:
-        """Size in bytes and SHA-256 of a log as it lies here; None where there is none."""
+    def log_fingerprint(
+        self, host: str, name: str, on_block: Callable[[], None] = lambda: None
+    ) -> dict[str, Any] | None:
+        """Size in bytes and SHA-256 of a log as it lies here; None where there is none. ``on_block`` is
+        called as long as the disk goes on answering."""
         path = self.host_logs(host) / name
         if not files.is_regular(path):
             return None
@@ -125,6 +128,7 @@ class RunDirectory:
             for block in iter(lambda: stream.read(1 << 20), b""):
                 found.update(block)
                 size += len(block)
+                on_block()
         return {"size": size, "sha256": found.hexdigest()}
 
     def offsets(self, host: str) -> dict[str, int]:

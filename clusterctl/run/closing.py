@@ -1,0 +1,66 @@
+"""After the last decision of a run: its records are kept here, and its hosts forget it."""
+
+from __future__ import annotations
+
+import time
+
+from clusterctl.messages import relay
+from clusterctl.plan.model import LaunchPlan
+from clusterctl.run.display import Display
+from clusterctl.run.links import Broken, Heard, Links
+from clusterctl.run.operator import Operator
+from clusterctl.run.recorder import Kept, Notice, Recorder
+from clusterctl.store.outcome import Outcome
+
+_LOOK = 0.2
+_FORGET_TIMEOUT = 5.0
+_PATIENCE = 2.0
+"""A wait that is shorter is not told."""
+
+
+class Closing:
+    """Call `keep`, then `forget`, once each. Neither waits without an end."""
+
+    def __init__(
+        self, plan: LaunchPlan, links: Links, recorder: Recorder, operator: Operator, display: Display
+    ) -> None:
+        self._plan = plan
+        self._links = links
+        self._recorder = recorder
+        self._operator = operator
+        self._display = display
+
+    def keep(self, outcome: Outcome, timeout: float) -> Kept:
+        """Have all that is under way written, and the outcome. Gives up when the disk has not answered for
+        ``timeout`` seconds, and by an interrupt that comes when it is known to be waited for."""
+        hosts = tuple(node.host for node in self._plan.nodes)
+        kept = self._recorder.finish(outcome, hosts)
+        begun, told = time.monotonic(), False
+        while not kept.done():
+            self._links.poll(_LOOK)
+            for report in self._recorder.reports():
+                if isinstance(report, Notice):
+                    self._display.say(report.text)
+            waited = min(time.monotonic() - begun, self._recorder.silence())
+            # Those from before meant the run, which has ended.
+            interrupted = bool(self._operator.interrupts()) and told
+            if interrupted or waited > timeout:
+                why = f"the disk of {self._recorder.path} does not answer"
+                return Kept(hosts, why, disk_answers=False)
+            if waited > _PATIENCE and not told:
+                told = True
+                self._display.say(f"waiting for the disk of {self._recorder.path}; Ctrl-C: no longer")
+        return kept.result()
+
+    def forget(self, nodes: set[int]) -> None:
+        """Have these nodes remove what is all here now, and wait a moment for their word that they did."""
+        waiting = nodes & self._links.nodes
+        for node in waiting:
+            self._links.post(node, relay.Forget(enter=self._plan.enter))
+        deadline = time.monotonic() + _FORGET_TIMEOUT
+        while waiting and time.monotonic() < deadline:
+            for event in self._links.poll(_LOOK):
+                replies = event.replies if isinstance(event, Heard) else ()
+                forgotten = any(isinstance(reply, relay.Forgotten) for reply in replies)
+                if forgotten or isinstance(event, Broken):
+                    waiting.discard(event.node)

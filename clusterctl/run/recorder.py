@@ -1,0 +1,245 @@
+"""All that a followed run has to do with this machine's disk, in one thread that may be held up by it.
+
+A dead file server holds up who asks it, for minutes or for ever. The loop that keeps the run alive never
+asks: it puts jobs into a queue, in order, and takes reports from another. Bytes of logs are acknowledged to
+their host when they are reported as stored, so what waits here is never more than the relays' windows.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import Any, TypeVar
+
+import msgspec
+
+from clusterctl.messages.relay import Fingerprint, LogPiece
+from clusterctl.run.claim_watch import ClaimWatch
+from clusterctl.run.history import History
+from clusterctl.run.launcher import DeepSpeedLauncher
+from clusterctl.run.log_collector import LogCollector
+from clusterctl.store.claims import Claim, Verb
+from clusterctl.store.outcome import Outcome
+from clusterctl.store.runs import RunDirectory
+
+_LOOK = 0.5
+_SILENT = 10.0
+_STOOD_STILL = 5.0
+_T = TypeVar("_T")
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """``size`` bytes of logs that came through a session of ``node`` are written, or dropped to be fetched
+    again."""
+
+    node: int
+    session: int
+    size: int
+
+
+class Behind(msgspec.Struct, frozen=True):
+    """The disk takes something again; of these hosts, what it had not taken must be fetched."""
+
+    hosts: frozenset[str]
+
+
+class Notice(msgspec.Struct, frozen=True):
+    """One line for the operator, about the disk."""
+
+    text: str
+
+
+Report = Stored | Behind | Notice
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """How a run's records ended: hosts whose logs are not complete here, and why ``outcome.json`` could not
+    be written, empty when it was."""
+
+    incomplete: tuple[str, ...]
+    unwritten: str = ""
+    disk_answers: bool = True
+
+
+class Recorder:
+    """One run directory and its thread. What the methods order is done soon, one thing after another; none of
+    them waits. Attributes are what the thread saw last."""
+
+    def __init__(self, directory: RunDirectory, wake: Callable[[], None]) -> None:
+        """``wake`` is called from the thread when there is something to hear."""
+        self.stop_asked: bool | None = None
+        """What `clusterctl stop` has asked for: True means now."""
+        self.taken_by: Claim | None = None
+        """The other process that supervises the run in place of this one."""
+        self.launcher: DeepSpeedLauncher | None = None
+        self.fault: Exception | None = None
+        """Why the thread has ended before its time: a fault of this program."""
+        self.path = directory.path
+        self._directory = directory
+        self._wake = wake
+        self._reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
+        self._logs = LogCollector(directory, lambda text: self._report(Notice(text)))
+        self._claim = ClaimWatch(directory)
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._look_at = 0.0
+        self._closed = False
+        self._steps = 0
+        """Grows as long as the disk answers."""
+        self._busy = False
+        self._seen = 0
+        self._seen_at = self._asked_at = 0.0
+        self._hangs = False
+        threading.Thread(target=self._work, name=f"disk {directory.run}", daemon=True).start()
+
+    # For the loop, and offsets for any thread
+
+    def offsets(self, host: str) -> dict[str, int]:
+        """Where a new session with this host goes on, by log. From memory."""
+        return self._logs.offsets(host)
+
+    def resume(self, hosts: Sequence[str]) -> Future[History]:
+        """Go on with what another process has collected here."""
+        return self._ask(partial(self._resume, hosts))
+
+    def claim(self, verb: Verb) -> Future[None]:
+        """Say that this process supervises the run from here on. Raises OSError."""
+        return self._ask(lambda: self._claim.take(verb))
+
+    def launch(self, make: Callable[[], DeepSpeedLauncher]) -> Future[None]:
+        """Start DeepSpeed's launcher, whose log lies in the run directory, and read that. Raises OSError."""
+        return self._ask(partial(self._launch, make))
+
+    def record(self, event: Mapping[str, Any]) -> None:
+        """One line of ``events.jsonl``."""
+        self._jobs.put(lambda: self._logs.record(event, time.monotonic()))
+
+    def store(self, host: str, piece: LogPiece, node: int, session: int) -> None:
+        """Bytes of a log; `Stored` reports them."""
+
+        def store() -> None:
+            self._logs.take(host, piece, time.monotonic())
+            self._report(Stored(node, session, len(piece.data)))
+
+        self._jobs.put(store)
+
+    def complete(self, host: str, told: dict[str, Fingerprint]) -> None:
+        """What the host says its logs are."""
+        self._jobs.put(lambda: self._logs.complete(host, told))
+
+    def finish(self, outcome: Outcome, hosts: Sequence[str]) -> Future[Kept]:
+        """After all that was ordered before: compare the logs of ``hosts``, and write the outcome with the
+        names of those that are not complete. Nothing is written where another process supervises the run."""
+        return self._ask(partial(self._finish, outcome, hosts))
+
+    def reports(self) -> list[Report]:
+        """What is new."""
+        found = self._news_of_the_disk()
+        while not self._reports.empty():
+            found.append(self._reports.get())
+        return found
+
+    def silence(self) -> float:
+        """Seconds for which the disk has not answered, as far as somebody asked all the while: when this
+        process stood still, so did the thread."""
+        now = time.monotonic()
+        if self._steps != self._seen or not self._busy or now - self._asked_at > _STOOD_STILL:
+            self._seen, self._seen_at = self._steps, now
+        self._asked_at = now
+        return now - self._seen_at
+
+    def close(self) -> None:
+        """Begin nothing new, and end the thread once the disk lets it."""
+        self._closed = True
+        self._jobs.put(None)
+
+    def _news_of_the_disk(self) -> list[Report]:
+        silent = self.silence()
+        if silent > _SILENT and not self._hangs:
+            self._hangs = True
+            why = f"the disk of {self.path} has not answered for {silent:.0f} s"
+            return [Notice(f"{why}; the run goes on, the hosts keep its logs until it does")]
+        if self._hangs and silent == 0.0:
+            self._hangs = False
+            return [Notice("this machine's disk answers again")]
+        return []
+
+    def _ask(self, do: Callable[[], _T]) -> Future[_T]:
+        answer: Future[_T] = Future()
+
+        def job() -> None:
+            try:
+                answer.set_result(do())
+            except Exception as error:  # noqa: BLE001 - whoever asked is to hear it, of whatever kind
+                answer.set_exception(error)
+            self._wake()
+
+        self._jobs.put(job)
+        return answer
+
+    # The thread
+
+    def _work(self) -> None:
+        while not self._closed:
+            job = self._next()
+            if job is None:
+                return
+            self._busy = True
+            self._step()
+            try:
+                job()
+            except Exception as error:  # noqa: BLE001 - the loop raises it
+                self.fault = error
+                self._wake()
+                return
+            self._busy = False
+
+    def _next(self) -> Callable[[], None] | None:
+        due = self._look_at - time.monotonic()
+        try:
+            return self._jobs.get(timeout=due) if due > 0 else self._look
+        except queue.Empty:
+            return self._look
+
+    def _step(self) -> None:
+        self._steps += 1
+
+    def _report(self, report: Report) -> None:
+        first = self._reports.empty()
+        self._reports.put(report)
+        if first:
+            self._wake()
+
+    def _look(self) -> None:
+        before = (self.taken_by, self.stop_asked)
+        self.taken_by = self._claim.taken_by() or self.taken_by
+        self.stop_asked = self._directory.stop_asked()
+        if self.launcher is not None:
+            self.launcher.look()
+        behind = self._logs.retry(time.monotonic())
+        if behind:
+            self._report(Behind(behind))
+        if before != (self.taken_by, self.stop_asked):
+            self._wake()
+        self._look_at = time.monotonic() + _LOOK
+
+    def _resume(self, hosts: Sequence[str]) -> History:
+        self._logs.resume(hosts)
+        return History.of(self._directory)
+
+    def _launch(self, make: Callable[[], DeepSpeedLauncher]) -> None:
+        self.launcher = make()
+
+    def _finish(self, outcome: Outcome, hosts: Sequence[str]) -> Kept:
+        missing = self._logs.incomplete(hosts, self._step)
+        self.taken_by = self._claim.taken_by() or self.taken_by
+        if self.taken_by is None:
+            try:
+                outcome = msgspec.structs.replace(outcome, incomplete_logs=missing)
+                self._directory.write("outcome.json", outcome)
+            except OSError as error:
+                return Kept(missing, f"{self.path / 'outcome.json'}: {error.strerror or error}")
+        return Kept(missing)
