@@ -34,6 +34,7 @@ class Stopped:
 
     def __init__(self, plan: LaunchPlan) -> None:
         self.plan = plan
+        self.id = plan.run
         self.path = RunDirectory.create(plan).path
         self.unwritten = ""
         self.disk_answers = True

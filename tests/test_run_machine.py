@@ -62,7 +62,7 @@ class Play:
         self.actions: list[Any] = []
 
     def do(self, what: str, *args: Any) -> Play:
-        self.actions = getattr(self.machine, what)(*args, self.now)
+        self.actions = getattr(self.machine, what)(*args, self.now) or []
         return self
 
     def exits(self, node: int, code: int = 0, *, told: bool = False, **more: Any) -> Play:

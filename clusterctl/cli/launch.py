@@ -168,7 +168,8 @@ def _follow(run: Run) -> int:
             last = ending.closing(run.plan, outcome, run.path)
         screen.farewell(terminal, last)
         if run.unwritten:
-            screen.complain("error", f"the outcome cannot be kept: {run.unwritten}", "it follows, as JSON")
+            hint = f"it follows, as JSON; once the disk can, clusterctl stop {run.id} brings it and the logs"
+            screen.complain("error", f"the outcome cannot be kept: {run.unwritten}", hint)
             screen.err().print(msgspec.json.encode(outcome).decode(), soft_wrap=True, markup=False)
         settle_exit_code(outcome.exit_code, previous[signal.SIGINT])
         for number in set(previous) - {signal.SIGINT}:  # nothing is left to end or to hand on

@@ -30,6 +30,9 @@ def command(
     tail: Annotated[
         int | None, typer.Option("--tail", metavar="N", min=0, help="The last N lines of each log.")
     ] = None,
+    fetch: Annotated[
+        bool, typer.Option("--fetch", help="Bring what is not complete here from the hosts first.")
+    ] = False,
     agent: Annotated[
         bool, typer.Option("--agent", help="The engines' own output too (torchrun, deepspeed).")
     ] = False,
@@ -45,6 +48,7 @@ def command(
 
     directory = find_run(run or None)
     plan = directory.plan()
+    missing = _fetch(directory) if fetch else {}
     logs = _choose(directory, plan, host, rank, agent=agent)
     terminal = Terminal(1, patient=True)
     one = rank is not None and not agent
@@ -68,13 +72,33 @@ def command(
     terminal.close(timeout=float("inf"))
     if terminal.lost is not None:
         if gone(terminal.lost):
-            return code
+            return code or int(bool(missing))
         raise ClusterctlError(f"stdout cannot be written: {terminal.lost.strerror}", hint=f"{directory.logs}")
     if empty:
         screen.err().print(f"nothing was printed in run {plan.run} ({_state(directory)})", style="dim")
     elif follow and not code:
         screen.err().print(f"run {plan.run}: {_state(directory)}", style="dim")
-    return code
+    return code or int(bool(missing))
+
+
+def _fetch(directory: RunDirectory) -> dict[str, str]:
+    """Host -> why its logs are still not complete, which is on stderr then."""
+    from clusterctl.cli import screen
+    from clusterctl.report.harmless import harmless
+    from clusterctl.run.display import Display
+    from clusterctl.session.run import fetch_logs
+
+    class Told(Display):
+        def say(self, text: str) -> None:
+            screen.err().print(text, style="dim")
+
+    with screen.err().status(f"fetching the logs of run {directory.run}"):
+        missing = fetch_logs(directory, Told())
+    for host, why in missing.items():
+        screen.complain("warning", f"the logs of {host} are not complete: {harmless(why)}")
+    if not missing:
+        screen.err().print("logs complete to the last byte", style="dim")
+    return missing
 
 
 def _state(directory: RunDirectory) -> str:

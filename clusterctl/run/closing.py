@@ -30,10 +30,10 @@ class Closing:
         self._operator = operator
         self._display = display
 
-    def keep(self, outcome: Outcome, timeout: float) -> Kept:
-        """Have all that is under way written, and the outcome. Gives up when the disk has not answered for
-        ``timeout`` seconds, and by an interrupt that comes when it is known to be waited for."""
-        hosts = tuple(node.host for node in self._plan.nodes)
+    def keep(self, outcome: Outcome, hosts: tuple[str, ...], timeout: float) -> Kept:
+        """Have all that is under way written, and the outcome with what is missing of the logs of ``hosts``.
+        Gives up when the disk has not answered for ``timeout`` seconds, and by an interrupt that comes when
+        it is known to be waited for."""
         kept = self._recorder.finish(outcome, hosts)
         begun, told = time.monotonic(), False
         while not kept.done():

@@ -181,6 +181,11 @@ class Links:
         if node in self._links:
             self._links[node].post(order)
 
+    def post_all(self, order: Order) -> None:
+        """`post` to every node that has a session."""
+        for link in self._links.values():
+            link.post(order)
+
     def feed(self, node: int, data: bytes, timeout: float) -> bool:
         """Bytes for the standard input of a rank there; False when they were not taken in time."""
         link = self._links.get(node)

@@ -30,9 +30,8 @@ class Machine:
         self.plan = plan
         self.defaults = defaults
         self.state = RunState.STARTING
-        self.started = now
+        self.started = self.ticked = now
         self.epoch = epoch - now
-        self.ticked = now
         self.nodes = [
             HostRecord(node.host, node.ranks, heard=now, last_word=now, opened=now, progress=now)
             for node in plan.nodes
@@ -57,10 +56,9 @@ class Machine:
         """Anything at all arrived from a node."""
         return self._liveness.heard(node, now)
 
-    def progressed(self, node: int, now: float) -> list[Action]:
+    def progressed(self, node: int, now: float) -> None:
         """A node told something new: bytes of a log, an event."""
         self.nodes[node].progress = now
-        return []
 
     def linked(self, node: int, now: float) -> list[Action]:
         """A new channel to a node stands. Whether it brings anything is to be seen."""

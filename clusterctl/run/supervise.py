@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import msgspec
 
@@ -108,7 +109,7 @@ class Supervisor:
             halted=self._halted,
             display=self._display,
         )
-        trouble = ""
+        trouble, pump = "", None
         try:
             start.carry_out(after=self._recorder.claim("launch"))
         except Halted:
@@ -120,7 +121,6 @@ class Supervisor:
         self._display.awaiting("")
         self._machine.begin(_now())
         self._links.listen(self._links.nodes)
-        pump = None
         try:
             if trouble:
                 self._check(_now())
@@ -130,7 +130,7 @@ class Supervisor:
                 self._launcher = LauncherWatch(self._plan, self._recorder, self._make_launcher)
             if self._stdin is not None and not trouble:
                 first = self._plan.node_of(0).node_rank
-                pump = InputPump(self._stdin, lambda data, timeout: self._links.feed(first, data, timeout))
+                pump = InputPump(self._stdin, partial(self._links.feed, first))
                 pump.start()
             for event in start.early:
                 self._take(event, _now())
@@ -160,8 +160,6 @@ class Supervisor:
         channel.send(pack(RELAY, self._replies.relay_request(node_rank), RELAY_FILES))
         return session
 
-    # Following
-
     def _follow(self) -> Outcome:
         while self.outcome is None:
             events = self._links.poll(_LOOK)
@@ -187,8 +185,7 @@ class Supervisor:
             self._do(self._machine.interrupt(now, by))
         for number in self._operator.signals():
             self._say(f"{signal.Signals(number).name} is handed on to every rank")
-            for node in self._links.nodes:
-                self._links.post(node, relay.SignalRanks(number=number))
+            self._links.post_all(relay.SignalRanks(number=number))
         if not self._replies.history.waiting or now > self._replies.history.deadline:
             asked = self._operator.stop_asked(self._recorder.stop_asked)
             if asked is not None:
@@ -256,14 +253,13 @@ class Supervisor:
         self._recorder.record({"event": "say", "time": time.time(), "text": text})
         self._display.say(text)
 
-    # Ending
-
     def _finished(self, outcome: Outcome) -> Outcome:
         if self._recorder.taken_by is not None:
             return outcome
         hurried = outcome.status in ("stopped", "timeout") or self._machine.interrupts > 0
         closing = Closing(self._plan, self._links, self._recorder, self._operator, self._display)
-        kept = closing.keep(outcome, self._defaults.disk_grace if hurried else self._defaults.disk_timeout)
+        timeout = self._defaults.disk_grace if hurried else self._defaults.disk_timeout
+        kept = closing.keep(outcome, self._hosts, timeout)
         if self._recorder.taken_by is not None:
             return displaced(self._plan.run, self._hosts, self._recorder.taken_by)
         self.unwritten, self.disk_answers = kept.unwritten, kept.disk_answers
@@ -278,6 +274,5 @@ class Supervisor:
             self._recorder.launcher.close()
         self._recorder.close()
         if self.outcome is None:
-            for node in self._links.nodes:
-                self._links.post(node, relay.Stop(grace=RUN.failure_grace, reason="the controller broke"))
+            self._links.post_all(relay.Stop(grace=RUN.failure_grace, reason="the controller broke"))
         self._links.close()

@@ -15,6 +15,7 @@ from typing import Any
 
 from clusterctl.errors import UsageError
 from clusterctl.run.display import Display
+from clusterctl.run.fetch import LogFetch
 from clusterctl.run.launcher import DeepSpeedLauncher
 from clusterctl.run.operator import BY_PROGRAM
 from clusterctl.run.supervise import Supervisor
@@ -176,6 +177,23 @@ def take_over(directory: RunDirectory, display: Display) -> Outcome:
         return _supervisor(plan, link, directory, display).take_over()
     finally:
         link.close()
+
+
+def fetch_logs(directory: RunDirectory, display: Display) -> dict[str, str]:
+    """Bring those logs of a run from its hosts that were not complete here when it ended. Returns host -> why
+    its logs still are not. Raises UsageError for a run that is not over."""
+    plan, outcome = directory.plan(), directory.outcome()
+    if outcome is None:
+        raise UsageError(f"run {plan.run} is not over", hint=f"clusterctl stop {plan.run}")
+    if not outcome.incomplete_logs:
+        return {}
+    link = transport_of(plan)
+    try:
+        fetch = LogFetch(plan, outcome, link, directory, display)
+        fetch.carry_out()
+    finally:
+        link.close()
+    return fetch.problems
 
 
 def _supervisor(
