@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 
+from tests.chaos import host_faults
 from tests.chaos.hosts import USER
 from tests.chaos.kernel_faults import (
     home_frozen,
@@ -356,6 +357,14 @@ FAULTS: dict[str, tuple[int, Fault]] = {
     "hostile-events": (2, hostile_events),
     "hostile-python": (1, hostile_python),
     "hostile-login": (1, hostile_login),
+    "host-cleared": (1, host_faults.host_cleared),
+    "host-stands-still": (1, host_faults.host_stands_still),
+    "directory-removed": (1, host_faults.directory_removed),
+    "sshd-restarts": (1, host_faults.sshd_restarts),
+    "link-flaps": (1, host_faults.link_flaps),
+    "one-way": (1, host_faults.one_way),
+    "killed-while-starting": (3, host_faults.killed_while_starting),
+    "told-while-starting": (2, host_faults.told_while_starting),
     "stuck-in-kernel": (1, stuck_in_kernel),
     "neighbour-stuck": (1, neighbour_stuck),
     "home-frozen": (1, home_frozen),

@@ -6,6 +6,7 @@ gone with the campaign, whatever it left.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
@@ -13,6 +14,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +23,9 @@ from clusterctl.sandbox.sshd import find_sshd
 PATIENCE = 60.0
 USER = "trainer"
 UNSHARE = ("unshare", "--fork", "--kill-child")
-_HOST = r"""
+_SSHD = 'LD_LIBRARY_PATH=$SSHD_LIBRARIES exec "$SSHD" -D -e -f "$W/$NAME/sshd_config" 2>> "$W/$NAME/sshd.log"'
+_HOST = (
+    r"""
 set -e
 mount --make-rprivate /
 mount -t proc proc /proc
@@ -42,9 +46,9 @@ read -r _
 ip link set lo up
 ip link set eth0 up
 ip addr add "$ADDRESS/24" dev eth0
-LD_LIBRARY_PATH=$SSHD_LIBRARIES "$SSHD" -D -e -f "$W/$NAME/sshd_config" 2> "$W/$NAME/sshd.log" &
-while :; do wait || true; sleep 1; done
 """
+    + f"( {_SSHD} ) &\nwhile :; do wait || true; sleep 1; done\n"
+)
 
 
 def run(*argv: str) -> str:
@@ -75,6 +79,8 @@ class Host:
     card: str
     """This side of its network cable."""
     init: subprocess.Popen[bytes]
+    variables: dict[str, str]
+    """What its first process was started with."""
     root: int = 0
     """Pid of its first process."""
 
@@ -107,6 +113,22 @@ class Host:
 
     def link(self, up: bool) -> None:
         run("ip", "link", "set", self.card, "up" if up else "down")
+
+    @contextlib.contextmanager
+    def dropping(self, *, outward: bool) -> Iterator[None]:
+        """Lose all that it sends, or all that is sent to it."""
+        rule = ["OUTPUT" if outward else "INPUT", "-j", "DROP"]
+        table = ["nsenter", "-n", "-t", str(self.root), "iptables"]
+        run(*table, "-I", *rule)
+        try:
+            yield
+        finally:
+            run(*table, "-D", *rule)
+
+    def serve(self) -> None:
+        """Start another sshd, as at first."""
+        everything = ["nsenter", "-m", "-n", "-p", "-u", "-i", "-t", str(self.root)]
+        subprocess.Popen([*everything, "bash", "-c", _SSHD], env=self.variables, start_new_session=True)
 
     def locks(self) -> list[str]:
         """Slot locks that somebody holds."""
@@ -221,15 +243,15 @@ class World:
         card = f"to-{name}"
         run("ip", "link", "add", card, "type", "veth", "peer", "name", f"x{name}")
         run("ip", "link", "set", card, "master", "br0", "up")
+        variables = {
+            **os.environ, "W": str(self.folder), "NAME": name, "ADDRESS": address, "SSHD": server.binary,
+            "SSHD_LIBRARIES": server.library_path,
+        }  # fmt: skip
         init = subprocess.Popen(
             [*UNSHARE, "--net", "--pid", "--mount", "--uts", "--ipc", "bash", "-c", _HOST],
-            env={
-                **os.environ, "W": str(self.folder), "NAME": name, "ADDRESS": address, "SSHD": server.binary,
-                "SSHD_LIBRARIES": server.library_path,
-            },
-            stdin=subprocess.PIPE, start_new_session=True,
+            env=variables, stdin=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
-        host = Host(name, address, card, init)
+        host = Host(name, address, card, init, variables)
         until = time.monotonic() + PATIENCE
         while not (own / "born").exists():
             assert time.monotonic() < until and init.poll() is None, f"{name} was not born"
@@ -269,6 +291,7 @@ def find(processes: list[Process], what: str, rank: int | None = None) -> list[P
         "engine": r"-m (torch\.distributed\.run|deepspeed\.launcher\.launch)|bin/deepspeed ",
         "agent": r"clusterctl_node\.run\.agent|code/agent\.py",
         "relay": r"import sys;b=sys\.stdin",
+        "sshd": r"^sshd: .*@|^sshd: .*\[priv\]|\[listener\]",
         "session": r"^sshd: .*@|^sshd: .*\[priv\]",
     }
     found = [each for each in processes if re.search(patterns[what], each.command)]

@@ -1,0 +1,118 @@
+"""Faults of whole hosts, and faults at any moment of a launch, its start included."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import time
+
+from tests.chaos.hosts import USER, Host, Process, find
+from tests.chaos.rounds import LEASE, SUCCESS, Expected, Round
+
+_STEP = 0.05
+
+
+def host_cleared(r: Round) -> Expected:
+    """Somebody's `kill -9 -1`, or the out-of-memory killer at its worst."""
+    host = r.any_host()
+    r.launch()
+    r.ready()
+    r.note(f"everything of {USER} on {host.name} is killed")
+    for each in _of_user(host):
+        with contextlib.suppress(ProcessLookupError):
+            each.send(signal.SIGKILL)
+    return Expected((125, 137), ("internal", "signal"), host.name, logs=False)
+
+
+def host_stands_still(r: Round) -> Expected:
+    host, seconds = r.any_host(), r.rng.uniform(1, 8)
+    r.launch(_steps(10))
+    r.ready()
+    r.note(f"everything of {USER} on {host.name} stands still for {seconds:.1f} s")
+    stopped = _of_user(host)
+    for number in (signal.SIGSTOP, signal.SIGCONT):
+        for each in stopped:
+            with contextlib.suppress(ProcessLookupError):
+                each.send(number)
+        if number == signal.SIGSTOP:
+            time.sleep(seconds)
+    return SUCCESS
+
+
+def directory_removed(r: Round) -> Expected:
+    host = r.any_host()
+    r.launch()
+    r.ready()
+    r.note(f"~/.clusterctl of {host.name} is removed")
+    shutil.rmtree(host.see(f"/home/{USER}/.clusterctl"), ignore_errors=True)
+    return Expected((121, 125), ("lost", "internal"), host.name, settles=LEASE, logs=False)
+
+
+def sshd_restarts(r: Round) -> Expected:
+    host = r.any_host()
+    r.launch(_steps(10))
+    r.ready()
+    r.note(f"sshd of {host.name} and its sessions are killed, another starts after a while")
+    for each in find(host.processes(), "sshd"):
+        with contextlib.suppress(ProcessLookupError):
+            each.send(signal.SIGKILL)
+    time.sleep(r.rng.uniform(0.5, 4))
+    host.serve()
+    return SUCCESS
+
+
+def link_flaps(r: Round) -> Expected:
+    host = r.any_host()
+    r.launch(_steps(10))
+    r.ready()
+    r.note(f"{host.name}: its link comes and goes")
+    for _ in range(r.rng.randrange(3, 8)):
+        host.link(False)
+        time.sleep(r.rng.uniform(0.05, 1.0))
+        host.link(True)
+        time.sleep(r.rng.uniform(0.05, 1.0))
+    return SUCCESS
+
+
+def one_way(r: Round) -> Expected:
+    """What the host sends arrives, what is sent to it does not; or the other way round."""
+    host, seconds, outward = r.any_host(), r.rng.uniform(1, 6), r.rng.random() < 0.5
+    r.launch(_steps(10))
+    r.ready()
+    r.note(f"{host.name}: nothing {'leaves it' if outward else 'reaches it'} for {seconds:.1f} s")
+    with host.dropping(outward=outward):
+        time.sleep(seconds)
+    return SUCCESS
+
+
+def killed_while_starting(r: Round) -> Expected:
+    """Some process of the run, at a moment when not all are there yet. Which cause is right depends on it."""
+    host, role = r.any_host(), r.rng.choice(("rank", "waiter", "engine", "agent", "relay", "session"))
+    number = r.rng.choice((signal.SIGKILL, signal.SIGTERM))
+    r.launch(20)
+    r.wait_until(lambda: bool(find(host.processes(), role)), f"a {role} on {host.name}")
+    time.sleep(r.rng.random() * r.rng.choice((0.0, 0.2, 1.0)))
+    with contextlib.suppress(ProcessLookupError):
+        r.send(role, host, number)
+    return Expected((0, 1, 120, 121, 125, 137, 143), outcome=False, settles=LEASE)
+
+
+def told_while_starting(r: Round) -> Expected:
+    """Ctrl-C at any moment from the first on: before a run exists it is 130, afterwards 123."""
+    r.launch()
+    time.sleep(r.rng.uniform(0.0, 6.0))
+    r.interrupt(signal.SIGINT)
+    if r.rng.random() < 0.5:
+        time.sleep(r.rng.uniform(0.0, 2.0))
+        r.interrupt(signal.SIGINT)
+    return Expected((123, 130), outcome=False, settles=LEASE)
+
+
+def _steps(seconds: float) -> int:
+    return int(seconds / _STEP)
+
+
+def _of_user(host: Host) -> list[Process]:
+    """All but the host's own: its first process and its sshd."""
+    return [each for each in host.processes() if each.parent != host.root and each.pid != host.root]
