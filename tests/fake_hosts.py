@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -20,7 +21,7 @@ Answer = Callable[["FakeChannel", relay.Order], None]
 
 
 class FakeChannel:
-    """One session with a host. ``answer`` is called with each order, in the thread that sends it."""
+    """One session with a host, which is played by a thread: it is given each order, one after another."""
 
     def __init__(self, host: FakeHost) -> None:
         self.host = host.name
@@ -33,6 +34,9 @@ class FakeChannel:
         self._gone = False
         self._partial = b""
         self._closed = False
+        self._sent: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self.pending = 0
+        threading.Thread(target=self._play, name=f"play {host.name}", daemon=True).start()
 
     def fileno(self) -> int:
         return self._reader
@@ -40,12 +44,24 @@ class FakeChannel:
     def send(self, data: bytes) -> None:
         if self._gone:
             raise OSError("gone")
-        self._player.take_input()
-        if b"\n" not in data or not data.startswith(b"{"):
-            return  # the bundle
-        order = _orders.decode(data)
-        self._player.orders.append(order)
-        self._player.answer(self, order)
+        with self._lock:
+            self.pending += len(data)
+        self._sent.put(data)
+
+    def _play(self) -> None:
+        while (data := self._sent.get()) is not None:
+            self._player.take_input()
+            with self._lock:
+                self.pending -= len(data)
+            if b"\n" not in data or not data.startswith(b"{"):
+                continue  # the bundle
+            order = _orders.decode(data)
+            self._player.orders.append(order)
+            self._player.answer(self, order)
+        with self._lock:
+            self._closed = self._gone = True
+            os.close(self._reader)
+            os.close(self._writer)
 
     def say(self, *replies: relay.Reply) -> None:
         self.say_bytes(b"".join(MARK + encode(each) for each in replies))
@@ -81,11 +97,8 @@ class FakeChannel:
         raise NotImplementedError
 
     def close(self) -> None:
-        with self._lock:
-            if not self._closed:
-                self._closed = self._gone = True
-                os.close(self._reader)
-                os.close(self._writer)
+        """Once what was sent has been heard."""
+        self._sent.put(None)
 
 
 class FakeHost:

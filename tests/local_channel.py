@@ -12,7 +12,9 @@ from clusterctl.ask.bundle import REMOTE_COMMAND
 
 
 class LocalChannel:
-    """What a login shell would start, in a home directory of its own."""
+    """What a login shell would start, in a home directory of its own. `send` waits for it."""
+
+    pending = 0
 
     def __init__(self, home: Path, host: str = "here") -> None:
         self.host = host

@@ -13,6 +13,7 @@ class RecordedChannel:
 
     seconds = 0.0
     exit_code = 0
+    pending = 0
 
     def __init__(self, host: str, text: bytes) -> None:
         self.host = host

@@ -52,6 +52,8 @@ def test_an_error_while_opening_is_raised_where_answers_are_heard() -> None:
 class Talking:
     """A channel on which a test says what the host says; all that is said before a read arrives in one."""
 
+    pending = 0
+
     def __init__(self, host: str) -> None:
         self.host = host
         self.seconds = 0.0

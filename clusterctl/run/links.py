@@ -1,8 +1,8 @@
 """The sessions of a run, one for each host: opened, listened to, written to, closed. Nothing here waits.
 
-One thread hears all hosts (`Links.poll`). Each session has a thread of its own that sends: what the run wants
-said, and a keepalive each second. So a host that takes no input delays nobody else's lease, and neither does
-a loop that is busy.
+One thread hears all hosts (`Links.poll`). What the run wants said goes into the queue of a channel, which has
+a thread of its own that sends; one more thread has a keepalive sent to all each second. So a host that takes
+no input delays nobody else's lease, and neither does a loop that is busy.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from clusterctl.messages.relay import Attach, Input, Keepalive, Order, Reply
 from clusterctl.settings import RUN
 from clusterctl.transport.protocol import Channel, Failure, Transport
 
-_INPUT_AHEAD = 4
+_INPUT_AHEAD = 256 << 10
+"""Bytes of standard input on their way to a host; orders queue behind them."""
+_INPUT_PAUSE = 0.02
 
 
 class Opened(msgspec.Struct, frozen=True):
@@ -55,62 +57,25 @@ LinkEvent = Opened | Unopened | Heard | Broken
 
 
 class Link:
-    """A session and the thread that sends into it."""
+    """One session, and why nothing can be sent into it any more."""
 
-    def __init__(self, session: HostSession[Reply], wake: Callable[[], None]) -> None:
+    def __init__(self, session: HostSession[Reply]) -> None:
         self.session = session
         self.trouble = ""
-        """Why nothing can be sent any more."""
         self.answered = False
-        self._wake = wake
-        self._outbox: queue.SimpleQueue[Order | None] = queue.SimpleQueue()
-        self._input = threading.BoundedSemaphore(_INPUT_AHEAD)
-        self._closed = False
-        threading.Thread(target=self._send, name=f"send {session.host}", daemon=True).start()
+        """What came through it were words of a relay, not only what a login shell prints."""
+
+    @property
+    def pending(self) -> int:
+        """Bytes that the host has not taken yet."""
+        return self.session.channel.pending
 
     def post(self, order: Order) -> None:
-        """Send soon, after what was posted before."""
-        self._outbox.put(order)
-
-    def feed(self, order: Input, timeout: float) -> bool:
-        """Like `post`, but no more than a few ahead of the host: False when it took none in time."""
-        if not self._input.acquire(timeout=timeout):
-            return False
-        self.post(order)
-        return True
-
-    def close(self) -> None:
-        """Send what was posted, then hang up. Does not wait for that."""
-        self._closed = True
-        self._outbox.put(None)
-
-    def _send(self) -> None:
-        beat = time.monotonic()
+        """Have it sent, after what was posted before. Does not wait: channels have threads that send."""
         try:
-            while True:
-                try:
-                    order = self._outbox.get(timeout=max(0.0, beat - time.monotonic()))
-                except queue.Empty:
-                    order = Keepalive()
-                if order is None:
-                    return
-                self.session.send(order)
-                if isinstance(order, Input):
-                    self._input.release()
-                beat = time.monotonic() + RUN.heartbeat
+            self.session.send(order)
         except Exception as error:  # noqa: BLE001 - whatever a transport raises: the link is of no use any more
             self.trouble = str(error) or type(error).__name__
-            if not self._closed:
-                self._wake()
-        finally:
-            if self._closed or self._outbox_ends():
-                self.session.close()
-
-    def _outbox_ends(self) -> bool:
-        """Wait for `close`: until then the session belongs to whoever reads from it."""
-        while self._outbox.get() is not None:
-            continue
-        return True
 
 
 class Links:
@@ -129,13 +94,14 @@ class Links:
         self._listening: set[int] = set()
         self._arrived: queue.SimpleQueue[tuple[int, HostSession[Reply] | Failure]] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._closed = False
+        self._closed = threading.Event()
         self._selector = selectors.DefaultSelector()
         # Sockets, not a pipe: one that is closed is known to be, whoever has its number by then.
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
         self._selector.register(self._reader, selectors.EVENT_READ, None)
+        threading.Thread(target=self._keep_alive, name="keepalive", daemon=True).start()
 
     @property
     def nodes(self) -> set[int]:
@@ -187,12 +153,15 @@ class Links:
             link.post(order)
 
     def feed(self, node: int, data: bytes, timeout: float) -> bool:
-        """Bytes for the standard input of a rank there; False when they were not taken in time."""
-        link = self._links.get(node)
-        if link is None:
-            time.sleep(min(timeout, 0.2))
-            return False
-        return link.feed(Input(data=data), timeout)
+        """Bytes for the standard input of a rank there, no more than a few ahead of its host. Waits for that
+        up to ``timeout`` seconds: False when they were not taken. For a thread of its own."""
+        deadline = time.monotonic() + timeout
+        while (link := self._links.get(node)) is None or link.pending > _INPUT_AHEAD:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_INPUT_PAUSE)
+        link.post(Input(data=data))
+        return True
 
     def poll(self, timeout: float) -> list[LinkEvent]:
         """What has happened, or happens within ``timeout`` seconds."""
@@ -214,18 +183,27 @@ class Links:
         if link is not None:
             with contextlib.suppress(KeyError):
                 self._selector.unregister(link.session.channel.fileno())
-            link.close()
+            link.session.close()
 
     def close(self) -> None:
         """Hang up on everybody, once what was posted has been sent. Use nothing of this after it."""
         with self._lock:
-            self._closed = True
+            self._closed.set()
         self._newcomers()
         for node in list(self._links):
             self.drop(node)
         self._selector.close()
         self._writer.close()
         self._reader.close()
+
+    def _keep_alive(self) -> None:
+        """Orders renew a lease as well: to a host that has not taken them yet, nothing is added."""
+        while not self._closed.wait(RUN.heartbeat):
+            for link in list(self._links.values()):
+                if not link.pending and not link.trouble:
+                    link.post(Keepalive())
+                if link.trouble:
+                    self.wake()
 
     def _begin(self, node: int, channel: Channel | Failure, *, attach: bool) -> HostSession[Reply] | Failure:
         if isinstance(channel, Failure):
@@ -241,7 +219,7 @@ class Links:
 
     def _hand_over(self, node: int, arrived: HostSession[Reply] | Failure) -> None:
         with self._lock:
-            if not self._closed:
+            if not self._closed.is_set():
                 self._arrived.put((node, arrived))
                 self.wake()
                 return
@@ -256,7 +234,7 @@ class Links:
                 found.append(Unopened(node, arrived))
                 continue
             self.drop(node)
-            self._links[node] = Link(arrived, self.wake)
+            self._links[node] = Link(arrived)
             if node in self._listening:
                 self._register(node)
             found.append(Opened(node))

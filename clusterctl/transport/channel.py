@@ -64,6 +64,10 @@ class FabricChannel:
             raise OSError(errno.EPIPE, f"the link to {self.host} is gone")
         self._sender.put(data)
 
+    @property
+    def pending(self) -> int:
+        return self._sender.pending
+
     def close_input(self) -> None:
         self._sender.end()
 

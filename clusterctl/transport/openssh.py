@@ -186,6 +186,10 @@ class OpensshChannel:
             raise OSError(errno.EPIPE, f"the link to {self.host} is gone")
         self._sender.put(data)
 
+    @property
+    def pending(self) -> int:
+        return self._sender.pending
+
     def close_input(self) -> None:
         self._sender.end()
 

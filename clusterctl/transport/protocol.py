@@ -47,6 +47,11 @@ class Channel(Protocol):
         """
         ...
 
+    @property
+    def pending(self) -> int:
+        """Bytes given to `send` that the link has not taken yet."""
+        ...
+
     def close_input(self) -> None:
         """The remote command reads end of file after what was sent."""
         ...

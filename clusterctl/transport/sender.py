@@ -68,6 +68,11 @@ class Sender:
             self._size += len(data)
             self._wake()
 
+    @property
+    def pending(self) -> int:
+        """Bytes that the link has not taken yet."""
+        return self._size
+
     def ahead(self, action: Callable[[], None]) -> None:
         """Have the thread do this before it sends on."""
         with self._changed:
