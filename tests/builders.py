@@ -7,6 +7,7 @@ from typing import get_args
 
 import msgspec
 
+from clusterctl.facts.machine import KernelLog, Login, Logind
 from clusterctl.facts.model import (
     Address,
     Dial,
@@ -72,6 +73,13 @@ def gpu(index: int = 0, **changes: object) -> Gpu:
         driver="550.54.15",
         compute_mode="Default",
         mig_mode="Disabled",
+        persistence="Enabled",
+        pcie_width=16,
+        pcie_width_max=16,
+        throttle=0,
+        remap_pending=False,
+        remap_failed=False,
+        bus=f"00000000:{index + 16:02X}:00.0",
     )
     return msgspec.structs.replace(card, **changes)
 
@@ -93,6 +101,13 @@ def healthy(number: int, *, gpus: int = 0, **changes: object) -> Facts:
         os_release="Debian GNU/Linux 12 (bookworm)",
         architecture="x86_64",
         cpus=16,
+        cpus_online=16,
+        load=0.1,
+        capabilities=0,
+        neighbours=1024,
+        login=Login(seconds=0.02, cpu=0.01),
+        logind=Logind(remove_ipc=True, kill_processes=False, linger=True),
+        kernel_log=KernelLog(),
         memory_total=64 * GIB,
         memory_available=60 * GIB,
         clock_offset=0.002,
@@ -122,14 +137,18 @@ def healthy(number: int, *, gpus: int = 0, **changes: object) -> Facts:
                 "accelerate": "1.1.0",
                 "datasets": "3.1.0",
                 "tokenizers": "0.20.3",
+                "numpy": "1.26.4",
+                **({"nvidia-nccl-cu12": "2.21.5", "triton": "3.1.0"} if gpus else {}),
             },
             torch_cuda="12.4" if gpus else "",
+            torch_git="a8d6afb511a69687bbb2b7e88a3cf67917e1697e",
         ),
         torch=TorchImport(
             ok=True,
             cuda_available=gpus > 0,
             device_count=gpus,
             nccl_version="2.21.5" if gpus else "",
+            blocked=0.3,
         ),
         names=(Name(host, (address,)),),
         workdir_exists=True,
@@ -139,13 +158,14 @@ def healthy(number: int, *, gpus: int = 0, **changes: object) -> Facts:
 
 def nvidia(host: str, gpus: int) -> NvidiaSmi:
     if not gpus:
-        return NvidiaSmi(present=False)
+        return NvidiaSmi(present=False, devices=0)
     return NvidiaSmi(
         present=True,
         exit_code=0,
         seconds=0.4,
         cuda="12.4",
         devices=gpus,
+        bound=("nvidia",) * gpus,
         kernel_driver="550.54.15",
         gpus=tuple(gpu(index, uuid=f"GPU-{host}-{index}") for index in range(gpus)),
     )

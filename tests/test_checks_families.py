@@ -15,7 +15,7 @@ MODULES = {
     for info in pkgutil.iter_modules(checks.__path__)
     if hasattr(module := importlib.import_module(f"clusterctl.checks.{info.name}"), "RULES")
 }
-MACHINERY = {"evaluate", "families"}
+MACHINERY = {"evaluate", "families", "selection"}
 
 
 @pytest.mark.parametrize("name", sorted(MODULES.keys() - MACHINERY))

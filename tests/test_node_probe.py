@@ -24,7 +24,7 @@ from clusterctl.node.probe import torch_import
 
 SMI = Path(__file__).parent / "fixtures/nvidia-smi"
 NODE = Path(__file__).parents[1] / "clusterctl/node"
-_PARTS = ("activation", "system", "net", "gpu", "python")
+_PARTS = ("activation", "system", "machine", "kernel_log", "net", "gpu", "python")
 FILES = ("shared.files", "shared.netlink", *(f"probe.{name}" for name in _PARTS))
 MARK = b"@@clusterctl1 "
 
@@ -111,8 +111,8 @@ def test_gpus_on_the_pci_bus_are_counted_without_a_driver(tmp_path: Path) -> Non
         device.mkdir()
         (device / "vendor").write_text(f"{vendor}\n")
         (device / "class").write_text(f"{kind}\n")
-    assert probe_gpu.devices(str(tmp_path)) == 2
-    assert probe_gpu.devices(str(tmp_path / "missing")) is None
+    assert probe_gpu.devices(probe_gpu.NVIDIA, str(tmp_path)) == ["", ""]
+    assert probe_gpu.devices(probe_gpu.NVIDIA, str(tmp_path / "missing")) is None
 
 
 def test_rdma_ports_are_read_from_sysfs(tmp_path: Path) -> None:

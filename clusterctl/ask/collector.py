@@ -141,7 +141,8 @@ class FactCollector:
 
     def _heard_facts(self, host: str, message: FactsTold) -> None:
         noise = self._pool.sessions[host].noise.decode("utf-8", "replace")
-        facts = decode_facts(host, message.facts, noise=noise)
+        complaints = self._pool.sessions[host].stderr.decode("utf-8", "replace")
+        facts = decode_facts(host, message.facts, noise=noise, complaints=complaints)
         self._facts[host] = facts
         self.send(host, Ping(sent=time.time()))
         if self._torch_timeout is not None and "torch" in facts.python.packages:

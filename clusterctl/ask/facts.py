@@ -17,7 +17,8 @@ from clusterctl.transport.protocol import Failure, Transport
 
 _PROBE = (
     "shared.files", "shared.locks", "shared.netlink",
-    "probe.activation", "probe.system", "probe.net", "probe.gpu", "probe.python", "probe.torch_import",
+    "probe.activation", "probe.system", "probe.machine", "probe.kernel_log",
+    "probe.net", "probe.gpu", "probe.python", "probe.torch_import",
     "traffic.listeners", "traffic.dialer", "traffic.master_port",
 )  # fmt: skip
 

@@ -2,20 +2,54 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
-from clusterctl.checks.rule import Blocked, Evidence, Hit, Rule, Skipped, Verdict, never_asked
+import msgspec
+
+from clusterctl.checks.rule import Blocked, Evidence, Hit, NotKnown, Rule, Skipped, Verdict, never_asked
 from clusterctl.checks.stages import breaks_at
+from clusterctl.facts.sections import unread
+
+LOGIN_SLOW = 6.0
+"""Seconds for which start-up files wait for something, beyond their own work."""
+
+_COMPLAINT = re.compile(
+    r"error|not found|no such|cannot|can't|could not|denied|failed|unbound", re.IGNORECASE
+)
+_LOCALE = re.compile(r"locale|LC_[A-Z]+|LANG", re.IGNORECASE)
+
+
+def _facts(evidence: Evidence) -> Iterator[Verdict]:
+    for host, facts in evidence.facts.items():
+        for section, why in unread(facts).items():
+            yield NotKnown(host, f"{section}: {why}")
+
+
+def _shell(evidence: Evidence) -> Iterator[Verdict]:
+    for verdict in breaks_at("exec")(evidence):
+        if isinstance(verdict, Hit):
+            cure = f"look for `exit`, `exec` or an error in ~/.bashrc: ssh {verdict.hosts[0]} true; echo $?"
+            verdict = msgspec.structs.replace(verdict, fix=cure)
+        yield verdict
 
 
 def _noninteractive(evidence: Evidence) -> Iterator[Verdict]:
-    yield from breaks_at("exec", "python")(evidence)
-    for host, facts in evidence.facts.items():
+    yield from breaks_at("python")(evidence)
+    told, missing = evidence.told(("python",))
+    for host, reason in missing.items():
+        yield Blocked(host, f"could not be read: {reason}")
+    for host, facts in told.facts.items():
         if facts.python.error and facts.activation and facts.activation.error:
             yield Blocked(host, "the activation line failed")
         elif facts.python.error:
             wanted = facts.python.requested or "python3"
-            yield Hit(hosts=(host,), observed=facts.python.error, expected=f"{wanted} starts over SSH")
+            yield Hit(
+                hosts=(host,),
+                observed=facts.python.error,
+                expected=f"{wanted} starts over SSH",
+                cause=facts.python.error.partition(": ")[2],
+            )
 
 
 def _activate(evidence: Evidence) -> Iterator[Verdict]:
@@ -43,6 +77,33 @@ def _noise(evidence: Evidence) -> Iterator[Verdict]:
             yield Hit(hosts=(host,), observed=f"the login shell prints “{text}” before every command")
 
 
+def _complaints(evidence: Evidence) -> Iterator[Verdict]:
+    """Of what came on stderr only what names an error; a locale that is missing harms nobody."""
+    for host, facts in evidence.facts.items():
+        lines = [line.strip() for line in facts.complaints.splitlines()]
+        first = next((line for line in lines if _COMPLAINT.search(line) and not _LOCALE.search(line)), "")
+        if first:
+            text = first if len(first) <= 120 else f"{first[:119]}…"
+            yield Hit(hosts=(host,), observed=f"the login shell complains: “{text}”", cause=text)
+
+
+def _login_time(evidence: Evidence) -> Iterator[Verdict]:
+    for host, facts in evidence.facts.items():
+        login = facts.login
+        if login is None:
+            continue
+        # Work takes its time and longer on a busy machine; what is left was spent in waiting.
+        busy = max(1.0, 2 * (facts.load or 0.0) / max(facts.cpus_online, 1))
+        waited = login.seconds - login.cpu * busy
+        if waited >= LOGIN_SLOW:
+            yield Hit(
+                hosts=(host,),
+                observed=f"the start-up files of the login shell take {login.seconds:.0f} s",
+                expected="a fraction of a second",
+                cause="slow",
+            )
+
+
 def _workdir(evidence: Evidence) -> Iterator[Verdict]:
     lacking = tuple(host for host, facts in evidence.facts.items() if facts.workdir_exists is False)
     if all(facts.workdir_exists is None for facts in evidence.facts.values()):
@@ -52,6 +113,19 @@ def _workdir(evidence: Evidence) -> Iterator[Verdict]:
 
 
 RULES: tuple[Rule, ...] = (
+    Rule(
+        code="env.facts",
+        severity="unknown",
+        looks_at="whether every part of the host's facts could be read",
+        judge=_facts,
+    ),
+    Rule(
+        code="env.shell",
+        severity="fail",
+        looks_at="whether the login shell runs the command it is given",
+        judge=_shell,
+        symptom="no command over SSH gets to run there, a rank's neither",
+    ),
     Rule(
         code="env.noninteractive",
         severity="fail",
@@ -67,8 +141,8 @@ RULES: tuple[Rule, ...] = (
         looks_at="the profile's activation line, run once by bash",
         judge=_activate,
         symptom="the ranks of this host would start without their environment",
-        fix="try the line there: ssh HOST, then `bash --noprofile --norc`; `hosts: HOST: activate:` in the "
-        "profile has another line for one host",
+        fix="try the line there, in `bash --noprofile --norc`; under `hosts:` the profile may have another "
+        "line for one host",
     ),
     Rule(
         code="env.result",
@@ -87,10 +161,28 @@ RULES: tuple[Rule, ...] = (
         fix="in ~/.bashrc, before the printing: [[ $- == *i* ]] || return",
     ),
     Rule(
+        code="env.stderr",
+        severity="warn",
+        looks_at="errors that the login shell's start-up files print",
+        judge=_complaints,
+        symptom="what the file was to set up is missing in every rank",
+        fix="correct the line in ~/.bashrc or in the file that it names",
+    ),
+    Rule(
+        code="env.login-time",
+        severity="warn",
+        looks_at="how long the login shell's start-up files wait for something",
+        judge=_login_time,
+        needs=("system",),
+        symptom="every session starts late, and tools with a short timeout take the host for dead",
+        fix="ssh HOST bash -xlic true",
+    ),
+    Rule(
         code="env.path",
         severity="info",
         looks_at="the working directory at the same path on every host",
         judge=_workdir,
+        needs=("workdir",),
     ),
     Rule(
         code="env.sudo",

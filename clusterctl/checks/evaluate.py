@@ -10,7 +10,9 @@ import msgspec
 
 from clusterctl.checks.families import RULES
 from clusterctl.checks.finding import CheckResult, Finding, Severity, Status
+from clusterctl.checks.merge import one_finding
 from clusterctl.checks.rule import Blocked, Evidence, Hit, NoAnswer, NotKnown, Passed, Rule, Skipped, Verdict
+from clusterctl.checks.selection import EVERY_RULE, Selection
 from clusterctl.facts.model import Facts, Reachability
 from clusterctl.inventory.model import Inventory
 from clusterctl.network.model import Network, Setting
@@ -57,6 +59,7 @@ def evaluate(
     settings: Mapping[str, tuple[Setting, ...]] | None = None,
     quick: bool = False,
     simulated: bool = False,
+    selection: Selection = EVERY_RULE,
     rules: tuple[Rule, ...] = RULES,
 ) -> Report:
     """Judge a cluster. A host without facts is never ready, whatever the rules say."""
@@ -73,15 +76,20 @@ def evaluate(
             simulated=simulated,
         ),
         rules,
+        selection,
     )
 
 
-def judge(evidence: Evidence, rules: tuple[Rule, ...] = RULES) -> Report:
+def judge(evidence: Evidence, rules: tuple[Rule, ...] = RULES, selection: Selection = EVERY_RULE) -> Report:
     """As `evaluate`, on evidence that is already put together."""
     findings: list[Finding] = []
     checks: list[CheckResult] = []
     for rule in rules:
-        verdicts = tuple(rule.judge(evidence))
+        if reason := selection.left_out(rule.code):
+            names = evidence.inventory.names
+            checks.append(CheckResult(code=rule.code, status="skip", hosts=names, reason=reason))
+            continue
+        verdicts = _verdicts(rule, evidence)
         findings.extend(_findings(rule, verdicts, evidence.inventory.names))
         checks.extend(_results(rule, verdicts, evidence))
     findings.sort(key=lambda finding: _WORST_FIRST.index(finding.severity))
@@ -99,43 +107,47 @@ def _host_verdict(host: str, findings: list[Finding], evidence: Evidence) -> Rea
     return "unknown" if host not in evidence.facts or "unknown" in severities else "ready"
 
 
+def _verdicts(rule: Rule, evidence: Evidence) -> tuple[Verdict, ...]:
+    """What the rule says of the hosts that could tell what it needs; of the others, that they could not."""
+    told, missing = evidence.told(rule.needs)
+    unknown = tuple(Blocked(host, f"could not be read: {reason}") for host, reason in missing.items())
+    return (*rule.judge(told), *unknown) if told.facts or not missing else unknown
+
+
 def _findings(rule: Rule, verdicts: tuple[Verdict, ...], order: tuple[str, ...]) -> Iterable[Finding]:
-    """One finding per cause: equal sentences are merged over their hosts.
+    """One finding per cause.
 
     A mere note from a rule that can fail carries no cure: nothing is broken.
     """
-    merged: defaultdict[tuple[Severity, str, str, str, str], set[str]] = defaultdict(set)
+    merged: defaultdict[tuple[Severity, str], list[Finding]] = defaultdict(list)
     for verdict in verdicts:
+        if isinstance(verdict, NotKnown):
+            verdict = Hit(
+                hosts=(verdict.host,), observed=f"could not be read: {verdict.reason}", severity="unknown"
+            )
         if isinstance(verdict, Hit):
             severity = verdict.severity or rule.severity
-            note = severity == "info" and rule.severity != "info"
-            symptom = verdict.symptom or ("" if note else rule.symptom)
-            fix = verdict.fix or ("" if note else rule.fix)
-            key = (severity, verdict.observed, verdict.expected, symptom, fix)
-            merged[key].update(verdict.hosts)
-        elif isinstance(verdict, NotKnown):
-            merged["unknown", f"could not be read: {verdict.reason}", "", "", ""].add(verdict.host)
-    for (severity, observed, expected, symptom, fix), hosts in merged.items():
-        yield Finding(
-            code=rule.code,
-            severity=severity,
-            hosts=tuple(host for host in order if host in hosts),
-            observed=observed,
-            expected=expected,
-            symptom=symptom,
-            fix=fix,
-        )
+            quiet = severity == "unknown" or (severity == "info" and rule.severity != "info")
+            found = Finding(
+                code=rule.code,
+                severity=severity,
+                hosts=verdict.hosts,
+                observed=verdict.observed,
+                expected=verdict.expected,
+                symptom=verdict.symptom or ("" if quiet else rule.symptom),
+                fix=verdict.fix or ("" if quiet else rule.fix),
+            )
+            text = "\n".join((found.observed, found.expected, found.symptom, found.fix))
+            merged[severity, verdict.cause or text].append(found)
+    return (one_finding(alike, order) for alike in merged.values())
 
 
 def _results(rule: Rule, verdicts: tuple[Verdict, ...], evidence: Evidence) -> Iterable[CheckResult]:
     """Every host under exactly one status, the worst that was said about it."""
     skipped = next((verdict for verdict in verdicts if isinstance(verdict, Skipped)), None)
-    if skipped and evidence.facts:
-        return (
-            CheckResult(code=rule.code, status="skip", hosts=evidence.inventory.names, reason=skipped.reason),
-        )
+    usual: tuple[Status, str] = ("skip", skipped.reason) if skipped and evidence.facts else ("pass", "")
     told: dict[str, tuple[Status, str]] = {
-        host: ("pass", "") if host in evidence.facts else ("unknown", "no answer")
+        host: usual if usual[0] == "skip" or host in evidence.facts else ("unknown", "no answer")
         for host in evidence.inventory.names
     }
     for verdict in sorted(verdicts, key=lambda each: _badness(each, rule)):

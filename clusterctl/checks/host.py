@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from clusterctl.checks.rule import Evidence, Hit, Rule, Skipped, Verdict
+from clusterctl.checks.rule import Blocked, Evidence, Hit, Rule, Skipped, Verdict
 from clusterctl.network.candidates import machine
 
 
@@ -58,7 +58,10 @@ def _slots(evidence: Evidence) -> Iterator[Verdict]:
         return
     for entry in evidence.inventory.hosts:
         facts = evidence.facts.get(entry.name)
-        if facts is None or (facts.nvidia.present and facts.nvidia.exit_code != 0):
+        if facts is None:
+            continue
+        if not facts.nvidia.gpus and (facts.nvidia.present or facts.nvidia.devices):
+            yield Blocked(entry.name, "the NVIDIA driver gave no answer")
             continue
         count = len(facts.nvidia.gpus)
         wanted = max(entry.declared_slots, max(entry.slots, default=-1) + 1)
@@ -103,6 +106,7 @@ RULES: tuple[Rule, ...] = (
         severity="fail",
         looks_at="boot id, interfaces and addresses: two entries that are one machine",
         judge=_duplicates,
+        needs=("system", "interfaces"),
         symptom="NCCL stops with “Multiple ranks are using the same GPU”, or one machine does twice the work",
     ),
     Rule(
@@ -110,6 +114,7 @@ RULES: tuple[Rule, ...] = (
         severity="warn",
         looks_at="GPU UUIDs over all entries",
         judge=_shared_gpus,
+        needs=("gpus",),
         symptom="two ranks share one GPU's memory, and NCCL may refuse to start",
         fix="keep one of the entries, or give each its own GPUs",
     ),
@@ -118,6 +123,7 @@ RULES: tuple[Rule, ...] = (
         severity="warn",
         looks_at="hostnames over all hosts",
         judge=_name_clash,
+        needs=("system", "interfaces"),
         symptom="logs overwrite one another and tools take two nodes for one",
         fix="sudo hostnamectl set-hostname NEW-NAME",
     ),
@@ -126,6 +132,7 @@ RULES: tuple[Rule, ...] = (
         severity="fail",
         looks_at="slots in the hostfile against the GPUs the driver shows",
         judge=_slots,
+        needs=("gpus",),
         symptom="“CUDA error: invalid device ordinal” on this host only",
     ),
     Rule(
@@ -133,6 +140,7 @@ RULES: tuple[Rule, ...] = (
         severity="warn",
         looks_at="user name and uid on all hosts",
         judge=_user,
+        needs=("system", "disks"),
         symptom="permission errors on directories that the hosts share",
     ),
 )

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from clusterctl.checks.consistency import deviations
 from clusterctl.checks.rule import Evidence, Hit, Judge, Rule, Skipped, Verdict
-from clusterctl.network.rdma import is_active, select, usable_ports
+from clusterctl.facts.model import Facts, RdmaPort
+from clusterctl.network.rdma import is_active, select
 
 _GLOO = "no GPU on any host: gloo does not use RDMA"
 
@@ -22,36 +23,42 @@ def _where_present(judge: Judge) -> Judge:
 
 
 def _present(evidence: Evidence) -> Iterator[Verdict]:
-    usable = {host: len(usable_ports(facts)) for host, facts in evidence.facts.items()}
-    lacking = tuple(host for host, count in usable.items() if not count)
-    if lacking and any(usable.values()):
+    """Ports that are there; whether they work is told by the rules about state, manager and library."""
+    counts = {host: len(facts.rdma) for host, facts in evidence.facts.items()}
+    lacking = tuple(host for host, count in counts.items() if not count)
+    if lacking:
         yield Hit(
             hosts=lacking,
-            observed="no usable RDMA port",
-            expected=f"one or more, as on {len(usable) - len(lacking)} of {len(usable)} hosts",
+            observed="no RDMA port",
+            expected=f"one or more, as on {len(counts) - len(lacking)} of {len(counts)} hosts",
         )
-    elif not lacking:
-        yield from deviations({host: f"{count} usable port(s)" for host, count in usable.items()})
+    else:
+        yield from deviations({host: f"{count} RDMA port(s)" for host, count in counts.items()})
+
+
+def _active(facts: Facts) -> tuple[RdmaPort, ...]:
+    return tuple(port for port in facts.rdma if is_active(port))
 
 
 def _state(evidence: Evidence) -> Iterator[Verdict]:
     for host, facts in evidence.facts.items():
-        others_work = bool(usable_ports(facts))
+        others_work = bool(_active(facts))
         for port in facts.rdma:
             if not is_active(port):
                 yield Hit(
                     hosts=(host,),
                     observed=f"{port.device}:{port.port} is {port.state}, {port.physical_state}",
                     expected="ACTIVE, LinkUp",
+                    cause=f"{port.state} {port.physical_state} {others_work}",
                     severity="info" if others_work else "warn",
                 )
 
 
 def _rate(evidence: Evidence) -> Iterator[Verdict]:
     best = {
-        host: f"{max(port.rate or 0.0 for port in usable_ports(facts)):g} Gb/s"
+        host: f"{max(port.rate or 0.0 for port in _active(facts)):g} Gb/s"
         for host, facts in evidence.facts.items()
-        if usable_ports(facts)
+        if _active(facts)
     }
     yield from deviations(best)
 
@@ -61,9 +68,9 @@ def _link_layer(evidence: Evidence) -> Iterator[Verdict]:
         yield Skipped(_GLOO)
         return
     layers = {
-        host: " + ".join(sorted({port.link_layer for port in usable_ports(facts)}))
+        host: " + ".join(sorted({port.link_layer for port in _active(facts)}))
         for host, facts in evidence.facts.items()
-        if usable_ports(facts)
+        if _active(facts)
     }
     yield from deviations(layers)
 
@@ -80,9 +87,13 @@ def _libraries(evidence: Evidence) -> Iterator[Verdict]:
 def _subnet_manager(evidence: Evidence) -> Iterator[Verdict]:
     for host, facts in evidence.facts.items():
         for port in facts.rdma:
-            linked = port.link_layer == "InfiniBand" and "LinkUp" in port.physical_state
+            linked = port.link_layer == "InfiniBand" and "LinkUp" in port.physical_state.replace(" ", "")
             if linked and not port.sm_lid:
-                yield Hit(hosts=(host,), observed=f"{port.device}:{port.port} knows no subnet manager")
+                yield Hit(
+                    hosts=(host,),
+                    observed=f"{port.device}:{port.port} knows no subnet manager",
+                    cause="no manager",
+                )
 
 
 def _mtu(evidence: Evidence) -> Iterator[Verdict]:
@@ -97,9 +108,8 @@ def _mtu(evidence: Evidence) -> Iterator[Verdict]:
 
 def _firmware(evidence: Evidence) -> Iterator[Verdict]:
     versions = {
-        host: ", ".join(sorted({port.firmware for port in usable_ports(facts) if port.firmware}))
+        host: ", ".join(sorted({port.firmware for port in _active(facts) if port.firmware}))
         for host, facts in evidence.facts.items()
-        if usable_ports(facts)
     }
     yield from deviations({host: version for host, version in versions.items() if version})
 
@@ -108,8 +118,9 @@ RULES: tuple[Rule, ...] = (
     Rule(
         code="ib.present",
         severity="warn",
-        looks_at="usable RDMA ports on all hosts or on none",
+        looks_at="RDMA ports on all hosts or on none",
         judge=_where_present(_present),
+        needs=("rdma",),
         symptom="NCCL hangs when only some hosts have RDMA; clusterctl therefore switches it off everywhere",
         fix="repair the host's RDMA, or accept TCP",
     ),
@@ -118,6 +129,7 @@ RULES: tuple[Rule, ...] = (
         severity="warn",
         looks_at="the state of every RDMA port",
         judge=_where_present(_state),
+        needs=("rdma",),
         symptom="NCCL does not use the port",
         fix="check cable and subnet manager: ibstat",
     ),
@@ -126,6 +138,7 @@ RULES: tuple[Rule, ...] = (
         severity="fail",
         looks_at="the fastest usable port of each host",
         judge=_where_present(_rate),
+        needs=("rdma",),
         symptom="half the bandwidth on every all-reduce",
         fix="check cable and port: ibstat",
     ),
@@ -134,6 +147,7 @@ RULES: tuple[Rule, ...] = (
         severity="fail",
         looks_at="InfiniBand or Ethernet",
         judge=_where_present(_link_layer),
+        needs=("rdma", "gpus"),
         symptom="NCCL refuses to join ports of two kinds",
         fix="name the ports of one kind: --env NCCL_IB_HCA==mlx5_0:1",
     ),
@@ -142,6 +156,7 @@ RULES: tuple[Rule, ...] = (
         severity="fail",
         looks_at="libibverbs where there is an RDMA device",
         judge=_where_present(_libraries),
+        needs=("rdma", "gpus"),
         symptom="NCCL uses TCP without a word: ten times slower",
         fix="sudo apt install ibverbs-providers",
     ),
@@ -150,6 +165,7 @@ RULES: tuple[Rule, ...] = (
         severity="fail",
         looks_at="the subnet manager's lid on InfiniBand ports that have a link",
         judge=_where_present(_subnet_manager),
+        needs=("rdma",),
         symptom="the port stays in INIT",
         fix="start opensm on one host, or the switch's own",
     ),
@@ -158,6 +174,7 @@ RULES: tuple[Rule, ...] = (
         severity="fail",
         looks_at="the MTU of the network devices under RoCE",
         judge=_where_present(_mtu),
+        needs=("rdma",),
         symptom="small messages pass, large ones hang",
         fix="sudo ip link set dev NAME mtu 9000 (the same everywhere, switches included)",
     ),
@@ -166,5 +183,6 @@ RULES: tuple[Rule, ...] = (
         severity="info",
         looks_at="the adapters' firmware",
         judge=_where_present(_firmware),
+        needs=("rdma",),
     ),
 )

@@ -4,36 +4,53 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 from clusterctl.checks.rule import Evidence, Hit, Rule, Verdict
+from clusterctl.facts.model import Interface
 from clusterctl.network.candidates import is_usable, is_wired, machine
+
+Bearers = dict[tuple[object, ...], tuple[str, Interface, int]]
+"""Machine -> host, interface and prefix of one address."""
 
 
 def _duplicate_address(evidence: Evidence) -> Iterator[Verdict]:
-    bearers: defaultdict[str, dict[tuple[object, ...], tuple[str, str]]] = defaultdict(dict)
+    bearers: defaultdict[str, Bearers] = defaultdict(dict)
     for host, facts in evidence.facts.items():
         for link in facts.interfaces:
-            if is_usable(link) and is_wired(facts, link):
+            if is_usable(link) and link.kind != "loopback":
                 for address in link.addresses:
                     if not ip_address(address.address).is_link_local:
-                        bearers[address.address][machine(facts)] = (host, link.name)
+                        bearers[address.address][machine(facts)] = (host, link, address.prefix)
     for text, by_machine in bearers.items():
-        if len(by_machine) > 1:
-            places = ", ".join(f"{name} of {host}" for host, name in by_machine.values())
+        if len(by_machine) > 1 and _joins_hosts(evidence, text, by_machine):
+            places = ", ".join(f"{link.name} of {host}" for host, link, _ in by_machine.values())
             yield Hit(
-                hosts=tuple(host for host, _ in by_machine.values()),
+                hosts=tuple(host for host, _, _ in by_machine.values()),
                 observed=f"{text} is on {places}",
                 expected="an address of its own on each",
             )
+
+
+def _joins_hosts(evidence: Evidence, text: str, bearers: Bearers) -> bool:
+    """docker0 and its like bear one address everywhere and lead nowhere: an address matters on a real
+    interface, where SSH arrives, and where other hosts have theirs beside it."""
+    if any(is_wired(evidence.facts[host], link) for host, link, _ in bearers.values()):
+        return True
+    if any(facts.ssh_address == text for facts in evidence.facts.values()):
+        return True
+    subnets = {ip_network(f"{text}/{prefix}", strict=False) for _, _, prefix in bearers.values()}
+    beside = (entry.address for entry in evidence.network.hosts if entry.address != text)
+    return any(ip_address(each) in subnet for each in beside for subnet in subnets)
 
 
 RULES: tuple[Rule, ...] = (
     Rule(
         code="ip.duplicate",
         severity="fail",
-        looks_at="one address on real interfaces of two machines",
+        looks_at="one address on two machines, where it leads to the other hosts",
         judge=_duplicate_address,
+        needs=("interfaces",),
         symptom="a peer connects to itself, or to whichever machine answers first, and hangs",
         fix="give one of them another address",
     ),

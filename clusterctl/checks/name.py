@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from ipaddress import ip_address
 
-from clusterctl.checks.rule import Evidence, Hit, NotKnown, Rule, Skipped, Verdict, never_asked
+from clusterctl.checks.rule import Blocked, Evidence, Hit, NotKnown, Rule, Skipped, Verdict, never_asked
 from clusterctl.facts.model import Facts, Name
 from clusterctl.network.candidates import is_usable
 
@@ -15,20 +15,40 @@ def _resolved(facts: Facts, query: str) -> Name | None:
     return next((name for name in facts.names if name.query == query), None)
 
 
-def _loopback(evidence: Evidence) -> Iterator[Verdict]:
-    """Debian writes 127.0.1.1 into every /etc/hosts: harmless where Gloo is told its interface."""
+def _own(evidence: Evidence) -> Iterator[Verdict]:
     for host, facts in evidence.facts.items():
         own = _resolved(facts, facts.hostname)
         if own is None:
             yield NotKnown(host, "its own host name was not looked up")
-        elif own.addresses and ip_address(own.addresses[0].partition("%")[0]).is_loopback:
-            covered = evidence.network.of(host) is not None
+        elif own.late:
+            yield NotKnown(host, own.error)
+        elif not own.addresses:
             yield Hit(
                 hosts=(host,),
-                observed=f"its own name resolves to {own.addresses[0]}"
-                + ("; GLOO_SOCKET_IFNAME covers that in a launch" if covered else ""),
-                expected="" if covered else "an address the others can reach",
-                severity="info" if covered else "fail",
+                observed=f"its own name {facts.hostname} does not resolve",
+                fix=f"echo '{_address_of(evidence, host)} {facts.hostname}' | sudo tee -a /etc/hosts",
+                cause="unresolved",
+            )
+
+
+def _address_of(evidence: Evidence, host: str) -> str:
+    entry = evidence.network.of(host)
+    return entry.address if entry else evidence.facts[host].ssh_address or "127.0.1.1"
+
+
+def _loopback(evidence: Evidence) -> Iterator[Verdict]:
+    """Debian writes 127.0.1.1 into every /etc/hosts: harmless where Gloo is told its interface, as in every
+    launch; without a network there is none."""
+    for host, facts in evidence.facts.items():
+        own = _resolved(facts, facts.hostname)
+        if own is None or not own.addresses:
+            yield Blocked(host, "its own name does not resolve")
+        elif ip_address(own.addresses[0].partition("%")[0]).is_loopback:
+            yield Hit(
+                hosts=(host,),
+                observed=f"its own name resolves to {own.addresses[0]}; "
+                "GLOO_SOCKET_IFNAME covers that in a launch",
+                severity="info",
             )
 
 
@@ -44,6 +64,8 @@ def _master(evidence: Evidence) -> Iterator[Verdict]:
         found = _resolved(facts, name)
         if found is None:
             yield NotKnown(host, f"{name} was not looked up")
+        elif found.late:
+            yield NotKnown(host, found.error)
         elif not found.addresses:
             yield Hit(hosts=(host,), observed=f"{name} does not resolve", expected="one address everywhere")
         else:
@@ -70,6 +92,8 @@ def _master_local(evidence: Evidence) -> Iterator[Verdict]:
         yield Skipped("no network was chosen")
         return
     first = evidence.network.hosts[0].host
+    if first not in evidence.facts:
+        return
     master = evidence.network.master_addr
     if not is_address(master):
         found = _resolved(evidence.facts[first], master)
@@ -105,18 +129,26 @@ def _family(evidence: Evidence) -> Iterator[Verdict]:
 
 RULES: tuple[Rule, ...] = (
     Rule(
+        code="name.own",
+        severity="warn",
+        looks_at="whether the host's own name resolves there, and whether its resolver answers",
+        judge=_own,
+        needs=("system", "names"),
+        symptom="what looks up its own host name fails or waits at its start: torch.distributed.elastic, MPI",
+    ),
+    Rule(
         code="name.loopback",
-        severity="fail",
+        severity="info",
         looks_at="what the host's own name resolves to, on the host",
         judge=_loopback,
-        symptom="Gloo tells its peers 127.0.1.1, and they answer “Connection refused”",
-        fix="take the name out of the 127.0.1.1 line of /etc/hosts, or set GLOO_SOCKET_IFNAME",
+        needs=("system", "names"),
     ),
     Rule(
         code="name.master",
         severity="fail",
         looks_at="a MASTER_ADDR given as a name, resolved on every host",
         judge=_master,
+        needs=("names",),
         symptom="the rendezvous times out on some nodes",
         fix="give MASTER_ADDR as an address",
     ),
@@ -125,6 +157,7 @@ RULES: tuple[Rule, ...] = (
         severity="fail",
         looks_at="MASTER_ADDR against the running interfaces of rank 0's host",
         judge=_master_local,
+        needs=("interfaces", "names"),
         symptom="rank 0 cannot listen there, and all ranks wait for ten minutes",
         fix="unset MASTER_ADDR: clusterctl gives the address it chose",
     ),
@@ -139,6 +172,7 @@ RULES: tuple[Rule, ...] = (
         severity="warn",
         looks_at="the address family of the hosts' own names",
         judge=_family,
+        needs=("system", "names"),
         symptom="errno 97, or “family … neither AF_INET nor AF_INET6”",
         fix="NCCL_SOCKET_FAMILY=AF_INET, and an IPv4 line for the host in /etc/hosts",
     ),

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import msgspec
 
 from clusterctl.checks.finding import Severity
-from clusterctl.facts.model import Facts, Reachability
+from clusterctl.facts.model import Facts, Gpu, NvidiaSmi, Reachability
+from clusterctl.facts.sections import Section, unread
 from clusterctl.inventory.model import Inventory
-from clusterctl.network.model import Network, Setting
+from clusterctl.network.model import HostNetwork, Network, Setting
+
+NOTHING_HERE = (6, 9, 12)
+"""Exit codes of nvidia-smi that a machine without a card gives as well: no device, no driver, no library."""
+_OTHER_DRIVERS = frozenset({"nouveau", "vfio-pci", "pci-stub", "xen-pciback"})
 
 
 class NoAnswer(Protocol):
@@ -53,15 +58,51 @@ class Evidence:
 
     @property
     def has_gpus(self) -> bool:
-        """False for a CPU-only cluster: no driver answers and no NVIDIA device sits on any bus."""
-        return any(
-            of_host.nvidia.gpus or of_host.nvidia.devices or of_host.nvidia.present
-            for of_host in self.facts.values()
-        )
+        """False for a cluster where no machine shows that NVIDIA's driver is meant to run a card there."""
+        return any(runs_nvidia(of_host.nvidia) for of_host in self.facts.values())
+
+    def cards(self, host: str) -> tuple[Gpu, ...]:
+        """The GPUs behind the selected slots of ``host``: others are nobody's business here."""
+        slots = {slot for entry in self.inventory.hosts if entry.name == host for slot in entry.slots}
+        return tuple(card for card in self.facts[host].nvidia.gpus if card.index in slots)
+
+    @property
+    def chosen(self) -> Iterator[tuple[HostNetwork, Facts]]:
+        """Every host of the chosen network whose facts may be judged."""
+        for entry in self.network.hosts:
+            if entry.host in self.facts:
+                yield entry, self.facts[entry.host]
+
+    def told(self, needs: tuple[Section, ...]) -> tuple[Evidence, dict[str, str]]:
+        """The evidence of hosts that could tell all of ``needs``, and host -> why for the others."""
+        missing: dict[str, str] = {}
+        for host, facts in self.facts.items():
+            parts = unread(facts)
+            reasons = [f"{part}: {parts[part]}" for part in needs if part in parts]
+            if reasons:
+                missing[host] = reasons[0]
+        if not missing:
+            return self, missing
+        kept = {host: facts for host, facts in self.facts.items() if host not in missing}
+        return replace(self, facts=kept), missing
+
+
+def runs_nvidia(smi: NvidiaSmi) -> bool:
+    """Whether the machine has a card that NVIDIA's driver runs, or should: nvidia-smi in an image does not
+    say so, nor does a card that another driver has taken."""
+    if smi.gpus or smi.kernel_driver:
+        return True
+    if smi.devices:
+        return not smi.bound or not _OTHER_DRIVERS.issuperset(smi.bound)
+    return smi.present and smi.exit_code not in (0, *NOTHING_HERE)
 
 
 class Hit(msgspec.Struct, frozen=True, kw_only=True):
-    """The rule is broken on ``hosts``. Empty text and None mean the rule's own."""
+    """The rule is broken on ``hosts``. Empty text and None mean the rule's own.
+
+    Hits of one rule with one ``cause`` are one finding, however their texts differ from host to host. Without
+    one, the text itself is the cause.
+    """
 
     hosts: tuple[str, ...]
     observed: str
@@ -69,6 +110,7 @@ class Hit(msgspec.Struct, frozen=True, kw_only=True):
     severity: Severity | None = None
     symptom: str = ""
     fix: str = ""
+    cause: str = ""
 
 
 class NotKnown(msgspec.Struct, frozen=True):
@@ -102,12 +144,17 @@ Judge = Callable[[Evidence], Iterable[Verdict]]
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """One check. ``looks_at`` is what it reads; ``fix`` is what to type unless the judge knows better."""
+    """One check. ``looks_at`` is what it reads; ``fix`` is what to type unless the judge knows better.
+
+    ``needs`` are the parts of a host's facts that the judge relies on: a host that could not tell one of them
+    is unknown, and the judge never sees it.
+    """
 
     code: str
     severity: Severity
     looks_at: str
     judge: Judge
+    needs: tuple[Section, ...] = ()
     symptom: str = ""
     fix: str = ""
 

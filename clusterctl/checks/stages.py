@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
-from clusterctl.checks.rule import Evidence, Hit, Judge, Passed, Verdict
+from clusterctl.checks.rule import Evidence, Hit, Judge, NoAnswer, Passed, Verdict
 
 _STAGES = ("resolve", "connect", "banner", "hostkey", "auth", "exec", "python", "deadline", "decode")
 """In the order a session passes through them."""
+
+
+_OF_ONE_HOST = re.compile(r"'[^']*'|\S*[\d/@]\S*")
+"""Names in quotes, addresses, ports, paths and times: what a sentence about one host has of its own."""
+
+
+def _cause(failure: NoAnswer) -> str:
+    """The sentence without what is the host's own: hosts that broke alike are one finding."""
+    return f"{failure.stage}: {_OF_ONE_HOST.sub('', failure.message.replace(failure.host, ''))}"
 
 
 def breaks_at(*stages: str) -> Judge:
@@ -17,7 +27,9 @@ def breaks_at(*stages: str) -> Judge:
     def judge(evidence: Evidence) -> Iterator[Verdict]:
         for failure in evidence.failures:
             if failure.stage in stages:
-                yield Hit(hosts=(failure.host,), observed=failure.message, fix=failure.hint)
+                yield Hit(
+                    hosts=(failure.host,), observed=failure.message, fix=failure.hint, cause=_cause(failure)
+                )
             elif failure.stage in _STAGES and _STAGES.index(failure.stage) > last:
                 yield Passed(failure.host)
 

@@ -46,6 +46,6 @@ RULES: tuple[Rule, ...] = (
         looks_at="every host's clock against the others'",
         judge=_skew,
         symptom="logs of different hosts cannot be ordered, and an elastic rendezvous evicts the host",
-        fix="sudo apt install chrony (or: sudo timedatectl set-ntp true)",
+        fix="sudo apt install chrony\nsudo timedatectl set-ntp true",
     ),
 )

@@ -10,6 +10,8 @@ from typing import Literal
 
 import msgspec
 
+from clusterctl.facts.machine import Cgroup, KernelLog, Login, Logind
+
 InterfaceKind = Literal[
     "physical", "bond", "vlan", "bridge", "veth", "tun", "wireguard", "wireless", "loopback", "virtual"
 ]
@@ -70,6 +72,19 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True):
     compute_mode: str = ""
     mig_mode: str = ""
     ecc_errors: int | None = None
+    bus: str = ""
+    """PCI address, as ``00000000:3B:00.0``."""
+    persistence: str = ""
+    pcie_width: int | None = None
+    pcie_width_max: int | None = None
+    throttle: int | None = None
+    """Bits of NVML's clocks event reasons that were set at the moment of asking."""
+    remap_pending: bool | None = None
+    remap_failed: bool | None = None
+    nvlinks: tuple[int, int] | None = None
+    """Active and inactive links; None where the card has none or was not asked."""
+    faults: tuple[str, ...] = ()
+    """``field: [text]`` of figures that the driver refused with an error, such as ``[Unknown Error]``."""
     processes: tuple[GpuProcess, ...] = ()
 
 
@@ -84,6 +99,10 @@ class NvidiaSmi(msgspec.Struct, frozen=True, kw_only=True):
     gpus: tuple[Gpu, ...] = ()
     devices: int | None = None
     """NVIDIA functions on the PCI bus (display class), whether or not the driver sees them."""
+    bound: tuple[str, ...] = ()
+    """The kernel driver of each of them: nvidia, nouveau, vfio-pci, or "" for none."""
+    amd: int = 0
+    """AMD functions on the bus that compute (their driver is amdgpu)."""
     kernel_driver: str = ""
     """Version in /proc/driver/nvidia/version."""
 
@@ -113,6 +132,10 @@ class Filesystem(msgspec.Struct, frozen=True, kw_only=True):
     inodes_free_percent: float | None = None
     writable: bool = True
     device: str = ""
+    read_only: bool = False
+    noexec: bool = False
+    exists: bool = True
+    """False where nothing lies at ``path``: no figure means anything then."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,7 +169,11 @@ class Python(msgspec.Struct, frozen=True, kw_only=True):
     """Lower-case distribution name -> version, read from metadata without importing anything."""
     torch_cuda: str | None = None
     """CUDA version torch was built for, from torch/version.py; "" for a CPU build, None without torch."""
+    torch_hip: str = ""
+    """ROCm version torch was built for."""
     torch_git: str | None = None
+    nccl_first: str = ""
+    """The libnccl.so.2 that LD_LIBRARY_PATH or LD_PRELOAD puts before torch's own, links resolved."""
 
 
 class Activation(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,6 +200,8 @@ class TorchImport(msgspec.Struct, frozen=True, kw_only=True):
     nccl_pick: str = ""
     """Address on which libnccl itself would listen under the variables it was given."""
     nccl_error: str = ""
+    blocked: float | None = None
+    """Of ``seconds``, those in which it neither ran nor waited for a core: for a disk, mostly."""
 
 
 class Name(msgspec.Struct, frozen=True):
@@ -181,6 +210,8 @@ class Name(msgspec.Struct, frozen=True):
     query: str
     addresses: tuple[str, ...]
     error: str = ""
+    late: bool = False
+    """The resolver gave no answer in time, which is neither yes nor no."""
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -198,14 +229,31 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     os_release: str = ""
     architecture: str = ""
     cpus: int = 0
+    """Cores that the session may use; ``cpus_online`` is how many run."""
+    cpus_online: int = 0
+    load: float | None = None
+    """Of the last five minutes."""
     memory_total: int = 0
     memory_available: int = 0
+    cgroup: Cgroup = Cgroup()
+    capabilities: int | None = None
+    """The session's effective capabilities, as bits."""
+    neighbours: int | None = None
+    """How many entries the kernel's neighbour (ARP) table may have."""
+    reboot_required: str = ""
+    """What asks for a reboot, in words."""
+    login: Login | None = None
+    logind: Logind | None = None
+    """None where no systemd-logind runs."""
+    kernel_log: KernelLog | None = None
     clock_offset: float | None = None
     clock_error: float | None = None
     probe_python: str = ""
     path: str = ""
     noise: str = ""
     """What the login shell printed before our first line."""
+    complaints: str = ""
+    """What it printed on stderr."""
     ssh_address: str = ""
     """Local address of the SSH connection as the node sees it ($SSH_CONNECTION)."""
     ssh_peer: str = ""
@@ -225,6 +273,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     torch: TorchImport | None = None
     """None when torch was not imported (quick mode, or no torch)."""
     names: tuple[Name, ...] = ()
+    accelerate_config: str = ""
+    """accelerate's default_config.yaml in one line, without what is each machine's own."""
     compilers: tuple[str, ...] = ()
     workdir_exists: bool | None = None
     shared_token: str = ""

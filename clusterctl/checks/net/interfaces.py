@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 
+import msgspec
+
 from clusterctl.checks.consistency import deviations
 from clusterctl.checks.rule import Evidence, Hit, Judge, NotKnown, Rule, Skipped, Verdict
-from clusterctl.facts.model import Interface
-from clusterctl.network.candidates import is_usable, is_wired
+from clusterctl.facts.model import Facts, Interface
+from clusterctl.network.candidates import is_usable
 from clusterctl.network.model import HostNetwork
 
 SLOW_SPEED = 1_000
 """Mbit/s below which a link is rather a bad cable than a choice."""
-FEW_PORTS = 1_000
 OVERLAYS = {"wireless": "Wi-Fi", "wireguard": "a WireGuard tunnel", "tun": "a tunnel"}
 
 
-def _over_chosen(judge: Judge) -> Judge:
+def over_chosen(judge: Judge) -> Judge:
     """Skips what needs a chosen network where there is none, or where the network is only simulated."""
 
     def over(evidence: Evidence) -> Iterator[Verdict]:
@@ -32,8 +33,8 @@ def _over_chosen(judge: Judge) -> Judge:
     return over
 
 
-def _link(evidence: Evidence, entry: HostNetwork) -> Interface:
-    return next(link for link in evidence.facts[entry.host].interfaces if link.name == entry.ifname)
+def _link(facts: Facts, entry: HostNetwork) -> Interface:
+    return next(link for link in facts.interfaces if link.name == entry.ifname)
 
 
 def _choice(evidence: Evidence) -> Iterator[Verdict]:
@@ -75,8 +76,8 @@ def _same_name(evidence: Evidence) -> Iterator[Verdict]:
 def _nccl_pick(evidence: Evidence) -> Iterator[Verdict]:
     """libnccl was asked under the user's settings, before ours: a wrong pick of its own is only a note."""
     asked = False
-    for entry in evidence.network.hosts:
-        torch = evidence.facts[entry.host].torch
+    for entry, facts in evidence.chosen:
+        torch = facts.torch
         if torch is None or not (torch.nccl_pick or torch.nccl_error):
             continue
         asked = True
@@ -94,15 +95,6 @@ def _nccl_pick(evidence: Evidence) -> Iterator[Verdict]:
             )
     if not asked:
         yield Skipped("no libnccl was asked which interface it would use")
-
-
-def _carrier(evidence: Evidence) -> Iterator[Verdict]:
-    """NCCL up to 2.27 picks an interface that has an address but no cable, unless it is told a name."""
-    for host, facts in evidence.facts.items():
-        for link in facts.interfaces:
-            dead = link.up and link.carrier is False and is_wired(facts, link)
-            if dead and any(address.scope == "global" for address in link.addresses):
-                yield Hit(hosts=(host,), observed=f"{link.name} has an address but no link")
 
 
 def _dual_subnet(evidence: Evidence) -> Iterator[Verdict]:
@@ -124,27 +116,35 @@ def _dual_subnet(evidence: Evidence) -> Iterator[Verdict]:
 
 
 def _mtu(evidence: Evidence) -> Iterator[Verdict]:
-    mtus = {entry.host: f"MTU {entry.mtu} on {entry.ifname}" for entry in evidence.network.hosts}
-    if len({entry.mtu for entry in evidence.network.hosts}) > 1:
-        yield from deviations(mtus)
+    entries = {entry.host: entry for entry, _ in evidence.chosen}
+    for hit in deviations({host: f"MTU {entry.mtu}" for host, entry in entries.items()}):
+        wanted = Counter(entry.mtu for entry in entries.values()).most_common(1)[0][0]
+        fix = f"sudo ip link set dev {entries[hit.hosts[0]].ifname} mtu {wanted}"
+        yield msgspec.structs.replace(hit, fix=fix)
 
 
 def _speed(evidence: Evidence) -> Iterator[Verdict]:
-    speeds = {entry.host: entry.speed for entry in evidence.network.hosts if entry.speed}
-    slow = tuple(host for host, speed in speeds.items() if speed < SLOW_SPEED)
+    entries = {entry.host: entry for entry, _ in evidence.chosen if entry.speed}
+    slow = {host for host, entry in entries.items() if (entry.speed or 0) < SLOW_SPEED}
     for host in slow:
-        yield Hit(hosts=(host,), observed=f"link at {speeds[host]} Mbit/s", expected="1 Gb/s or more")
+        yield Hit(
+            hosts=(host,),
+            observed=f"link at {entries[host].speed} Mbit/s",
+            expected="1 Gb/s or more",
+            fix=f"sudo ethtool {entries[host].ifname}",
+        )
     told = {
-        entry.host: f"{entry.speed / 1000:g} Gb/s"
-        for entry in evidence.network.hosts
-        if entry.speed and entry.host not in slow and entry.physical
+        host: f"{(entry.speed or 0) / 1000:g} Gb/s"
+        for host, entry in entries.items()
+        if host not in slow and entry.physical
     }
-    yield from deviations(told, of="link at")
+    for hit in deviations(told, of="link at"):
+        yield msgspec.structs.replace(hit, fix=f"sudo ethtool {entries[hit.hosts[0]].ifname}")
 
 
 def _overlay(evidence: Evidence) -> Iterator[Verdict]:
-    for entry in evidence.network.hosts:
-        kind = _link(evidence, entry).kind
+    for entry, facts in evidence.chosen:
+        kind = _link(facts, entry).kind
         if kind in OVERLAYS:
             yield Hit(
                 hosts=(entry.host,),
@@ -154,11 +154,10 @@ def _overlay(evidence: Evidence) -> Iterator[Verdict]:
 
 
 def _rp_filter(evidence: Evidence) -> Iterator[Verdict]:
-    for entry in evidence.network.hosts:
-        facts = evidence.facts[entry.host]
+    for entry, facts in evidence.chosen:
         subnet = next(
             ip_network(f"{address.address}/{address.prefix}", strict=False)
-            for address in _link(evidence, entry).addresses
+            for address in _link(facts, entry).addresses
             if address.address == entry.address
         )
         beside = [
@@ -172,7 +171,7 @@ def _rp_filter(evidence: Evidence) -> Iterator[Verdict]:
                 if address.family == "inet" and subnet.version == 4
             )
         ]
-        if beside and _link(evidence, entry).rp_filter == 1:
+        if beside and _link(facts, entry).rp_filter == 1:
             yield Hit(
                 hosts=(entry.host,),
                 observed=f"rp_filter=1 on {entry.ifname}, with {beside[0]} in the same subnet",
@@ -181,18 +180,7 @@ def _rp_filter(evidence: Evidence) -> Iterator[Verdict]:
             )
 
 
-def _portrange(evidence: Evidence) -> Iterator[Verdict]:
-    ranges = {host: facts.port_range for host, facts in evidence.facts.items()}
-    for host, (low, high) in ranges.items():
-        if high - low + 1 < FEW_PORTS:
-            yield Hit(
-                hosts=(host,), observed=f"only {high - low + 1} ports ({low}-{high})", expected="1000 or more"
-            )
-    wide = {host: f"{low}-{high}" for host, (low, high) in ranges.items() if high - low + 1 >= FEW_PORTS}
-    yield from deviations(wide, of="ports")
-
-
-def _ports_known(evidence: Evidence) -> Iterator[Verdict]:
+def _interfaces_known(evidence: Evidence) -> Iterator[Verdict]:
     for host, facts in evidence.facts.items():
         if not facts.interfaces:
             yield NotKnown(host, "no network interface could be read")
@@ -211,35 +199,31 @@ RULES: tuple[Rule, ...] = (
         code="net.interfaces",
         severity="fail",
         looks_at="whether the host's interfaces could be read at all",
-        judge=_ports_known,
+        judge=_interfaces_known,
+        needs=("interfaces",),
     ),
     Rule(
         code="net.same-name",
         severity="info",
         looks_at="the chosen interface's name on all hosts",
-        judge=_over_chosen(_same_name),
+        judge=over_chosen(_same_name),
+        needs=("interfaces",),
     ),
     Rule(
         code="net.nccl-pick",
         severity="fail",
         looks_at="the address that the loaded libnccl itself chooses, asked without a GPU",
-        judge=_over_chosen(_nccl_pick),
+        judge=over_chosen(_nccl_pick),
+        needs=("interfaces",),
         symptom="NCCL listens on an address that the peers cannot reach",
         fix="unset NCCL_SOCKET_IFNAME: clusterctl sets it per host",
-    ),
-    Rule(
-        code="net.carrier",
-        severity="warn",
-        looks_at="real interfaces with an address but without a link",
-        judge=_carrier,
-        symptom="NCCL up to 2.27 may pick it when started by hand: “No route to host”",
-        fix="plug the cable, or: sudo ip addr flush dev NAME",
     ),
     Rule(
         code="net.dual-subnet",
         severity="warn",
         looks_at="two interfaces of one host in one subnet",
         judge=_dual_subnet,
+        needs=("interfaces",),
         symptom="all traffic leaves by one of them whatever is asked: half the bandwidth, or one-way paths",
         fix="give each interface a subnet of its own, or source routing rules",
     ),
@@ -247,39 +231,34 @@ RULES: tuple[Rule, ...] = (
         code="net.rp_filter",
         severity="warn",
         looks_at="reverse-path filtering where two interfaces share a subnet",
-        judge=_over_chosen(_rp_filter),
+        judge=over_chosen(_rp_filter),
+        needs=("interfaces",),
         symptom="packets arrive and are silently thrown away",
     ),
     Rule(
         code="net.mtu",
         severity="warn",
         looks_at="the MTU over the chosen network",
-        judge=_over_chosen(_mtu),
+        judge=over_chosen(_mtu),
+        needs=("interfaces",),
         symptom="small messages pass and large ones may hang",
-        fix="sudo ip link set dev NAME mtu 1500 (the same everywhere, switches included)",
+        fix="set one MTU on all hosts and on the switches between",
     ),
     Rule(
         code="net.speed",
         severity="warn",
         looks_at="the link speed over the chosen network",
-        judge=_over_chosen(_speed),
+        judge=over_chosen(_speed),
+        needs=("interfaces",),
         symptom="the slowest link sets the pace of every all-reduce",
-        fix="check cable and switch port: ethtool NAME",
     ),
     Rule(
         code="net.wireless-overlay",
         severity="warn",
         looks_at="whether the chosen interface is Wi-Fi or a tunnel",
-        judge=_over_chosen(_overlay),
+        judge=over_chosen(_overlay),
+        needs=("interfaces",),
         symptom="gradients crawl, and a roaming host aborts the run",
         fix="connect the hosts by cable; clusterctl chooses it by itself",
-    ),
-    Rule(
-        code="net.portrange",
-        severity="warn",
-        looks_at="ip_local_port_range, from which NCCL and Gloo take their listening ports",
-        judge=_portrange,
-        symptom="“Cannot assign requested address” in large runs; firewall rules that fit only some hosts",
-        fix="sudo sysctl -w net.ipv4.ip_local_port_range='32768 60999'",
     ),
 )

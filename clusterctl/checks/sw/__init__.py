@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from clusterctl.checks.rule import Rule
-from clusterctl.checks.sw import nccl, packages, system
+from clusterctl.checks.sw import environment, nccl, packages, system
 
-RULES: tuple[Rule, ...] = (*packages.RULES, *nccl.RULES, *system.RULES)
+RULES: tuple[Rule, ...] = (*packages.RULES, *nccl.RULES, *environment.RULES, *system.RULES)

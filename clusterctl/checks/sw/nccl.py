@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 from clusterctl.checks.consistency import deviations, unlike
 from clusterctl.checks.rule import Blocked, Evidence, Hit, NotKnown, Rule, Skipped, Verdict
+from clusterctl.checks.sw.environment import steers_itself
+from clusterctl.facts.model import Facts
 from clusterctl.network.ifname import VARIABLES
 
 
@@ -33,17 +35,35 @@ def _nccl_loaded(evidence: Evidence) -> Iterator[Verdict]:
 
 
 def _nccl_shadow(evidence: Evidence) -> Iterator[Verdict]:
-    paths = {host: facts.torch.nccl_path for host, facts in evidence.facts.items() if facts.torch}
-    if not any(paths.values()):
-        yield Skipped("no host loaded a libnccl of its own")
+    """Only a torch that brought a libnccl of its own can lose it to another: system and conda builds of torch
+    load what they were built with."""
+    if not evidence.has_gpus:
+        yield Skipped("no GPU on any host: gloo does the work")
         return
-    for host, path in paths.items():
-        if path and "site-packages" not in path and "dist-packages" not in path:
-            yield Hit(hosts=(host,), observed=f"loads {path}", expected="the libnccl that came with torch")
+    for host, facts in evidence.facts.items():
+        own = next((name for name in facts.python.packages if name.startswith("nvidia-nccl")), "")
+        loaded = facts.torch.nccl_path if facts.torch else ""
+        if not own or (loaded and _belongs_to(facts, loaded)):
+            continue
+        told = f"loads {loaded}" if loaded else ""
+        if not told and facts.python.nccl_first:
+            told = f"LD_LIBRARY_PATH or LD_PRELOAD leads to {facts.python.nccl_first}"
+        if told:
+            yield Hit(
+                hosts=(host,),
+                observed=told,
+                expected=f"the libnccl that came with torch, {facts.python.packages[own]}",
+            )
+
+
+def _belongs_to(facts: Facts, library: str) -> bool:
+    prefix = facts.python.executable.rpartition("/bin/")[0]
+    inside = bool(prefix) and prefix not in ("/usr", "/usr/local") and library.startswith(f"{prefix}/")
+    return inside or "site-packages" in library or "dist-packages" in library
 
 
 def _nccl_settings(evidence: Evidence) -> Iterator[Verdict]:
-    """Settings that lie about on hosts: equal ones are told, different ones warned of.
+    """Settings that lie about on hosts: equal ones are told, hosts that deviate warned of.
 
     Where an activation line finds the libraries of its environment is each host's own affair.
     """
@@ -52,29 +72,44 @@ def _nccl_settings(evidence: Evidence) -> Iterator[Verdict]:
         for variable in facts.variables:
             if (variable.name, variable.origin) == ("LD_LIBRARY_PATH", "activation line"):
                 continue
-            if ".deepspeed_env" not in variable.origin and variable.name not in VARIABLES:
+            judged_elsewhere = variable.name in VARIABLES or steers_itself(facts, variable.name)
+            if ".deepspeed_env" not in variable.origin and not judged_elsewhere:
                 said = evidence.setting(host, variable.name) or variable
-                by_name[variable.name][host] = (said.value, said.origin)
+                by_name[variable.name].setdefault(host, (said.value, said.origin))
     for name, settings in sorted(by_name.items()):
-        values = {value for value, _ in settings.values()}
-        everywhere = len(settings) == len(evidence.facts)
-        value, origin = next(iter(settings.values()))
         if name == "CUDA_VISIBLE_DEVICES" and evidence.has_gpus:
-            for host, (shown, source) in settings.items():
-                yield Hit(
-                    hosts=(host,),
-                    observed=f"{name}={shown} ({source}) hides GPUs from the run",
-                    expected="unset: slots say which GPUs are used",
-                )
-        elif len(values) > 1 or not everywhere:
-            where = "differs between hosts" if len(values) > 1 else f"is set on {len(settings)} of the hosts"
-            yield Hit(
-                hosts=tuple(settings),
-                observed=f"{name} {where} ({value!r}, {origin})",
-                expected="the same on all hosts, or unset",
-            )
+            yield from _visible_devices(evidence, settings)
+            continue
+        told = {
+            host: f"{name}={settings[host][0]} ({settings[host][1]})"
+            if host in settings
+            else f"{name} is unset"
+            for host in evidence.facts
+        }
+        if len({settings[host][0] if host in settings else None for host in evidence.facts}) > 1:
+            yield from deviations(_alike_by_value(told, settings))
         else:
-            yield Hit(hosts=tuple(settings), observed=f"{name}={value} ({origin})", severity="info")
+            yield Hit(hosts=tuple(settings), observed=next(iter(told.values())), severity="info")
+
+
+def _alike_by_value(told: dict[str, str], settings: dict[str, tuple[str, str]]) -> dict[str, str]:
+    """One text for one value, wherever each host has it from."""
+    first: dict[str, str] = {}
+    for host, text in told.items():
+        first.setdefault(settings[host][0] if host in settings else "", text)
+    return {host: first[settings[host][0] if host in settings else ""] for host in told}
+
+
+def _visible_devices(evidence: Evidence, settings: dict[str, tuple[str, str]]) -> Iterator[Verdict]:
+    wanted = {entry.name: max(entry.slots, default=-1) + 1 for entry in evidence.inventory.hosts}
+    for host, (shown, source) in settings.items():
+        hides = len([each for each in shown.split(",") if each.strip()]) < wanted[host]
+        yield Hit(
+            hosts=(host,),
+            observed=f"CUDA_VISIBLE_DEVICES={shown} ({source})" + " hides GPUs from the run" * hides,
+            expected="unset: slots say which GPUs are used" if hides else "",
+            severity="warn" if hides else "info",
+        )
 
 
 def _deepspeed_env(evidence: Evidence) -> Iterator[Verdict]:
@@ -101,6 +136,7 @@ RULES: tuple[Rule, ...] = (
         severity="fail",
         looks_at="the NCCL that torch really loads",
         judge=_nccl_loaded,
+        needs=("python", "gpus"),
         symptom="ncclInvalidUsage, “Mismatched NCCL version detected”, at the first collective",
         fix="install the same torch wheel everywhere, and look for another libnccl in LD_LIBRARY_PATH",
     ),
@@ -109,14 +145,16 @@ RULES: tuple[Rule, ...] = (
         severity="warn",
         looks_at="where the loaded libnccl.so.2 lies",
         judge=_nccl_shadow,
+        needs=("python", "settings", "gpus"),
         symptom="the NCCL version that pip shows is not the one that runs",
-        fix="take its directory out of LD_LIBRARY_PATH (or LD_PRELOAD)",
+        fix="take its directory out of LD_LIBRARY_PATH and LD_PRELOAD",
     ),
     Rule(
         code="sw.nccl-env",
         severity="warn",
         looks_at="NCCL_, GLOO_, TORCH_NCCL_ and similar settings in the session and in nccl.conf files",
         judge=_nccl_settings,
+        needs=("settings",),
         symptom="hosts behave differently, and settings given elsewhere seem to be ignored",
         fix="remove it from the file named, or set it for the run: --env NAME=VALUE",
     ),
@@ -125,6 +163,7 @@ RULES: tuple[Rule, ...] = (
         severity="warn",
         looks_at="interface names in .deepspeed_env, which go to every host alike",
         judge=_deepspeed_env,
+        needs=("settings",),
         symptom="the name is right on one host only, and the others hang",
         fix="take the lines out: clusterctl sets them per host",
     ),

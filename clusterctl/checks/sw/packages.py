@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 
 from clusterctl.checks.consistency import deviations, unlike
@@ -9,6 +10,8 @@ from clusterctl.checks.finding import Severity
 from clusterctl.checks.rule import Blocked, Evidence, Hit, NotKnown, Rule, Skipped, Verdict
 from clusterctl.facts.model import Facts
 from clusterctl.facts.versions import is_range, version
+
+IMPORT_SLOW = 6.0
 
 
 def _with_python(evidence: Evidence) -> dict[str, Facts]:
@@ -40,8 +43,13 @@ def _minor(told: str) -> str:
     return f"{found.major}.{found.minor}" if found else told
 
 
-def _package(name: str, *, required: bool, severity: Severity) -> Callable[[Evidence], Iterator[Verdict]]:
-    """One version everywhere or nowhere; ``required`` packages may not be missing everywhere either."""
+def _package(
+    name: str, *, required: bool, severity: Severity, build: bool = True
+) -> Callable[[Evidence], Iterator[Verdict]]:
+    """One version everywhere or nowhere; ``required`` packages may not be missing everywhere either.
+
+    Without ``build`` the tag behind a ``+`` is left to another rule, unless the profile asks for it.
+    """
 
     def judge(evidence: Evidence) -> Iterator[Verdict]:
         yield from _without_python(evidence)
@@ -62,7 +70,11 @@ def _package(name: str, *, required: bool, severity: Severity) -> Callable[[Evid
                 severity=severity,
                 fix=f"{python} -m pip install {_requirement(name, right)}",
             )
-        present = {host: told for host, told in versions.items() if told}
+        present = {
+            host: told if build or wanted else told.partition("+")[0]
+            for host, told in versions.items()
+            if told
+        }
         yield from (
             unlike(present, wanted, of=name, severity=severity)
             if wanted
@@ -85,11 +97,11 @@ def _requirement(name: str, wanted: str) -> str:
 
 
 def _torch(evidence: Evidence) -> Iterator[Verdict]:
-    yield from _package("torch", required=True, severity="fail")(evidence)
+    yield from _package("torch", required=True, severity="fail", build=False)(evidence)
     builds = {
-        host: f"torch built for {'CUDA ' + facts.python.torch_cuda if facts.python.torch_cuda else 'CPU'}"
+        host: f"torch built for {_platform(facts)}"
         for host, facts in _with_python(evidence).items()
-        if facts.python.torch_cuda is not None and "torch" in facts.python.packages
+        if facts.python.torch_cuda is not None and "torch" in facts.python.packages and not _lacks_cuda(facts)
     }
     wanted = evidence.expect.get("cuda")
     if wanted:
@@ -99,15 +111,39 @@ def _torch(evidence: Evidence) -> Iterator[Verdict]:
         yield from deviations(builds)
 
 
+def _platform(facts: Facts) -> str:
+    if facts.python.torch_cuda:
+        return f"CUDA {facts.python.torch_cuda}"
+    return f"ROCm {facts.python.torch_hip}" if facts.python.torch_hip else "CPU"
+
+
+def _lacks_cuda(facts: Facts) -> bool:
+    return bool(facts.nvidia.gpus) and facts.python.torch_cuda == ""
+
+
+def _torch_build(evidence: Evidence) -> Iterator[Verdict]:
+    """Hosts of one version and one CUDA, whose torch was nevertheless built from other sources."""
+    alike: defaultdict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+    for host, facts in _with_python(evidence).items():
+        told = facts.python.packages.get("torch", "")
+        if told:
+            alike[told.partition("+")[0], _platform(facts)][host] = (
+                f"{told}, git {(facts.python.torch_git or 'unknown')[:12]}"
+            )
+    for builds in alike.values():
+        yield from deviations(builds, of="torch")
+
+
 def _cpu_build(evidence: Evidence) -> Iterator[Verdict]:
     if not evidence.has_gpus:
         yield Skipped("no GPU on any host")
         return
     for host, facts in evidence.facts.items():
-        if facts.nvidia.gpus and facts.python.torch_cuda == "":
+        if _lacks_cuda(facts):
+            kind = f"for ROCm {facts.python.torch_hip}" if facts.python.torch_hip else "a CPU-only build"
             yield Hit(
                 hosts=(host,),
-                observed="torch is a CPU-only build",
+                observed=f"torch is {kind}",
                 expected=f"a build for CUDA {facts.nvidia.cuda or 'of the driver'} or older",
             )
 
@@ -131,6 +167,23 @@ def _torch_import(evidence: Evidence) -> Iterator[Verdict]:
             )
 
 
+def _import_time(evidence: Evidence) -> Iterator[Verdict]:
+    """Work takes longer on a busy machine; waiting for a disk does not, and is all that is judged."""
+    if evidence.quick:
+        yield Skipped("not asked with --quick")
+        return
+    for host, facts in evidence.facts.items():
+        if facts.torch is None or not facts.torch.ok:
+            yield Blocked(host, "torch was not imported")
+        elif facts.torch.blocked is not None and facts.torch.blocked >= IMPORT_SLOW:
+            yield Hit(
+                hosts=(host,),
+                observed=f"`import torch` waits {facts.torch.blocked:.0f} s for its files",
+                expected=f"less than {IMPORT_SLOW:g} s",
+                cause="slow",
+            )
+
+
 def _last_line(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1] if lines else "import torch failed without a word"
@@ -139,7 +192,16 @@ def _last_line(text: str) -> str:
 _ALIGN = "install the same version everywhere; a profile's `expect` holds them to it"
 
 
-_LIBRARIES = ("transformers", "accelerate", "datasets", "tokenizers")
+_LIBRARIES = {
+    **dict.fromkeys(
+        ("transformers", "accelerate", "datasets", "tokenizers", "peft"),
+        "hosts may read a model, a tokenizer or a data set differently",
+    ),
+    "numpy": "arrays pickled on one host do not load on another, and seeds give other numbers",
+    "flash-attn": "ranks compute attention differently, or one dies at its import",
+    "triton": "kernels are compiled differently: one host fails or is slower",
+    "bitsandbytes": "quantised weights of one host do not load on another",
+}
 
 
 RULES: tuple[Rule, ...] = (
@@ -148,6 +210,7 @@ RULES: tuple[Rule, ...] = (
         severity="fail",
         looks_at="the training interpreter's version (major.minor)",
         judge=_python,
+        needs=("python",),
         symptom="pickles and compiled extensions of one host do not load on another",
         fix="use one python on all hosts, or name the right one per host in the profile",
     ),
@@ -156,14 +219,25 @@ RULES: tuple[Rule, ...] = (
         severity="fail",
         looks_at="torch's version and the CUDA it was built for, from its metadata",
         judge=_torch,
+        needs=("python",),
         symptom="“Mismatched NCCL version”, or ranks that speak different store protocols and hang",
         fix=_ALIGN,
+    ),
+    Rule(
+        code="sw.torch-build",
+        severity="warn",
+        looks_at="torch's source revision and build tag, where version and CUDA are the same",
+        judge=_torch_build,
+        needs=("python",),
+        symptom="an operator behaves otherwise on one host, or its NCCL is another",
+        fix=_ALIGN.replace("version", "wheel", 1),
     ),
     Rule(
         code="sw.cpu-build",
         severity="fail",
         looks_at="a CPU-only torch on a host with GPUs",
         judge=_cpu_build,
+        needs=("python", "gpus"),
         symptom="torch.cuda.is_available() is False on this host, and its ranks die at the first .cuda()",
         fix="pip install torch from the CUDA index that pytorch.org names for this driver",
     ),
@@ -172,14 +246,25 @@ RULES: tuple[Rule, ...] = (
         severity="fail",
         looks_at="one real `import torch` per host",
         judge=_torch_import,
+        needs=("python",),
         symptom="every rank of this host dies at its first line",
         fix="repair the environment there: python -c 'import torch'",
+    ),
+    Rule(
+        code="sw.import-time",
+        severity="warn",
+        looks_at="how long `import torch` waits for its files",
+        judge=_import_time,
+        needs=("python",),
+        symptom="every start takes as long, for each rank, and on a shared disk for all of them at once",
+        fix="put the environment on a local disk",
     ),
     Rule(
         code="sw.deepspeed",
         severity="fail",
         looks_at="deepspeed's version",
         judge=_package("deepspeed", required=False, severity="fail"),
+        needs=("python",),
         symptom="ZeRO partitions and checkpoints of different versions do not fit together",
         fix=_ALIGN,
     ),
@@ -189,9 +274,10 @@ RULES: tuple[Rule, ...] = (
             severity="warn",
             looks_at=f"{name}'s version",
             judge=_package(name, required=False, severity="warn"),
-            symptom="hosts may read a model, a tokenizer or a data set differently",
+            needs=("python",),
+            symptom=symptom,
             fix=_ALIGN,
         )
-        for name in _LIBRARIES
+        for name, symptom in _LIBRARIES.items()
     ),
 )

@@ -34,6 +34,8 @@ def _cuda_compat(evidence: Evidence) -> Iterator[Verdict]:
         yield Skipped("no GPU on any host")
         return
     for host, facts in evidence.facts.items():
+        if facts.torch and facts.torch.cuda_available and facts.torch.device_count:
+            continue  # forward compatibility, or whatever makes it work
         can, needs = version(facts.nvidia.cuda), version(facts.python.torch_cuda or "")
         if facts.nvidia.gpus and needs and not can:
             yield NotKnown(host, "nvidia-smi did not tell its CUDA version")
@@ -87,6 +89,7 @@ RULES: tuple[Rule, ...] = (
         severity="warn",
         looks_at="the NVIDIA driver's version",
         judge=_driver,
+        needs=("gpus",),
         symptom="the host with the older driver fails first when CUDA moves on",
         fix="install one driver version on all hosts and hold its package",
     ),
@@ -95,6 +98,7 @@ RULES: tuple[Rule, ...] = (
         severity="fail",
         looks_at="the CUDA version the driver serves against the one torch was built for",
         judge=_cuda_compat,
+        needs=("gpus", "python"),
         symptom="“The NVIDIA driver on your system is too old”, and no GPU in torch",
         fix="upgrade the driver, or install a torch built for the older CUDA",
     ),
@@ -103,6 +107,7 @@ RULES: tuple[Rule, ...] = (
         severity="warn",
         looks_at="the kernel's release",
         judge=_kernel,
+        needs=("system",),
         symptom="accelerate warns that processes may hang on such a kernel",
         fix="upgrade the kernel",
     ),
@@ -111,6 +116,7 @@ RULES: tuple[Rule, ...] = (
         severity="info",
         looks_at="compilers that some hosts have and others lack",
         judge=_toolchain,
+        needs=("python",),
         symptom="an operator that DeepSpeed compiles at first use fails on one host while the others wait",
         fix="sudo apt install g++ ninja-build",
     ),

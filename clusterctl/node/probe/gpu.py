@@ -8,20 +8,28 @@ from ..shared.files import listing, owner_of, read, which
 
 SMI_TIMEOUT = 20.0
 MIB = 1024 * 1024
-DISPLAY = "0x03"
+COMPUTING = ("0x03", "0x12")
+NVIDIA, AMD = "0x10de", "0x1002"
 FIELDS = (
     "index", "uuid", "name", "memory.total", "memory.used", "driver_version", "utilization.gpu",
-    "compute_mode", "mig.mode.current", "ecc.errors.uncorrected.volatile.total",
+    "compute_mode", "mig.mode.current", "ecc.errors.uncorrected.volatile.total", "pci.bus_id",
+    "persistence_mode", "pcie.link.width.current", "pcie.link.width.max", "clocks_throttle_reasons.active",
+    "remapped_rows.pending", "remapped_rows.failure",
 )  # fmt: skip
 OLDEST_FIELDS = 6
 """How many of them every driver knows."""
+NOT_ASKED_OF = ("n/a", "not supported", "not available", "insufficient permissions", "not found")
+"""What stands in brackets where a card merely has no such figure."""
 SMI_PLACES = ":/usr/bin:/usr/local/bin:/usr/local/nvidia/bin:/usr/lib/wsl/lib"
 
 
 def nvidia(environ):
     """Everything about NVIDIA GPUs; costs no process where there is no nvidia-smi."""
+    bound = devices(NVIDIA)
     found = {
-        "devices": devices(),
+        "devices": None if bound is None else len(bound),
+        "bound": bound or [],
+        "amd": (devices(AMD) or []).count("amdgpu"),
         "kernel_driver": kernel_driver(read("/proc/driver/nvidia/version")),
     }
     tool = which("nvidia-smi", environ.get("PATH", "") + SMI_PLACES)
@@ -30,15 +38,19 @@ def nvidia(environ):
     return {"nvidia": found}
 
 
-def devices(root="/sys/bus/pci/devices"):
-    """Display functions of NVIDIA's on the PCI bus; None where the bus cannot be read."""
+def devices(vendor, root="/sys/bus/pci/devices"):
+    """The kernel driver ("" for none) of each function of a vendor that displays or accelerates; None where
+    the bus cannot be read."""
     if not os.path.isdir(root):
         return None
-    return sum(
-        read("%s/%s/vendor" % (root, name)) == "0x10de"
-        and read("%s/%s/class" % (root, name)).startswith(DISPLAY)
+    return [
+        os.path.basename(os.path.realpath("%s/%s/driver" % (root, name)))
+        if os.path.exists("%s/%s/driver" % (root, name))
+        else ""
         for name in listing(root)
-    )
+        if read("%s/%s/vendor" % (root, name)) == vendor
+        and read("%s/%s/class" % (root, name)).startswith(COMPUTING)
+    ]
 
 
 def kernel_driver(text):
@@ -48,20 +60,26 @@ def kernel_driver(text):
 
 
 def _ask(tool, environ):
-    began = time.monotonic()
-    deadline = began + SMI_TIMEOUT
+    deadline = time.monotonic() + SMI_TIMEOUT
 
     def run(*arguments):
         return _run([tool, *arguments], environ, deadline)
 
-    code, text = run("--query-gpu=" + ",".join(FIELDS), "--format=csv,noheader,nounits")
-    if code == 2 and "not a valid field" in text:
-        code, text = run("--query-gpu=" + ",".join(FIELDS[:OLDEST_FIELDS]), "--format=csv,noheader,nounits")
-    found = {"present": True, "exit_code": code, "seconds": round(time.monotonic() - began, 3)}
+    fields = list(FIELDS)
+    while True:
+        asked = time.monotonic()
+        code, text = run("--query-gpu=" + ",".join(fields), "--format=csv,noheader,nounits")
+        unknown = re.search(r'Field "([^"]+)" is not a valid field', text) if code == 2 else None
+        if not unknown or unknown.group(1) not in fields[OLDEST_FIELDS:]:
+            break
+        fields.remove(unknown.group(1))
+    found = {"present": True, "exit_code": code, "seconds": round(time.monotonic() - asked, 3)}
     if code != 0:
         found["error"] = " ".join(text.split())[:300]
         return found
-    found["gpus"] = gpus(text)
+    found["gpus"] = gpus(text, fields)
+    if len(found["gpus"]) > 1:
+        add_nvlinks(found["gpus"], run("nvlink", "-s")[1])
     if found["gpus"]:
         query = "--query-compute-apps=gpu_uuid,pid,used_memory,process_name"
         code, text = run(query, "--format=csv,noheader,nounits")
@@ -87,14 +105,17 @@ def _run(argv, environ, deadline):
         return None, "no answer within %g s" % SMI_TIMEOUT
 
 
-def gpus(text):
-    """One dict for each line of the query; figures the card does not have (``[N/A]``) are None."""
+def gpus(text, fields=FIELDS):
+    """One dict for each line of the query; figures the card does not have (``[N/A]``) are None.
+
+    ``faults`` are those that the driver refused with an error instead.
+    """
     found = []
     for line in text.splitlines():
         row = [cell.strip() for cell in line.split(",")]
         if len(row) < OLDEST_FIELDS or not row[0].isdigit():
             continue
-        row += [""] * (len(FIELDS) - len(row))
+        cells = dict(dict.fromkeys(FIELDS, ""), **dict(zip(fields, row)))  # noqa: B905 (a short row is short)
         found.append(
             {
                 "index": int(row[0]),
@@ -102,15 +123,42 @@ def gpus(text):
                 "name": row[2],
                 "memory_total": (_figure(row[3]) or 0) * MIB,
                 "memory_used": (_figure(row[4]) or 0) * MIB,
-                "driver": row[5],
-                "utilization": _figure(row[6]),
-                "compute_mode": _word(row[7]),
-                "mig_mode": _word(row[8]),
-                "ecc_errors": _figure(row[9]),
+                "driver": _word(row[5]),
+                "utilization": _figure(cells["utilization.gpu"]),
+                "compute_mode": _word(cells["compute_mode"]),
+                "mig_mode": _word(cells["mig.mode.current"]),
+                "ecc_errors": _figure(cells["ecc.errors.uncorrected.volatile.total"]),
+                "bus": _word(cells["pci.bus_id"]),
+                "persistence": _word(cells["persistence_mode"]),
+                "pcie_width": _figure(cells["pcie.link.width.current"]),
+                "pcie_width_max": _figure(cells["pcie.link.width.max"]),
+                "throttle": _bits(cells["clocks_throttle_reasons.active"]),
+                "remap_pending": _yes(cells["remapped_rows.pending"]),
+                "remap_failed": _yes(cells["remapped_rows.failure"]),
+                "faults": ["%s: %s" % (name, cell) for name, cell in cells.items() if _is_refused(cell)],
                 "processes": [],
             }
         )
     return found
+
+
+def _is_refused(cell):
+    return cell.startswith("[") and not any(each in cell.lower() for each in NOT_ASKED_OF)
+
+
+def add_nvlinks(cards, text):
+    """Put the links of `nvidia-smi nvlink -s` under their GPU: (active, inactive)."""
+    by_index = {card["index"]: card for card in cards}
+    card = None
+    for line in text.splitlines():
+        head = re.match(r"\s*GPU (\d+):", line)
+        link = re.match(r"\s*Link \d+: (\S+)", line)
+        if head:
+            card = by_index.get(int(head.group(1)))
+        elif link and card is not None:
+            active, dead = card.get("nvlinks", (0, 0))
+            is_dead = "inactive" in link.group(1).lower()
+            card["nvlinks"] = (active + (not is_dead), dead + is_dead)
 
 
 def add_processes(cards, text):
@@ -161,6 +209,15 @@ def _started(pid):
 
 def _figure(cell):
     return int(cell) if cell.isdigit() else None
+
+
+def _bits(cell):
+    return int(cell, 16) if re.match(r"0x[0-9a-fA-F]+$", cell) else None
+
+
+def _yes(cell):
+    """``Yes`` and ``1`` of different drivers."""
+    return {"yes": True, "1": True, "no": False, "0": False}.get(cell.lower())
 
 
 def _word(cell):

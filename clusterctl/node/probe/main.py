@@ -12,9 +12,10 @@ import threading
 import time
 
 from ..shared import wire
-from . import activation, gpu, net, python, system
+from . import activation, gpu, kernel_log, machine, net, python, system
 
 GRACE = 1.0
+SECTION_TIMEOUT = 10.0
 NEXT_TIMEOUT = 60.0
 
 
@@ -96,17 +97,19 @@ def collect(request, environ):
     activated = (request.get("activation") or {}).get("variables", ())
     queries = list(dict.fromkeys([own_name, *request.get("names", ())]))
     sections = {
-        "system": (system.system, 5.0),
-        "settings": (lambda: system.settings(environ, activated), 5.0),
-        "disks": (system.filesystems, 5.0),
-        "shared memory": (system.stale_segments, 5.0),
-        "interfaces": (net.interfaces, 5.0),
-        "routes": (net.routes, 5.0),
-        "rdma": (net.rdma, 5.0),
+        "system": (system.system, SECTION_TIMEOUT),
+        "settings": (lambda: system.settings(environ, activated), SECTION_TIMEOUT),
+        "disks": (system.filesystems, SECTION_TIMEOUT),
+        "shared memory": (system.stale_segments, SECTION_TIMEOUT),
+        "kernel log": (lambda: kernel_log.kernel_log(environ), 2 * kernel_log.LOG_TIMEOUT),
+        "logind": (lambda: machine.logind(environ), machine.LOGIND_TIMEOUT),
+        "interfaces": (net.interfaces, SECTION_TIMEOUT),
+        "routes": (net.routes, SECTION_TIMEOUT),
+        "rdma": (net.rdma, SECTION_TIMEOUT),
         "names": (lambda: net.names(queries), net.NAME_TIMEOUT),
         "gpus": (lambda: gpu.nvidia(environ), gpu.SMI_TIMEOUT),
         "python": (lambda: _python(request, environ), 3 * python.PYTHON_TIMEOUT),
-        "workdir": (lambda: system.workdir(request.get("workdir", "")), 5.0),
+        "workdir": (lambda: system.workdir(request.get("workdir", "")), SECTION_TIMEOUT),
     }
     answers: dict[str, tuple[dict[str, object], str]] = {}
     began = time.monotonic()

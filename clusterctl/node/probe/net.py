@@ -13,7 +13,9 @@ KINDS = {
     "bond": "bond", "team": "bond", "vlan": "vlan", "bridge": "bridge", "openvswitch": "bridge",
     "veth": "veth", "tun": "tun", "wireguard": "wireguard", "ipoib": "physical",
 }  # fmt: skip
-NAME_TIMEOUT = 3.0
+NAME_TIMEOUT = 8.0
+NOT_NETWORKS = ("tmfifo_net",)
+"""The cable between a BlueField card and its host: one address on every such host."""
 
 
 def interfaces():
@@ -61,6 +63,8 @@ def kind(link, sysfs):
         return "loopback"
     if sysfs and (os.path.exists(sysfs + "/wireless") or os.path.exists(sysfs + "/phy80211")):
         return "wireless"
+    if link.get("name", "").startswith(NOT_NETWORKS):
+        return "virtual"
     if link["kind"]:
         return KINDS.get(link["kind"], "virtual")
     if sysfs and os.path.exists(sysfs + "/tun_flags"):
@@ -138,10 +142,8 @@ def names(queries):
     deadline = time.monotonic() + NAME_TIMEOUT
     while len(answers) < len(queries) and time.monotonic() < deadline:
         time.sleep(0.002)
-    late = "no answer from the resolver within %g s" % NAME_TIMEOUT
-    return {
-        "names": [answers.get(query, {"query": query, "addresses": [], "error": late}) for query in queries]
-    }
+    late = {"addresses": [], "error": "no answer from the resolver within %g s" % NAME_TIMEOUT, "late": True}
+    return {"names": [answers.get(query) or dict(late, query=query) for query in queries]}
 
 
 def _resolve(query, answers):

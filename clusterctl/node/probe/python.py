@@ -20,6 +20,12 @@ ASK = (
 
 def python(request, environ):
     """What is known about the training interpreter that the request names, or about the usual one."""
+    found = _training_python(request, environ)
+    found["python"]["nccl_first"] = first_nccl(environ)
+    return found
+
+
+def _training_python(request, environ):
     wanted = request.get("python", "")
     if wanted:
         return {"python": dict(describe(wanted, environ), requested=wanted)}
@@ -64,7 +70,7 @@ def describe(name, environ):
     if not os.access(path, os.X_OK):
         return _nothing("%s is not executable" % path)
     steered = environ.get("PYTHONPATH") or environ.get("PYTHONHOME")
-    known = None if steered else closed_environment(path)
+    known = None if steered else closed_environment(path, environ)
     if known is None:
         known, error = _run(path, environ)
         if error:
@@ -77,13 +83,14 @@ def describe(name, environ):
     return dict(torch, executable=executable, version=version, packages=packages, error="")
 
 
-def closed_environment(path):
+def closed_environment(path, environ):
     """(executable, version, site directories) of a venv or conda environment, read from its files.
 
     None where only the interpreter itself knows: system pythons, shims, venvs that admit system packages.
     """
     path = os.path.abspath(path)
     prefix = os.path.dirname(os.path.dirname(path))
+    user_site: list[str] = []
     settings = {
         key.strip().lower(): value.strip()
         for key, equals, value in (line.partition("=") for line in read(prefix + "/pyvenv.cfg").splitlines())
@@ -97,6 +104,7 @@ def closed_environment(path):
             re.fullmatch(r"python-(\d+\.\d+\.\d+)-.*\.json", name) for name in listing(prefix + "/conda-meta")
         ]
         version = next((match.group(1) for match in versions if match), "")
+        user_site = _user_site(version, environ)
     digits = re.match(r"\d+\.\d+\.\d+", version)
     if not digits:
         return None
@@ -107,7 +115,14 @@ def closed_environment(path):
         if not os.path.islink("%s/%s" % (prefix, lib))
     ]
     directories = [directory for directory in directories if os.path.isdir(directory)]
-    return (path, digits.group(0), directories) if directories else None
+    return (path, digits.group(0), user_site + directories) if directories else None
+
+
+def _user_site(version, environ):
+    """Where `pip install --user` puts packages: a conda environment, unlike a venv, takes them first."""
+    base = environ.get("PYTHONUSERBASE") or environ.get("HOME", "") + "/.local"
+    path = "%s/lib/python%s/site-packages" % (base, ".".join(version.split(".")[:2]))
+    return [path] if os.path.isdir(path) and not environ.get("PYTHONNOUSERSITE") else []
 
 
 def _run(path, environ):
@@ -159,9 +174,22 @@ def _torch(directories):
         text = read(directory + "/torch/version.py")
         if text:
             said = dict(re.findall(r"^(\w+)\b[^=\n]*=\s*'([^'\n]*)'", text, re.MULTILINE))
-            found = {"torch_cuda": said.get("cuda", ""), "torch_git": said.get("git_version")}
+            found = {
+                "torch_cuda": said.get("cuda", ""),
+                "torch_hip": said.get("hip", ""),
+                "torch_git": said.get("git_version"),
+            }
             return dict(found, version=said["__version__"]) if "__version__" in said else found
     return {}
+
+
+def first_nccl(environ):
+    """The libnccl.so.2 that the loader finds before any that a wheel brings, with its links resolved."""
+    preloaded = re.split(r"[:\s]+", environ.get("LD_PRELOAD", ""))
+    places = [path for path in preloaded if "libnccl" in os.path.basename(path)]
+    places += [each + "/libnccl.so.2" for each in environ.get("LD_LIBRARY_PATH", "").split(":") if each]
+    found = next((path for path in places if os.path.exists(path)), "")
+    return os.path.realpath(found) if found else ""
 
 
 def compilers(executable, environ):

@@ -2,14 +2,17 @@
 
 import os
 import pwd
+import re
 import resource
 
 from ..shared.files import listing, read
+from . import machine
 
 PREFIXES = ("NCCL_", "GLOO_", "TP_", "UCX_", "TORCH_NCCL_", "TORCH_DISTRIBUTED_", "MASTER_")
 NAMES = (
     "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "LD_PRELOAD", "OMP_NUM_THREADS",
-    "WORLD_SIZE", "RANK", "LOCAL_RANK",
+    "WORLD_SIZE", "RANK", "LOCAL_RANK", "HF_HUB_OFFLINE", "TRITON_CACHE_DIR", "TORCH_EXTENSIONS_DIR",
+    *(name for low in ("http_proxy", "https_proxy", "all_proxy", "no_proxy") for name in (low, low.upper())),
 )  # fmt: skip
 SHARED = ("nfs", "lustre", "ceph", "gpfs", "beegfs", "glusterfs", "fuse.", "cifs", "smb", "afs", "virtiofs")
 SEGMENTS = ("nccl-", "torch_")
@@ -42,6 +45,7 @@ def system():
         "ssh_address": _plain(client[2]) if len(client) == 4 else "",
         "ssh_peer": _plain(client[0]) if len(client) == 4 else "",
         "limits": limits(),
+        **machine.machine(),
     }
 
 
@@ -84,7 +88,10 @@ def filesystems():
         "shm": "/dev/shm",
         "run": runs if os.path.isdir(runs) else home,
     }
-    found = [_filesystem(role, path) for role, path in places.items() if os.path.isdir(path)]
+    found = [
+        _filesystem(role, path) if os.path.isdir(path) else _missing(role, path)
+        for role, path in places.items()
+    ]
     return {"filesystems": found, "shared_token": shared_token(home, read("/proc/mounts"))}
 
 
@@ -106,6 +113,10 @@ def shared_token(path, mounts):
     return "%s %s %d" % (kind, source, os.stat(real).st_ino)
 
 
+def _missing(role, path):
+    return {"role": role, "path": path, "total": 0, "free": 0, "writable": False, "exists": False}
+
+
 def _filesystem(role, path):
     space = os.statvfs(path)
     return {
@@ -117,6 +128,8 @@ def _filesystem(role, path):
         "inodes_free_percent": round(100.0 * space.f_favail / space.f_files, 1) if space.f_files else None,
         "writable": _writable(path),
         "device": str(os.stat(path).st_dev),
+        "read_only": bool(space.f_flag & os.ST_RDONLY),
+        "noexec": bool(space.f_flag & os.ST_NOEXEC),
     }
 
 
@@ -181,7 +194,23 @@ def settings(environ, activated=()):
             name, equals, value = line.partition("=")
             if equals and _steers(name.strip()):
                 found.append([name.strip(), value.strip(), "%s:%d" % (path, position)])
-    return {"variables": [{"name": n, "value": v, "origin": origin} for n, v, origin in found]}
+    return {
+        "variables": [{"name": n, "value": _without_login(v), "origin": origin} for n, v, origin in found],
+        "accelerate_config": accelerate_config(environ),
+    }
+
+
+def _without_login(value):
+    """A proxy's URL may hold a password."""
+    return re.sub(r"(\w://)[^/@\s]*@", r"\1***@", value)
+
+
+def accelerate_config(environ):
+    """The settings of accelerate's default file, but for the machine's own rank."""
+    cache = environ.get("HF_HOME") or environ.get("HOME", "") + "/.cache/huggingface"
+    lines = read(cache + "/accelerate/default_config.yaml").splitlines()
+    kept = sorted(line.strip() for line in lines if re.match(r"[a-z_]+:\s*\S", line))
+    return ", ".join(line for line in kept if not line.startswith(("machine_rank:", "main_process_")))[:400]
 
 
 def _steers(name):

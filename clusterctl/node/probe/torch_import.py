@@ -5,9 +5,11 @@ It arrives on that interpreter's stdin and prints one JSON line. A crash or a ha
 
 import ctypes
 import json
+import os
 import re
 import socket
 import struct
+import time
 
 UNIQUE_ID = 128
 MAGIC = 8
@@ -19,11 +21,24 @@ def main():
     except BaseException as error:  # an extension may raise anything, SystemExit included
         lines = str(error).strip().splitlines() or [""]
         return {"ok": False, "error": "%s: %s" % (type(error).__name__, lines[-1])}
-    found = {"ok": True, "distributed": torch.distributed.is_available()}
+    found = {"ok": True, "blocked": _blocked(), "distributed": torch.distributed.is_available()}
     found.update(_cuda(torch))
     found["nccl_path"] = loaded_nccl()
     found.update(nccl_pick(found["nccl_path"] or "libnccl.so.2"))
     return found
+
+
+def _blocked():
+    """Seconds since this process began in which it neither ran nor waited for a core: for its files, mostly.
+    None where the kernel does not count them."""
+    try:
+        with open("/proc/self/schedstat") as counted, open("/proc/self/stat") as stat:
+            queued = int(counted.read().split()[1]) / 1e9
+            began = int(stat.read().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return None
+    seconds = time.clock_gettime(time.CLOCK_BOOTTIME) - began
+    return round(max(0.0, seconds - queued - time.thread_time()), 2)
 
 
 def _cuda(torch):

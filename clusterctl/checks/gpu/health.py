@@ -1,0 +1,241 @@
+"""How the cards of the selected slots are: memory, clocks, links, and what the kernel's log says of them."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+
+from clusterctl.checks.finding import Severity
+from clusterctl.checks.gpu.asked import numbers, of_cards, where_gpus
+from clusterctl.checks.rule import Evidence, Hit, Rule, Skipped, Verdict
+from clusterctl.facts.model import Gpu
+
+DAY = 86400.0
+
+_SLOWED = {
+    0x08: "hardware slowdown",
+    0x20: "software thermal slowdown",
+    0x40: "hardware thermal slowdown",
+    0x80: "hardware power brake",
+}
+"""NVML's clocks event reasons that are a fault; idle, caps and application clocks are not."""
+
+_REBOOT, _RESET = "sudo reboot", "sudo nvidia-smi -r"
+_XIDS: dict[int, tuple[Severity, str]] = {
+    **dict.fromkeys((74, 79), ("fail", _REBOOT)),
+    **dict.fromkeys((48, 95, 109, 110, 119, 120, 136, 140, 143, 155, 156, 158), ("fail", _RESET)),
+    **dict.fromkeys((54, 64), ("fail", "have the card looked at, and --exclude the host")),
+    94: ("warn", "restart what ran on the card; when it comes back: sudo nvidia-smi -r"),
+}
+"""What NVIDIA's Xid catalogue asks for. 13 and 31 are mostly a program's own fault, 43, 45, 63 and 92 ask
+for nothing: they are left alone."""
+
+
+def _ecc(host: str, cards: tuple[Gpu, ...]) -> Iterator[Verdict]:
+    for card in cards:
+        if card.ecc_errors:
+            yield Hit(
+                hosts=(host,),
+                observed=f"GPU {card.index}: {card.ecc_errors} uncorrected ECC errors",
+                cause="ecc",
+            )
+
+
+def _remap(host: str, cards: tuple[Gpu, ...]) -> Iterator[Verdict]:
+    failed = tuple(card for card in cards if card.remap_failed)
+    pending = tuple(card for card in cards if card.remap_pending and not card.remap_failed)
+    if failed:
+        yield Hit(
+            hosts=(host,),
+            observed=f"{numbers(failed)}: a broken memory row could not be replaced",
+            fix="have the card replaced, and --exclude the host until then",
+            cause="failed",
+        )
+    if pending:
+        yield Hit(
+            hosts=(host,), observed=f"{numbers(pending)}: a memory row waits to be replaced", cause="pending"
+        )
+
+
+def _throttle(host: str, cards: tuple[Gpu, ...]) -> Iterator[Verdict]:
+    for bit, why in _SLOWED.items():
+        slowed = tuple(card for card in cards if (card.throttle or 0) & bit)
+        if slowed:
+            yield Hit(
+                hosts=(host,),
+                observed=f"{numbers(slowed)}: clocks held down by {why}",
+                expected="full clocks",
+                cause=why,
+            )
+
+
+def _pcie(evidence: Evidence) -> Iterator[Verdict]:
+    """Half the lanes are a board's design where every host has them in that place, and else a fault."""
+    cards = {
+        host: tuple(card for card in evidence.cards(host) if card.pcie_width and card.pcie_width_max)
+        for host in evidence.facts
+    }
+    for host, own in cards.items():
+        for card in own:
+            width, most = card.pcie_width or 0, card.pcie_width_max or 0
+            wanted = _lanes_of_its_like(host, card, cards)
+            if width < wanted:
+                yield Hit(
+                    hosts=(host,),
+                    observed=f"GPU {card.index} has {width} of its {most} PCIe lanes",
+                    expected=f"{wanted}, as its like",
+                    cause=f"{width} of {wanted}",
+                )
+            elif width < most:
+                yield Hit(
+                    hosts=(host,),
+                    observed=f"GPU {card.index} has {width} of {most} PCIe lanes",
+                    severity="info",
+                    cause="by design",
+                )
+
+
+def _lanes_of_its_like(host: str, card: Gpu, cards: dict[str, tuple[Gpu, ...]]) -> int:
+    """In the same place on other hosts, or, of three and more in one host, most of them."""
+    beside = [other.pcie_width or 0 for other in cards[host] if other.name == card.name]
+    elsewhere = [
+        other.pcie_width or 0
+        for name, others in cards.items()
+        for other in others
+        if name != host and (other.name, other.index) == (card.name, card.index)
+    ]
+    usual, count = Counter(beside).most_common(1)[0]
+    return max([*elsewhere, usual if count >= 2 and count * 2 > len(beside) else 0])
+
+
+def _nvlink(evidence: Evidence) -> Iterator[Verdict]:
+    """Cards without a bridge have no active link at all: a fault is a card with fewer than its like."""
+    by_model: defaultdict[str, list[tuple[str, Gpu, int, int]]] = defaultdict(list)
+    for host in evidence.facts:
+        for card in evidence.cards(host):
+            if card.nvlinks is not None:
+                by_model[card.name].append((host, card, *card.nvlinks))
+    if not by_model:
+        yield Skipped("no card tells of NVLink")
+    for cards in by_model.values():
+        most = max(active for _, _, active, _ in cards)
+        for host, card, active, dead in cards:
+            if active < most and dead:
+                yield Hit(
+                    hosts=(host,),
+                    observed=f"GPU {card.index}: {dead} of {active + dead} NVLinks are down",
+                    expected=f"{most} up, as on its like",
+                    cause="down",
+                )
+
+
+def _persistence(evidence: Evidence) -> Iterator[Verdict]:
+    modes = {
+        host: {card.persistence for card in evidence.cards(host) if card.persistence}
+        for host in evidence.facts
+    }
+    off = tuple(host for host, found in modes.items() if "Disabled" in found)
+    on = [host for host, found in modes.items() if found == {"Enabled"}]
+    if off:
+        yield Hit(
+            hosts=off,
+            observed="persistence mode is off",
+            expected=f"on, as on {len(on)} other host(s)" if on else "",
+            severity="warn" if on else "info",
+        )
+
+
+def _xid(evidence: Evidence) -> Iterator[Verdict]:
+    logs = {host: facts.kernel_log for host, facts in evidence.facts.items()}
+    readable = [host for host, log in logs.items() if log is not None and not log.error]
+    if not readable:
+        why = next((log.error for log in logs.values() if log is not None and log.error), "not asked")
+        yield Skipped(f"the kernel log cannot be read: {why}")
+        return
+    for host in readable:
+        log = logs[host]
+        for xid in log.xids if log else ():
+            if xid.code in _XIDS and xid.age < DAY and not _is_unselected(evidence, host, xid.device):
+                severity, fix = _XIDS[xid.code]
+                yield Hit(
+                    hosts=(host,),
+                    observed=f"Xid {xid.code} on {xid.device}{f': {xid.text}' if xid.text else ''}"[:160],
+                    severity=severity,
+                    fix=fix,
+                    cause=f"xid {xid.code}",
+                )
+
+
+def _is_unselected(evidence: Evidence, host: str, device: str) -> bool:
+    """A card that the driver shows outside the selected slots; one that is gone may have been in them."""
+    selected = {card.index for card in evidence.cards(host)}
+    return any(
+        card.bus.lower().endswith(f"{device.lower()}.0") and card.index not in selected
+        for card in evidence.facts[host].nvidia.gpus
+    )
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        code="gpu.xid",
+        severity="fail",
+        looks_at="NVRM Xid lines of the last day in the kernel log, where the user may read it",
+        judge=where_gpus(_xid),
+        needs=("gpus", "kernel log"),
+        symptom="the next CUDA call on the card fails, or NCCL's watchdog ends the run",
+    ),
+    Rule(
+        code="gpu.ecc",
+        severity="fail",
+        looks_at="uncorrected ECC errors since the last boot",
+        judge=of_cards(_ecc),
+        needs=("gpus",),
+        symptom="wrong results, or Xid 48/94 in the middle of a run",
+        fix="sudo nvidia-smi -r, or reboot; replace the card when they come back",
+    ),
+    Rule(
+        code="gpu.remap",
+        severity="fail",
+        looks_at="memory rows that wait to be replaced, or could not be",
+        judge=of_cards(_remap),
+        needs=("gpus",),
+        symptom="the next allocation that touches the row ends in an ECC error",
+        fix="sudo nvidia-smi -r",
+    ),
+    Rule(
+        code="gpu.throttle",
+        severity="warn",
+        looks_at="clocks held down by heat or power",
+        judge=of_cards(_throttle),
+        needs=("gpus",),
+        symptom="one slow rank sets the pace for all",
+        fix="check cooling and power supply: nvidia-smi -q -d PERFORMANCE",
+    ),
+    Rule(
+        code="gpu.pcie",
+        severity="warn",
+        looks_at="PCIe lanes of each card against its like",
+        judge=where_gpus(_pcie),
+        needs=("gpus",),
+        symptom="copies to this card take twice as long or more",
+        fix="reseat the card, then look at the slot's setting in the BIOS",
+    ),
+    Rule(
+        code="gpu.nvlink",
+        severity="fail",
+        looks_at="NVLinks that are down, against cards of the same kind",
+        judge=where_gpus(_nvlink),
+        needs=("gpus",),
+        symptom="all-reduce inside the host is slow or hangs",
+        fix="nvidia-smi nvlink -s; sudo nvidia-smi -r; reseat the bridge or the baseboard",
+    ),
+    Rule(
+        code="gpu.persistence",
+        severity="warn",
+        looks_at="persistence mode, where other hosts have it on",
+        judge=where_gpus(_persistence),
+        needs=("gpus",),
+        symptom="every start waits seconds for the driver to load",
+        fix="sudo nvidia-smi -pm 1",
+    ),
+)

@@ -1,0 +1,209 @@
+"""Links that are dead, faster or flap, and what the kernel keeps for a network: ports and neighbours."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from statistics import median_low
+
+from clusterctl.checks.consistency import deviations
+from clusterctl.checks.net.interfaces import over_chosen
+from clusterctl.checks.rule import Blocked, Evidence, Hit, Rule, Verdict
+from clusterctl.facts.model import Facts, Interface
+from clusterctl.network.candidates import is_usable, is_wired
+from clusterctl.network.groups import NCCL_ASSUMED_SPEED
+from clusterctl.network.model import Candidate
+
+FEW_PORTS = 1_000
+MANY_CHANGES = 20
+"""Changes of the link since boot: cables are plugged and switches restarted a few times."""
+NEIGHBOURS_PER_HOST = 2
+
+Subnet = IPv4Network | IPv6Network
+
+
+def _faster(evidence: Evidence) -> Iterator[Verdict]:
+    """A faster network than the chosen one that all but a few hosts are in, or whose traffic failed."""
+    chosen = min(
+        (entry.speed or NCCL_ASSUMED_SPEED for entry in evidence.network.hosts), default=NCCL_ASSUMED_SPEED
+    )
+    for subnet, members in _fast_subnets(evidence).items():
+        speed = min(link.speed or 0 for link in members.values())
+        lacking = [host for host in evidence.facts if host not in members]
+        for host in lacking if speed > chosen else ():
+            facts = evidence.facts[host]
+            if _dead_links(facts, subnet) or 1 < len(members) > len(lacking):
+                yield Hit(
+                    hosts=(host,),
+                    observed=f"not in {subnet}, at {speed / 1000:g} Gb/s: {_why_not(facts, subnet)}",
+                    expected=f"{speed / 1000:g} Gb/s, as on {len(members)} of {len(evidence.facts)} hosts",
+                    cause=str(subnet),
+                )
+    for other in evidence.network.alternatives:
+        yield from _failed(evidence, other, chosen)
+
+
+def _fast_subnets(evidence: Evidence) -> dict[Subnet, dict[str, Interface]]:
+    """Subnet -> host -> its wired interface there, where the driver tells a speed."""
+    found: defaultdict[Subnet, dict[str, Interface]] = defaultdict(dict)
+    for host, facts in evidence.facts.items():
+        for link in facts.interfaces:
+            if link.speed and is_usable(link) and is_wired(facts, link):
+                for address in link.addresses:
+                    if not ip_address(address.address).is_link_local:
+                        subnet = ip_network(f"{address.address}/{address.prefix}", strict=False)
+                        found[subnet].setdefault(host, link)
+    return found
+
+
+def _dead_links(facts: Facts, subnet: Subnet) -> list[str]:
+    """Wired interfaces without a link that have an address in ``subnet``."""
+    return [
+        link.name
+        for link in facts.interfaces
+        if is_wired(facts, link)
+        and not is_usable(link)
+        and any(ip_address(address.address) in subnet for address in link.addresses)
+    ]
+
+
+def _why_not(facts: Facts, subnet: Subnet) -> str:
+    wired = [link for link in facts.interfaces if is_wired(facts, link) and not link.bridge_of]
+    dead = _dead_links(facts, subnet) or [link.name for link in wired if not is_usable(link)]
+    bare = [link.name for link in wired if is_usable(link) and not link.addresses]
+    if dead:
+        return f"{', '.join(dead)} has no link"
+    return f"{', '.join(bare)} has no address" if bare else "no interface has an address there"
+
+
+def _failed(evidence: Evidence, other: Candidate, chosen: int) -> Iterator[Verdict]:
+    """All hosts are in it, yet its traffic did not pass: the hosts that most of the failed paths touch."""
+    speeds = [
+        link.speed or 0
+        for host, ifname in other.members.items()
+        if host in evidence.facts
+        for link in evidence.facts[host].interfaces
+        if link.name == ifname
+    ]
+    if not speeds or min(speeds) <= chosen or not evidence.reachability.asked:
+        return
+    addresses = set(other.addresses.values())
+    bad = {
+        (dial.source, dial.target)
+        for dial in evidence.reachability.dials
+        if dial.address in addresses and dial.kind != "master" and dial.result != "ok"
+    }
+    touched = {host: sum(host in edge for edge in bad) for host in other.members}
+    most = max(touched.values(), default=0)
+    if most:
+        yield Hit(
+            hosts=tuple(host for host, count in touched.items() if count == most),
+            observed=f"traffic failed in {other.subnet}, which runs at {min(speeds) / 1000:g} Gb/s",
+            expected=f"{min(speeds) / 1000:g} Gb/s instead of {chosen / 1000:g}",
+        )
+
+
+def _carrier(evidence: Evidence) -> Iterator[Verdict]:
+    """NCCL up to 2.27 picks an interface that has an address but no cable, unless it is told a name."""
+    fast = {host for verdict in _faster(evidence) if isinstance(verdict, Hit) for host in verdict.hosts}
+    for host, facts in evidence.facts.items():
+        for link in facts.interfaces:
+            dead = link.up and link.carrier is False and is_wired(facts, link)
+            if dead and any(address.scope == "global" for address in link.addresses):
+                if host in fast:
+                    yield Blocked(host, f"{link.name}: see net.faster")
+                    continue
+                yield Hit(
+                    hosts=(host,),
+                    observed=f"{link.name} has an address but no link",
+                    fix=f"plug the cable of {link.name}\nsudo ip addr flush dev {link.name}",
+                )
+
+
+def _flaps(evidence: Evidence) -> Iterator[Verdict]:
+    changes = {
+        entry.host: (entry.ifname, link.carrier_changes)
+        for entry, facts in evidence.chosen
+        for link in facts.interfaces
+        if link.name == entry.ifname and link.carrier_changes is not None
+    }
+    for host, (ifname, count) in changes.items():
+        others = [each for name, (_, each) in changes.items() if name != host]
+        if count >= MANY_CHANGES and count >= 4 * (median_low(others) if others else 1):
+            yield Hit(
+                hosts=(host,),
+                observed=f"the link of {ifname} went up or down {count} times since boot",
+                expected="a few times",
+                fix=f"sudo dmesg -T | grep {ifname}",
+                cause="flaps",
+            )
+
+
+def _portrange(evidence: Evidence) -> Iterator[Verdict]:
+    ranges = {host: facts.port_range for host, facts in evidence.facts.items()}
+    for host, (low, high) in ranges.items():
+        if high - low + 1 < FEW_PORTS:
+            yield Hit(
+                hosts=(host,), observed=f"only {high - low + 1} ports ({low}-{high})", expected="1000 or more"
+            )
+    wide = {host: f"{low}-{high}" for host, (low, high) in ranges.items() if high - low + 1 >= FEW_PORTS}
+    yield from deviations(wide, of="ports")
+
+
+def _neighbours(evidence: Evidence) -> Iterator[Verdict]:
+    needed = NEIGHBOURS_PER_HOST * len(evidence.inventory.hosts)
+    for host, facts in evidence.facts.items():
+        if facts.neighbours is not None and facts.neighbours < needed:
+            yield Hit(
+                hosts=(host,),
+                observed=f"the neighbour table holds {facts.neighbours} entries",
+                expected=f"{needed} or more for {len(evidence.inventory.hosts)} hosts",
+                fix=f"sudo sysctl -w net.ipv4.neigh.default.gc_thresh3={max(4096, 2 * needed)}",
+            )
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        code="net.carrier",
+        severity="warn",
+        looks_at="real interfaces with an address but without a link",
+        judge=_carrier,
+        needs=("interfaces",),
+        symptom="NCCL up to 2.27 may pick it when started by hand: “No route to host”",
+    ),
+    Rule(
+        code="net.faster",
+        severity="warn",
+        looks_at="a faster network than the chosen one that only a few hosts are missing from",
+        judge=over_chosen(_faster),
+        needs=("interfaces",),
+        symptom="the run takes the slower network without a word",
+        fix="mend the interface there, then run doctor again",
+    ),
+    Rule(
+        code="net.flaps",
+        severity="warn",
+        looks_at="how often the chosen interface's link has changed since boot, against the other hosts",
+        judge=over_chosen(_flaps),
+        needs=("interfaces",),
+        symptom="“Connection reset by peer” or a hang in the middle of a run",
+    ),
+    Rule(
+        code="net.neighbours",
+        severity="warn",
+        looks_at="the size of the kernel's neighbour table against the number of hosts",
+        judge=_neighbours,
+        needs=("system",),
+        symptom="“No buffer space available”, and hosts that come and go",
+    ),
+    Rule(
+        code="net.portrange",
+        severity="warn",
+        looks_at="ip_local_port_range, from which NCCL and Gloo take their listening ports",
+        judge=_portrange,
+        needs=("routes",),
+        symptom="“Cannot assign requested address” in large runs; firewall rules that fit only some hosts",
+        fix="sudo sysctl -w net.ipv4.ip_local_port_range='32768 60999'",
+    ),
+)

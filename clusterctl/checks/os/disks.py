@@ -1,0 +1,181 @@
+"""File systems that a run writes to, and memory that processes share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from clusterctl.checks.rule import Blocked, Evidence, Hit, NotKnown, Rule, Verdict
+from clusterctl.facts.model import Facts, Filesystem
+
+MIB = 1024**2
+GIB = 1024**3
+
+SHM_FAIL = 32 * MIB
+SHM_FAIL_NCCL = 64 * MIB
+SHM_WARN = 64 * MIB
+SHM_WARN_NCCL = GIB
+"""NCCL's own guide asks for 1 GiB; without GPUs only DataLoader workers use it."""
+
+FREE_FAIL = GIB
+FREE_FAIL_USED = 0.50
+"""A file system that is small and empty was made so; one that is half full and has less than 1 GiB left is
+running out."""
+FULL = 0.95
+FULL_FREE = 10 * GIB
+FILLING = 0.80
+FILLING_FREE = 20 * GIB
+INODES_FAIL = 2.0
+INODES_WARN = 5.0
+
+
+def size(count: float) -> str:
+    return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count / MIB:.0f} MiB"
+
+
+def _filesystem(facts: Facts, role: str) -> Filesystem | None:
+    return next((entry for entry in facts.filesystems if entry.role == role), None)
+
+
+def _shm(evidence: Evidence) -> Iterator[Verdict]:
+    fail, warn = (SHM_FAIL_NCCL, SHM_WARN_NCCL) if evidence.has_gpus else (SHM_FAIL, SHM_WARN)
+    for host, facts in evidence.facts.items():
+        shm = _filesystem(facts, "shm")
+        if shm is None or not shm.exists:
+            yield NotKnown(host, "/dev/shm is not mounted or not readable")
+        elif not shm.writable:
+            yield Blocked(host, "/dev/shm is not writable")
+        elif shm.free < warn:
+            yield Hit(
+                hosts=(host,),
+                observed=f"{size(shm.free)} free of {size(shm.total)} in /dev/shm",
+                expected=f"{size(warn)} or more",
+                severity="fail" if shm.free < fail else "warn",
+                cause="small",
+            )
+
+
+def _shm_stale(evidence: Evidence) -> Iterator[Verdict]:
+    for host, facts in evidence.facts.items():
+        if facts.stale_shm:
+            yield Hit(
+                hosts=(host,),
+                observed=f"{len(facts.stale_shm)} segment(s) in /dev/shm without an owner",
+                fix=f"rm -f {' '.join(facts.stale_shm[:4])}{' …' * (len(facts.stale_shm) > 4)}",
+            )
+
+
+def _disk(evidence: Evidence) -> Iterator[Verdict]:
+    for host, facts in evidence.facts.items():
+        disks = [entry for entry in facts.filesystems if entry.role not in ("shm", "run")]
+        if not disks:
+            yield NotKnown(host, "no file system could be read")
+        worst: dict[str, Hit] = {}
+        for disk in disks:
+            if not disk.exists:
+                yield Blocked(host, f"{disk.path} does not exist")
+                continue
+            found = None if disk.read_only else _fullness(host, disk)
+            if found:
+                worst.setdefault(disk.device or disk.path, found)
+        yield from worst.values()
+
+
+def _fullness(host: str, disk: Filesystem) -> Hit | None:
+    used = 1 - disk.free / disk.total if disk.total else 0.0
+    inodes = disk.inodes_free_percent if disk.inodes_free_percent is not None else 100.0
+    full = (disk.free < FREE_FAIL and used >= FREE_FAIL_USED) or (used >= FULL and disk.free < FULL_FREE)
+    filling = used >= FILLING and disk.free < FILLING_FREE
+    if full or filling:
+        observed = f"{disk.path}: {size(disk.free)} free ({used:.0%} used)"
+    elif inodes < INODES_WARN:
+        observed = f"{disk.path}: {inodes:.0f} % of the inodes free"
+    else:
+        return None
+    return Hit(
+        hosts=(host,),
+        observed=observed,
+        expected="room for checkpoints and logs",
+        severity="fail" if full or inodes < INODES_FAIL else "warn",
+        fix=f"du -xh --max-depth=2 {disk.path} | sort -h | tail",
+        cause=f"{disk.path} {'space' if full or filling else 'inodes'}",
+    )
+
+
+def _write(evidence: Evidence) -> Iterator[Verdict]:
+    for host, facts in evidence.facts.items():
+        if _filesystem(facts, "home") is None:
+            yield NotKnown(host, "its home directory")
+        for entry in facts.filesystems:
+            if not entry.exists and entry.role in ("home", "tmp"):
+                where = "the home directory" if entry.role == "home" else "TMPDIR"
+                yield Hit(
+                    hosts=(host,),
+                    observed=f"{where} {entry.path} does not exist",
+                    expected=f"a directory that {facts.user} may write to",
+                    severity="fail" if entry.role == "home" else "warn",
+                    fix=f"sudo install -d -o {facts.user} {entry.path}" if entry.role == "home" else "",
+                )
+            elif entry.exists and entry.role not in ("root", "run") and not entry.writable:
+                yield Hit(
+                    hosts=(host,),
+                    observed=f"{entry.path} is not writable for {facts.user}",
+                    fix=f"sudo mount -o remount,rw {entry.path}" if entry.read_only else "",
+                )
+
+
+def _noexec(evidence: Evidence) -> Iterator[Verdict]:
+    for host, facts in evidence.facts.items():
+        for entry in facts.filesystems:
+            if entry.exists and entry.noexec and entry.role in ("tmp", "home"):
+                yield Hit(
+                    hosts=(host,),
+                    observed=f"{entry.path} is mounted noexec",
+                    fix=f"sudo mount -o remount,exec {entry.path}",
+                )
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        code="os.shm",
+        severity="fail",
+        looks_at="free space in /dev/shm",
+        judge=_shm,
+        needs=("disks", "gpus"),
+        symptom="“failed to extend /dev/shm/nccl-…”, or a DataLoader worker killed by a bus error",
+        fix="sudo mount -o remount,size=8G /dev/shm\nin a container, start it with --shm-size=8g",
+    ),
+    Rule(
+        code="os.shm-stale",
+        severity="warn",
+        looks_at="NCCL's and torch's segments in /dev/shm whose owner is gone",
+        judge=_shm_stale,
+        needs=("shared memory",),
+        symptom="/dev/shm fills up over the runs",
+    ),
+    Rule(
+        code="os.disk",
+        severity="fail",
+        looks_at="free space and inodes of /, /tmp and the home directory",
+        judge=_disk,
+        needs=("disks",),
+        symptom="writing a checkpoint fails hours into the run",
+    ),
+    Rule(
+        code="os.write",
+        severity="fail",
+        looks_at="whether the home directory, /tmp and /dev/shm exist and can be written",
+        judge=_write,
+        needs=("disks",),
+        symptom="logs and checkpoints are lost",
+        fix="give the directory to the user, or mount it read-write",
+    ),
+    Rule(
+        code="os.noexec",
+        severity="warn",
+        looks_at="/tmp and the home directory mounted noexec",
+        judge=_noexec,
+        needs=("disks",),
+        symptom="what Triton or DeepSpeed compile there does not load: “failed to map segment from shared "
+        "object”",
+    ),
+)

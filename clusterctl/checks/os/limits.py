@@ -1,0 +1,129 @@
+"""Limits of the very session that a run would get."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from packaging.version import Version
+
+from clusterctl.checks.os.disks import GIB, MIB, size
+from clusterctl.checks.rule import Evidence, Hit, Rule, Skipped, Verdict
+from clusterctl.facts.model import Facts
+from clusterctl.facts.versions import version
+from clusterctl.network.rdma import usable_ports
+
+MEMLOCK_FAIL = 64 * MIB
+MEMLOCK_WARN = 16 * GIB
+
+DESCRIPTORS_BASE = 512
+DESCRIPTORS_PER_RANK = 16
+"""Sockets and shared-memory handles that one process holds for each other rank, with room to spare."""
+
+THREADS_BASE = 256
+THREADS_PER_RANK = 64
+"""Threads of torch, NCCL and four DataLoader workers of one rank, besides one for each core."""
+
+STACK_FIXED = Version("2.28")
+"""The NCCL from which an unlimited stack no longer leaves its threads with 2 MB."""
+
+CAP_IPC_LOCK, CAP_SYS_ADMIN, CAP_SYS_RESOURCE = 14, 21, 24
+
+
+def _may(facts: Facts, *capabilities: int) -> bool:
+    """Whether the session has one of them: root outside a container has them all."""
+    return any((facts.capabilities or 0) >> capability & 1 for capability in capabilities)
+
+
+def _memlock(evidence: Evidence) -> Iterator[Verdict]:
+    told = [evidence.setting(host, "NCCL_IB_DISABLE") for host in evidence.facts]
+    off = all(setting is not None and setting.value == "1" for setting in told)
+    if off or not evidence.has_gpus or not any(usable_ports(facts) for facts in evidence.facts.values()):
+        yield Skipped("no RDMA in use")
+        return
+    for host, facts in evidence.facts.items():
+        limit = facts.limits.memlock
+        if limit is not None and limit < MEMLOCK_WARN and not _may(facts, CAP_IPC_LOCK):
+            yield Hit(
+                hosts=(host,),
+                observed=f"locked memory is limited to {size(limit)} in an SSH session",
+                expected="unlimited",
+                severity="fail" if limit < MEMLOCK_FAIL else "warn",
+            )
+
+
+def _nofile(evidence: Evidence) -> Iterator[Verdict]:
+    needed = DESCRIPTORS_BASE + DESCRIPTORS_PER_RANK * evidence.inventory.world_size
+    for host, facts in evidence.facts.items():
+        limit = facts.limits.nofile
+        if limit is not None and limit < needed:
+            yield Hit(
+                hosts=(host,),
+                observed=f"{limit} open files in an SSH session",
+                expected=f"{needed} or more for {evidence.inventory.world_size} ranks",
+            )
+
+
+def _nproc(evidence: Evidence) -> Iterator[Verdict]:
+    slots = {entry.name: len(entry.slots) for entry in evidence.inventory.hosts}
+    for host, facts in evidence.facts.items():
+        needed = THREADS_BASE + slots[host] * (THREADS_PER_RANK + facts.cpus)
+        own = None if _may(facts, CAP_SYS_RESOURCE, CAP_SYS_ADMIN) else facts.limits.nproc
+        for limit, what in ((own, "by ulimit -u"), (facts.cgroup.pids, "by its control group")):
+            if limit is not None and limit < needed:
+                yield Hit(
+                    hosts=(host,),
+                    observed=f"{limit} processes and threads in an SSH session, {what}",
+                    expected=f"{needed} or more for {slots[host]} ranks on {facts.cpus} cores",
+                    fix="sudo systemctl set-property user.slice TasksMax=infinity" if limit != own else "",
+                    cause=what,
+                )
+
+
+def _stack(evidence: Evidence) -> Iterator[Verdict]:
+    if not evidence.has_gpus:
+        yield Skipped("no GPU on any host: NCCL is not used")
+        return
+    for host, facts in evidence.facts.items():
+        nccl = version(facts.torch.nccl_version) if facts.torch else None
+        if nccl and nccl < STACK_FIXED and facts.limits.stack is None:
+            yield Hit(hosts=(host,), observed="the stack is unlimited", expected="8 MiB with this NCCL")
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        code="os.memlock",
+        severity="fail",
+        looks_at="locked memory of the very session a run would get, where RDMA is used",
+        judge=_memlock,
+        needs=("system", "rdma", "gpus"),
+        symptom="ibv_reg_mr fails, and NCCL stops or falls back to TCP",
+        fix="echo '* - memlock unlimited' | sudo tee /etc/security/limits.d/rdma.conf; log in again",
+    ),
+    Rule(
+        code="os.nofile",
+        severity="warn",
+        looks_at="open files per process against the size of the run",
+        judge=_nofile,
+        needs=("system",),
+        symptom="“Too many open files” while the ranks connect",
+        fix="echo '* - nofile 131072' | sudo tee /etc/security/limits.d/nofile.conf; log in again",
+    ),
+    Rule(
+        code="os.nproc",
+        severity="warn",
+        looks_at="processes and threads that the session may have, against its ranks and cores",
+        judge=_nproc,
+        needs=("system",),
+        symptom="“Resource temporarily unavailable”, or “can't start new thread” from a DataLoader",
+        fix="echo '* - nproc unlimited' | sudo tee /etc/security/limits.d/nproc.conf; log in again",
+    ),
+    Rule(
+        code="os.stack",
+        severity="warn",
+        looks_at="an unlimited stack together with an NCCL older than 2.28",
+        judge=_stack,
+        needs=("system", "gpus"),
+        symptom="a segmentation fault while NCCL starts",
+        fix="ulimit -s 8192",
+    ),
+)

@@ -1,0 +1,230 @@
+"""Memory and cores of each machine, and what the system is about to do to a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from statistics import median_low
+
+from clusterctl.checks.os.disks import GIB, size
+from clusterctl.checks.rule import Evidence, Hit, Rule, Skipped, Verdict
+from clusterctl.facts.model import Facts
+
+DAY = 86400.0
+MEMORY_FAIL = GIB // 4
+MEMORY_PER_RANK = GIB // 2
+"""What `import torch` and a small model take: a rank with less is killed before its first step."""
+ALIKE = 0.10
+LOADED = 0.9
+LOAD_RATIO = 3.0
+FIRST_USER = 1000
+"""Below it are root and system users, whose shared memory logind leaves alone."""
+
+
+def _usable(facts: Facts) -> int:
+    """Memory that the session may ever have."""
+    limit = facts.cgroup.memory
+    return min(facts.memory_total, limit) if limit is not None else facts.memory_total
+
+
+def _memory(evidence: Evidence) -> Iterator[Verdict]:
+    slots = {entry.name: len(entry.slots) for entry in evidence.inventory.hosts}
+    usable = {host: _usable(facts) for host, facts in evidence.facts.items() if facts.memory_total}
+    for host, total in usable.items():
+        facts = evidence.facts[host]
+        free = min(facts.memory_available, total)
+        limited = f", as {facts.cgroup.memory_path} allows" if total < facts.memory_total else ""
+        needed = MEMORY_PER_RANK * slots[host]
+        half_of = _twice_on_the_others(host, usable)
+        if free < needed:
+            yield Hit(
+                hosts=(host,),
+                observed=f"{size(free)} of memory are free of {size(total)}{limited}",
+                expected=f"{size(needed)} or more for {slots[host]} rank(s)",
+                severity="fail" if free < MEMORY_FAIL else "warn",
+                cause="little",
+            )
+        elif half_of or (limited and _is_of_a_session(facts) and total * 2 <= facts.memory_total):
+            yield Hit(
+                hosts=(host,),
+                observed=f"{size(total)} of memory{limited}",
+                expected=f"{size(half_of)}, as on the other hosts" if half_of else size(facts.memory_total),
+                fix=_lift(facts) if limited else "sudo dmidecode -t memory",
+                cause="limited" if limited else "half",
+            )
+
+
+def _is_of_a_session(facts: Facts) -> bool:
+    """A limit on logins; one on a container was set for what runs in it."""
+    return "user.slice" in facts.cgroup.memory_path or "sshd" in facts.cgroup.memory_path
+
+
+def _lift(facts: Facts) -> str:
+    unit = facts.cgroup.memory_path.rstrip("/").rpartition("/")[2] or "user.slice"
+    return f"sudo systemctl set-property {unit} MemoryMax=infinity"
+
+
+def _twice_on_the_others(host: str, usable: Mapping[str, int]) -> int:
+    """What the other hosts have, where they are alike, two or more, and have twice as much; else 0."""
+    others = [total for name, total in usable.items() if name != host]
+    if len(others) < 2:
+        return 0
+    middle = median_low(others)
+    alike = sum(abs(total - middle) <= ALIKE * middle for total in others)
+    return middle if alike * 3 >= len(others) * 2 and usable[host] <= (0.5 + ALIKE / 2) * middle else 0
+
+
+def _cores(facts: Facts) -> float:
+    """Cores' worth of time that the session may use."""
+    quota = facts.cgroup.cpus
+    return min(float(facts.cpus), quota) if quota is not None else float(facts.cpus)
+
+
+def _cpus(evidence: Evidence) -> Iterator[Verdict]:
+    """Fewer than the machine has is a choice where all have it, and a left-over cpuset on one."""
+    shares = {
+        host: _cores(facts) / facts.cpus_online for host, facts in evidence.facts.items() if facts.cpus_online
+    }
+    for host, share in shares.items():
+        others = [each for name, each in shares.items() if name != host]
+        if others and share * 2 <= median_low(others):
+            facts = evidence.facts[host]
+            quota = "" if _cores(facts) == facts.cpus else " by a quota"
+            yield Hit(
+                hosts=(host,),
+                observed=f"a session may use {_cores(facts):g} of {facts.cpus_online} cores{quota}",
+                expected="all of them, as on the other hosts"
+                if median_low(others) == 1
+                else "as on the other hosts",
+                cause="few",
+            )
+
+
+def _load(evidence: Evidence) -> Iterator[Verdict]:
+    """Against the other hosts: where all are as busy, that is what they are for."""
+    loads = {
+        host: facts.load / facts.cpus_online
+        for host, facts in evidence.facts.items()
+        if facts.load is not None and facts.cpus_online
+    }
+    for host, load in loads.items():
+        others = [each for name, each in loads.items() if name != host]
+        if others and load >= LOADED and load >= LOAD_RATIO * median_low(others):
+            facts = evidence.facts[host]
+            yield Hit(
+                hosts=(host,),
+                observed=f"{facts.load or 0:.0f} processes want its {facts.cpus_online} cores",
+                expected="cores to itself, as the other hosts have",
+                cause="busy",
+            )
+
+
+def _oom(evidence: Evidence) -> Iterator[Verdict]:
+    logs = {host: facts.kernel_log for host, facts in evidence.facts.items() if facts.kernel_log}
+    readable = {host: log for host, log in logs.items() if not log.error}
+    if not readable:
+        why = next((log.error for log in logs.values()), "not asked")
+        yield Skipped(f"the kernel log cannot be read: {why}")
+    for host, log in readable.items():
+        lately = [
+            kill for kill in log.oom_kills if kill.age < DAY and _is_ours(evidence.facts[host], kill.cgroup)
+        ]
+        if lately:
+            names = ", ".join(dict.fromkeys(kill.command for kill in lately))
+            yield Hit(
+                hosts=(host,),
+                observed=f"memory ran out {len(lately)} time(s) in the last day; killed: {names}",
+                cause="killed",
+            )
+
+
+def _is_ours(facts: Facts, cgroup: str) -> bool:
+    """The whole machine's memory, or that of this user's sessions: what others limit is their affair."""
+    return not cgroup or f"user-{facts.uid}.slice" in cgroup
+
+
+def _reboot(evidence: Evidence) -> Iterator[Verdict]:
+    for host, facts in evidence.facts.items():
+        if facts.reboot_required:
+            yield Hit(hosts=(host,), observed=f"a reboot is due: {facts.reboot_required}", cause="reboot")
+
+
+def _logout(evidence: Evidence) -> Iterator[Verdict]:
+    if not any(facts.logind for facts in evidence.facts.values()):
+        yield Skipped("no systemd-logind on any host")
+    for host, facts in evidence.facts.items():
+        logind = facts.logind
+        if logind is None or logind.linger or facts.uid < FIRST_USER:
+            continue
+        taken = [
+            what
+            for what, is_taken in (
+                ("shared memory (RemoveIPC)", logind.remove_ipc),
+                ("processes (KillUserProcesses)", logind.kill_processes),
+            )
+            if is_taken
+        ]
+        if taken:
+            yield Hit(
+                hosts=(host,),
+                observed=f"logind takes away {facts.user}'s {' and '.join(taken)} at logout",
+                expected="lingering for this user",
+                fix=f"sudo loginctl enable-linger {facts.user}",
+                cause=" ".join(taken),
+            )
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        code="os.memory",
+        severity="warn",
+        looks_at="memory that the session may use: free, limited by control groups, against the other hosts",
+        judge=_memory,
+        needs=("system",),
+        symptom="a rank of this host ends with signal 9 while the others wait",
+        fix="look for what holds it: ps aux --sort=-rss | head",
+    ),
+    Rule(
+        code="os.cpus",
+        severity="warn",
+        looks_at="cores that the session may use, against the other hosts",
+        judge=_cpus,
+        needs=("system",),
+        symptom="data loading on this host holds up every step",
+        fix="look at the cpuset and the quota of the session: systemctl status $$",
+    ),
+    Rule(
+        code="os.load",
+        severity="warn",
+        looks_at="processes that want a core, where the other hosts are idle",
+        judge=_load,
+        needs=("system",),
+        symptom="one slow host sets the pace for all",
+        fix="see who runs there: ps aux --sort=-pcpu | head",
+    ),
+    Rule(
+        code="os.oom",
+        severity="warn",
+        looks_at="what the kernel killed for memory in the last day, where the user may read its log",
+        judge=_oom,
+        needs=("system", "kernel log"),
+        symptom="a rank of this host ends with signal 9 hours into the run",
+        fix="sudo dmesg -T | grep -i 'out of memory'",
+    ),
+    Rule(
+        code="os.reboot",
+        severity="warn",
+        looks_at="a reboot that an upgrade has asked for",
+        judge=_reboot,
+        needs=("system",),
+        symptom="the driver's library and its kernel module part at the next package upgrade or boot",
+        fix="sudo reboot",
+    ),
+    Rule(
+        code="os.logout",
+        severity="warn",
+        looks_at="what logind takes away at logout: RemoveIPC, KillUserProcesses, linger",
+        judge=_logout,
+        needs=("system", "logind"),
+        symptom="a run that outlives its SSH session loses its shared memory: “/torch_… No such file”",
+    ),
+)

@@ -1,0 +1,55 @@
+"""What a machine does with a session besides running it: control groups, logind, the kernel's log."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Cgroup(msgspec.Struct, frozen=True, kw_only=True):
+    """What the control groups of the SSH session leave to it; None where they set no limit."""
+
+    memory: int | None = None
+    memory_path: str = ""
+    """The group that sets ``memory``."""
+    pids: int | None = None
+    cpus: float | None = None
+
+
+class Logind(msgspec.Struct, frozen=True, kw_only=True):
+    """What happens to a user's things when the last session of theirs ends; None where nobody said."""
+
+    remove_ipc: bool | None = None
+    kill_processes: bool | None = None
+    linger: bool = False
+
+
+class Login(msgspec.Struct, frozen=True, kw_only=True):
+    """From the login shell's start to the first line of the probe: seconds, and those of CPU time in them."""
+
+    seconds: float
+    cpu: float = 0.0
+
+
+class Xid(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the NVIDIA driver in the kernel log. ``device`` is a PCI address, ``age`` seconds."""
+
+    code: int
+    device: str
+    age: float
+    text: str = ""
+
+
+class OomKill(msgspec.Struct, frozen=True, kw_only=True):
+    """A process that the kernel killed for memory, and for which control group ("" is the whole machine)."""
+
+    command: str
+    age: float
+    cgroup: str = ""
+
+
+class KernelLog(msgspec.Struct, frozen=True, kw_only=True):
+    """``error`` says why this user may not read the log; the rest is empty then."""
+
+    error: str = ""
+    xids: tuple[Xid, ...] = ()
+    oom_kills: tuple[OomKill, ...] = ()
