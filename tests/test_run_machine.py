@@ -398,14 +398,13 @@ def test_a_host_that_ends_late_after_now_has_a_while_for_its_logs() -> None:
     assert _logs_flow(play, 4) is RunState.OVER
 
 
-def test_logs_that_still_come_after_a_failure_are_waited_for_until_somebody_means_now() -> None:
+def test_logs_that_still_come_after_a_failure_are_waited_for_until_somebody_waits_for_the_end() -> None:
     play = Play(1).exits(0, 7)
     play.do("agent_event", 0, Ended(time=0.0, left=0), 0.0)
     assert _logs_flow(play, 200) is RunState.STOPPING
-    assert "again = now" in play.do("interrupt").of(Say)[0].text
-    assert _logs_flow(play, 20) is RunState.STOPPING
-    play.do("interrupt")
-    assert _logs_flow(play, RUN.log_grace + 2) is RunState.OVER
+    assert "5 s; again = now" in play.do("interrupt").of(Say)[0].text
+    assert _logs_flow(play, RUN.log_grace - 2) is RunState.STOPPING
+    assert _logs_flow(play, 4) is RunState.OVER
 
 
 def test_logs_that_bring_nothing_new_are_waited_for_no_longer() -> None:

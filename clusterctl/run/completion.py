@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from clusterctl.messages.events import Ended
 from clusterctl.run.actions import Action, Say, StopHosts
 from clusterctl.run.states import HostRecord
 from clusterctl.settings import RunDefaults
+
+_SHOWN_PROCESSES = 3
 
 
 class Completion:
@@ -22,15 +25,16 @@ class Completion:
         """Seconds from TERM to KILL by the last order."""
         self._hosts = hosts
         self._defaults = defaults
-        self._hurried = False
+        self._hurried: float | None = None
         self._ordered = False
         """Since the last `watch`."""
         self._confirm_by: float | None = None
         self._all_exited: float | None = None
 
-    def hurry(self) -> None:
+    def hurry(self, now: float) -> None:
         """Somebody waits for the end, or the time is over: logs have the grace and a while, no more."""
-        self._hurried = True
+        if self._hurried is None:
+            self._hurried = now
 
     def ordered(self, grace: float) -> None:
         """All hosts were told to stop. A second order may only shorten the wait."""
@@ -41,6 +45,8 @@ class Completion:
         """This machine did, for ``gap`` seconds: no host was late in that time."""
         if self._confirm_by is not None:
             self._confirm_by += gap
+        if self._hurried is not None:
+            self._hurried += gap
 
     def watch(self, now: float, *, stopping: bool) -> list[Action]:
         """Time has passed."""
@@ -85,7 +91,14 @@ class Completion:
     def _logs_are_late(self, host: HostRecord, now: float) -> bool:
         if now - host.progress > self._defaults.log_timeout:
             return True
-        if not self._hurried or self._confirm_by is None:
+        if self._hurried is None or self._confirm_by is None:
             return False
         grace_over = self._confirm_by - self._defaults.confirm_timeout
-        return now > max(grace_over, host.ended_at) + self._defaults.log_grace
+        return now > max(grace_over, host.ended_at, self._hurried) + self._defaults.log_grace
+
+
+def survivors(event: Ended) -> str:
+    """Processes that SIGKILL did not end, for the operator."""
+    shown = [f"{each.pid} {each.command}" for each in event.processes[:_SHOWN_PROCESSES]]
+    more = event.left - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")

@@ -10,14 +10,12 @@ from clusterctl.messages import events
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.run import cause as causes
 from clusterctl.run.actions import Action, Finish, Say, StopHosts
-from clusterctl.run.completion import Completion
+from clusterctl.run.completion import Completion, survivors
 from clusterctl.run.liveness import Liveness, Lost
 from clusterctl.run.states import HostRecord, RunState
 from clusterctl.run.verdict import Verdict
 from clusterctl.settings import RUN, RunDefaults
-from clusterctl.store.outcome import Cause, CauseKind, Outcome, Status
-
-_SHOWN_PROCESSES = 3
+from clusterctl.store.outcome import Cause, CauseKind, Status
 
 
 class Machine:
@@ -91,7 +89,7 @@ class Machine:
                 if not self.stopping and set(state.ranks) - set(state.exits):
                     return self._fail(node, "internal", "the agent ended before its ranks did", at)
                 if event.left:
-                    return [Say(f"{state.host}: SIGKILL did not end {_listed(event)}")]
+                    return [Say(f"{state.host}: SIGKILL did not end {survivors(event)}")]
             case events.Stopping():
                 state.ordered = state.ordered or not any(state.exits.values())
             case events.Refused():
@@ -157,11 +155,11 @@ class Machine:
     def interrupt(self, now: float, by: str = "Ctrl-C") -> list[Action]:
         """A signal from the operator: the first lets scripts save, the second means now."""
         self.interrupts += 1
-        return self._operator(by, now=self.interrupts > 1)
+        return self._operator(by, now, at_once=self.interrupts > 1)
 
     def stop_asked(self, at_once: bool, now: float) -> list[Action]:
         """`clusterctl stop` from another terminal."""
-        return self._operator("clusterctl stop", now=at_once)
+        return self._operator("clusterctl stop", now, at_once=at_once)
 
     def tick(self, now: float) -> list[Action]:
         """Time has passed. Call about twice a second, and before what has arrived in between is told."""
@@ -177,7 +175,7 @@ class Machine:
         if limit is not None and now - self.started > limit and not self.stopping:
             text = f"the time limit of {limit:g} s was reached"
             self.verdict.ordered = Cause(kind="timeout", message=text)
-            self._completion.hurry()
+            self._completion.hurry(now)
             actions += self._stop("timeout", text, self.defaults.stop_grace)
         for found in self._liveness.watch(now, self._completion.grace):
             actions += self._lose(found.node, found.why, now) if isinstance(found, Lost) else [found]
@@ -244,14 +242,15 @@ class Machine:
         # It was lost when it was last heard, not when that was noticed.
         return self._fail(node, "lost", f"lost: {why}", self.epoch + state.last_word)
 
-    def _operator(self, by: str, *, now: bool) -> list[Action]:
-        if self.stopping and not now:
-            return [Say("the run is stopping already; again = now")]
+    def _operator(self, by: str, now: float, *, at_once: bool) -> list[Action]:
+        self._completion.hurry(now)
+        if self.stopping and not at_once:
+            more = f"what is left of its logs has {self.defaults.log_grace:g} s"
+            return [Say(f"the run is stopping already, {more}; again = now")]
         if not self.stopping:
             self.verdict.ordered = Cause(kind="operator", message=f"stopped by the operator ({by})")
-        self._completion.hurry()
-        grace = 0.0 if now else self.defaults.stop_grace
-        end = "now" if now else f"{grace:g} s to save; again = now"
+        grace = 0.0 if at_once else self.defaults.stop_grace
+        end = "now" if at_once else f"{grace:g} s to save; again = now"
         return self._stop(
             self.stopping or "stopped", f"stopped by the operator ({by}): {end}", grace, again=True
         )
@@ -269,22 +268,5 @@ class Machine:
         if self.state is RunState.OVER or not all(state.over for state in self.nodes):
             return []
         self.state = RunState.OVER
-        return [Finish(self._outcome(now))]
-
-    def _outcome(self, now: float) -> Outcome:
-        status, code, cause = self.verdict.judge(self.stopping)
-        return Outcome(
-            run=self.plan.run,
-            status=status,
-            exit_code=code,
-            cause=cause,
-            collateral=self.verdict.collateral(cause),
-            left_behind={state.host: state.left if state.complete else None for state in self.nodes},
-            seconds=round(now - self.started, 3),
-        )
-
-
-def _listed(event: events.Ended) -> str:
-    shown = [f"{each.pid} {each.command}" for each in event.processes[:_SHOWN_PROCESSES]]
-    more = event.left - len(shown)
-    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
+        seconds = round(now - self.started, 3)
+        return [Finish(self.verdict.outcome(self.plan.run, self.nodes, self.stopping, seconds))]

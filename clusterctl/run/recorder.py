@@ -208,9 +208,8 @@ class Recorder:
         self._steps += 1
 
     def _report(self, report: Report) -> None:
-        first = self._reports.empty()
         self._reports.put(report)
-        if first:
+        if self._reports.qsize() == 1:
             self._wake()
 
     def _look(self) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from clusterctl.run import cause as causes
+from clusterctl.run.states import HostRecord
 from clusterctl.settings import RunDefaults
 from clusterctl.store.outcome import (
     EXIT_INTERNAL,
@@ -11,6 +14,7 @@ from clusterctl.store.outcome import (
     EXIT_STOPPED,
     EXIT_TIMEOUT,
     Cause,
+    Outcome,
     Status,
 )
 
@@ -45,9 +49,24 @@ class Verdict:
     def _is_own(failure: causes.Failure, node_rank: int) -> bool:
         return failure.cause.node_rank == node_rank
 
-    def judge(self, stopping: Status | None) -> tuple[Status, int, Cause | None]:
-        """Status, exit code and cause. ``stopping``: as what the run was stopped first. Without any failure
-        or order it has succeeded."""
+    def outcome(
+        self, run: str, hosts: Sequence[HostRecord], stopping: Status | None, seconds: float
+    ) -> Outcome:
+        """``stopping``: as what the run was stopped first. Without any failure or order it has succeeded."""
+        status, code, cause = self._judge(stopping)
+        in_time = sorted(self.failures, key=lambda failure: failure.at)
+        others = [failure.cause for failure in in_time if failure.cause != cause]
+        return Outcome(
+            run=run,
+            status=status,
+            exit_code=code,
+            cause=cause,
+            collateral=(*others, *self._collateral),
+            left_behind={host.host: host.left if host.complete else None for host in hosts},
+            seconds=seconds,
+        )
+
+    def _judge(self, stopping: Status | None) -> tuple[Status, int, Cause | None]:
         if self.ordered and stopping == "refused":
             return "refused", EXIT_REFUSED, self.ordered
         if self.ordered and stopping == "timeout":
@@ -63,9 +82,3 @@ class Verdict:
         if cause.kind == "internal":
             return "error", EXIT_INTERNAL, cause
         return "failed", cause.exit_code or 1, cause
-
-    def collateral(self, cause: Cause | None) -> tuple[Cause, ...]:
-        """All the rest, failures in the order of their times, where ``cause`` is the one to name."""
-        in_time = sorted(self.failures, key=lambda failure: failure.at)
-        others = [failure.cause for failure in in_time if failure.cause != cause]
-        return (*others, *self._collateral)
