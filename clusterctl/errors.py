@@ -60,6 +60,8 @@ def in_words(error: Exception) -> str:
         return f"{place or 'it'} is {got}, not {wanted}"
     if found := re.fullmatch(r"Object missing required field `(.+)`", text):
         return f"{place}.{found[1]} is missing" if place else f"{found[1]} is missing"
+    if text.startswith("Invalid enum value "):
+        return f"{place or 'it'} is {text.removeprefix('Invalid enum value ')}, which is not known here"
     if " matching regex " in text:
         return f"{place or 'it'} has a form that is not allowed"
     if found := re.fullmatch(r"Expected `.+?` ([<>]=? .+)", text):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from clusterctl.ask import sync, tree
+from clusterctl.ask import ignore, sync, tree
 from clusterctl.ask.ignore import PULLED_MARK
 from clusterctl.ask.tree import TooBig, Unusable, scan
 from clusterctl.errors import ClusterctlError, UsageError
@@ -229,6 +229,33 @@ def test_root_is_refused_nothing_but_others_are(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(os, "scandir", listing)
     monkeypatch.setattr(os, "open", opening)
     with pytest.raises(UsageError, match=r"folder: Permission denied; secret: Permission denied"):
+        scan(tmp_path)
+
+
+def test_a_folder_that_nobody_may_enter_is_told_as_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not as a file of rules that nobody has ever put there."""
+    write(tmp_path / "closed/x")
+
+    def refused(path: Path) -> bytes | None:
+        if path.parent.name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return None
+
+    def listing(path: str) -> object:
+        if path.endswith("closed"):
+            raise PermissionError(13, "Permission denied", path)
+        return real_listing(path)
+
+    real_listing, real_access = os.scandir, os.access
+    monkeypatch.setattr(ignore.files, "read", refused)
+    monkeypatch.setattr(os, "scandir", listing)
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path / "closed")
+    with pytest.raises(UsageError, match="copied whole: closed: Permission denied"):
+        scan(tmp_path)
+    monkeypatch.setattr(os, "access", real_access)
+    with pytest.raises(UsageError, match=r"closed/\.clusterctlignore cannot be read"):
         scan(tmp_path)
 
 

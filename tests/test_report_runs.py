@@ -13,7 +13,7 @@ from rich.console import Console, RenderableType
 from clusterctl.report import pull as pull_page
 from clusterctl.report import runs as page
 from clusterctl.report.pull import Arrival
-from clusterctl.report.runs import RunView
+from clusterctl.report.run_view import HostView, RunView, hosts_of, view
 from clusterctl.store.outcome import Cause, Outcome
 from tests.test_run_machine import plan as small_plan
 
@@ -48,16 +48,16 @@ def told(host: str, event: str, **more: Any) -> dict[str, Any]:
 
 def test_a_view_of_each_state() -> None:
     plan = msgspec.structs.replace(small_plan(2), run=RUN, command=("{python}", "-u", "a/train.py"))
-    running = page.view(plan, None, started=1.0, supervised=True)
+    running = view(plan, None, started=1.0, supervised=True)
     assert (running.status, running.script, running.seconds) == ("running", "a/train.py", None)
-    assert page.view(plan, None, started=1.0, supervised=False).status == "interrupted"
-    ended = page.view(plan, failed(), started=1.0, supervised=True)
+    assert view(plan, None, started=1.0, supervised=False).status == "interrupted"
+    ended = view(plan, failed(), started=1.0, supervised=True)
     assert (ended.status, ended.cause) == ("failed", "h1 rank 1: ValueError: boom")
 
 
 def test_who_stopped_a_run_is_not_news() -> None:
     stopped = failed(status="stopped", cause=Cause(kind="operator", message="stopped by the operator"))
-    assert page.view(small_plan(2), stopped, started=1.0, supervised=False).cause == ""
+    assert view(small_plan(2), stopped, started=1.0, supervised=False).cause == ""
 
 
 def test_the_list_fits_80_columns_and_says_what_ran_and_why_it_failed() -> None:
@@ -115,13 +115,13 @@ EVENTS = [
     ],
 )  # fmt: skip
 def test_the_state_of_a_host(events: list[dict[str, Any]], state: str, left: int | None) -> None:
-    host = page.hosts_of(small_plan(2), events)[0]
+    host = hosts_of(small_plan(2), events)[0]
     assert (host.host, host.state, host.left) == ("h0", state, left)
 
 
 def test_the_outcome_knows_better_what_is_left() -> None:
     events = [*EVENTS, told("h0", "end", left=0)]
-    hosts = page.hosts_of(small_plan(2), events, failed(left_behind={"h0": 0, "h1": None}))
+    hosts = hosts_of(small_plan(2), events, failed(left_behind={"h0": 0, "h1": None}))
     assert [host.left for host in hosts] == [0, None]
     assert hosts[1].state == "1 running when last heard"
 
@@ -136,7 +136,7 @@ def test_a_stop_too_late_repeats_what_was_not_proved() -> None:
 
 
 def test_hosts_with_equal_directories_are_folded() -> None:
-    hosts = page.hosts_of(small_plan(2), EVENTS)
+    hosts = hosts_of(small_plan(2), EVENTS)
     lines = shown(page.status(one_run("running", seconds=None), hosts, None, now=NOW))
     assert lines[0] == f"run {RUN}  running"
     assert lines[1] == "train.py, 4 ranks on 2 hosts, started 5 min ago"
@@ -146,7 +146,7 @@ def test_hosts_with_equal_directories_are_folded() -> None:
 
 def test_a_dead_controller_is_told_and_what_to_do() -> None:
     run = one_run("interrupted", seconds=None)
-    text = " ".join(shown(page.status(run, page.hosts_of(small_plan(2), EVENTS), None, now=NOW)))
+    text = " ".join(shown(page.status(run, hosts_of(small_plan(2), EVENTS), None, now=NOW)))
     assert "controller died" in text
     assert f"clusterctl stop {RUN}" in shown(page.next_steps(run, None))[0]
 
@@ -204,7 +204,7 @@ def test_what_came_back() -> None:
 def test_many_hosts_that_stand_alike_are_one_row_and_one_place() -> None:
     copies = f"/root/.clusterctl/node/{RUN}"
     hosts = [
-        page.HostView(
+        HostView(
             host=f"gpu{number}",
             ranks=(2 * number, 2 * number + 1),
             state="2 running" if number != 7 else "1 running, 1 ended with 1",

@@ -15,7 +15,7 @@ from tests.conftest import AnsweringHosts
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"engine": "mpi"}, "engine: Invalid enum value"),
+        ({"engine": "mpi"}, "engine is 'mpi', which is not known here"),
         ({"time_limit": "10m"}, "time_limit is text, not a number or empty"),
         ({"time_limit": -1}, "time_limit=-1 is over at once"),
         ({"arguments": "--lr 3"}, "arguments is text, not a list"),

@@ -64,6 +64,9 @@ def test_a_named_file_that_is_missing_is_never_replaced_by_a_default(
 def test_files_that_are_no_text(bare: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read"):
         resolve(bare)
+    (bare / "file").write_text("")
+    with pytest.raises(UsageError, match="file/hostfile cannot be read: Not a directory"):
+        resolve(bare / "file/hostfile")
     (bare / "utf16").write_text("a slots=1\n", encoding="utf-16")
     with pytest.raises(UsageError, match="not plain text"):
         resolve(bare / "utf16")

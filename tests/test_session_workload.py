@@ -53,6 +53,15 @@ def test_a_directory_that_is_named_travels_alone(top: Path) -> None:
         resolved("../library.py", workdir=".")
 
 
+def test_what_may_not_be_looked_at_is_named(top: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_dir", refused)
+    with pytest.raises(UsageError, match="/closed cannot be read: Permission denied"):
+        resolved(workdir="/closed")
+
+
 def test_without_a_copy_the_directory_stays_as_it_is(top: Path) -> None:
     work = resolved(sync=False)
     assert (work.tree, work.code.root, work.code.digest) == (None, str(top / "sub"), "")

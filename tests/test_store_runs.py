@@ -16,7 +16,7 @@ import pytest
 
 from clusterctl.errors import ClusterctlError, UsageError
 from clusterctl.plan.model import Setting
-from clusterctl.store import claims, runs
+from clusterctl.store import claims, home, runs
 from clusterctl.store.outcome import Outcome
 from clusterctl.store.runs import RunDirectory
 from tests.test_run_machine import plan as small_plan
@@ -148,6 +148,15 @@ def test_a_damaged_file_is_named(name: str) -> None:
     assert found.value.hint
 
 
+def test_a_file_of_another_version_is_told_as_such() -> None:
+    run = create()
+    path = run.path / "plan.json"
+    path.write_text(path.read_text().replace("clusterctl.plan/1", "clusterctl.plan/9"))
+    with pytest.raises(ClusterctlError, match=r"schema is 'clusterctl\.plan/9'") as caught:
+        run.plan()
+    assert "another version" in caught.value.hint
+
+
 def test_which_run_is_meant() -> None:
     with pytest.raises(UsageError, match="no runs"):
         runs.find_run(None)
@@ -174,7 +183,7 @@ def test_an_id_begins_with_its_time_in_utc(monkeypatch: pytest.MonkeyPatch) -> N
     time.tzset()
     try:
         before = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-        found = runs.new_run_id()
+        found = home.new_run_id()
         assert re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{4}", found)
         assert before <= found[:15] <= time.strftime("%Y%m%d-%H%M%S", time.gmtime())
     finally:

@@ -9,7 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from clusterctl.transport import failures
+from clusterctl.errors import UsageError
+from clusterctl.transport import connect, failures
 from clusterctl.transport.endpoint import Endpoint, parse_hop, resolve
 from clusterctl.transport.protocol import Failure
 
@@ -108,3 +109,20 @@ def test_a_match_that_hangs_is_cut(tmp_path: Path) -> None:
     found = resolve("gpu1", file, time.monotonic() + 0.5)
     assert isinstance(found, Failure)
     assert found.stage == "deadline"
+
+
+def test_a_configuration_that_cannot_be_read_stops_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "config"
+    with pytest.raises(UsageError, match="config is not a file"):
+        connect(ssh_config=file)
+    file.write_text("")
+    connect(ssh_config=file).close()
+
+    def refused(path: Path, mode: str) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(UsageError, match="config cannot be read: Permission denied"):
+        connect(ssh_config=file)

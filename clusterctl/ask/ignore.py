@@ -131,7 +131,8 @@ def _read(path: str, folder: str, *, own: bool) -> tuple[_Rule, ...]:
     try:
         content = files.read(Path(path))
     except OSError as error:
-        if not own:  # as git: what cannot be read says nothing
+        if not own or not os.access(Path(path).parent, os.X_OK):
+            # As git: what cannot be read says nothing; of a folder nobody may enter, the walk itself tells.
             return ()
         raise UsageError(
             f"{path} cannot be read: {error.strerror}", hint="make it an ordinary file"

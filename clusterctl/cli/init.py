@@ -46,11 +46,8 @@ def command(
     hosts = _wanted(names or [], from_ssh_config, config)
     if output.exists() and not force:
         raise UsageError(f"{output} exists", hint="--force replaces it, -o names another file")
-    if output.is_dir() or not os.access(output.parent, os.W_OK):
-        what = (
-            "is a folder" if output.is_dir() else f"cannot be written: no folder {output.parent} to write in"
-        )
-        raise UsageError(f"{output} {what}", hint="name another file with -o")
+    if problem := _unwritable(output):
+        raise UsageError(f"{output} cannot be written: {problem}", hint="name another file with -o")
     link = connect(transport, config)
     screen.err().print(f"asking {len(hosts)} host{'' if len(hosts) == 1 else 's'} for GPUs", style="dim")
     try:
@@ -75,6 +72,15 @@ def command(
     where = "" if output == Path("hostfile") else f" -H {output}"
     screen.out().print(f"Next: clusterctl doctor{where}{config_option}", markup=False)
     return 1 if missing else 0
+
+
+def _unwritable(output: Path) -> str:
+    """Why no file can be made there, as far as can be told before; empty where nothing speaks against it."""
+    if output.is_dir():
+        return "it is a folder"
+    if not output.parent.is_dir():
+        return f"there is no folder {output.parent}"
+    return "" if os.access(output.parent, os.W_OK) else f"you may not write in {output.parent}"
 
 
 def _wanted(names: list[str], from_ssh_config: bool, config: Path | None) -> tuple[str, ...]:

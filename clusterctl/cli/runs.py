@@ -9,7 +9,7 @@ import typer
 from clusterctl.cli import options
 
 if TYPE_CHECKING:
-    from clusterctl.report.runs import RunView
+    from clusterctl.report.run_view import RunView
     from clusterctl.store.runs import RunDirectory
 
 Run = Annotated[
@@ -65,7 +65,7 @@ def list_command(
 
 def _require_known(wanted: frozenset[str]) -> None:
     from clusterctl.errors import UsageError
-    from clusterctl.report.runs import STATUSES
+    from clusterctl.report.run_view import STATUSES
 
     unknown = sorted(wanted - set(STATUSES))
     if unknown:
@@ -92,7 +92,7 @@ def _views() -> list[RunView]:
 
 
 def view_of(directory: RunDirectory) -> RunView:
-    from clusterctl.report.runs import view
+    from clusterctl.report.run_view import view
 
     return view(
         directory.plan(),
@@ -112,11 +112,12 @@ def status_command(run: Run = "", as_json: options.Json = False) -> None:
     from clusterctl.cli import screen
     from clusterctl.cli.ending import closing
     from clusterctl.report import runs as page
+    from clusterctl.report.run_view import hosts_of
     from clusterctl.store.runs import find_run
 
     directory = find_run(run or None)
     plan, outcome, seen = directory.plan(), directory.outcome(), view_of(directory)
-    hosts = page.hosts_of(plan, directory.events(), outcome)
+    hosts = hosts_of(plan, directory.events(), outcome)
     if as_json:
         document = {"run": seen, "hosts": hosts, "logs": str(directory.logs), "outcome": outcome}
         typer.echo(msgspec.json.encode(document).decode())

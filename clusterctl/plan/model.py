@@ -52,7 +52,7 @@ class NodePlan(msgspec.Struct, frozen=True, kw_only=True):
 class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     """``command`` is the user's command without arguments, relative to the working directory of the run."""
 
-    schema: str = "clusterctl.plan/1"
+    schema: Literal["clusterctl.plan/1"] = "clusterctl.plan/1"
     run: str
     start: Start
     command: tuple[str, ...]

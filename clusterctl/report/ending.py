@@ -12,7 +12,7 @@ from rich.text import Text
 
 from clusterctl.inventory.fold import fold
 from clusterctl.plan.model import LaunchPlan
-from clusterctl.report import runs
+from clusterctl.report import run_view, runs
 from clusterctl.report.findings import brief
 from clusterctl.report.harmless import harmless
 from clusterctl.settings import RUN
@@ -60,7 +60,7 @@ def closing(
     if hint:
         parts.append(Text.assemble(("hint: ", "cyan"), hint))
     if places is not None and ran:
-        run = runs.view(plan, outcome, started=0.0, supervised=False)
+        run = run_view.view(plan, outcome, started=0.0, supervised=False)
         if places or outcome.status != "succeeded":
             pull = runs.what_pull_does(plan, places.values())
             parts.append(runs.next_steps(run, outcome, pull=pull, logs=False))
@@ -116,7 +116,8 @@ def _those_with(told: Mapping[str, int]) -> str:
 
 
 def _how_many(told: Mapping[str, int], outcome: Outcome) -> str:
-    return f"{len(told)} of {len(outcome.left_behind)} hosts"
+    everywhere = len(outcome.left_behind)
+    return f"{len(told)} of {everywhere} host{'' if everywhere == 1 else 's'}"
 
 
 def _damaged(outcome: Outcome) -> list[tuple[str, str]]:

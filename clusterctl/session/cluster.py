@@ -29,7 +29,7 @@ from clusterctl.session.progress import Progress, Silent
 from clusterctl.session.run import Run
 from clusterctl.session.target import Target
 from clusterctl.settings import EXEC, SANDBOX
-from clusterctl.store.runs import make_home
+from clusterctl.store.home import make_home
 from clusterctl.transport import Kind
 
 _DEFAULTS = LaunchOptions()

@@ -84,9 +84,13 @@ def _find(hostfile: str | Path | None) -> tuple[Path, str | Path, Sandbox | None
     named = hostfile or os.environ.get(HOSTFILE_VARIABLE, "")
     if named:
         path = Path(named).expanduser()
-        if not path.exists():
+        try:
+            path.stat()
+        except OSError as error:
             by = "" if hostfile else f" (from ${HOSTFILE_VARIABLE})"
-            raise UsageError(f"the hostfile {named}{by} does not exist", hint=_CURES)
+            absent = isinstance(error, FileNotFoundError)
+            reason = "does not exist" if absent else f"cannot be read: {error.strerror}"
+            raise UsageError(f"the hostfile {named}{by} {reason}", hint=_CURES) from error
         return path, str(named), _sandbox_of(path)
     for default in (Path("hostfile"), Path(JOB_HOSTFILE)):
         if default.is_file():

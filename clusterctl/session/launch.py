@@ -26,8 +26,8 @@ from clusterctl.session.progress import Progress, Silent
 from clusterctl.session.target import Target
 from clusterctl.session.workload import Workload
 from clusterctl.settings import RUN
+from clusterctl.store.home import new_run_id
 from clusterctl.store.outcome import EXIT_REFUSED
-from clusterctl.store.runs import new_run_id
 from clusterctl.transport import Transport
 
 

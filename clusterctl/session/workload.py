@@ -43,6 +43,15 @@ def resolve(options: LaunchOptions) -> Workload:
     """Check what was asked for against the disk here. Raises UsageError."""
     if not options.script:
         return _shipped()
+    try:
+        return _own(options)
+    except PermissionError as error:
+        raise UsageError(
+            f"{error.filename} cannot be read: {error.strerror}", hint="name what you may read, or copy it"
+        ) from error
+
+
+def _own(options: LaunchOptions) -> Workload:
     here = _here()
     named = Path(options.workdir).expanduser().resolve() if options.workdir else here
     if not named.is_dir():

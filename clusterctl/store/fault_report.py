@@ -9,7 +9,7 @@ import time
 import traceback
 from pathlib import Path
 
-from clusterctl.store.runs import home
+from clusterctl.store.home import home
 
 
 def keep(error: BaseException, version: str, verb: str) -> Path:

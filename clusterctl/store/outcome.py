@@ -42,7 +42,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     hosts whose logs could not be checked to the last byte.
     """
 
-    schema: str = "clusterctl.outcome/1"
+    schema: Literal["clusterctl.outcome/1"] = "clusterctl.outcome/1"
     run: str
     status: Status
     exit_code: int

@@ -24,8 +24,8 @@ def connect(kind: Kind = "fabric", ssh_config: Path | None = None) -> Transport:
             "this machine has no `ssh` command",
             hint="install the OpenSSH client (apt install openssh-client)",
         )
-    if ssh_config is not None and not ssh_config.is_file():
-        raise UsageError(f"the ssh config {ssh_config} is not a file", hint="correct --ssh-config")
+    if ssh_config is not None:
+        _must_be_readable(ssh_config)
     # Imported here: paramiko and fabric cost 0.2 s, which `--help` must not pay.
     if kind == "openssh":
         from clusterctl.transport.openssh import OpensshTransport
@@ -34,3 +34,14 @@ def connect(kind: Kind = "fabric", ssh_config: Path | None = None) -> Transport:
     from clusterctl.transport.fabric import FabricTransport
 
     return FabricTransport(ssh_config)
+
+
+def _must_be_readable(ssh_config: Path) -> None:
+    try:
+        if ssh_config.is_file():
+            with ssh_config.open("rb"):
+                return
+        problem = "is not a file"
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror}"
+    raise UsageError(f"the ssh config {ssh_config} {problem}", hint="correct --ssh-config, or $CLUSTERCTL_SSH_CONFIG")
