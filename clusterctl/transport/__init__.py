@@ -44,4 +44,6 @@ def _must_be_readable(ssh_config: Path) -> None:
         problem = "is not a file"
     except OSError as error:
         problem = f"cannot be read: {error.strerror}"
-    raise UsageError(f"the ssh config {ssh_config} {problem}", hint="correct --ssh-config, or $CLUSTERCTL_SSH_CONFIG")
+    raise UsageError(
+        f"the ssh config {ssh_config} {problem}", hint="correct --ssh-config, or $CLUSTERCTL_SSH_CONFIG"
+    )
