@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import signal
 import time
+from pathlib import Path
 
 from tests.chaos.hosts import USER, Host, Process, find
 from tests.chaos.rounds import LEASE, SUCCESS, Expected, Round
@@ -99,8 +100,15 @@ def killed_while_starting(r: Round) -> Expected:
 
 
 def told_while_starting(r: Round) -> Expected:
-    """Ctrl-C at any moment from the first on: before a run exists it is 130, afterwards 123."""
+    """Ctrl-C at any moment from the first on: before a run exists it is 130, afterwards 123.
+
+    Not before the program's own first line: what python says while it loads itself is its own.
+    """
     r.launch()
+    process = r.process
+    assert process is not None
+    maps = Path(f"/proc/{process.pid}/maps")
+    r.wait_until(lambda: process.poll() is not None or "msgspec" in maps.read_text(), "it has begun")
     time.sleep(r.rng.uniform(0.0, 6.0))
     r.interrupt(signal.SIGINT)
     if r.rng.random() < 0.5:
