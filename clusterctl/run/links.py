@@ -153,8 +153,8 @@ class Links:
             link.post(order)
 
     def feed(self, node: int, data: bytes, timeout: float) -> bool:
-        """Bytes for the standard input of a rank there, no more than a few ahead of its host. Waits for that
-        up to ``timeout`` seconds: False when they were not taken. For a thread of its own."""
+        """Bytes for the standard input of a rank there. Waits up to ``timeout`` seconds while there is no
+        session, or its host has much to take already: False when they were not sent. For another thread."""
         deadline = time.monotonic() + timeout
         while (link := self._links.get(node)) is None or link.pending > _INPUT_AHEAD:
             if time.monotonic() > deadline:
@@ -183,7 +183,8 @@ class Links:
         if link is not None:
             with contextlib.suppress(KeyError):
                 self._selector.unregister(link.session.channel.fileno())
-            link.session.close()
+            # Behind a gateway that takes nothing any more, paramiko waits.
+            threading.Thread(target=link.session.close, name=f"close {node}", daemon=True).start()
 
     def close(self) -> None:
         """Hang up on everybody, once what was posted has been sent. Use nothing of this after it."""

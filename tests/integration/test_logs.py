@@ -171,3 +171,33 @@ def test_what_could_not_be_asked_is_not_called_stopped(make_sandbox: MakeSandbox
         assert (again.returncode, b"node2 could not be asked then" in again.stdout) == (0, True)
     finally:
         box.host("node2").thaw()
+
+
+def test_logs_that_ctrl_c_cut_off_are_fetched_later(make_sandbox: MakeSandbox, tmp_path: Path) -> None:
+    (tmp_path / "bulk.py").write_text(
+        "import sys, time\n"
+        "for number in range(20_000): sys.stdout.write('%7d %s\\n' % (number, 'x' * 992))\n"
+        "sys.stdout.flush()\ntime.sleep(600)\n"
+    )
+    box = make_sandbox(hosts=[HostSpec("a")])
+    box.host("a").limit_bandwidth("eth0", "2mbit")
+    found = start(box, "bulk.py", cwd=tmp_path)
+    found.wait_for_ranks(1)
+    run = found.run.name
+    printed = box.host("a").home / f".clusterctl/node/{run}/0/logs/rank-0.log"
+    wait(lambda: printed.stat().st_size == 20_020_000)
+    found.signal()
+    found.signal()
+    found.finish()
+    assert found.code == 123, found.text
+    assert found.outcome["incomplete_logs"] == ["a"]
+    assert f"clusterctl logs {run} --fetch" in found.text
+    box.host("a").limit_bandwidth("eth0", "1000mbit")
+    whole = hashlib.sha256(printed.read_bytes()).hexdigest()
+    fetched = clusterctl("logs", run, "--rank", "0", "--fetch")
+    assert fetched.returncode == 0, fetched.stderr.decode()
+    assert hashlib.sha256(fetched.stdout).hexdigest() == whole
+    assert found.outcome["incomplete_logs"] == []
+    assert leftovers(box, run) == []
+    again = clusterctl("logs", run, "--tail", "1", "--fetch")
+    assert again.returncode == 0, again.stderr.decode()
