@@ -184,7 +184,8 @@ def fetch_logs(directory: RunDirectory, display: Display) -> dict[str, str]:
     its logs still are not. Raises UsageError for a run that is not over."""
     plan, outcome = directory.plan(), directory.outcome()
     if outcome is None:
-        raise UsageError(f"run {plan.run} is not over", hint=f"clusterctl stop {plan.run}")
+        hint = f"its logs come by themselves while it runs; clusterctl stop {plan.run} ends it"
+        raise UsageError(f"run {plan.run} is not over", hint=hint)
     if not outcome.incomplete_logs:
         return {}
     link = transport_of(plan)
