@@ -500,6 +500,26 @@ def test_a_disk_that_hangs_for_ever_keeps_nobody_from_ending_the_run(
     assert not stage.ordered(0, relay.Forget)
 
 
+def test_a_host_that_sends_without_end_while_the_disk_hangs_fills_no_memory(
+    disk: HungDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("clusterctl.run.recorder._MOST_WAITING", 10)
+    stage = Stage(1)
+
+    def prints(channel: FakeChannel) -> None:
+        disk.hang()
+        for text in (b"one\n", b"two\n", b"six\n", b"ten\n"):
+            stage.hosts[0].print(channel, text)
+        stage.hosts[0].end(channel, 0)
+
+    stage.after_start(0, prints)
+    stage.display.on_say = lambda text: disk.answers.set() if "has not answered" in text else None
+    outcome = stage.run()
+    assert (outcome.status, outcome.incomplete_logs) == ("succeeded", ("h0",))
+    assert (stage.directory.logs / "h0" / "rank-0.log").read_bytes() == b"one\ntwo\n"
+    assert not stage.ordered(0, relay.Forget)
+
+
 def test_a_link_is_mended_while_the_disk_hangs(disk: HungDisk) -> None:
     stage = Stage(1)
     host = stage.hosts[0]

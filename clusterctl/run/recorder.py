@@ -29,6 +29,8 @@ from clusterctl.store.runs import RunDirectory
 _LOOK = 0.5
 _SILENT = 10.0
 _STOOD_STILL = 5.0
+_MOST_WAITING = 32 << 20
+"""Bytes of one host's logs. Relays keep to windows; what a host sends beyond this is dropped."""
 _T = TypeVar("_T")
 
 
@@ -85,6 +87,10 @@ class Recorder:
         self._logs = LogCollector(directory, lambda text: self._report(Notice(text)))
         self._claim = ClaimWatch(directory)
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._given: dict[str, int] = {}
+        """Bytes of each host's logs that were to be stored,"""
+        self._taken: dict[str, int] = {}
+        """and those that wait no more; only the thread writes it."""
         self._look_at = 0.0
         self._closed = False
         self._steps = 0
@@ -118,13 +124,18 @@ class Recorder:
         self._jobs.put(lambda: self._logs.record(event, time.monotonic()))
 
     def store(self, host: str, piece: LogPiece, node: int, session: int) -> None:
-        """Bytes of a log; `Stored` reports them."""
+        """Bytes of a log; `Stored` reports them, unless far too many wait already."""
+        size = len(piece.data)
 
         def store() -> None:
             self._logs.take(host, piece, time.monotonic())
-            self._report(Stored(node, session, len(piece.data)))
+            self._taken[host] = self._taken.get(host, 0) + size
+            self._report(Stored(node, session, size))
 
-        self._jobs.put(store)
+        given = self._given.get(host, 0) + size
+        if given - self._taken.get(host, 0) <= _MOST_WAITING:
+            self._given[host] = given
+            self._jobs.put(store)
 
     def complete(self, host: str, told: dict[str, Fingerprint]) -> None:
         """What the host says its logs are."""
