@@ -132,7 +132,7 @@ RULES: tuple[Rule, ...] = (
         looks_at="the training python in a shell that is neither a login nor an interactive one",
         judge=_noninteractive,
         symptom="`python: command not found` on the workers only",
-        fix="name the interpreter absolutely in the profile (python: /path/to/venv/bin/python), or give an "
+        fix="name the interpreter in the profile, as `python: /path/to/venv/bin/python`, or give an "
         "activation line there",
     ),
     Rule(

@@ -60,7 +60,8 @@ def _slots(evidence: Evidence) -> Iterator[Verdict]:
         facts = evidence.facts.get(entry.name)
         if facts is None:
             continue
-        if not facts.nvidia.gpus and (facts.nvidia.present or facts.nvidia.devices):
+        smi = facts.nvidia
+        if not smi.gpus and (smi.present or smi.devices or smi.devices is None):
             yield Blocked(entry.name, "the NVIDIA driver gave no answer")
             continue
         count = len(facts.nvidia.gpus)

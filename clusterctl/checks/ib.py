@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+
+import msgspec
 
 from clusterctl.checks.consistency import deviations
 from clusterctl.checks.rule import Evidence, Hit, Judge, Rule, Skipped, Verdict
@@ -97,13 +100,16 @@ def _subnet_manager(evidence: Evidence) -> Iterator[Verdict]:
 
 
 def _mtu(evidence: Evidence) -> Iterator[Verdict]:
-    chosen = select(evidence.facts)
-    mtus = {
-        host: f"MTU {min(port.netdev_mtu or 0 for port in ports)}"
-        for host, ports in chosen.items()
+    roce = {
+        host: ports
+        for host, ports in select(evidence.facts).items()
         if ports and ports[0].link_layer == "Ethernet" and all(port.netdev_mtu for port in ports)
     }
-    yield from deviations(mtus)
+    mtus = {host: min(port.netdev_mtu or 0 for port in ports) for host, ports in roce.items()}
+    for hit in deviations({host: f"MTU {mtu}" for host, mtu in mtus.items()}):
+        wanted = Counter(mtus.values()).most_common(1)[0][0]
+        fix = f"sudo ip link set dev {roce[hit.hosts[0]][0].netdev} mtu {wanted}"
+        yield msgspec.structs.replace(hit, fix=fix)
 
 
 def _firmware(evidence: Evidence) -> Iterator[Verdict]:
@@ -176,7 +182,7 @@ RULES: tuple[Rule, ...] = (
         judge=_where_present(_mtu),
         needs=("rdma",),
         symptom="small messages pass, large ones hang",
-        fix="sudo ip link set dev NAME mtu 9000 (the same everywhere, switches included)",
+        fix="set one MTU on all hosts and on the switches between",
     ),
     Rule(
         code="ib.fw",

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 
-from clusterctl.checks.rule import Evidence, Hit, Rule, Verdict
+from clusterctl.checks.rule import Evidence, Hit, Rule
 from clusterctl.facts.model import Interface
 from clusterctl.network.candidates import is_usable, is_wired, machine
 
@@ -14,7 +14,8 @@ Bearers = dict[tuple[object, ...], tuple[str, Interface, int]]
 """Machine -> host, interface and prefix of one address."""
 
 
-def _duplicate_address(evidence: Evidence) -> Iterator[Verdict]:
+def duplicate_addresses(evidence: Evidence) -> Iterator[Hit]:
+    """One hit for each address that two machines bear where it matters."""
     bearers: defaultdict[str, Bearers] = defaultdict(dict)
     for host, facts in evidence.facts.items():
         for link in facts.interfaces:
@@ -49,7 +50,7 @@ RULES: tuple[Rule, ...] = (
         code="ip.duplicate",
         severity="fail",
         looks_at="one address on two machines, where it leads to the other hosts",
-        judge=_duplicate_address,
+        judge=duplicate_addresses,
         needs=("interfaces",),
         symptom="a peer connects to itself, or to whichever machine answers first, and hangs",
         fix="give one of them another address",

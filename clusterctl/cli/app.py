@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from clusterctl import __version__
-from clusterctl.cli import clean, doctor, env, init, launch, logs, pull, runs, sandbox, stop
+from clusterctl.cli import checks, clean, doctor, env, init, launch, logs, pull, runs, sandbox, stop
 from clusterctl.cli import exec as exec_
 from clusterctl.cli import help as help_
 
@@ -36,6 +36,15 @@ app.command(
         "clusterctl doctor -i gpu1@gpu2 --json  two hosts, for a program",
     ),
 )(doctor.command)
+app.command(
+    "checks",
+    short_help="What doctor looks at.",
+    cls=help_.command(
+        "clusterctl checks           all, with what each looks at",
+        "clusterctl checks gpu       one family",
+        "clusterctl checks net.mtu   one check, with what it leads to and its fix",
+    ),
+)(checks.command)
 app.command(
     "launch",
     short_help="Train on all hosts: SCRIPT, or the shipped workload.",

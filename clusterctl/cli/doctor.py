@@ -26,6 +26,16 @@ def command(
     env: options.Env = None,
     env_file: options.EnvFile = "",
     as_json: options.Json = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--only", metavar="CODE", help="These checks and families: gpu or net.mtu,os. Repeatable."
+        ),
+    ] = None,
+    skip: Annotated[
+        list[str] | None,
+        typer.Option("--skip", metavar="CODE=REASON", help="Not this check, and why. Repeatable."),
+    ] = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Also what passed, and what was skipped and why.")
     ] = False,
@@ -36,6 +46,7 @@ def command(
 
     Exit code 0: ready, warnings allowed. 1: something fails. 2: something could not be asked.
     """
+    from clusterctl.checks.selection import read
     from clusterctl.cli import screen
     from clusterctl.cli.progress import Asking
     from clusterctl.errors import UsageError
@@ -45,6 +56,7 @@ def command(
 
     if positional and hostfile and positional != hostfile:
         raise UsageError(f"two hostfiles: {positional} and --hostfile {hostfile}", hint="name one of them")
+    selection = read(only or (), skip or ())
     named = hostfile or positional
     cluster = Cluster.from_hostfile(
         named,
@@ -59,7 +71,9 @@ def command(
     if not as_json:
         screen.out().print(cluster.hosts.how, style="dim")
     screen.print_warnings(cluster.warnings[len(inventory.warnings) :])  # the hostfile's own are findings
-    seen = cluster.examine(env=env or (), env_file=env_file, quick=quick, progress=Asking)
+    seen = cluster.examine(
+        env=env or (), env_file=env_file, quick=quick, selection=selection, progress=Asking
+    )
     code = seen.report.exit_code(strict=strict)
     if as_json:
         typer.echo(

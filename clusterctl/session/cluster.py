@@ -16,6 +16,7 @@ import msgspec
 from clusterctl.ask import exec as asking
 from clusterctl.ask.exec import Answer, OnOutput
 from clusterctl.checks.evaluate import Report
+from clusterctl.checks.selection import EVERY_RULE, Selection
 from clusterctl.errors import UsageError
 from clusterctl.inventory.model import HostfileWarning
 from clusterctl.plan.model import LaunchPlan
@@ -147,14 +148,23 @@ class Cluster:
         env_file: str = "",
         quick: bool = False,
         torch: bool = True,
+        selection: Selection = EVERY_RULE,
         progress: Progress = Silent,
     ) -> Examination:
         """Ask every host about itself and, unless ``quick``, let them try one another. `doctor` gives the
-        judgement alone."""
+        judgement alone. ``selection`` says which rules judge the answers."""
         layers = variables.read(self.target, env=_options(env), env_file=env_file)
         link = self.target.connect()
         try:
-            return examine(self.target, link, layers=layers, quick=quick, torch=torch, progress=progress)
+            return examine(
+                self.target,
+                link,
+                layers=layers,
+                quick=quick,
+                torch=torch,
+                selection=selection,
+                progress=progress,
+            )
         finally:
             link.close()
 

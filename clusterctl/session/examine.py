@@ -10,6 +10,7 @@ import msgspec
 from clusterctl.ask.facts import CollectedFacts, FactsRequest, ask
 from clusterctl.checks.evaluate import Report, evaluate
 from clusterctl.checks.name import is_address
+from clusterctl.checks.selection import EVERY_RULE, Selection
 from clusterctl.errors import UsageError
 from clusterctl.network.choose import choose
 from clusterctl.network.model import Network, Setting
@@ -40,6 +41,7 @@ def examine(
     torch: bool = True,
     then_more: bool = False,
     workdir: Path | None = None,
+    selection: Selection = EVERY_RULE,
     progress: Progress = Silent,
 ) -> Examination:
     """Everything there is to know about the hosts of ``target``, asked over ``link``. A sick host is in the
@@ -86,6 +88,7 @@ def examine(
         settings=settings,
         quick=quick or not torch,
         simulated=target.hosts.simulated,
+        selection=selection,
     )
     return Examination(answers, network, report, settings)
 

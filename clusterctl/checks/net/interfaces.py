@@ -9,7 +9,9 @@ from ipaddress import ip_address, ip_network
 import msgspec
 
 from clusterctl.checks.consistency import deviations
-from clusterctl.checks.rule import Evidence, Hit, Judge, NotKnown, Rule, Skipped, Verdict
+from clusterctl.checks.ip import duplicate_addresses
+from clusterctl.checks.net.settings import gloo_name, nccl_name
+from clusterctl.checks.rule import Blocked, Evidence, Hit, Judge, NotKnown, Rule, Skipped, Verdict
 from clusterctl.facts.model import Facts, Interface
 from clusterctl.network.candidates import is_usable
 from clusterctl.network.model import HostNetwork
@@ -41,11 +43,13 @@ def _choice(evidence: Evidence) -> Iterator[Verdict]:
     network = evidence.network
     if network.problem and evidence.facts:
         covered = {entry.host for entry in network.hosts}
-        yield Hit(
-            hosts=tuple(host for host in evidence.facts if host not in covered),
-            observed=network.problem,
-            expected="one network that all hosts share",
-        )
+        outside = tuple(host for host in evidence.facts if host not in covered)
+        if _told_by_others(evidence).issuperset(outside):
+            yield from (
+                Blocked(host, "see what its address or its settings are said to be") for host in outside
+            )
+        else:
+            yield Hit(hosts=outside, observed=network.problem, expected="one network that all hosts share")
     if len(network.hosts) > 1 and not evidence.simulated:
         yield Hit(
             hosts=tuple(entry.host for entry in network.hosts),
@@ -59,6 +63,17 @@ def _choice(evidence: Evidence) -> Iterator[Verdict]:
                 observed=f"also possible: {other.subnet} ({other.reason})",
                 severity="info",
             )
+
+
+def _told_by_others(evidence: Evidence) -> set[str]:
+    """Hosts that no network takes in because of a setting or an address that another rule fails."""
+    verdicts = (*duplicate_addresses(evidence), *nccl_name(evidence), *gloo_name(evidence))
+    return {
+        host
+        for verdict in verdicts
+        if isinstance(verdict, Hit) and verdict.severity in (None, "fail")
+        for host in verdict.hosts
+    }
 
 
 def _same_name(evidence: Evidence) -> Iterator[Verdict]:

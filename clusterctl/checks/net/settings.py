@@ -23,7 +23,7 @@ def _settings(evidence: Evidence, host: str, names: tuple[str, ...]) -> Iterator
                     yield name, variable.value, variable.origin
 
 
-def _nccl_name(evidence: Evidence) -> Iterator[Verdict]:
+def nccl_name(evidence: Evidence) -> Iterator[Verdict]:
     asked = False
     for host, facts in evidence.facts.items():
         for name, value, origin in _settings(evidence, host, (NCCL,)):
@@ -74,7 +74,7 @@ def _is_decoy(facts: Facts, ifname: str) -> bool:
     return link.kind == "loopback" or only_local or (link.kind == "bridge" and not is_wired(facts, link))
 
 
-def _gloo_name(evidence: Evidence) -> Iterator[Verdict]:
+def gloo_name(evidence: Evidence) -> Iterator[Verdict]:
     asked = False
     for host, facts in evidence.facts.items():
         present = {link.name for link in facts.interfaces if is_usable(link)}
@@ -101,18 +101,18 @@ RULES: tuple[Rule, ...] = (
         code="net.ifname-user",
         severity="fail",
         looks_at="a NCCL_SOCKET_IFNAME of the user's, with NCCL's grammar, on every host",
-        judge=_nccl_name,
+        judge=nccl_name,
         needs=("settings", "interfaces"),
         symptom="“no socket interface found”, or data over the wrong interface",
-        fix="unset it and let clusterctl set it per host, or write NCCL_SOCKET_IFNAME==NAME",
+        fix="unset it: clusterctl sets it per host",
     ),
     Rule(
         code="net.gloo-name",
         severity="fail",
         looks_at="GLOO_SOCKET_IFNAME and TP_SOCKET_IFNAME, which take plain names only",
-        judge=_gloo_name,
+        judge=gloo_name,
         needs=("settings", "interfaces"),
         symptom="“Unable to find address for: ^lo”",
-        fix="unset it and let clusterctl set it per host",
+        fix="unset it: clusterctl sets it per host",
     ),
 )

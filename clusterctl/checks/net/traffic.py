@@ -211,7 +211,7 @@ def _master_port(evidence: Evidence) -> Iterator[Verdict]:
             f"to any port {reachability.master_port}",
         )
     low, high = evidence.facts[first].port_range if first in evidence.facts else (0, 0)
-    if low <= reachability.master_port <= high:
+    if low <= reachability.master_port <= high and evidence.setting(first, "MASTER_PORT"):
         yield Hit(
             hosts=(first,),
             observed=f"port {reachability.master_port} is inside {low}-{high}, from which the OS chooses",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 from clusterctl.checks.rule import Blocked, Evidence, Hit, NotKnown, Rule, Verdict
@@ -26,6 +27,7 @@ FILLING = 0.80
 FILLING_FREE = 20 * GIB
 INODES_FAIL = 2.0
 INODES_WARN = 5.0
+MOST_NAMED = 32
 
 
 def size(count: float) -> str:
@@ -60,7 +62,8 @@ def _shm_stale(evidence: Evidence) -> Iterator[Verdict]:
             yield Hit(
                 hosts=(host,),
                 observed=f"{len(facts.stale_shm)} segment(s) in /dev/shm without an owner",
-                fix=f"rm -f {' '.join(facts.stale_shm[:4])}{' …' * (len(facts.stale_shm) > 4)}",
+                fix=f"rm -f {' '.join(map(shlex.quote, facts.stale_shm[:MOST_NAMED]))}",
+                cause="stale",
             )
 
 

@@ -1,0 +1,226 @@
+"""What a machine leaves to a session, read from text as kernels, logind and package managers write it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from clusterctl.node.probe import gpu, kernel_log, machine, net, python, system
+
+# As dmesg of util-linux shows the words of a kernel 6.1.
+KERNEL = (Path(__file__).parent / "fixtures/kernel/xid-and-oom.txt").read_text()
+
+
+def test_the_kernel_s_words_are_read() -> None:
+    found = kernel_log.parse(KERNEL, now=2200.5)
+    assert [(each["code"], each["device"], each["age"]) for each in found["xids"]] == [
+        (79, "0000:3b:00", 1000.0),
+        (31, "0000:86:00", 900.2),
+    ]
+    assert "fallen off the bus" in found["xids"][0]["text"]
+    assert [(each["command"], each["cgroup"]) for each in found["oom_kills"]] == [
+        ("python3", ""),
+        ("java", "/docker/4f"),
+    ]
+
+
+def test_the_journal_has_the_same_lines_behind_a_name() -> None:
+    text = "[ 1200.500000] gpu1 kernel: NVRM: Xid (PCI:0000:3b:00): 48, DBE (double bit error)\n"
+    assert [each["code"] for each in kernel_log.parse(text, 1300.0)["xids"]] == [48]
+
+
+def test_who_may_not_read_the_log_learns_why(tmp_path: Path) -> None:
+    for name in ("dmesg", "journalctl"):
+        tool = tmp_path / name
+        tool.write_text("#!/bin/sh\necho 'read kernel buffer failed: Operation not permitted' >&2; exit 1\n")
+        tool.chmod(0o755)
+    found = kernel_log.kernel_log({"PATH": str(tmp_path)})["kernel_log"]
+    assert found == {"error": "read kernel buffer failed: Operation not permitted"}
+
+
+def test_the_tightest_limit_on_the_way_to_the_root_counts(tmp_path: Path) -> None:
+    base = tmp_path / "user.slice/user-1000.slice/session-4.scope"
+    base.mkdir(parents=True)
+    (base / "memory.max").write_text("max\n")
+    (base / "pids.max").write_text("9000\n")
+    (base.parent / "memory.max").write_text("4294967296\n")
+    (base.parent / "pids.max").write_text("12000\n")
+    (base.parent.parent / "memory.max").write_text("68719476736\n")
+    (base.parent.parent / "cpu.max").write_text("250000 100000\n")
+    found = machine.cgroup("0::/user.slice/user-1000.slice/session-4.scope", str(tmp_path))
+    assert found == {
+        "memory": 4 << 30,
+        "memory_path": "/user.slice/user-1000.slice",
+        "pids": 9000,
+        "cpus": 2.5,
+    }
+
+
+def test_version_1_of_control_groups(tmp_path: Path) -> None:
+    for controller, name, text in (
+        ("memory", "memory.limit_in_bytes", "9223372036854771712"),
+        ("memory/box", "memory.limit_in_bytes", "2147483648"),
+        ("pids/box", "pids.max", "max"),
+        ("cpu,cpuacct/box", "cpu.cfs_quota_us", "-1"),
+        ("cpu,cpuacct/box", "cpu.cfs_period_us", "100000"),
+    ):
+        (tmp_path / controller).mkdir(parents=True, exist_ok=True)
+        (tmp_path / controller / name).write_text(f"{text}\n")
+    text = "9:memory:/box\n8:pids:/box\n3:cpu,cpuacct:/box\n1:name=systemd:/box\n0::/\n"
+    found = machine.cgroup(text, str(tmp_path))
+    assert found == {"memory": 2 << 30, "memory_path": "/box", "pids": None, "cpus": None}
+
+
+@pytest.mark.parametrize(
+    ("packages", "told"),
+    [
+        (None, ""),
+        ("", "packages upgraded"),
+        ("linux-base\nlibc6\nlibc6\n", "linux-base, libc6 upgraded"),
+    ],
+)
+def test_a_reboot_that_is_due(tmp_path: Path, packages: str | None, told: str) -> None:
+    if packages is not None:
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run/reboot-required").write_text("*** System restart required ***\n")
+        (tmp_path / "run/reboot-required.pkgs").write_text(packages)
+    assert machine.reboot_required(str(tmp_path)) == told
+
+
+def test_what_is_written_for_logind(tmp_path: Path) -> None:
+    assert machine.logind({}, str(tmp_path)) == {"logind": None}
+    conf = tmp_path / "etc/systemd/logind.conf"
+    conf.parent.mkdir(parents=True)
+    conf.write_text("[Login]\n#RemoveIPC=no\n#KillUserProcesses=no\n")
+    assert machine.logind({}, str(tmp_path)) == {"logind": None}
+    extra = tmp_path / "etc/systemd/logind.conf.d/lab.conf"
+    extra.parent.mkdir()
+    extra.write_text("[Login]\nRemoveIPC = yes\n")
+    assert machine.logind({}, str(tmp_path))["logind"] == {
+        "remove_ipc": True,
+        "kill_processes": None,
+        "linger": False,
+    }
+
+
+def test_a_running_logind_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "run/systemd/system").mkdir(parents=True)
+    tool = tmp_path / "busctl"
+    tool.write_text("#!/bin/sh\necho b true\necho b false\n")
+    tool.chmod(0o755)
+    found = machine.logind({"PATH": str(tmp_path)}, str(tmp_path))["logind"]
+    assert (found["remove_ipc"], found["kill_processes"]) == (True, False)
+
+
+def test_a_login_is_timed_from_the_shell_that_became_our_parent() -> None:
+    found = machine.login()
+    assert found is not None
+    assert found["seconds"] >= 0 and found["cpu"] >= 0
+
+
+def test_figures_that_the_driver_refuses_with_exit_code_0() -> None:
+    text = (
+        "0, GPU-a, NVIDIA A100, 81920, [GPU requires reset], 550.54.15, [N/A], Default, [N/A], "
+        "[Not Supported], 00000000:3B:00.0, Enabled, 16, 16, 0x0000000000000001, No, No\n"
+        "1, GPU-b, NVIDIA A100, [Unknown Error], [Unknown Error], 550.54.15, 0, Default, Disabled, "
+        "0, 00000000:86:00.0, Disabled, 8, 16, 0x0000000000000040, Yes, 0\n"
+    )
+    first, second = gpu.gpus(text)
+    assert first["faults"] == ["memory.used: [GPU requires reset]"]
+    assert second["faults"] == ["memory.total: [Unknown Error]", "memory.used: [Unknown Error]"]
+    assert (first["throttle"], second["throttle"], second["pcie_width"]) == (1, 0x40, 8)
+    assert (first["remap_pending"], second["remap_pending"], second["remap_failed"]) == (False, True, False)
+    assert (first["bus"], second["persistence"]) == ("00000000:3B:00.0", "Disabled")
+
+
+def test_links_are_counted_under_their_card() -> None:
+    cards = [{"index": 0}, {"index": 1}, {"index": 2}]
+    gpu.add_nvlinks(
+        cards,
+        "GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-a)\n\t Link 0: 26.562 GB/s\n\t Link 1: 26.562 GB/s\n"
+        "GPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-b)\n\t Link 0: <inactive>\n\t Link 1: 26.562 GB/s\n"
+        "GPU 2: NVIDIA L4 (UUID: GPU-c)\n",
+    )
+    assert cards == [{"index": 0, "nvlinks": (2, 0)}, {"index": 1, "nvlinks": (1, 1)}, {"index": 2}]
+
+
+def test_a_field_that_a_driver_does_not_know_costs_only_itself(tmp_path: Path) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(
+        """#!/bin/sh
+case "$1" in
+*clocks_throttle*) echo 'Field "clocks_throttle_reasons.active" is not a valid field to query.'; exit 2;;
+--query-gpu*) echo '0, GPU-a, B200, 9, 0, 580.1, 0, Default, Disabled, 0, [N/A], Enabled, 8, 16, Yes, No';;
+esac
+"""
+    )
+    tool.chmod(0o755)
+    (card,) = gpu.nvidia({"PATH": f"{tmp_path}:/usr/bin:/bin"})["nvidia"]["gpus"]
+    assert (card["throttle"], card["pcie_width"], card["remap_pending"]) == (None, 8, True)
+
+
+def test_who_drives_the_cards_on_the_bus(tmp_path: Path) -> None:
+    (tmp_path / "drivers/nouveau").mkdir(parents=True)
+    for name, vendor, kind in (
+        ("a", "0x10de", "0x030000"),
+        ("b", "0x10de", "0x030200"),
+        ("c", "0x1002", "0x120000"),
+    ):
+        device = tmp_path / "devices" / name
+        device.mkdir(parents=True)
+        (device / "vendor").write_text(f"{vendor}\n")
+        (device / "class").write_text(f"{kind}\n")
+    (tmp_path / "devices/a/driver").symlink_to(tmp_path / "drivers/nouveau")
+    assert gpu.devices(gpu.NVIDIA, str(tmp_path / "devices")) == ["nouveau", ""]
+    assert gpu.devices(gpu.AMD, str(tmp_path / "devices")) == [""]
+
+
+def test_a_bluefield_s_cable_is_no_network() -> None:
+    assert net.kind({"flags": 0x41, "kind": "", "name": "tmfifo_net0"}, "") == "virtual"
+
+
+def test_the_first_libnccl_that_the_loader_would_find(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old/libnccl.so.2.14.3").write_text("")
+    (tmp_path / "old/libnccl.so.2").symlink_to("libnccl.so.2.14.3")
+    path = f"/nowhere:{tmp_path}/old"
+    assert python.first_nccl({"LD_LIBRARY_PATH": path}) == f"{tmp_path}/old/libnccl.so.2.14.3"
+    assert python.first_nccl({}) == ""
+
+
+def test_a_conda_environment_takes_packages_of_the_user_first(tmp_path: Path) -> None:
+    prefix, home = tmp_path / "env", tmp_path / "home"
+    own = prefix / "lib/python3.11/site-packages"
+    users = home / ".local/lib/python3.11/site-packages"
+    for directory, version in ((own, "2.5.1"), (users, "2.3.0")):
+        (directory / f"torch-{version}.dist-info").mkdir(parents=True)
+    (prefix / "conda-meta").mkdir()
+    (prefix / "conda-meta/python-3.11.7-h955ad1f_0.json").write_text("{}")
+    (prefix / "bin").mkdir()
+    interpreter = prefix / "bin/python"
+    interpreter.write_text("")
+    interpreter.chmod(0o755)
+    described = python.describe(str(interpreter), {"HOME": str(home)})
+    assert described["packages"]["torch"] == "2.3.0"
+    alone = python.describe(str(interpreter), {"HOME": str(home), "PYTHONNOUSERSITE": "1"})
+    assert alone["packages"]["torch"] == "2.5.1"
+
+
+def test_accelerate_s_file_without_what_is_each_machine_s_own(tmp_path: Path) -> None:
+    path = tmp_path / "accelerate/default_config.yaml"
+    path.parent.mkdir()
+    path.write_text("compute_environment: LOCAL_MACHINE\nmachine_rank: 1\nmixed_precision: 'bf16'\n")
+    told = system.accelerate_config({"HF_HOME": str(tmp_path)})
+    assert told == "compute_environment: LOCAL_MACHINE, mixed_precision: 'bf16'"
+
+
+def test_the_password_of_a_proxy_stays_on_its_host() -> None:
+    told = system.settings({"https_proxy": "http://alice:secret@proxy:3128", "HOME": "/nowhere"})["variables"]
+    assert [each["value"] for each in told] == ["http://***@proxy:3128"]
+
+
+def test_a_home_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/nowhere/at/all")
+    home = next(each for each in system.filesystems()["filesystems"] if each["role"] == "home")
+    assert home["exists"] is False and home["writable"] is False
