@@ -18,6 +18,8 @@ from clusterctl.cli.app import app
 from clusterctl.errors import UsageError
 from clusterctl.messages.clean import Removal
 from clusterctl.session import clean as session_clean
+from clusterctl.session.hosts import transport_of
+from clusterctl.session.pull import newest_that_worked
 from clusterctl.store import runs
 from clusterctl.store.outcome import Outcome
 from clusterctl.store.runs import RunDirectory
@@ -137,6 +139,31 @@ def test_a_host_that_could_not_be_cleaned_is_named_and_the_run_stays(hosts: Host
     assert (code, left()) == (0 if what == "running" else 1, [A])
     assert {"silent": "h1 gave no answer", "failed": "on h1", "running": "it is running"}[what] in text
     assert (cli(A, "--here-only")[0], left()) == (0, [])
+
+
+def test_a_run_whose_way_is_gone_holds_up_no_other(
+    hosts: Hosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of a sandbox that Python brought up and took down."""
+    played = cast(Any, hosts)
+    monkeypatch.setattr(
+        session_clean, "transport_of", lambda plan: transport_of(plan) if plan.ssh_config else played
+    )
+    gone = msgspec.structs.replace(small_plan(2), run=A, ssh_config=str(tmp_path / "gone"))
+    RunDirectory.create(gone).write("outcome.json", Outcome(run=A, status="succeeded", exit_code=0))
+    over(B)
+    code, text = cli(A, B)
+    assert (code, left()) == (1, [A])
+    assert f"kept {A} the ssh config {tmp_path}/gone of its launch is gone; clean {A} --here-only" in text
+    assert (cli(A, "--here-only")[0], left()) == (0, [])
+
+
+def test_nothing_is_pulled_of_a_run_that_was_refused(hosts: Hosts) -> None:
+    over(A)
+    over(B).write("outcome.json", Outcome(run=B, status="refused", exit_code=120))
+    assert newest_that_worked().run == A
+    runs.find_run(A).remove()
+    assert newest_that_worked().run == B
 
 
 def test_a_damaged_run_is_said_and_goes_when_no_host_is_meant(hosts: Hosts) -> None:

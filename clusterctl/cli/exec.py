@@ -44,7 +44,7 @@ def command(
     from clusterctl.session.cluster import Cluster
 
     limit = options.seconds(timeout, "--timeout")
-    if not words:
+    if not words or not words[0]:
         raise UsageError("no command given", hint="clusterctl exec -- nvidia-smi -L")
     cluster = Cluster.from_hostfile(
         hostfile,

@@ -39,10 +39,10 @@ def command(
 
     from clusterctl.cli import screen
     from clusterctl.report import pull as page
-    from clusterctl.session.pull import working_directories
+    from clusterctl.session.pull import newest_that_worked, working_directories
     from clusterctl.store.runs import find_run
 
-    directory = find_run(run or None)
+    directory = find_run(run) if run else newest_that_worked()
     roots = working_directories(directory, host)
     target = Path(to).expanduser() if to else Path("pulled") / directory.run
     answers = _pull(directory, roots, path, target)
@@ -97,7 +97,7 @@ def _nothing(run: str, path: str, answers: tuple[Pulled, ...]) -> int:
     problems = [answer for answer in answers if answer.problem]
     if problems:
         first = problems[0]
-        others = f" (and {len(problems) - 1} more hosts)" if len(problems) > 1 else ""
+        others = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise NoAnswerError(f"nothing came; {first.host}: {printable(first.problem)}{others}", hint=hint)
     if path:
         what = f"no `{printable(path)}` in the working directory of run {run} on any host"

@@ -140,7 +140,7 @@ def _why_missing(
 ) -> str:
     """One sentence about the first host left out; the others are named behind it."""
     host = missing[0]
-    more = f" (as do {len(missing) - 1} more hosts)" if len(missing) > 1 else ""
+    more = f" (as do {len(missing) - 1} more)" if len(missing) > 1 else ""
     has = ", ".join(f"{name} {address}" for name, address in offered[host])
     if not has:
         names = ", ".join(link.name for link in facts[host].interfaces) or "none"

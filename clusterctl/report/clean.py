@@ -14,6 +14,7 @@ _KEPT = {
     "running": "it is running: clusterctl stop {run}",
     "outputs": "outputs on {hosts} were never pulled: clusterctl pull {run}, or clean --outputs",
     "unanswered": "{hosts} gave no answer",
+    "unreachable": "{reason}; clean {run} --here-only removes what is here",
     "failed": "it could not be removed on {hosts}: {reason}",
     "damaged": "{reason}",
 }

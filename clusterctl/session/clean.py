@@ -14,7 +14,7 @@ from clusterctl.plan.model import LaunchPlan
 from clusterctl.session.hosts import transport_of
 from clusterctl.store.runs import RunDirectory
 
-Why = Literal["", "running", "outputs", "unanswered", "failed", "damaged"]
+Why = Literal["", "running", "outputs", "unanswered", "unreachable", "failed", "damaged"]
 
 
 class RunCleaned(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,7 +35,7 @@ class Cleaning(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def complete(self) -> bool:
         """Whether every host answered, and nothing failed. What is kept for its outputs is no failure."""
-        failed = any(run.kept in ("unanswered", "failed", "damaged") for run in self.runs)
+        failed = any(run.kept in ("unanswered", "unreachable", "failed", "damaged") for run in self.runs)
         return not failed and not any(host.problem for host in self.hosts)
 
 
@@ -70,7 +70,11 @@ def clean(
             for node in plan.nodes:
                 part = Part(node_rank=node.node_rank, take_outputs=take_outputs or node.host in pulled)
                 parts.setdefault(node.host, {})[name] = part
-        link = transport_of(next(iter(group.values())))
+        try:
+            link = transport_of(next(iter(group.values())))
+        except ClusterctlError as error:  # no way to these hosts any more: that holds up no other run
+            runs += [RunCleaned(run=name, kept="unreachable", reason=error.message) for name in group]
+            continue
         try:
             answers = hosts_clean.clean(link, parts, dry_run=dry_run)
         finally:

@@ -35,8 +35,15 @@ class Hosts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def transport_of(plan: LaunchPlan) -> Transport:
-    """The way to a run's hosts, as its launch took it. Nothing is contacted yet."""
-    return connect(plan.transport, Path(plan.ssh_config) if plan.ssh_config else None)
+    """The way to a run's hosts, as its launch took it. Nothing is contacted yet. Raises UsageError where that
+    is gone, as after `Cluster.sandbox`."""
+    config = Path(plan.ssh_config) if plan.ssh_config else None
+    if config is not None and not config.exists():
+        raise UsageError(
+            f"the ssh config {config} of its launch is gone",
+            hint=f"are its hosts, too? `clusterctl clean {plan.run} --here-only` removes what is here",
+        )
+    return connect(plan.transport, config)
 
 
 def resolve(

@@ -10,11 +10,26 @@ from tempfile import NamedTemporaryFile
 
 from clusterctl.ask import pull as asking
 from clusterctl.ask.pull import OnBytes, Pulled, Source
-from clusterctl.errors import UsageError
+from clusterctl.errors import ClusterctlError, UsageError
 from clusterctl.inventory.fold import fold
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.session.hosts import transport_of
-from clusterctl.store.runs import RunDirectory
+from clusterctl.store.runs import RunDirectory, all_runs, find_run
+
+
+def newest_that_worked() -> RunDirectory:
+    """The newest run that goes on, else the newest that was not refused: that one has worked nowhere. Raises
+    UsageError where there is no run."""
+    newest = find_run(None)
+    candidates = [newest, *reversed(all_runs())]
+    return next((run for run in candidates if not _refused(run)), newest)
+
+
+def _refused(directory: RunDirectory) -> bool:
+    with suppress(ClusterctlError):
+        outcome = directory.outcome()
+        return outcome is not None and outcome.status == "refused"
+    return False
 
 
 def working_directories(directory: RunDirectory, host: str = "") -> dict[str, str]:
