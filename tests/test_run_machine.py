@@ -285,7 +285,7 @@ def test_processes_that_no_signal_ended_are_named() -> None:
     left = tuple(LeftProcess(pid, "python train.py") for pid in (11, 12, 13))
     said = play.do("agent_event", 1, Ended(time=0.0, left=4, processes=left), 0.0).of(Say)
     each = ", ".join(f"{pid} python train.py" for pid in (11, 12, 13))
-    assert said[-1].text == f"{play.machine.nodes[1].host}: SIGKILL did not end {each} and 1 more"
+    assert said[-1].text == f"{play.machine.nodes[1].host}: what could not be ended there: {each} and 1 more"
 
 
 def test_a_run_whose_controller_never_started_it_left_nothing() -> None:

@@ -158,7 +158,7 @@ def _hint(plan: LaunchPlan, outcome: Outcome, last_lines: Sequence[str]) -> str:
         return f"{own}; look: clusterctl exec -i {_selection(silent)} -- ps -ef"
     left = [host for host, count in outcome.left_behind.items() if count]
     if left:
-        why = "what waits in the kernel (disk, NFS, driver) ends when that answers, another user's by theirs"
+        why = "it waits in the kernel (a disk, NFS, a driver), or is another user's"
         return f"{why}; look: clusterctl exec -i {_selection(left)} -- ps -eo pid,user,stat,wchan,args"
     return ""
 

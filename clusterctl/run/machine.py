@@ -89,7 +89,7 @@ class Machine:
                 if not self.stopping and set(state.ranks) - set(state.exits):
                     return self._fail(node, "internal", "the agent ended before its ranks did", at)
                 if event.left:
-                    return [Say(f"{state.host}: SIGKILL did not end {survivors(event)}")]
+                    return [Say(f"{state.host}: what could not be ended there: {survivors(event)}")]
             case events.Stopping():
                 state.ordered = state.ordered or not any(state.exits.values())
             case events.Refused():

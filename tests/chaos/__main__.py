@@ -122,7 +122,7 @@ def play(found: Round, kind: str, *, show: bool = False) -> str:
         expected = fault(found)
         if show:
             found.returns()
-            print(found.screen.read_text(errors="replace")[-SHOWN:])
+            print(found.screen.read_text(errors="replace")[-SHOWN:], *found.said, sep="\n--- stop:\n")
         found.check(expected)
         if kind != "controller-killed-for-good":
             found.check_secrets_gone()

@@ -8,8 +8,10 @@ import time
 from collections.abc import Callable
 
 from tests.chaos import host_faults
+from tests.chaos.controller_faults import few_descriptors, no_descriptors, run_directory_gone
 from tests.chaos.hosts import USER
 from tests.chaos.kernel_faults import (
+    child_became_root,
     home_frozen,
     killed_beside_out_of_memory,
     neighbour_stuck,
@@ -17,6 +19,7 @@ from tests.chaos.kernel_faults import (
     stuck_in_kernel,
 )
 from tests.chaos.launcher_faults import pdsh_login_fails
+from tests.chaos.operator_faults import stop_of_suspended, stop_while_unreachable, two_stops
 from tests.chaos.rounds import LEASE, SUCCESS, Expected, Round
 
 Fault = Callable[[Round], Expected]
@@ -370,6 +373,13 @@ FAULTS: dict[str, tuple[int, Fault]] = {
     "home-frozen": (1, home_frozen),
     "out-of-memory": (1, out_of_memory),
     "killed-beside-out-of-memory": (1, killed_beside_out_of_memory),
+    "child-became-root": (1, child_became_root),
+    "two-stops": (1, two_stops),
+    "stop-of-suspended": (1, stop_of_suspended),
+    "stop-while-unreachable": (1, stop_while_unreachable),
+    "few-descriptors": (1, few_descriptors),
+    "no-descriptors": (1, no_descriptors),
+    "run-directory-gone": (1, run_directory_gone),
     "pdsh-login-fails": (1, pdsh_login_fails),
 }
 """Name -> how often it is drawn, and what it does."""

@@ -22,6 +22,9 @@ from clusterctl.sandbox.sshd import find_sshd
 
 PATIENCE = 60.0
 USER = "trainer"
+"""Root under another name."""
+ORDINARY = "learner"
+_CACHE = Path.home() / ".clusterctl/sandbox/.cache"
 UNSHARE = ("unshare", "--fork", "--kill-child")
 _SSHD = 'LD_LIBRARY_PATH=$SSHD_LIBRARIES exec "$SSHD" -D -e -f "$W/$NAME/sshd_config" 2>> "$W/$NAME/sshd.log"'
 _HOST = (
@@ -34,11 +37,25 @@ mount --rbind /sys/fs/cgroup "$W/$NAME/cgroup"
 mount -t sysfs sysfs /sys
 mount --rbind "$W/$NAME/cgroup" /sys/fs/cgroup
 mount -t tmpfs -o size=48m,mode=755 home /home
-mkdir -m 755 /home/trainer
+mkdir -m 755 /home/trainer /home/learner
+chown 1000:1000 /home/learner
 mount -t tmpfs -o mode=1777 tmp /tmp
 mount -t tmpfs -o mode=755 run /run
 mkdir -p /run/sshd
 mount -t tmpfs -o mode=1777 shm /dev/shm
+number=0
+for shown in $SHOWN; do
+  number=$((number + 1))
+  mkdir "$W/$NAME/shown-$number"
+  mount --bind "$shown" "$W/$NAME/shown-$number"
+done
+mount -t tmpfs -o mode=755 root /root
+number=0
+for shown in $SHOWN; do
+  number=$((number + 1))
+  mkdir -p "$shown"
+  mount --bind "$W/$NAME/shown-$number" "$shown"
+done
 for file in passwd group hosts; do mount --bind "$W/$file" /etc/$file; done
 hostname "$NAME"
 touch "$W/$NAME/born"
@@ -56,6 +73,13 @@ def run(*argv: str) -> str:
     if done.returncode:
         raise OSError(f"{' '.join(argv)}: {done.stderr.strip()}")
     return done.stdout
+
+
+def _shown(*folders: str | Path) -> str:
+    """What an ordinary user of a host needs of root's home, which is closed to others."""
+    return " ".join(
+        str(each) for each in folders if Path(each).is_relative_to("/root") and Path(each).exists()
+    )
 
 
 @dataclass
@@ -181,6 +205,11 @@ class World:
         """For rounds whose engine is the stand-in."""
         return self.folder / "standin.yaml"
 
+    @property
+    def ordinary_config(self) -> Path:
+        """For rounds in which the hosts' user is not root."""
+        return self.folder / "ssh_config.ordinary"
+
     def environment(self) -> dict[str, str]:
         own = {"CLUSTERCTL_HOME": str(self.home), "CLUSTERCTL_SSH_CONFIG": str(self.folder / "ssh_config")}
         kept = {name: value for name, value in os.environ.items() if not name.startswith("CLUSTERCTL_")}
@@ -188,6 +217,7 @@ class World:
 
     def build(self, count: int) -> None:
         shutil.copytree(Path(__file__).resolve().parent / "scripts", self.project)
+        self.folder.chmod(0o711)
         self.home.mkdir(mode=0o700)
         run("mount", "-t", "tmpfs", "-o", "size=16m,mode=700", "controller", str(self.home))
         run("ip", "link", "set", "lo", "up")
@@ -206,6 +236,7 @@ class World:
     def _write_files(self, addresses: dict[str, str]) -> None:
         (self.folder / "passwd").write_text(
             f"{USER}:x:0:0::/home/{USER}:/bin/bash\nroot:x:0:0:root:/root:/bin/bash\n"
+            f"{ORDINARY}:x:1000:1000::/home/{ORDINARY}:/bin/bash\n"
             "sshd:x:74:74::/run/sshd:/usr/sbin/nologin\nnobody:x:65534:65534::/:/usr/sbin/nologin\n"
         )
         (self.folder / "group").write_text("root:x:0:\nsshd:x:74:\nnogroup:x:65534:\n")
@@ -217,6 +248,8 @@ class World:
             + f"Host *\n  User {USER}\n  IdentityFile {self.folder}/key\n  IdentitiesOnly yes\n"
             f"  UserKnownHostsFile {self.folder}/known_hosts\n"
         )
+        config = (self.folder / "ssh_config").read_text()
+        self.ordinary_config.write_text(config.replace(f"User {USER}", f"User {ORDINARY}"))
         environment = self.folder / "standin"
         run(sys.executable, "-m", "venv", "--without-pip", str(environment))
         (site,) = environment.glob("lib/python*/site-packages")
@@ -226,7 +259,7 @@ class World:
     def _start(self, name: str, address: str) -> Host:
         own = self.folder / name
         own.mkdir()
-        server = find_sshd(Path.home() / ".clusterctl/sandbox/.cache")
+        server = find_sshd(_CACHE)
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(own / "host_key"))
         public = (own / "host_key.pub").read_text().split()
         with (self.folder / "known_hosts").open("a") as stream:
@@ -245,7 +278,7 @@ class World:
         run("ip", "link", "set", card, "master", "br0", "up")
         variables = {
             **os.environ, "W": str(self.folder), "NAME": name, "ADDRESS": address, "SSHD": server.binary,
-            "SSHD_LIBRARIES": server.library_path,
+            "SSHD_LIBRARIES": server.library_path, "SHOWN": _shown(sys.base_prefix, _CACHE),
         }  # fmt: skip
         init = subprocess.Popen(
             [*UNSHARE, "--net", "--pid", "--mount", "--uts", "--ipc", "bash", "-c", _HOST],

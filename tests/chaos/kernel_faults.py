@@ -216,3 +216,27 @@ def killed_beside_out_of_memory(r: Round) -> Expected:
         r.send("rank", host, signal.SIGKILL, rank)
         r.returns()
     return Expected((137,), ("signal",), host.name, rank)
+
+
+def child_became_root(r: Round) -> Expected:
+    """The hosts' user is an ordinary one; a rank starts a program that is root, and may not be signalled."""
+    rank, stays = r.any_rank(), r.rng.random() < 0.5
+    host = r.host_of(rank)
+    host.inside("cp", "/usr/bin/python3", "/tmp/becomes-root")
+    host.inside("chmod", "4755", "/tmp/becomes-root")
+    r.note(f"a child of rank {rank} becomes root, and {'stays' if stays else 'ends'}")
+    r.launch(
+        3, who=rank, what="root", at=1, slow=3600 if stays else 1,
+        options=["--ssh-config", str(r.world.ordinary_config)],
+    )  # fmt: skip
+    r.returns()
+    host.see("/tmp/becomes-root").unlink()
+    for each in host.processes():
+        if each.command.startswith("/tmp/becomes-root"):
+            each.send(signal.SIGKILL)
+    left = {each.name: int(stays and each is host) for each in r.world.hosts}
+    if r.outcome()["left_behind"] != left:
+        raise Broken(f"left_behind: {r.outcome()['left_behind']}, not {left}")
+    if stays and "/tmp/becomes-root" not in r.screen.read_text(errors="replace"):
+        raise Broken("what is left is not named")
+    return SUCCESS

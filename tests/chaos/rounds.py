@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.chaos.hosts import USER, Host, Process, World, find
+from tests.chaos.hosts import ORDINARY, USER, Host, Process, World, find
 
 CLUSTERCTL = (sys.executable, "-m", "clusterctl")
 RETURNS = 240.0
@@ -56,6 +56,8 @@ class Round:
     process: subprocess.Popen[bytes] | None = None
     screen: Path = Path()
     notes: list[str] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+    """What each `clusterctl stop` printed."""
 
     # What a user does
 
@@ -156,18 +158,28 @@ class Round:
         except subprocess.TimeoutExpired:
             raise Broken(f"launch did not return within {RETURNS:g} s") from None
 
-    def stop(self, *options: str) -> None:
-        """`clusterctl stop` of the only run, from another terminal."""
-        argv = [*CLUSTERCTL, "stop", self.directory.name, *options]
+    def stop(self, *options: str) -> int:
+        """`clusterctl stop` of the only run, from another terminal. Its exit code."""
+        return self.end_of(self.begin_stop(*options))
+
+    def begin_stop(self, *options: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*CLUSTERCTL, "stop", self.directory.name, *options],
+            env=self.world.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True, errors="replace",
+        )  # fmt: skip
+
+    def end_of(self, stop: subprocess.Popen[str]) -> int:
         try:
-            done = subprocess.run(
-                argv, env=self.world.environment(), capture_output=True, text=True, timeout=RETURNS,
-                check=False, stdin=subprocess.DEVNULL,
-            )  # fmt: skip
+            said, _ = stop.communicate(timeout=RETURNS)
         except subprocess.TimeoutExpired:
-            raise Broken("`clusterctl stop` did not return") from None
-        said = " / ".join((done.stdout + done.stderr).split("\n"))
-        self.note(f"stop: {done.returncode} {said.strip(' /')[-300:]}")
+            stop.kill()
+            raise Broken(f"`clusterctl stop` did not return: {stop.communicate()[0][-300:]}") from None
+        self.said.append(said)
+        if re.search(r"^Traceback", said, re.MULTILINE):
+            raise Broken(f"a traceback of `clusterctl stop`: {said[-600:]}")
+        self.note(f"stop: {stop.returncode}")
+        return stop.returncode
 
     # What must be true
 
@@ -266,7 +278,8 @@ def clean(world: World) -> None:
     shutil.rmtree(world.home / "runs", ignore_errors=True)
     for host in world.hosts:
         # A run whose controller never came back is kept for it.
-        shutil.rmtree(host.see(f"/home/{USER}/.clusterctl/node"), ignore_errors=True)
+        for user in (USER, ORDINARY):
+            shutil.rmtree(host.see(f"/home/{user}/.clusterctl/node"), ignore_errors=True)
         for path in host.see("/tmp").glob("printed-*"):
             path.unlink()
 

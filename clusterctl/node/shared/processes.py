@@ -171,8 +171,17 @@ def command_of(pid):
         except OSError:
             continue
         if text:
-            return text[:120] + (" (waits in the kernel, state D)" if asleep else "")
+            return text[:120] + (" (waits in the kernel, state D)" if asleep else _owner_of(pid))
     return ""
+
+
+def _owner_of(pid):
+    """`` (of user 0)`` where that is not this one, who may not end it."""
+    try:
+        owner = os.stat("/proc/%d" % pid).st_uid
+    except OSError:
+        return ""
+    return "" if owner == os.geteuid() else " (of user %d)" % owner
 
 
 def _environ_of(pid):

@@ -3,13 +3,15 @@ together, and whoever finds a connection closed says so in gloo's words.
 
 cheap.py STEPS BYTES WHO WHAT AT SLOW: print BYTES in each of STEPS steps; rank WHO does WHAT in step AT; exit
 handlers take SLOW seconds. `save` and `map` get stuck in the kernel once /tmp/disk is frozen, `fill` takes
-memory without end. What is printed also goes to /tmp/printed-RANK, before it is printed.
+memory without end, `root` starts a program that becomes root, for SLOW seconds. What is printed also goes to
+/tmp/printed-RANK, before it is printed.
 """
 
 import atexit
 import os
 import signal
 import socket
+import subprocess
 import sys
 import time
 
@@ -55,7 +57,12 @@ for step in range(int(steps)):
             {}["nothing"]
         if what == "exit":
             sys.exit(7)
-        if what == "save":
+        if what == "root":
+            become = "import os, time; os.setresuid(0, 0, 0); time.sleep(%s)" % slow
+            helper = subprocess.Popen(["/tmp/becomes-root", "-c", become])
+            if float(slow) < 60:
+                helper.wait()
+        elif what == "save":
             wait_for("/tmp/frozen")
             save("/tmp/disk/saved")
         elif what == "fill":
