@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import RenderableType
 
 from clusterctl.cli import screen
+from clusterctl.plan.model import LaunchPlan
 from clusterctl.report import ending as page
 from clusterctl.report.harmless import plain_lines
 from clusterctl.store.outcome import Outcome
@@ -17,9 +18,12 @@ _QUOTED = 8
 _READ = 16 << 10
 
 
-def closing(directory: RunDirectory, outcome: Outcome, *, only_how: bool = False) -> RenderableType:
-    """``only_how``: without files and next steps, where something else on the screen tells them."""
-    plan = directory.plan()
+def closing(
+    directory: RunDirectory, outcome: Outcome, *, plan: LaunchPlan | None = None, only_how: bool = False
+) -> RenderableType:
+    """``only_how``: without files and next steps, where something else on the screen tells them. ``plan``:
+    where the caller has it, the end of a run is told though nothing here can be read any more."""
+    plan = plan or directory.plan()
     last: tuple[str, ...] = ()
     if outcome.cause is not None and page.wants_last_lines(outcome):
         last = last_lines(directory.path / outcome.cause.log)

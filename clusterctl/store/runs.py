@@ -140,9 +140,10 @@ class RunDirectory:
             content = files.read(path)
             return None if content is None else msgspec.json.decode(content, type=kind)
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            reason = error.strerror if isinstance(error, OSError) else in_words(error)
+            if isinstance(error, OSError):
+                raise ClusterctlError(f"{path} cannot be read: {error.strerror}") from error
             raise ClusterctlError(
-                f"{path} cannot be read: {reason}",
+                f"{path} cannot be read: {in_words(error)}",
                 hint="it is damaged or of another version of clusterctl; the logs beside it are plain text",
             ) from error
 

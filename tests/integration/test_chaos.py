@@ -15,6 +15,7 @@ pytestmark = pytest.mark.sandbox
 SAMPLE = (
     "rank-raises", "rank-killed", "waiter-killed", "engine-killed", "agent-killed", "relay-killed",
     "controller-told", "controller-killed", "link-cut", "terminal-blocked", "hostile-login",
+    "stuck-in-kernel", "child-became-root", "two-stops", "no-descriptors", "run-directory-gone",
 )  # fmt: skip
 
 
@@ -37,6 +38,19 @@ def campaign(folder: Path, *options: str) -> None:
 
 def test_one_fault_of_each_kind(tmp_path: Path) -> None:
     campaign(tmp_path, "--each", "--kinds", ",".join(SAMPLE), "--real", "0")
+
+
+def test_a_login_of_pdsh_that_fails_is_named_with_its_line(tmp_path: Path) -> None:
+    campaign(tmp_path, "--each", "--kinds", "pdsh-login-fails")
+
+
+def test_kills_for_memory_and_beside_one(tmp_path: Path) -> None:
+    try:
+        (group := Path("/sys/fs/cgroup/memory", f"clusterctl-test-{os.getpid()}")).mkdir()
+        group.rmdir()
+    except OSError as error:
+        pytest.skip(f"no control group can be made here: {error}")
+    campaign(tmp_path, "--each", "--kinds", "out-of-memory,killed-beside-out-of-memory", "--real", "0")
 
 
 @pytest.mark.long
