@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from clusterctl.ask import ignore, sync, tree
+from clusterctl.ask import sync, tree
 from clusterctl.ask.ignore import PULLED_MARK
 from clusterctl.ask.tree import TooBig, Unusable, scan
 from clusterctl.errors import ClusterctlError, UsageError
 from clusterctl.node.run import snapshot
+from clusterctl.store import files
 
 
 def lay(root: Path, **files: str) -> None:
@@ -249,7 +250,7 @@ def test_a_folder_that_nobody_may_enter_is_told_as_a_folder(
         return real_listing(path)
 
     real_listing, real_access = os.scandir, os.access
-    monkeypatch.setattr(ignore.files, "read", refused)
+    monkeypatch.setattr(files, "read", refused)
     monkeypatch.setattr(os, "scandir", listing)
     monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path / "closed")
     with pytest.raises(UsageError, match="copied whole: closed: Permission denied"):

@@ -63,7 +63,9 @@ def test_the_cause_comes_first_then_its_last_lines_then_what_to_type() -> None:
 def test_a_run_that_ran_nowhere_misses_no_logs() -> None:
     stopped = outcome(status="stopped", exit_code=123, cause=None, incomplete_logs=("h0", "h1"))
     assert f"logs  /runs/{RUN}/logs  (not complete: h[0-1])" in shown(stopped, places=COPIES)
-    assert f"logs  /runs/{RUN}/logs" in shown(stopped, places={})
+    nowhere = shown(stopped, places={})
+    assert f"logs  /runs/{RUN}/logs" in nowhere
+    assert not any("--fetch" in line for line in nowhere)
 
 
 def test_what_to_type_next_fits_eighty_columns() -> None:

@@ -155,8 +155,8 @@ def next_steps(run: RunView, outcome: Outcome | None, *, pull: str = "", logs: b
         lines.append((f"clusterctl stop {run.run}", what))
     if cause is not None and cause.rank is not None:
         lines.append((f"clusterctl logs {run.run} --rank {cause.rank} --tail 50", "why it failed"))
-    if outcome is not None and outcome.incomplete_logs and run.status != "refused":
-        lines.append((f"clusterctl logs {run.run} --fetch", "bring the rest of its logs here"))
+    if outcome is not None and outcome.incomplete_logs and pull and run.status != "refused":
+        lines.append((f"clusterctl logs {run.run} --fetch", "bring the rest of its logs"))
     if cause is not None and cause.kind == "lost" and cause.host:
         lines.append((f"clusterctl doctor -i {cause.host}", "is the host back?"))
     if run.status == "succeeded" and logs:

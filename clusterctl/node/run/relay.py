@@ -98,7 +98,8 @@ class Relay:
             try:
                 getattr(self, "do_" + order["do"])(order)
             except OSError as error:
-                said = "%s: %s" % (error.strerror, error.filename) if error.filename else str(error)
+                said = error.strerror or str(error)
+                said += ": %s" % error.filename if error.filename else ""
                 reason = no_space(error, self.directory.root) or said
                 emit({"is": "failed", "what": order["do"], "reason": sendable(reason)})
 
