@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from clusterctl.messages import events
+from clusterctl.node.run import rank
 from clusterctl.node.run.directory import NodeDirectory
 from clusterctl.node.run.rank import rank_environment
 from tests.node_run import PYTHON, NodeRun
@@ -105,3 +106,23 @@ def test_local_rank_comes_from_the_plan_and_our_site_comes_first(tmp_path: Path)
         "GROUP_RANK": "1",
         "PYTHONPATH": "/run/code/site:/mine",
     }
+
+
+def test_a_waiter_sees_that_its_agent_lets_the_lease_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 1000.0
+    monkeypatch.setattr(rank, "boottime", lambda: now)
+    job = {"ranks": [0], "node_rank": 0, "command": [], "arguments": [], "pass_local_rank": False}
+    monkeypatch.setenv("RANK", "0")
+    directory = NodeDirectory(str(tmp_path))
+    directory.write("lease", {"until": now + 100})
+    waiter = rank.Waiter(directory, job, {})
+    found = []
+    for _ in range(30):
+        now += 10
+        found.append(waiter.agent_stands_still())
+    assert found.index(True) == 10 + rank.LEASE_LOOKS - 1, "a while after the lease, not at once"
+    directory.write("lease", {"until": now + 100})
+    now += 10
+    assert not waiter.agent_stands_still()

@@ -19,7 +19,12 @@ from tests.chaos.kernel_faults import (
     stuck_in_kernel,
 )
 from tests.chaos.launcher_faults import pdsh_login_fails
-from tests.chaos.operator_faults import stop_of_suspended, stop_while_unreachable, two_stops
+from tests.chaos.operator_faults import (
+    agent_stands_still_alone,
+    stop_of_suspended,
+    stop_while_unreachable,
+    two_stops,
+)
 from tests.chaos.rounds import LEASE, SUCCESS, Expected, Round
 
 Fault = Callable[[Round], Expected]
@@ -380,6 +385,7 @@ FAULTS: dict[str, tuple[int, Fault]] = {
     "few-descriptors": (1, few_descriptors),
     "no-descriptors": (1, no_descriptors),
     "run-directory-gone": (1, run_directory_gone),
+    "agent-stands-still-alone": (1, agent_stands_still_alone),
     "pdsh-login-fails": (1, pdsh_login_fails),
 }
 """Name -> how often it is drawn, and what it does."""

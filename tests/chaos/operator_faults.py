@@ -53,3 +53,12 @@ def stop_while_unreachable(r: Round) -> Expected:
     host.link(True)
     codes = (-signal.SIGKILL,) if number == signal.SIGKILL else (123,)
     return Expected(codes, ("operator",), settles=LEASE, logs=False)
+
+
+def agent_stands_still_alone(r: Round) -> Expected:
+    """An agent is stopped, and its controller is killed for good: the lease ends the ranks all the same."""
+    r.launch()
+    r.ready()
+    r.send("agent", r.any_host(), signal.SIGSTOP)
+    r.interrupt(signal.SIGKILL)
+    return Expected((-signal.SIGKILL,), outcome=False, settles=LEASE)

@@ -24,16 +24,33 @@ from ..shared.processes import (
     is_running,
     kill_all,
     open_pidfd,
+    send,
     stat_of,
     tag_of,
 )
-from .directory import AGENT, INPUT, INPUT_END, JOB, NodeDirectory, error_of, exit_of, log_of, start_of
+from .directory import (
+    AGENT,
+    INPUT,
+    INPUT_END,
+    JOB,
+    LEASE,
+    NodeDirectory,
+    boottime,
+    error_of,
+    exit_of,
+    log_of,
+    start_of,
+)
 
 # Engines signal the whole group or tree: the script has the signal already, the waiter stays to report.
 ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 SHARED_SIGNALS = (*ENDING_SIGNALS, signal.SIGUSR1, signal.SIGUSR2)
 LOOK_SECONDS = 1.0
 INPUT_SECONDS = 0.05
+# An agent that lives ends its node some seconds after its lease. One that does not is looked for so often, and
+# must be found so as often in a row: while a whole host stood still, nobody could act.
+LEASE_SECONDS = 10.0
+LEASE_LOOKS = 5
 PIECE = 1 << 16
 
 
@@ -59,6 +76,8 @@ class Waiter:
         self.child = 0
         self.asked: float | None = None
         self.poll = select.poll()
+        self.lease_look = boottime() + LEASE_SECONDS
+        self.lease_over = 0
 
     def main(self):
         adopt_orphans()
@@ -145,9 +164,19 @@ class Waiter:
         if self.input is not None and not self.input.move():
             self.input = None
         self.poll.poll(int(1000 * (LOOK_SECONDS if self.input is None else INPUT_SECONDS)))
-        if not is_running(self.agent["pid"], self.agent["started"]):
+        if not is_running(self.agent["pid"], self.agent["started"]) or self.agent_stands_still():
             self.end_all()
         return signal.SIGTERM in self.drain()
+
+    def agent_stands_still(self):
+        """Whether it has let its lease pass and did nothing."""
+        if boottime() < self.lease_look:
+            return False
+        self.lease_look = boottime() + LEASE_SECONDS
+        lease = self.directory.read(LEASE)
+        over = boottime() > lease["until"] if lease else self.directory.is_missing(LEASE)
+        self.lease_over = self.lease_over + 1 if over else 0
+        return self.lease_over >= LEASE_LOOKS
 
     def drain(self):
         try:
@@ -157,6 +186,8 @@ class Waiter:
 
     def end_all(self):
         """In the agent's place: nothing of the run stays, nor what only a living run may keep on a disk."""
+        if is_running(self.agent["pid"], self.agent["started"]):
+            send(self.agent["pid"], signal.SIGKILL)
         kill_all(tag_of(self.job["run"], self.job["node_rank"]), below=os.getpid())
         self.directory.remove(JOB, INPUT, INPUT_END)
         os._exit(1)
