@@ -47,8 +47,8 @@ ENDING_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 SHARED_SIGNALS = (*ENDING_SIGNALS, signal.SIGUSR1, signal.SIGUSR2)
 LOOK_SECONDS = 1.0
 INPUT_SECONDS = 0.05
-# An agent that lives ends its node some seconds after its lease. One that does not is looked for so often, and
-# must be found so as often in a row: while a whole host stood still, nobody could act.
+# An agent that lives ends its node some seconds after its lease. One that does not is looked for so often,
+# and must be found as often in a row: while a whole host stood still, nobody could act.
 LEASE_SECONDS = 10.0
 LEASE_LOOKS = 5
 PIECE = 1 << 16
