@@ -339,6 +339,14 @@ FAULTS = [
     fault("gpu.mig", "on", card("node2", (1,), mig_mode="Enabled"), gpus=2),
     fault(
         "gpu.p2p",
+        "RTX 5090 whose driver offers what they lack",
+        on("*", nvidia={"p2p": False}),
+        on("node2", nvidia={"p2p": True}),
+        card("*", (0, 1), name="NVIDIA GeForce RTX 5090"),
+        gpus=2,
+    ),
+    fault(
+        "gpu.p2p",
         "RTX 4090 under an old driver",
         on("*", nvidia={"kernel_driver": "535.154.05"}),
         card("*", (0, 1), driver="535.154.05", name="NVIDIA GeForce RTX 4090"),

@@ -73,6 +73,14 @@ def test_version_1_of_control_groups(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("uid_map", "told"), [("         0          0 4294967295", 0x1FFFFFFFFFF), ("0 1000 1", 0)]
+)
+def test_capabilities_of_a_user_namespace_lift_no_limit(uid_map: str, told: int) -> None:
+    status = "Name:\tpython3\nCapPrm:\t0000000000000000\nCapEff:\t000001ffffffffff\n"
+    assert machine.capabilities(status, uid_map) == told
+
+
+@pytest.mark.parametrize(
     ("packages", "told"),
     [
         (None, ""),
@@ -143,6 +151,16 @@ def test_links_are_counted_under_their_card() -> None:
         "GPU 2: NVIDIA L4 (UUID: GPU-c)\n",
     )
     assert cards == [{"index": 0, "nvlinks": (2, 0)}, {"index": 1, "nvlinks": (1, 1)}, {"index": 2}]
+
+
+@pytest.mark.parametrize(("cell", "told"), [("OK", True), ("CNS", False), ("NS", False)])
+def test_the_matrix_of_peer_to_peer(cell: str, told: bool) -> None:
+    text = (
+        f" \tGPU0\tGPU1\t\n GPU0\tX\t{cell}\t\n GPU1\t{cell}\tX\t\n\n"
+        "Legend:\n\n  X    = Self\n  OK   = Status Ok\n  CNS  = Chipset not supported\n"
+    )
+    assert gpu.offers_p2p(text) is told
+    assert gpu.offers_p2p("Unknown option -p2p\n") is None
 
 
 def test_a_field_that_a_driver_does_not_know_costs_only_itself(tmp_path: Path) -> None:

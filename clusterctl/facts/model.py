@@ -99,6 +99,8 @@ class NvidiaSmi(msgspec.Struct, frozen=True, kw_only=True):
     gpus: tuple[Gpu, ...] = ()
     devices: int | None = None
     """NVIDIA functions on the PCI bus (display class), whether or not the driver sees them."""
+    p2p: bool | None = None
+    """Whether the driver offers any two cards peer-to-peer reads; None where it was not asked."""
     bound: tuple[str, ...] = ()
     """The kernel driver of each of them: nvidia, nouveau, vfio-pci, or "" for none."""
     amd: int = 0

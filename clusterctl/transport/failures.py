@@ -58,6 +58,15 @@ def unconnected(endpoint: Endpoint, error: OSError, waited: float) -> Failure:
             f"{endpoint.address} refuses the connection: the machine is up, but no sshd listens there",
             f"start sshd on it, or set the right Port under `Host {endpoint.name}` in {_config(endpoint)}",
         )
+    if error.errno == errno.EHOSTUNREACH:  # a firewall's word for a port, or nobody bears the address
+        return failure(
+            endpoint,
+            "connect",
+            f"cannot reach {endpoint.address}: {error.strerror}; a firewall rejects port {endpoint.port}, or "
+            "no machine has this address",
+            f"ping -c 3 {endpoint.hostname}: if it answers, open port {endpoint.port} in the firewall of the "
+            "host, else check the address",
+        )
     return failure(
         endpoint,
         "connect",

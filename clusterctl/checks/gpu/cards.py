@@ -109,11 +109,11 @@ def _p2p(evidence: Evidence) -> Iterator[Verdict]:
             continue
         if driver is None:
             yield Blocked(host, "the driver's version is not known")
-        elif driver < P2P_CURED:
+        elif driver < P2P_CURED or facts.nvidia.p2p:
             yield Hit(
                 hosts=(host,),
                 observed=f"{len(cards)} {cards[0].name} under driver {driver}, which offers peer-to-peer",
-                expected=f"driver {P2P_CURED} or newer, or NCCL_P2P_DISABLE=1",
+                expected="a driver that knows that these cards have none, or NCCL_P2P_DISABLE=1",
             )
 
 

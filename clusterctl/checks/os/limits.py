@@ -67,7 +67,8 @@ def _nproc(evidence: Evidence) -> Iterator[Verdict]:
     slots = {entry.name: len(entry.slots) for entry in evidence.inventory.hosts}
     for host, facts in evidence.facts.items():
         needed = THREADS_BASE + slots[host] * (THREADS_PER_RANK + facts.cpus)
-        own = None if _may(facts, CAP_SYS_RESOURCE, CAP_SYS_ADMIN) else facts.limits.nproc
+        exempt = _may(facts, CAP_SYS_RESOURCE, CAP_SYS_ADMIN) or (facts.uid == 0 and facts.capabilities)
+        own = None if exempt else facts.limits.nproc
         for limit, what in ((own, "by ulimit -u"), (facts.cgroup.pids, "by its control group")):
             if limit is not None and limit < needed:
                 yield Hit(

@@ -10,6 +10,7 @@ SMI_TIMEOUT = 20.0
 MIB = 1024 * 1024
 COMPUTING = ("0x03", "0x12")
 NVIDIA, AMD = "0x10de", "0x1002"
+CONSUMER = ("RTX 40", "RTX 50")
 FIELDS = (
     "index", "uuid", "name", "memory.total", "memory.used", "driver_version", "utilization.gpu",
     "compute_mode", "mig.mode.current", "ecc.errors.uncorrected.volatile.total", "pci.bus_id",
@@ -80,6 +81,8 @@ def _ask(tool, environ):
     found["gpus"] = gpus(text, fields)
     if len(found["gpus"]) > 1:
         add_nvlinks(found["gpus"], run("nvlink", "-s")[1])
+        if any(name in card["name"] for card in found["gpus"] for name in CONSUMER):
+            found["p2p"] = offers_p2p(run("topo", "-p2p", "r")[1])
     if found["gpus"]:
         query = "--query-compute-apps=gpu_uuid,pid,used_memory,process_name"
         code, text = run(query, "--format=csv,noheader,nounits")
@@ -159,6 +162,13 @@ def add_nvlinks(cards, text):
             active, dead = card.get("nvlinks", (0, 0))
             is_dead = "inactive" in link.group(1).lower()
             card["nvlinks"] = (active + (not is_dead), dead + is_dead)
+
+
+def offers_p2p(text):
+    """Whether any two cards are ``OK`` in the matrix of `nvidia-smi topo -p2p r`; None without a matrix."""
+    rows = [line.split() for line in text.splitlines() if re.match(r"\s*GPU\d+\s+(X|OK|[A-Z]+)\b", line)]
+    rows = [row[1:] for row in rows if not all(re.match(r"GPU\d+$", cell) for cell in row)]
+    return any("OK" in row for row in rows) if rows else None
 
 
 def add_processes(cards, text):

@@ -18,7 +18,7 @@ def machine():
         "cpus_online": os.cpu_count() or 0,
         "load": _load(read("/proc/loadavg")),
         "cgroup": cgroup(read("/proc/self/cgroup")),
-        "capabilities": _capabilities(read("/proc/self/status")),
+        "capabilities": capabilities(read("/proc/self/status"), read("/proc/self/uid_map")),
         "neighbours": number("/proc/sys/net/ipv4/neigh/default/gc_thresh3"),
         "reboot_required": reboot_required(),
         "login": login(),
@@ -29,8 +29,11 @@ def _load(text):
     return float(text.split()[1]) if len(text.split()) > 1 else None
 
 
-def _capabilities(status):
+def capabilities(status, uid_map):
+    """Effective ones; none in a user namespace, where those that lift a limit mean nothing to the kernel."""
     found = re.search(r"^CapEff:\s*([0-9a-f]+)", status, re.MULTILINE)
+    if found and uid_map.split() not in ([], ["0", "0", "4294967295"]):
+        return 0
     return int(found.group(1), 16) if found else None
 
 
