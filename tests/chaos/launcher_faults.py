@@ -72,7 +72,9 @@ def _other_host_key(r: Round, host: Host) -> Iterator[str]:
     known = r.world.folder / "known_hosts"
     before = known.read_text()
     other = next(each for each in r.world.hosts if each is not host)
-    swapped = before.replace(host.address, "aside").replace(other.address, host.address)
-    known.write_text(swapped)
+    lines = before.splitlines(keepends=True)
+    kept = [line for line in lines if host.address not in line]
+    wrong = [line.replace(other.address, host.address) for line in lines if other.address in line]
+    known.write_text("".join(kept + wrong))
     yield "Host key verification failed"
     known.write_text(before)
