@@ -90,12 +90,22 @@ class SandboxDefaults:
 class AskDefaults:
     """Timeouts of an examination, in seconds; a torch import has its own in `SshDefaults`."""
 
-    facts_timeout: float = 30.0
+    facts_timeout: float = 60.0
     activation_timeout: float = 30.0
-    listen_timeout: float = 10.0
-    traffic_timeout: float = 30.0
-    dial_timeout: float = 3.5
-    dial_tries: int = 2
+    listen_timeout: float = 30.0
+    dial_timeout: float = 2.5
+    """At least so long, and until the kernel has asked twice more, a request to connect is unanswered."""
+    reply_timeout: float = 20.0
+    traffic_timeout: float = 90.0
+    """For all dials of one host, from when it begins."""
+    tell_timeout: float = 15.0
+    """After the host's own limit: how long its answer may take to come."""
+    straggler_timeout: float = 20.0
+    """Without a new answer from anybody, once half the hosts have answered, the others are not waited for."""
+    repeat_timeout: float = 60.0
+    """For failed dials to be repeated alone, all together."""
+    mesh_timeout: float = 400.0
+    """What listening, dialling and repeating may take at most: after that a node ends by itself."""
     master_ports: int = 100
 
 

@@ -210,6 +210,7 @@ def mesh(facts: dict[str, Facts], *, master_port: int = 29500) -> Reachability:
                             port=master_port if kind == "master" else 40000,
                             kind=kind,
                             result="ok",
+                            bulk=kind == "ephemeral",
                             seconds=0.001,
                             seen=near.addresses[0].address,
                             device=near.name,

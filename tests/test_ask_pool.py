@@ -123,7 +123,7 @@ def test_two_messages_in_one_read_are_both_heard_though_the_first_ends_a_wait() 
     )
     packages = {"executable": "/p", "packages": {"torch": "2"}}
     channel.say(FactsTold(facts={"hostname": "a", "python": packages}))
-    collector.gather(soon())
+    collector.gather(30.0, soon())
     channel.say(Pong(sent=0.0, time=0.0), Listening(), TorchImported(torch={"ok": True}))
     assert list(collector.wait(Listening, ("a",), soon())) == ["a"]
     # Nothing else will ever be said: what came with it must have been kept.

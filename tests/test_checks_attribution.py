@@ -4,7 +4,7 @@ from itertools import permutations
 
 import pytest
 
-from clusterctl.checks.net.attribution import Blame, attribute
+from clusterctl.network.attribution import Blame, attribute
 
 FOUR = "abcd"
 ALL = frozenset(permutations(FOUR, 2))
@@ -31,6 +31,10 @@ CASES: dict[str, tuple[Edges, list[tuple[str, str, str | None]]]] = {
         [("both", "b", "acd"), ("pair", "d", "c")],
     ),
     "everything": (set(ALL), [("all", "abcd", "abcd")]),
+    "one is not let in, another not out": (
+        into("a") | out_of("b"),
+        [("inbound", "a", "bcd"), ("outbound", "b", "acd")],
+    ),
     "most of the inbound": (into("c") - {("a", "c")}, [("inbound", "c", "bd")]),
 }
 
@@ -49,3 +53,11 @@ def test_of_two_hosts_the_listener_is_asked_first() -> None:
     both = {("a", "b"), ("b", "a")}
     assert attribute({("a", "b")}, both) == (Blame("inbound", ("b",), ("a",)),)
     assert attribute(both, both) == (Blame("all", ("a", "b"), ("a", "b")),)
+
+
+def test_of_three_hosts_two_firewalls_are_found() -> None:
+    """a lets nobody in, b lets nobody out: with so few paths every side that is wholly bad counts."""
+    asked = frozenset(permutations("abc", 2))
+    bad = {("b", "a"), ("c", "a"), ("b", "c")}
+    found = [(blame.side, *blame.hosts) for blame in attribute(bad, asked)]
+    assert found == [("inbound", "a"), ("outbound", "b")]

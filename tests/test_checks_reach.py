@@ -9,8 +9,9 @@ import pytest
 
 from clusterctl.checks.evaluate import Report, evaluate
 from clusterctl.checks.finding import Finding
-from clusterctl.facts.model import Dial, Facts, Reachability
+from clusterctl.facts.model import Dial, Facts, NeighbourTable, Reachability
 from clusterctl.network.choose import choose
+from clusterctl.network.dials import sample
 from tests.builders import LOOPBACK, cluster, everywhere, healthy, inventory, mesh, nic
 
 
@@ -51,8 +52,9 @@ def test_open_paths_pass(count: int) -> None:
     [
         ("timeout", 3.0, "dropped (timeout)"),
         ("refused", 0.0, "refused (TCP reset)"),
-        ("unreachable", 0.001, "admin-prohibited"),
-        ("unreachable", 3.1, "no such host on the wire"),
+        ("prohibited", 0.0, "admin-prohibited"),
+        ("no-host", 0.0, "no such host on the wire"),
+        ("unreachable", 0.0, "unreachable"),
         ("no-route", 0.0, "without a route"),
         ("foreign", 0.0, "another service"),
     ],
@@ -174,9 +176,170 @@ def test_a_busy_master_port() -> None:
 
 def test_a_master_port_behind_a_firewall() -> None:
     facts = cluster(3)
-    blocked = spoiled(mesh(facts), lambda dial: dial.kind == "master", result="unreachable", seconds=0.0)
+    blocked = spoiled(mesh(facts), lambda dial: dial.kind == "master", result="prohibited")
     finding = only("net.master-port", report(facts, blocked))
     assert "port 29500: connections from node[2-3] are rejected by a firewall" in finding.observed
+
+
+def test_rank_0_is_not_to_blame_for_a_host_that_lets_nothing_out() -> None:
+    facts = cluster(4)
+    blocked = spoiled(mesh(facts), lambda dial: dial.source == "node3", result="timeout")
+    assert only("net.backconnect", report(facts, blocked)).hosts == ("node3",)
+
+
+def test_a_host_that_alone_does_not_reach_the_master_port_is_named() -> None:
+    facts = cluster(4)
+    blocked = spoiled(
+        mesh(facts), lambda dial: dial.source == "node3" and dial.kind == "master", result="timeout"
+    )
+    finding = only("net.master-port", report(facts, blocked))
+    assert finding.hosts == ("node3",)
+    assert finding.observed == "connections to port 29500 of node1 are dropped (timeout), others get through"
+
+
+def test_a_master_port_that_most_do_not_reach_is_closed() -> None:
+    facts = cluster(5)
+    blocked = spoiled(
+        mesh(facts),
+        lambda dial: dial.source in ("node3", "node4") and dial.kind == "master",
+        result="timeout",
+    )
+    finding = only("net.master-port", report(facts, blocked))
+    assert finding.hosts == ("node1",)
+
+
+def test_whoever_says_that_it_rejects_is_believed() -> None:
+    """Of two hosts counting cannot tell who it is; the message's sender can."""
+    facts = cluster(2)
+    for sender, culprit, side in (("10.0.0.3", "node2", "inbound"), ("10.0.0.2", "node1", "outbound")):
+        rejected = spoiled(
+            mesh(facts),
+            lambda dial: dial.source == "node1" and is_ephemeral(dial),
+            result="prohibited",
+            rejected_by=sender,
+        )
+        finding = only("net.backconnect", report(facts, rejected))
+        assert finding.hosts == (culprit,)
+        assert finding.observed.startswith(side)
+
+
+def test_a_router_between_that_rejects_is_named() -> None:
+    facts = cluster(3)
+    rejected = spoiled(
+        mesh(facts),
+        lambda dial: dial.target == "node2" and is_ephemeral(dial),
+        result="prohibited",
+        rejected_by="10.0.0.254",
+    )
+    finding = only("net.backconnect", report(facts, rejected))
+    assert "rejected by a firewall (admin-prohibited) at 10.0.0.254" in finding.observed
+
+
+def test_a_rejection_that_is_not_told_of_every_time_is_one_cause() -> None:
+    facts = cluster(3)
+    rejected = spoiled(
+        mesh(facts),
+        lambda dial: dial.target == "node2" and is_ephemeral(dial),
+        result="prohibited",
+        rejected_by="10.0.0.3",
+    )
+    silent = spoiled(
+        rejected, lambda dial: dial.target == "node2" and dial.kind in ("low", "high"), result="timeout"
+    )
+    finding = only("net.backconnect", report(facts, silent))
+    assert finding.observed.startswith("inbound TCP from all 2 peers rejected by a firewall")
+    assert "timeout" not in finding.observed
+
+
+def test_a_peer_whose_process_stands_still_is_unknown_never_a_firewall() -> None:
+    facts = cluster(4)
+    still = spoiled(mesh(facts), lambda dial: dial.target == "node2", result="connected")
+    found = report(facts, still)
+    assert found.hosts == {"node1": "ready", "node2": "unknown", "node3": "ready", "node4": "ready"}
+    (finding,) = [each for each in found.findings if each.code == "net.backconnect"]
+    assert finding.severity == "unknown"
+    assert "node[1,3-4]" in finding.observed
+    assert not [each for each in found.findings if each.severity == "fail"]
+
+
+def test_one_port_that_answers_in_time_proves_the_host_for_all() -> None:
+    facts = cluster(3)
+    late = spoiled(
+        mesh(facts), lambda dial: dial.target == "node2" and dial.kind in ("low", "high"), result="connected"
+    )
+    assert report(facts, late).verdict == "ready"
+
+
+def test_a_failure_that_could_not_be_repeated_is_unknown() -> None:
+    facts = cluster(3)
+    doubted = spoiled(
+        mesh(facts),
+        lambda dial: (dial.source, dial.target) == ("node1", "node2") and is_ephemeral(dial),
+        result="unsettled",
+        detail="it failed once (timeout), and could not be repeated alone",
+    )
+    found = report(facts, doubted)
+    assert found.hosts == {"node1": "ready", "node2": "unknown", "node3": "ready"}
+    assert not [each for each in found.findings if each.severity in ("fail", "warn")]
+
+
+def test_another_host_that_answers_is_named() -> None:
+    facts = cluster(3)
+    astray = spoiled(
+        mesh(facts),
+        lambda dial: dial.target == "node2" and is_ephemeral(dial),
+        result="foreign",
+        answered="node3",
+    )
+    finding = only("net.backconnect", report(facts, astray))
+    assert finding.observed == "inbound TCP from all 2 peers answered by node3"
+
+
+def test_a_full_table_of_neighbours_is_no_firewall() -> None:
+    facts = cluster(3)
+    lost = spoiled(
+        mesh(facts), lambda dial: (dial.source, dial.target) == ("node1", "node3"), result="timeout"
+    )
+    full = msgspec.structs.replace(lost, neighbours={"node1": NeighbourTable(17, 1024)})
+    finding = only("net.neighbours", report(facts, full))
+    assert finding.hosts == ("node1",)
+    assert (
+        finding.observed == "its neighbour table of 1024 entries had no room 17 times while the hosts dialled"
+    )
+    assert "gc_thresh3=4096" in finding.fix
+
+
+def test_a_host_that_bears_a_peers_address_on_a_card_that_is_down_reaches_itself() -> None:
+    facts = cluster(3)
+    down = nic("eth1", "10.0.0.3", prefix=16, up=False, running=False, carrier=False)
+    first = facts["node1"]
+    facts["node1"] = msgspec.structs.replace(first, interfaces=(*first.interfaces, down))
+    full = mesh(facts)
+    tried = tuple(dial for dial in full.dials if (dial.source, dial.target) != ("node1", "node2"))
+    found = report(facts, msgspec.structs.replace(full, dials=tried))
+    (finding,) = [each for each in found.findings if each.severity == "fail"]
+    assert (finding.code, finding.hosts) == ("ip.duplicate", ("node1",))
+    assert finding.observed == "its eth1, which is down, bears 10.0.0.3, the address of node2"
+    assert finding.fix == "sudo ip addr del 10.0.0.3/16 dev eth1"
+    (unproven,) = [
+        each for each in found.checks if each.code == "net.backconnect" and each.status == "unknown"
+    ]
+    assert unproven.hosts == ("node1",)
+
+
+def test_beyond_the_pairs_that_were_tried_nothing_is_missed() -> None:
+    facts = cluster(70)
+    everything = mesh(facts)
+    tried = sample(list(facts))
+    some = msgspec.structs.replace(
+        everything,
+        sampled=True,
+        dials=tuple(dial for dial in everything.dials if (dial.source, dial.target) in tried),
+    )
+    assert report(facts, some).verdict == "ready"
+    assert choose(inventory(facts), facts, some).proven
+    blocked = spoiled(some, lambda dial: dial.source == "node9" and is_ephemeral(dial), result="timeout")
+    assert only("net.backconnect", report(facts, blocked)).hosts == ("node9",)
 
 
 def test_a_master_port_that_the_os_may_give_away() -> None:

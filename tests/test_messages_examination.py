@@ -67,17 +67,22 @@ def test_a_whole_examination_of_the_real_program_is_understood(tmp_path: Path) -
         master = MasterPort(port=None, preferred=29500, tries=100)
         talk.send(
             Listen(
-                token=TOKEN, addresses=("127.0.0.1",), ephemeral=1, port_range=(32768, 60999), master=master
+                token=TOKEN,
+                rank=3,
+                addresses=("127.0.0.1",),
+                ephemeral=1,
+                port_range=(32768, 60999),
+                master=master,
             )
         )
         listening = hear(talk, Listening)
         assert listening.master_port
         assert not listening.error
         open_port = listening.listeners[0]
-        dials = ((open_port.address, open_port.port, True),)
-        talk.send(DialAll(dials=dials, dial_timeout=20.0, tries=1, timeout=60.0))
+        peers = (((open_port.address, open_port.port, True),),)
+        talk.send(DialAll(peers=peers, dial_timeout=20.0, reply_timeout=30.0, timeout=60.0))
         (result,) = hear(talk, Dialled).results
-        assert (result.order, result.result, result.seen) == (0, "ok", "127.0.0.1")
+        assert (result.order, result.result, result.seen, result.rank) == (0, "ok", "127.0.0.1", 3)
         talk.send(AwaitBundle())
         hear(talk, Awaiting)
         channel.send(pack("probe.main", request, _PROBE))

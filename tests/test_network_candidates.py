@@ -61,5 +61,27 @@ def test_entries_of_one_machine_share_its_addresses() -> None:
     assert ("lo", "127.0.0.1") in found["alias"]
 
 
+def test_a_bridge_with_carrier_on_one_host_only_is_nobodys() -> None:
+    """The others bear its address too, without carrier: each of them would reach itself."""
+    idle = msgspec.structs.replace(DOCKER0, carrier=False, running=False)
+    facts = {
+        host: msgspec.structs.replace(
+            of_host, interfaces=(DOCKER0 if host == "node1" else idle, *of_host.interfaces)
+        )
+        for host, of_host in cluster(3).items()
+    }
+    assert all(names == ("eth0",) for names in _names(facts).values())
+
+
+def test_an_address_on_a_card_that_is_down_elsewhere_stays_with_the_host_that_needs_it() -> None:
+    down = nic("eth1", "10.0.0.3", prefix=16, up=False, running=False, carrier=False)
+    facts = altered(cluster(3), "node1", interfaces=(LOOPBACK, nic("eth0", "10.0.0.2", prefix=16), down))
+    assert candidates(facts)["node2"] == (("eth0", "10.0.0.3"),)
+    # Where it has another one in that network it does without.
+    spare = nic("eth2", "10.0.0.33", prefix=16)
+    facts = altered(facts, "node2", interfaces=(LOOPBACK, nic("eth0", "10.0.0.3", prefix=16), spare))
+    assert candidates(facts)["node2"] == (("eth2", "10.0.0.33"),)
+
+
 def _names(facts: Mapping[str, Facts]) -> dict[str, tuple[str, ...]]:
     return {host: tuple(name for name, _ in pairs) for host, pairs in candidates(facts).items()}

@@ -32,10 +32,44 @@ def pairs(plan: dict[str, tuple[Order, ...]], *, bulk: bool = False) -> set[tupl
     }
 
 
-@pytest.mark.parametrize("count", [2, 8, 33, 256])
+@pytest.mark.parametrize("count", [2, 8, 33, 64, 100])
 def test_every_host_dials_every_other_and_never_itself(count: int) -> None:
-    plan = plan_dials(listeners(count))
+    plan = plan_dials(listeners(count), all_pairs=count > 64)
     assert pairs(plan) == set(permutations((f"node{host}" for host in range(count)), 2))
+
+
+@pytest.mark.parametrize("count", [65, 128, 256])
+def test_beyond_64_hosts_each_visits_a_few_and_the_orders_grow_with_the_hosts(count: int) -> None:
+    plan = plan_dials(listeners(count))
+    visited = pairs(plan)
+    hosts = list(plan)
+    assert all({("node0", host), (host, "node0")} <= visited for host in hosts[1:])
+    assert all({(near, far), (far, near)} <= visited for near, far in pairwise(hosts))
+    most = 2 * count.bit_length() + 2
+    for host in hosts[1:]:
+        assert 4 <= len([edge for edge in visited if edge[0] == host]) <= most
+        assert 4 <= len([edge for edge in visited if edge[1] == host]) <= most
+    assert sum(map(len, plan.values())) <= 4 * count * (most + 2)
+
+
+def test_in_each_round_the_host_after_the_next_is_visited() -> None:
+    plan = plan_dials(listeners(5))
+    assert list(dict.fromkeys(order.target for order in plan["node3"])) == [
+        "node4",
+        "node0",
+        "node1",
+        "node2",
+    ]
+
+
+def test_an_address_that_the_visitor_bears_itself_is_not_tried() -> None:
+    heard = {
+        "a": (Listener("10.0.0.1", 1, "ephemeral"),),
+        "b": (Listener("10.0.0.2", 1, "ephemeral"), Listener("10.9.0.2", 1, "ephemeral")),
+    }
+    plan = plan_dials(heard, bears={"a": {"10.0.0.1", "10.0.0.2"}, "b": {"10.0.0.2", "10.9.0.2"}})
+    assert [order.address for order in plan["a"]] == ["10.9.0.2"]
+    assert [order.address for order in plan["b"]] == ["10.0.0.1"]
 
 
 def test_up_to_32_hosts_every_pair_moves_one_megabyte_on_every_network() -> None:
@@ -54,7 +88,7 @@ def test_beyond_each_host_moves_few_megabytes_but_none_is_left_out(count: int) -
         assert {(near, far), (far, near)} <= heavy
     assert all({("node0", host), (host, "node0")} <= heavy for host in hosts[1:])
     for host in hosts[1:]:
-        assert len([pair for pair in heavy if pair[0] == host]) <= 3 + 3
+        assert len([pair for pair in heavy if pair[0] == host]) <= 2 * count.bit_length() + 2
 
 
 def test_both_ends_and_the_middle_of_the_port_range_are_tried() -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
 from clusterctl.ask.bundle import NO_PYTHON
 from clusterctl.ask.host_session import HostSession
-from clusterctl.ask.pool import HostEnded, HostFailed, HostPool, HostSaid, PoolEvent
+from clusterctl.ask.pool import HostEnded, HostFailed, HostOpened, HostPool, HostSaid, PoolEvent
 from clusterctl.facts.decode import decode_facts, decode_torch
 from clusterctl.facts.model import Facts, TorchImport
 from clusterctl.messages.examination import (
@@ -25,6 +25,7 @@ from clusterctl.messages.examination import (
     TorchImported,
     examination_answers,
 )
+from clusterctl.settings import ASK
 from clusterctl.transport.protocol import Failure, Stage, Transport
 
 Kind = TypeVar("Kind", bound=msgspec.Struct)
@@ -54,7 +55,8 @@ class FactCollector:
         self._answers: defaultdict[type[msgspec.Struct], dict[str, Any]] = defaultdict(dict)
         self._facts: dict[str, Facts] = {}
         self._clock: dict[str, tuple[float, float]] = {}
-        self._importing: set[str] = set()
+        self._opened: dict[str, float] = {}
+        self._importing: dict[str, float] = {}
         self._torch_timeout = torch_timeout
         self._on_progress = on_progress
         self._on_awaiting = on_awaiting
@@ -74,12 +76,24 @@ class FactCollector:
         """Whether the host took the message."""
         return self._pool.send(host, message)
 
-    def gather(self, deadline: float) -> None:
-        """Hear facts until every host has answered or failed. Who is silent at the end has failed."""
-        self._until(lambda: len(self._facts) + len(self.failures) == len(self.hosts), deadline)
-        for host in self.hosts:
-            if host not in self._facts and host not in self.failures:
+    def gather(self, timeout: float, deadline: float) -> None:
+        """Hear facts until every host has answered or failed.
+
+        A host fails that is silent for ``timeout`` seconds from when its session began, or that has no
+        session by ``deadline``.
+        """
+        while pending := [host for host in self.hosts if not self._is_decided(host)]:
+            ends = {
+                host: self._opened[host] + timeout if host in self._opened else deadline for host in pending
+            }
+            late = [host for host, end in ends.items() if time.monotonic() >= end]
+            for host in late:
                 self._fail(host, *self._silent(self._pool.sessions.get(host)))
+            if not late:
+                self._until(lambda: all(map(self._is_decided, self.hosts)), min(ends.values()))
+
+    def _is_decided(self, host: str) -> bool:
+        return host in self._facts or host in self.failures
 
     def wait(self, kind: type[Kind], hosts: Sequence[str], deadline: float) -> dict[str, Kind]:
         """Answers of this kind from ``hosts``, as far as they came before the deadline or the end."""
@@ -93,10 +107,33 @@ class FactCollector:
         self._until(done, deadline)
         return {host: answers[host] for host in hosts if host in answers}
 
-    def settle(self, deadline: float) -> None:
-        """Hear what is still to come: clocks, and imports of torch."""
-        self.wait(Pong, tuple(self.present), min(deadline, time.monotonic() + 2.0))
-        self.wait(TorchImported, tuple(self._importing), deadline)
+    def ask(
+        self, kind: type[Kind], questions: Mapping[str, msgspec.Struct], timeout: float
+    ) -> dict[str, Kind]:
+        """Answers of this kind to these questions, one for each host; what it told before is forgotten.
+
+        Whoever is silent for long after most have answered is not waited for until the end.
+        """
+        for host, question in questions.items():
+            self._answers[kind].pop(host, None)
+            self.send(host, question)
+        hosts = tuple(questions)
+        deadline = time.monotonic() + timeout
+        answers: dict[str, Kind] = {}
+        while True:
+            before = len(answers)
+            answers = self.wait(kind, hosts, min(deadline, time.monotonic() + ASK.straggler_timeout))
+            present = [host for host in hosts if host in answers or host in self._pool.sessions]
+            stragglers = len(answers) == before and 2 * before >= len(hosts)
+            if len(answers) == len(present) or stragglers or time.monotonic() >= deadline:
+                return answers
+
+    def settle(self) -> None:
+        """Hear what is still to come: clocks, and imports of torch, each within its own time."""
+        self.wait(Pong, tuple(self.present), time.monotonic() + 2.0)
+        if self._importing:
+            timeout = (self._torch_timeout or 0.0) + ASK.tell_timeout
+            self.wait(TorchImported, tuple(self._importing), max(self._importing.values()) + timeout)
 
     def facts(self) -> dict[str, Facts]:
         """Facts of every host that answered, with its clock and its import of torch."""
@@ -122,6 +159,8 @@ class FactCollector:
 
     def _take(self, event: PoolEvent[ExaminationAnswer]) -> None:
         match event:
+            case HostOpened(host):
+                self._opened[host] = time.monotonic()
             case HostFailed(host, failure):
                 self.failures[host] = failure
                 self._on_progress(host, failure)
@@ -146,7 +185,7 @@ class FactCollector:
         self._facts[host] = facts
         self.send(host, Ping(sent=time.time()))
         if self._torch_timeout is not None and "torch" in facts.python.packages:
-            self._importing.add(host)
+            self._importing[host] = time.monotonic()
             self.send(host, ImportTorch(python=facts.python.executable, timeout=self._torch_timeout))
         self._on_progress(host, facts)
 

@@ -19,7 +19,7 @@ _PROBE = (
     "shared.files", "shared.locks", "shared.netlink",
     "probe.activation", "probe.system", "probe.machine", "probe.kernel_log",
     "probe.net", "probe.gpu", "probe.python", "probe.torch_import",
-    "traffic.listeners", "traffic.dialer", "traffic.master_port",
+    "traffic.listeners", "traffic.dialer", "traffic.attempt", "traffic.kernel", "traffic.master_port",
 )  # fmt: skip
 
 
@@ -33,7 +33,8 @@ class FactsRequest(msgspec.Struct, frozen=True, kw_only=True):
     ``env`` does not), ``activate`` (a line for bash) and ``workdirs`` are per host; a host without ``python``
     takes the usual one, one without an entry in ``workdirs`` is asked for ``workdir``.
 
-    ``torch`` and ``mesh`` are left out with ``quick``. ``master_port`` is the user's own choice; without it
+    ``torch`` and ``mesh`` are left out with ``quick``; ``all_pairs`` dials between all hosts, however many.
+    ``master_port`` is the user's own choice; without it
     the first free one from 29500 on, outside the host's own port range. With ``then_more`` the hosts wait, in
     the sessions they have, for the next bundle. Seconds throughout.
     """
@@ -41,6 +42,7 @@ class FactsRequest(msgspec.Struct, frozen=True, kw_only=True):
     quick: bool = False
     torch: bool = True
     mesh: bool = True
+    all_pairs: bool = False
     then_more: bool = False
     python: dict[str, str] = {}
     env: dict[str, dict[str, str]] = {}
@@ -81,29 +83,29 @@ def ask(
     began = time.monotonic()
     torch = request.torch and not request.quick
     activating = ASK.activation_timeout if any(request.activate.values()) else 0.0
-    deadline = began + request.timeout + activating
-    torch_deadline = deadline + (request.torch_timeout if torch else 0.0)
-    opening = _Openings(request, torch_deadline - began)
+    deadline = began + request.timeout
+    longest = 2 * request.timeout + activating + ASK.mesh_timeout + (request.torch_timeout if torch else 0.0)
+    opening = _Openings(request, longest)
     collector = FactCollector(
         transport,
         inventory.names,
         opening.of,
         command=REMOTE_COMMAND,
-        deadline=torch_deadline,
+        deadline=deadline,
         torch_timeout=request.torch_timeout if torch else None,
         on_progress=on_progress or (lambda host, answer: None),
         on_awaiting=on_awaiting or (lambda kind, hosts: None),
     )
     try:
-        collector.gather(began + min(ASK.facts_timeout, request.timeout) + activating)
+        collector.gather(min(ASK.facts_timeout, request.timeout) + activating, deadline)
         reachability = mesh.reach(
             collector,
-            deadline,
             everywhere=request.mesh and not request.quick,
+            all_pairs=request.all_pairs,
             master_port=request.master_port,
             preferred=RUN.preferred_master_port,
         )
-        collector.settle(torch_deadline)
+        collector.settle()
         facts = collector.facts()
         if request.then_more:
             collector.release(time.monotonic() + _RELEASE_TIMEOUT)

@@ -1,25 +1,35 @@
-"""Traffic between hosts: each listens, then each dials the others, all inside the channels already open."""
+"""Traffic between hosts: each listens, then each visits the others, all inside the channels already open."""
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from itertools import groupby
 
 from clusterctl.ask.collector import FactCollector
-from clusterctl.facts.model import Dial, Reachability
+from clusterctl.facts.model import Dial, Facts, NeighbourTable, Reachability
 from clusterctl.messages.examination import DialAll, Dialled, Listen, Listening, MasterPort
-from clusterctl.network.candidates import candidates
-from clusterctl.network.dials import Listener, Order, ephemeral_ports, plan_dials
+from clusterctl.network import repeats
+from clusterctl.network.attribution import Edge
+from clusterctl.network.candidates import borne, candidates, machine
+from clusterctl.network.dials import Listener, Order, ephemeral_ports, is_sampled, orders, plan_dials
 from clusterctl.settings import ASK
 
 
 def reach(
-    collector: FactCollector, deadline: float, *, everywhere: bool, master_port: int | None, preferred: int
+    collector: FactCollector,
+    *,
+    everywhere: bool,
+    all_pairs: bool,
+    master_port: int | None,
+    preferred: int,
 ) -> Reachability:
-    """Find a free master port on the first host and, with ``everywhere``, let all hosts dial all others.
+    """Find a free master port on the first host and, with ``everywhere``, let the hosts dial one another.
 
     ``master_port`` is the user's own choice and must be free; else the first free one from ``preferred`` on.
+    Nobody dials before all listeners are confirmed. What failed is dialled again, alone, before it counts.
     """
     hosts = collector.present
     if not hosts:
@@ -28,23 +38,33 @@ def reach(
     first = next(iter(hosts))
     asked = tuple(hosts) if everywhere and len(hosts) > 1 else (first,)
     token = secrets.token_hex(16)
-    for host in asked:
-        master = MasterPort(port=master_port, preferred=preferred, tries=ASK.master_ports)
-        order = Listen(
-            token=token,
-            addresses=tuple(address for _, address in offered[host]) if len(asked) > 1 else (),
-            ephemeral=ephemeral_ports(len(hosts)),
-            port_range=hosts[host].port_range,
-            master=master if host == first else None,
-        )
-        collector.send(host, order)
-    listening = collector.wait(Listening, asked, min(deadline, time.monotonic() + ASK.listen_timeout))
+    master = MasterPort(port=master_port, preferred=preferred, tries=ASK.master_ports)
+    listening = collector.ask(
+        Listening,
+        {
+            host: Listen(
+                token=token,
+                rank=rank,
+                addresses=tuple(address for _, address in offered[host]) if len(asked) > 1 else (),
+                ephemeral=ephemeral_ports(len(hosts)),
+                port_range=hosts[host].port_range,
+                master=master if host == first else None,
+            )
+            for rank, host in enumerate(asked)
+        },
+        ASK.listen_timeout,
+    )
     opened, errors = _opened(asked, listening, everywhere=len(asked) > 1)
     found = listening.get(first, Listening())
-    dials = _dial(collector, opened, deadline) if len(opened) > 1 else ()
+    dialling = _Dialling(collector, asked, opened, hosts, all_pairs=all_pairs)
+    if len(opened) > 1:
+        dialling.visit_all()
+        dialling.repeat()
     return Reachability(
-        dials=dials,
+        dials=tuple(dialling.dials),
         listen_errors=errors,
+        neighbours=dialling.neighbours,
+        sampled=len(opened) > 1 and is_sampled(len(opened), all_pairs=all_pairs),
         master_port=found.master_port,
         master_error=found.master_error,
         asked=len(asked) > 1,
@@ -69,37 +89,136 @@ def _opened(
     return opened, errors
 
 
-def _dial(
-    collector: FactCollector, opened: Mapping[str, tuple[Listener, ...]], deadline: float
-) -> tuple[Dial, ...]:
-    deadline = min(deadline, time.monotonic() + ASK.traffic_timeout)
-    plan = plan_dials(opened)
-    for host, orders in plan.items():
-        asked = DialAll(
-            dials=tuple((each.address, each.port, each.bulk) for each in orders),
-            dial_timeout=ASK.dial_timeout,
-            tries=ASK.dial_tries,
-            timeout=max(1.0, deadline - time.monotonic() - 2.0),
+class _Dialling:
+    """Visits of hosts that all listen, and what was heard of them in the end."""
+
+    def __init__(
+        self,
+        collector: FactCollector,
+        ranks: Sequence[str],
+        opened: Mapping[str, tuple[Listener, ...]],
+        facts: Mapping[str, Facts],
+        *,
+        all_pairs: bool,
+    ) -> None:
+        self.dials: tuple[Dial, ...] = ()
+        self.neighbours: dict[str, NeighbourTable] = {}
+        self._collector = collector
+        self._ranks = ranks
+        self._opened = opened
+        self._all_pairs = all_pairs
+        machines = Counter(machine(facts[host]) for host in opened)
+        # Two entries for one machine share its addresses, and reach one another there.
+        alone = [host for host in opened if machines[machine(facts[host])] == 1]
+        self._bears = {host: frozenset(borne(facts[host])) for host in alone}
+
+    def visit_all(self) -> None:
+        plan = plan_dials(self._opened, all_pairs=self._all_pairs, bears=self._bears)
+        self.dials = self._visit(plan)
+
+    def repeat(self) -> None:
+        """Dial again what failed, alone. What cannot be confirmed in time is nobody's fault."""
+        deadline = time.monotonic() + ASK.repeat_timeout
+        if is_sampled(len(self._opened), all_pairs=self._all_pairs):
+            self._try_others()
+        repeated: set[Edge] = set()
+        while time.monotonic() < deadline:
+            wave = repeats.next_wave(self.dials, repeated)
+            if not wave:
+                break
+            again = self._again(wave)
+            told = {(dial.source, dial.target) for dial in again}
+            self.dials = repeats.merged(self.dials, again)
+            self._doubt(set(wave) - told, "and was not told of when repeated")
+            # Where all that was repeated passed now, the edge's other failures have yet to be repeated.
+            repeated |= repeats.failed(again)
+        self._doubt(repeats.unconfirmed(self.dials, repeated), "and could not be repeated alone")
+
+    def _doubt(self, edges: Set[Edge], reason: str) -> None:
+        self.dials = tuple(
+            repeats.unsettled(dial, reason)
+            if dial.result not in repeats.NOT_FAILED and (dial.source, dial.target) in edges
+            else dial
+            for dial in self.dials
         )
-        collector.send(host, asked)
-    told = collector.wait(Dialled, tuple(plan), deadline)
-    return tuple(dial for host, answer in told.items() for dial in _dials(host, plan[host], answer))
+
+    def _again(self, wave: Iterable[Edge]) -> tuple[Dial, ...]:
+        plan: defaultdict[str, list[Order]] = defaultdict(list)
+        for dial in repeats.worth_repeating(self.dials, wave):
+            plan[dial.source].append(Order(dial.target, dial.address, dial.port, dial.kind, dial.bulk))
+        return self._visit(plan, scouts=False)
+
+    def _try_others(self) -> None:
+        """Beyond the sample: each suspect with three hosts that are none."""
+        sick = repeats.suspects(self.dials)
+        asked = {(dial.source, dial.target) for dial in self.dials}
+        plan: defaultdict[str, list[Order]] = defaultdict(list)
+        for suspect in sick:
+            for source, target in repeats.others(tuple(self._opened), suspect, asked, set(sick)):
+                borne_here = self._bears.get(source, frozenset())
+                heard = (each for each in self._opened[target] if each.address not in borne_here)
+                plan[source] += orders(target, heard, thorough=True)
+        self.dials = repeats.merged(self.dials, self._visit(plan))
+
+    def _visit(self, plan: Mapping[str, Collection[Order]], *, scouts: bool = True) -> tuple[Dial, ...]:
+        """Every host in the plan makes its visits; the dials of those that told, as they told them.
+
+        Without ``scouts`` every dial is a visit of its own.
+        """
+        kept = {host: tuple(found) for host, found in plan.items() if found}
+        told = self._collector.ask(
+            Dialled,
+            {
+                host: DialAll(
+                    peers=tuple(
+                        tuple((each.address, each.port, each.bulk) for each in visit)
+                        for visit in (_visits(found) if scouts else ((each,) for each in found))
+                    ),
+                    dial_timeout=ASK.dial_timeout,
+                    reply_timeout=ASK.reply_timeout,
+                    timeout=ASK.traffic_timeout,
+                )
+                for host, found in kept.items()
+            },
+            ASK.traffic_timeout + ASK.tell_timeout,
+        )
+        for host, answer in told.items():
+            if answer.neighbours_refused:
+                self.neighbours[host] = NeighbourTable(answer.neighbours_refused, answer.neighbours)
+        dials = [dial for host, answer in told.items() for dial in self._dials(host, kept[host], answer)]
+        silent = kept.keys() - told.keys()
+        return tuple(
+            repeats.unsettled(dial, f"while {dial.target} itself did not answer us")
+            if dial.target in silent and dial.result not in repeats.NOT_FAILED
+            else dial
+            for dial in dials
+        )
+
+    def _dials(self, host: str, made: tuple[Order, ...], answer: Dialled) -> Iterable[Dial]:
+        for each in answer.results:
+            if each.order >= len(made):
+                continue
+            order = made[each.order]
+            answered = (
+                self._ranks[each.rank] if each.rank is not None and each.rank < len(self._ranks) else ""
+            )
+            other = answered not in ("", order.target)
+            yield Dial(
+                source=host,
+                target=order.target,
+                address=order.address,
+                port=order.port,
+                kind=order.kind,
+                result="foreign" if other else each.result,
+                seconds=each.seconds,
+                seen=each.seen,
+                device=each.device,
+                detail=f"{answered} answered" if other else each.detail,
+                rejected_by=each.rejected_by,
+                answered=answered,
+                bulk=order.bulk,
+            )
 
 
-def _dials(host: str, orders: tuple[Order, ...], answer: Dialled) -> tuple[Dial, ...]:
-    return tuple(
-        Dial(
-            source=host,
-            target=orders[each.order].target,
-            address=orders[each.order].address,
-            port=orders[each.order].port,
-            kind=orders[each.order].kind,
-            result=each.result,
-            seconds=each.seconds,
-            seen=each.seen,
-            device=each.device,
-            detail=each.detail,
-        )
-        for each in answer.results
-        if each.order < len(orders)
-    )
+def _visits(orders: Iterable[Order]) -> Iterable[tuple[Order, ...]]:
+    return (tuple(visit) for _, visit in groupby(orders, key=lambda order: order.target))

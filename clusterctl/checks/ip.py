@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from ipaddress import ip_address, ip_network
 
 from clusterctl.checks.rule import Evidence, Hit, Rule
@@ -31,6 +31,26 @@ def duplicate_addresses(evidence: Evidence) -> Iterator[Hit]:
                 observed=f"{text} is on {places}",
                 expected="an address of its own on each",
             )
+    yield from _borne_elsewhere(evidence, {text for text, found in bearers.items() if len(found) > 1})
+
+
+def _borne_elsewhere(evidence: Evidence, told: Set[str]) -> Iterator[Verdict]:
+    """An address of the network in use that another machine has too, if only on a card that is down: it
+    reaches itself there, whatever its routes say."""
+    owners = {entry.address: entry.host for entry in evidence.network.hosts if entry.address not in told}
+    machines = {host: machine(facts) for host, facts in evidence.facts.items()}
+    for host, facts in evidence.facts.items():
+        for link in facts.interfaces:
+            for address in link.addresses:
+                owner = owners.get(address.address, host)
+                if machines.get(owner, machines[host]) != machines[host]:
+                    yield Hit(
+                        hosts=(host,),
+                        observed=f"its {link.name}{'' if is_usable(link) else ', which is down,'} bears "
+                        f"{address.address}, the address of {owner}",
+                        expected="an address of its own on each",
+                        fix=f"sudo ip addr del {address.address}/{address.prefix} dev {link.name}",
+                    )
 
 
 def _joins_hosts(evidence: Evidence, text: str, bearers: Bearers) -> bool:

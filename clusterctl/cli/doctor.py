@@ -21,6 +21,9 @@ def command(
     quick: Annotated[
         bool, typer.Option("--quick", help="Facts only: no import of torch, no traffic between the hosts.")
     ] = False,
+    all_pairs: Annotated[
+        bool, typer.Option("--all-pairs", help="Traffic between all hosts; else beyond 64 a sample of pairs.")
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Warnings fail too.")] = False,
     profile: options.Profile = "",
     env: options.Env = None,
@@ -72,7 +75,12 @@ def command(
         screen.out().print(cluster.hosts.how, style="dim")
     screen.print_warnings(cluster.warnings[len(inventory.warnings) :])  # the hostfile's own are findings
     seen = cluster.examine(
-        env=env or (), env_file=env_file, quick=quick, selection=selection, progress=Asking
+        env=env or (),
+        env_file=env_file,
+        quick=quick,
+        all_pairs=all_pairs,
+        selection=selection,
+        progress=Asking,
     )
     code = seen.report.exit_code(strict=strict)
     if as_json:

@@ -289,8 +289,21 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 class Dial(msgspec.Struct, frozen=True, kw_only=True):
     """One TCP attempt from ``source`` host to an address and port of ``target`` host.
 
-    ``result``: ok, refused, unreachable, no-route, timeout, stall (small passed, 1 MB did not), foreign
-    (another service answered) or error. ``seen`` is the source address the listener saw.
+    ``result`` is one of
+
+    - ok: connected, and the right host answered
+    - connected: the kernel there accepted the connection, its process has not answered: nobody knows
+    - unsettled: it failed once and could not be repeated, or the time was over: nobody knows
+    - timeout: requests to connect, or what was sent after, found no answer in the kernel there
+    - refused: a TCP reset
+    - prohibited: an ICMP message of a firewall, ``rejected_by`` an address
+    - no-host: no answer to ARP; unreachable: some other ICMP message; no-route: by this host's own table
+    - stall: small messages passed, full-size packets did not
+    - foreign: another service answered, or another host: then ``answered`` names it
+    - error
+
+    ``seen`` is the source address the listener saw, ``seconds`` the round trip that the kernel measured.
+    ``bulk`` says that 1 MB was sent, or would have been.
     """
 
     source: str
@@ -304,13 +317,29 @@ class Dial(msgspec.Struct, frozen=True, kw_only=True):
     device: str = ""
     """Interface the route to ``address`` leaves by on the source host."""
     detail: str = ""
+    rejected_by: str = ""
+    answered: str = ""
+    bulk: bool = False
+
+
+class NeighbourTable(msgspec.Struct, frozen=True):
+    """``refused``: how often there was no room for a neighbour while hosts dialled. ``size`` in entries."""
+
+    refused: int
+    size: int | None = None
 
 
 class Reachability(msgspec.Struct, frozen=True, kw_only=True):
-    """All dials between hosts. ``listen_errors``: host -> why it could not listen. Empty when not asked."""
+    """All dials between hosts. ``listen_errors``: host -> why it could not listen. Empty when not asked.
+
+    ``neighbours`` has the hosts whose neighbour table was full; ``sampled`` is true where not all pairs were
+    tried.
+    """
 
     dials: tuple[Dial, ...] = ()
     listen_errors: dict[str, str] = {}
+    neighbours: dict[str, NeighbourTable] = {}
+    sampled: bool = False
     master_port: int | None = None
     master_error: str = ""
     asked: bool = False

@@ -44,11 +44,12 @@ class MasterPort(msgspec.Struct, frozen=True, kw_only=True):
 class Listen(_Asked, frozen=True, kw_only=True, tag="listen"):
     """Open ports on these addresses, and find a port for rank 0's store. Answer: `Listening`.
 
-    ``token`` (hex) is what peers must know; ``ephemeral`` ports are chosen by the system, others come from
-    both ends and the middle of ``port_range``.
+    ``token`` (hex) is what peers must know, ``rank`` what they are told: who it is that answers.
+    ``ephemeral`` ports are chosen by the system, others come from both ends and the middle of ``port_range``.
     """
 
     token: str
+    rank: int
     addresses: tuple[str, ...]
     ephemeral: int
     port_range: tuple[int, int]
@@ -56,14 +57,16 @@ class Listen(_Asked, frozen=True, kw_only=True, tag="listen"):
 
 
 class DialAll(_Asked, frozen=True, kw_only=True, tag="dial"):
-    """Connect to all of these: (address, port, with 1 MB each way). Answer: `Dialled`.
+    """Visit these peers in this order; each is (address, port, with 1 MB) for every dial. Answer: `Dialled`.
 
-    ``dial_timeout`` is for one attempt without progress, ``timeout`` for all of them.
+    ``dial_timeout`` is how long kernels may leave one attempt unanswered; ``reply_timeout`` how long, after
+    the last news from anybody, accepted connections may stay silent; ``timeout`` is for all. They begin when
+    the host begins.
     """
 
-    dials: tuple[tuple[str, int, bool], ...]
+    peers: tuple[tuple[tuple[str, int, bool], ...], ...]
     dial_timeout: float
-    tries: int
+    reply_timeout: float
     timeout: float
 
 
@@ -111,7 +114,10 @@ class Listening(_Answer, frozen=True, kw_only=True, tag="listening"):
 
 
 class DialResult(msgspec.Struct, frozen=True, array_like=True):
-    """How one dial ended; ``order`` counts from 0 in `DialAll`. See `facts.model.Dial`."""
+    """How one dial ended; ``order`` counts all dials of a `DialAll` from 0. See `facts.model.Dial`.
+
+    ``rank`` is who answered, None when nobody said so.
+    """
 
     order: Count
     result: Text
@@ -119,13 +125,21 @@ class DialResult(msgspec.Struct, frozen=True, array_like=True):
     seen: Text
     device: Text
     detail: Text
+    rejected_by: Text
+    rank: Count | None
 
 
 class Dialled(_Answer, frozen=True, kw_only=True, tag="dialled"):
-    """Dials not begun in time are missing."""
+    """Dials not begun in time are missing, and so are those to further ports of an address without a way.
+
+    ``neighbours_refused`` is how often meanwhile the neighbour table, of ``neighbours`` entries, had no room;
+    None where the kernel does not show it.
+    """
 
     results: tuple[DialResult, ...] = ()
     error: Text = ""
+    neighbours_refused: Count | None = None
+    neighbours: Count | None = None
 
 
 class Awaiting(_Answer, frozen=True, kw_only=True, tag="next"):

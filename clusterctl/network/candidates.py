@@ -4,26 +4,31 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface
+from typing import TypeAlias
 
 from clusterctl.facts.model import Address, Facts, Interface
 
 WIRED = frozenset({"physical", "bond", "vlan"})
+Machine: TypeAlias = tuple[object, ...]
+Network: TypeAlias = IPv4Network | IPv6Network
 
 
 def candidates(facts: Mapping[str, Facts]) -> dict[str, tuple[tuple[str, str], ...]]:
     """Host -> (interface, address) pairs worth probing, in the order the node listed them.
 
     IPv4, or global IPv6 when not every host has an IPv4 candidate but every host has an IPv6 one. An address
-    that another machine bears too (docker0, virbr0) is nobody's. Loopback counts only when all hosts are one
-    machine. A host without any candidate has an empty tuple.
+    that another machine bears too (docker0, virbr0) is nobody's: that machine would reach itself, even by an
+    interface that is down. Where its interface is down or has no carrier, the address stays with the one that
+    can use it if it is its only one in a network that others use: a finding, but no reason to be left out.
+    Loopback counts only when all hosts are one machine. A host without any candidate has an empty tuple.
     """
     found = {family: _of_family(facts, family) for family in ("inet", "inet6")}
     four, six = found["inet"], found["inet6"]
     return six if not all(four.values()) and six and all(six.values()) else four
 
 
-def machine(facts: Facts) -> tuple[object, ...]:
+def machine(facts: Facts) -> Machine:
     """What tells machines (or network namespaces) apart: equal for two entries that name the same one."""
     links = frozenset((link.name, link.mac) for link in facts.interfaces if link.kind != "loopback")
     addresses = frozenset(address.address for _, address in _addresses(facts))
@@ -44,22 +49,51 @@ def is_usable(link: Interface) -> bool:
     return link.up and link.running and link.carrier is not False
 
 
+def borne(facts: Facts) -> set[str]:
+    """All addresses by which the host reaches itself: one on an interface that is down is still its own."""
+    return {address.address for link in facts.interfaces for address in link.addresses}
+
+
 def _of_family(facts: Mapping[str, Facts], family: str) -> dict[str, tuple[tuple[str, str], ...]]:
     machines = {host: machine(of_host) for host, of_host in facts.items()}
-    bearers: defaultdict[str, set[tuple[object, ...]]] = defaultdict(set)
+    one_machine = len(set(machines.values())) == 1
+    bearers: defaultdict[str, set[Machine]] = defaultdict(set)
+    users: defaultdict[str, set[Machine]] = defaultdict(set)
     for host, of_host in facts.items():
         for link, address in _addresses(of_host):
+            bearers[address.address].add(machines[host])
             if is_usable(link):
-                bearers[address.address].add(machines[host])
-    one_machine = len(set(machines.values())) == 1
-    return {
-        host: tuple(
-            (link.name, address.address)
+                users[address.address].add(machines[host])
+    usable = {
+        host: [
+            (link.name, address)
             for link, address in _addresses(of_host, loopback=one_machine)
-            if address.family == family and is_usable(link) and len(bearers[address.address]) <= 1
-        )
+            if address.family == family and is_usable(link) and len(users[address.address]) <= 1
+        ]
         for host, of_host in facts.items()
     }
+    neighbours: defaultdict[Network, set[Machine]] = defaultdict(set)
+    for host, pairs in usable.items():
+        for _, address in pairs:
+            if len(bearers[address.address]) <= 1:
+                neighbours[_network(address)].add(machines[host])
+
+    def is_needed(host: str, address: Address) -> bool:
+        others = neighbours[_network(address)]
+        return bool(others) and machines[host] not in others
+
+    return {
+        host: tuple(
+            (name, address.address)
+            for name, address in pairs
+            if len(bearers[address.address]) <= 1 or is_needed(host, address)
+        )
+        for host, pairs in usable.items()
+    }
+
+
+def _network(address: Address) -> Network:
+    return ip_interface(f"{address.address}/{address.prefix}").network
 
 
 def _addresses(facts: Facts, *, loopback: bool = False) -> list[tuple[Interface, Address]]:

@@ -1,17 +1,17 @@
-"""Which connections each host tries: all pairs, all candidate addresses, more ports where hosts are few."""
+"""Which connections each host tries: all addresses of every peer, or of a sample where hosts are many."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from random import Random
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 import msgspec
 
 from clusterctl.facts.model import PortKind
+from clusterctl.network.attribution import Edge
 
+ALL_PAIRS_HOSTS = 64
 FULL_BULK_HOSTS = 32
 FEW_HOSTS = 8
-PERMUTATIONS = 3
 
 
 class Listener(msgspec.Struct, frozen=True, array_like=True):
@@ -23,7 +23,7 @@ class Listener(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Order(msgspec.Struct, frozen=True):
-    """One dial to make; ``bulk`` adds 1 MB each way."""
+    """One dial to make; ``bulk`` adds 1 MB."""
 
     target: str
     address: str
@@ -39,27 +39,45 @@ def ephemeral_ports(hosts: int) -> int:
     return 3 if hosts <= FULL_BULK_HOSTS else 1
 
 
-def plan_dials(listeners: Mapping[str, Sequence[Listener]], *, seed: int = 0) -> dict[str, tuple[Order, ...]]:
-    """Host -> its dials, in an order that spreads the load over the targets.
+def is_sampled(hosts: int, *, all_pairs: bool) -> bool:
+    """Whether not every host dials every other."""
+    return hosts > ALL_PAIRS_HOSTS and not all_pairs
 
-    Every host dials every other on every address it listens on. Bulk goes once over each pair and address up
-    to 32 hosts; beyond, over a star, a ring and three random permutations. There, too, only those pairs
-    try the ends and the middle of the port range.
+
+def plan_dials(
+    listeners: Mapping[str, Sequence[Listener]],
+    *,
+    all_pairs: bool = False,
+    bears: Mapping[str, Set[str]] = {},
+) -> dict[str, tuple[Order, ...]]:
+    """Host -> its dials, grouped by target: in round r host i visits host i + r.
+
+    Up to 64 hosts, or with ``all_pairs``, every host visits every other; beyond, a `sample`. Bulk goes once
+    to each address, up to 32 hosts from everybody, beyond over the sample; there, too, only those pairs try
+    the ends and the middle of the port range. An address that the visitor ``bears`` itself cannot be tried:
+    it would reach itself.
     """
     hosts = list(listeners)
-    thorough = _subset(hosts, Random(seed)) if len(hosts) > FULL_BULK_HOSTS else None
+    thorough = sample(hosts) if len(hosts) > FULL_BULK_HOSTS else None
+    visited = thorough if is_sampled(len(hosts), all_pairs=all_pairs) else None
     return {
         source: tuple(
             order
             for target in hosts[position + 1 :] + hosts[:position]
-            for order in _orders(target, listeners[target], thorough is None or (source, target) in thorough)
+            if visited is None or (source, target) in visited
+            for order in orders(
+                target,
+                (each for each in listeners[target] if each.address not in bears.get(source, ())),
+                thorough=thorough is None or (source, target) in thorough,
+            )
         )
         for position, source in enumerate(hosts)
     }
 
 
-def _orders(target: str, listeners: Sequence[Listener], thorough: bool) -> list[Order]:
-    orders = []
+def orders(target: str, listeners: Iterable[Listener], *, thorough: bool) -> list[Order]:
+    """What a visit to ``target`` dials; the first of each address is tried first."""
+    found = []
     weighed: set[str] = set()
     for listener in listeners:
         if not thorough and listener.kind in ("low", "middle", "high"):
@@ -67,18 +85,23 @@ def _orders(target: str, listeners: Sequence[Listener], thorough: bool) -> list[
         bulk = thorough and listener.kind == "ephemeral" and listener.address not in weighed
         if bulk:
             weighed.add(listener.address)
-        orders.append(Order(target, listener.address, listener.port, listener.kind, bulk))
-    return orders
+        found.append(Order(target, listener.address, listener.port, listener.kind, bulk))
+    return found
 
 
-def _subset(hosts: Sequence[str], random: Random) -> set[tuple[str, str]]:
-    """Ordered pairs: star to rank 0 both ways, ring both ways, and random permutations."""
-    first = hosts[0]
-    pairs = {pair for host in hosts[1:] for pair in ((first, host), (host, first))}
-    for near, far in zip(hosts, (*hosts[1:], first), strict=True):
-        pairs |= {(near, far), (far, near)}
-    for _ in range(PERMUTATIONS):
-        shuffled = list(hosts)
-        random.shuffle(shuffled)
-        pairs |= {(near, far) for near, far in zip(hosts, shuffled, strict=True) if near != far}
+def sample(hosts: Sequence[str]) -> set[Edge]:
+    """Ordered pairs, each both ways: rank 0 with all, and everybody with those 1, 2, 4, 8 ... places further.
+
+    That is the star and the ring that training itself needs, and for each host about 2 log n others in each
+    direction, enough to tell a sick host from a sick path.
+    """
+    count = len(hosts)
+    pairs = {pair for host in hosts[1:] for pair in ((hosts[0], host), (host, hosts[0]))}
+    shift = 1
+    while shift < count:
+        for position, near in enumerate(hosts):
+            far = hosts[(position + shift) % count]
+            if near != far:
+                pairs |= {(near, far), (far, near)}
+        shift *= 2
     return pairs

@@ -170,15 +170,18 @@ def _proof(near: Member, far: Member, traffic: Traffic) -> Proof:
 def _weigh(grown: tuple[Member, ...], traffic: Traffic) -> Group:
     if not traffic.asked:
         return Group(grown, 0, False, 0.0)
-    proofs = [_proof(near, far, traffic) for near, far in permutations(grown, 2)]
-    latencies = [
-        seconds
+    pairs = [
+        (near, far)
         for near, far in permutations(grown, 2)
-        if (seconds := traffic.latency(near.host, far.address)) is not None
+        if not traffic.sampled or traffic.tried(near.host, far.address)
+    ]
+    proofs = [_proof(near, far, traffic) for near, far in pairs]
+    latencies = [
+        seconds for near, far in pairs if (seconds := traffic.latency(near.host, far.address)) is not None
     ]
     return Group(
         grown,
         proofs.count("failed"),
-        all(proof == "ok" for proof in proofs),
+        (len(grown) == 1 or bool(proofs)) and all(proof == "ok" for proof in proofs),
         median(latencies) if latencies else 0.0,
     )

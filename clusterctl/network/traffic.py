@@ -8,8 +8,9 @@ from statistics import median
 from typing import Literal
 
 from clusterctl.facts.model import Dial, Facts, Reachability
+from clusterctl.network.repeats import NOT_FAILED
 
-Proof = Literal["ok", "failed", "unasked"]
+Proof = Literal["ok", "failed", "unknown"]
 
 
 class Traffic:
@@ -17,6 +18,7 @@ class Traffic:
 
     def __init__(self, facts: Mapping[str, Facts], reachability: Reachability) -> None:
         self.asked = reachability.asked
+        self.sampled = reachability.sampled
         self._dials: defaultdict[tuple[str, str], list[Dial]] = defaultdict(list)
         for dial in reachability.dials:
             if dial.kind != "master":
@@ -28,17 +30,23 @@ class Traffic:
 
     def device(self, source: str, address: str) -> str:
         """The interface ``source`` leaves by towards ``address``; "" where unknown or not off the machine."""
-        found = next((dial.device for dial in self._dials[source, address] if dial.device), "")
+        found = next((dial.device for dial in self._dials.get((source, address), ()) if dial.device), "")
         return "" if found == "lo" else found
 
+    def tried(self, source: str, address: str) -> bool:
+        return (source, address) in self._dials
+
     def proof(self, source: str, address: str) -> Proof:
-        """Whether every connection from ``source`` to ``address`` passed, bulk and unmasked."""
-        dials = self._dials[source, address]
-        if not dials:
-            return "unasked"
-        return (
-            "ok" if all(dial.result == "ok" and not self.is_translated(dial) for dial in dials) else "failed"
-        )
+        """Whether every connection from ``source`` to ``address`` passed, bulk and unmasked.
+
+        An accepted connection whose process has not answered passes where another one proves who it is.
+        """
+        dials = self._dials.get((source, address), [])
+        if any(dial.result not in NOT_FAILED or self.is_translated(dial) for dial in dials):
+            return "failed"
+        if any(dial.result == "unsettled" for dial in dials) or all(dial.result != "ok" for dial in dials):
+            return "unknown"
+        return "ok"
 
     def is_translated(self, dial: Dial) -> bool:
         """True when the listener saw an address that the dialling host does not have (NAT)."""
@@ -46,5 +54,5 @@ class Traffic:
 
     def latency(self, source: str, address: str) -> float | None:
         """Median seconds of the passed dials; None when there is none."""
-        times = [dial.seconds for dial in self._dials[source, address] if dial.result == "ok"]
+        times = [dial.seconds for dial in self._dials.get((source, address), ()) if dial.result == "ok"]
         return median(times) if times else None

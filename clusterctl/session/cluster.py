@@ -148,11 +148,13 @@ class Cluster:
         env_file: str = "",
         quick: bool = False,
         torch: bool = True,
+        all_pairs: bool = False,
         selection: Selection = EVERY_RULE,
         progress: Progress = Silent,
     ) -> Examination:
-        """Ask every host about itself and, unless ``quick``, let them try one another. `doctor` gives the
-        judgement alone. ``selection`` says which rules judge the answers."""
+        """Ask every host about itself and, unless ``quick``, let them try one another: each all others with
+        ``all_pairs``, else beyond 64 hosts a sample. `doctor` gives the judgement alone. ``selection`` says
+        which rules judge the answers."""
         layers = variables.read(self.target, env=_options(env), env_file=env_file)
         link = self.target.connect()
         try:
@@ -162,6 +164,7 @@ class Cluster:
                 layers=layers,
                 quick=quick,
                 torch=torch,
+                all_pairs=all_pairs,
                 selection=selection,
                 progress=progress,
             )

@@ -39,6 +39,7 @@ def examine(
     layers: Mapping[str, Layers],
     quick: bool = False,
     torch: bool = True,
+    all_pairs: bool = False,
     then_more: bool = False,
     workdir: Path | None = None,
     selection: Selection = EVERY_RULE,
@@ -47,7 +48,8 @@ def examine(
     """Everything there is to know about the hosts of ``target``, asked over ``link``. A sick host is in the
     report, never an exception.
 
-    ``quick`` asks for facts only; without ``torch`` traffic is sent, but torch is not imported.
+    ``quick`` asks for facts only; without ``torch`` traffic is sent, but torch is not imported; ``all_pairs``
+    sends it between all hosts, where else more than 64 would try a sample.
     ``then_more``: a run follows over the same ``link``. Raises UsageError for a MASTER_PORT that is none.
     """
     names, profile, inventory = target.names, target.profile, target.hosts.inventory
@@ -61,6 +63,7 @@ def examine(
         activate={host: line for host in names if (line := profile.activate_of(host))},
         names=(master,) if master and not is_address(master) else (),
         torch=torch,
+        all_pairs=all_pairs,
         then_more=then_more,
         workdir=str(workdir or Path.cwd()),
         workdirs={host: own for host in names if (own := profile.workdir_of(host))},

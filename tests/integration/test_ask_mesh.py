@@ -66,8 +66,10 @@ def test_each_kind_of_firewall_has_its_own_word(make_sandbox: MakeSandbox) -> No
     reachability = traffic(box)
     found = results(reachability, kind="ephemeral")
     for source, target in found:
-        expected = {"open": "ok", "drops": "timeout", "resets": "refused", "rejects": "unreachable"}[target]
-        assert found[source, target] == {expected}, (source, target)
+        expected = {"open": "ok", "drops": "timeout", "resets": "refused", "rejects": "prohibited"}[target]
+        # Not every rejected request is told of: kernels limit the rate of ICMP messages.
+        also = {"timeout"} if expected == "prohibited" else set()
+        assert expected in found[source, target] <= {expected} | also, (source, target)
     assert results(reachability, kind="master")["drops", "open"] == {"ok"}
 
 

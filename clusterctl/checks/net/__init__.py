@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from clusterctl.checks.net import interfaces, links, settings, traffic
+from clusterctl.checks.net import interfaces, links, master_port, settings, traffic
 from clusterctl.checks.rule import Rule
 
-RULES: tuple[Rule, ...] = (*interfaces.RULES, *links.RULES, *settings.RULES, *traffic.RULES)
+RULES: tuple[Rule, ...] = (
+    *interfaces.RULES,
+    *links.RULES,
+    *settings.RULES,
+    *traffic.RULES,
+    *master_port.RULES,
+)

@@ -5,75 +5,34 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
-from clusterctl.checks.net.attribution import Blame, Edge, attribute
-from clusterctl.checks.rule import Evidence, Hit, Judge, NotKnown, Rule, Skipped, Verdict
-from clusterctl.facts.model import Dial
+from clusterctl.checks.net.paths import NO_WAY, Paths, edges, with_traffic
+from clusterctl.checks.rule import Blocked, Evidence, Hit, NotKnown, Rule, Verdict
 from clusterctl.inventory.fold import fold
-
-ANSWERED_AT_ONCE = 1.0
-"""Seconds: an unreachable that comes sooner is a firewall's word; later it is ARP without an answer."""
-
-_CAUSES = {
-    "dropped": "dropped (timeout)",
-    "reset": "refused (TCP reset)",
-    "prohibited": "rejected by a firewall (admin-prohibited)",
-    "silent": "unanswered (no such host on the wire)",
-    "no-route": "without a route",
-    "foreign": "answered by another service",
-    "error": "broken",
-}
-
-
-def _asked(judge: Judge) -> Judge:
-    """Skips where there is nobody to dial, or where dials were not made."""
-
-    def over(evidence: Evidence) -> Iterator[Verdict]:
-        if len(evidence.inventory.hosts) < 2:
-            yield Skipped("one host")
-        elif not evidence.reachability.asked:
-            yield Skipped("not asked with --quick" if evidence.quick else "no traffic was sent between hosts")
-        elif evidence.simulated:
-            yield Skipped("simulated: all hosts share this machine's network")
-        else:
-            yield from judge(evidence)
-
-    return over
-
-
-def _edges(evidence: Evidence) -> dict[Edge, list[Dial]]:
-    """(source, target) -> the dials to the address that the target got in the chosen network.
-
-    Where no network covers a host, all its addresses were tried in vain and speak for it.
-    """
-    chosen = {entry.host: entry.address for entry in evidence.network.hosts}
-    edges: defaultdict[Edge, list[Dial]] = defaultdict(list)
-    for dial in evidence.reachability.dials:
-        if dial.kind != "master" and dial.address == chosen.get(dial.target, dial.address):
-            edges[dial.source, dial.target].append(dial)
-    return dict(edges)
-
-
-def _cause(dial: Dial) -> str:
-    if dial.result == "unreachable":
-        return "prohibited" if dial.seconds < ANSWERED_AT_ONCE else "silent"
-    return {"timeout": "dropped", "refused": "reset", "no-route": "no-route", "foreign": "foreign"}.get(
-        dial.result, "error"
-    )
+from clusterctl.network.attribution import Blame, attribute, explained
+from clusterctl.network.candidates import borne, machine
 
 
 def _backconnect(evidence: Evidence) -> Iterator[Verdict]:
     yield from _unheard(evidence)
-    edges = _edges(evidence)
-    deaf = set(evidence.reachability.listen_errors)
-    bad: defaultdict[tuple[str, bool], set[Edge]] = defaultdict(set)
-    for edge, dials in edges.items():
-        failed = [dial for dial in dials if dial.result not in ("ok", "stall")]
-        if failed and edge[1] not in deaf:
-            partly = len(failed) < len(dials)
-            bad[_cause(min(failed, key=lambda dial: dial.seconds)), partly].add(edge)
-    for (cause, partly), broken in bad.items():
-        for blame in attribute(broken, edges.keys()):
-            yield _blocked(evidence, blame, cause, partly)
+    yield from _untried(evidence)
+    paths = Paths(evidence, edges(evidence))
+    full = evidence.reachability.neighbours.keys()
+    for edge in sorted(edge for edge in paths.failed if edge[0] in full):
+        del paths.failed[edge]
+        yield Blocked(edge[0], "its neighbour table was full: net.neighbours")
+    yield from paths.undecided()
+    for found in paths.blames():
+        yield _blocked(evidence, paths, found)
+
+
+def _untried(evidence: Evidence) -> Iterator[Verdict]:
+    """A host that bears a peer's address itself would reach itself."""
+    chosen = {entry.address: entry.host for entry in evidence.network.hosts}
+    machines = {host: machine(facts) for host, facts in evidence.facts.items()}
+    for host, facts in evidence.facts.items():
+        for address in sorted(borne(facts) & chosen.keys()):
+            if machines[host] != machines.get(chosen[address], machines[host]):
+                yield Blocked(host, f"it bears {address} of {chosen[address]} itself: ip.duplicate")
 
 
 def _unheard(evidence: Evidence) -> Iterator[Verdict]:
@@ -87,13 +46,16 @@ def _unheard(evidence: Evidence) -> Iterator[Verdict]:
                 yield NotKnown(host, "it did not tell which peers it reached")
 
 
-def _blocked(evidence: Evidence, blame: Blame, cause: str, partly: bool) -> Hit:
-    how = f"{_CAUSES[cause]}{' on some of the ports tried' if partly else ''}"
+def _blocked(evidence: Evidence, paths: Paths, found: Blame) -> Hit:
+    broken = explained(found, paths.failed.keys())
+    dials = [dial for edge in sorted(broken) for dial in paths.failed[edge]]
+    partly = " on some of the ports tried" if broken <= paths.partly else ""
     return Hit(
-        hosts=blame.hosts,
-        observed=f"{_subject(blame, len(evidence.facts))} {how}{_master_is_open(evidence, blame)}",
+        hosts=found.hosts,
+        observed=f"{_subject(found, len(evidence.facts))} {paths.describe(dials)}{partly}"
+        f"{_master_is_open(evidence, found)}",
         expected="TCP on OS-chosen ports passes both ways between all hosts",
-        fix=_rule_to_add(evidence, blame, cause),
+        fix=_rule_to_add(evidence, found, {dial.result for dial in dials}),
     )
 
 
@@ -123,10 +85,10 @@ def _master_is_open(evidence: Evidence, blame: Blame) -> str:
     return ""
 
 
-def _rule_to_add(evidence: Evidence, blame: Blame, cause: str) -> str:
-    if cause in ("silent", "no-route"):
+def _rule_to_add(evidence: Evidence, blame: Blame, causes: set[str]) -> str:
+    if causes <= NO_WAY:
         return "check cable, VLAN and routes between the hosts: ip route get ADDRESS"
-    if cause == "foreign":
+    if causes == {"foreign"}:
         return "look for a second machine with this address, or a transparent proxy: ip neigh"
     host = blame.hosts[0]
     low, high = evidence.facts[host].port_range if host in evidence.facts else (32768, 60999)
@@ -141,15 +103,33 @@ def _rule_to_add(evidence: Evidence, blame: Blame, cause: str) -> str:
 
 
 def _pmtu(evidence: Evidence) -> Iterator[Verdict]:
-    edges = _edges(evidence)
-    stalled = {edge for edge, dials in edges.items() if any(dial.result == "stall" for dial in dials)}
-    for blame in attribute(stalled, edges.keys()):
+    heavy = {
+        edge: [dial for dial in dials if dial.bulk and dial.result in ("ok", "stall")]
+        for edge, dials in edges(evidence).items()
+    }
+    stalled = {edge for edge, dials in heavy.items() if any(dial.result == "stall" for dial in dials)}
+    for found in attribute(stalled, {edge for edge, dials in heavy.items() if dials}):
         mtus = sorted({entry.mtu for entry in evidence.network.hosts if entry.mtu})
-        where = _subject(blame, len(evidence.facts)).replace("TCP", "large messages")
+        where = _subject(found, len(evidence.facts)).replace("TCP", "large messages")
         yield Hit(
-            hosts=blame.hosts,
+            hosts=found.hosts,
             observed=f"{where} stall, small ones pass (MTU {' and '.join(map(str, mtus)) or 'unknown'})",
             expected="1 MB passes",
+        )
+
+
+def _neighbours(evidence: Evidence) -> Iterator[Verdict]:
+    failed = {source for source, _ in Paths(evidence, edges(evidence)).failed}
+    for host, table in evidence.reachability.neighbours.items():
+        size = f" of {table.size} entries" if table.size else ""
+        wanted = max(4096, 4 * (table.size or 1024))
+        yield Hit(
+            hosts=(host,),
+            observed=f"its neighbour table{size} had no room {table.refused} times while the hosts dialled",
+            expected="an entry for every host",
+            severity="fail" if host in failed else "warn",
+            fix=f"sudo sysctl -w net.ipv4.neigh.default.gc_thresh3={wanted} "
+            f"net.ipv4.neigh.default.gc_thresh2={wanted // 2}",
         )
 
 
@@ -159,7 +139,7 @@ def _nat(evidence: Evidence) -> Iterator[Verdict]:
         for host, facts in evidence.facts.items()
     }
     seen: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
-    for (source, target), dials in _edges(evidence).items():
+    for (source, target), dials in edges(evidence).items():
         for dial in dials:
             if dial.seen and source in own and dial.seen not in own[source]:
                 seen[source, dial.seen].add(target)
@@ -175,7 +155,7 @@ def _egress(evidence: Evidence) -> Iterator[Verdict]:
     """Traffic to the chosen network must leave by the chosen interface."""
     chosen = {entry.host: entry.ifname for entry in evidence.network.hosts}
     astray: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
-    for (source, target), dials in _edges(evidence).items():
+    for (source, target), dials in edges(evidence).items():
         for dial in dials:
             if dial.device and dial.device != "lo" and source in chosen and dial.device != chosen[source]:
                 astray[source, dial.device].add(target)
@@ -187,53 +167,19 @@ def _egress(evidence: Evidence) -> Iterator[Verdict]:
         )
 
 
-def _master_port(evidence: Evidence) -> Iterator[Verdict]:
-    reachability = evidence.reachability
-    first = evidence.network.hosts[0].host if evidence.network.hosts else evidence.inventory.names[0]
-    if reachability.master_error:
-        yield Hit(hosts=(first,), observed=reachability.master_error, expected="a free port on rank 0's host")
-        return
-    if reachability.master_port is None:
-        yield NotKnown(first, "no master port was tried")
-        return
-    address = evidence.network.hosts[0].address if evidence.network.hosts else ""
-    failed: defaultdict[str, set[str]] = defaultdict(set)
-    for dial in reachability.dials:
-        if dial.kind == "master" and dial.result not in ("ok", "stall") and dial.address in (address, ""):
-            failed[_cause(dial)].add(dial.source)
-    for cause, sources in failed.items():
-        yield Hit(
-            hosts=(first,),
-            observed=f"port {reachability.master_port}: connections from {fold(sorted(sources))} "
-            f"are {_CAUSES[cause]}",
-            expected="open to every host",
-            fix=f"sudo ufw allow proto tcp from {evidence.network.subnet or 'any'} "
-            f"to any port {reachability.master_port}",
-        )
-    low, high = evidence.facts[first].port_range if first in evidence.facts else (0, 0)
-    if low <= reachability.master_port <= high and evidence.setting(first, "MASTER_PORT"):
-        yield Hit(
-            hosts=(first,),
-            observed=f"port {reachability.master_port} is inside {low}-{high}, from which the OS chooses",
-            expected="a port outside that range",
-            severity="warn",
-            fix="clusterctl chooses one by itself; by hand, MASTER_PORT=29500",
-        )
-
-
 RULES: tuple[Rule, ...] = (
     Rule(
         code="net.backconnect",
         severity="fail",
         looks_at="connections between all hosts, both ways, on ports that the OS chose",
-        judge=_asked(_backconnect),
+        judge=with_traffic(_backconnect),
         symptom="the ranks join the store, then NCCL or Gloo hangs at the first collective",
     ),
     Rule(
         code="net.pmtu",
         severity="fail",
         looks_at="1 MB each way over every connection",
-        judge=_asked(_pmtu),
+        judge=with_traffic(_pmtu),
         symptom="init passes and the first large all-reduce hangs",
         fix="sudo ip link set dev NAME mtu 1500 on both ends, or raise the MTU of the switch between",
     ),
@@ -241,7 +187,7 @@ RULES: tuple[Rule, ...] = (
         code="net.nat",
         severity="fail",
         looks_at="the sender's address as the listener sees it",
-        judge=_asked(_nat),
+        judge=with_traffic(_nat),
         symptom="peers cannot connect back",
         fix="put the hosts into one network without address translation between them",
     ),
@@ -249,16 +195,15 @@ RULES: tuple[Rule, ...] = (
         code="net.egress",
         severity="fail",
         looks_at="the interface by which traffic to the chosen network leaves",
-        judge=_asked(_egress),
+        judge=with_traffic(_egress),
         symptom="half the bandwidth, or a hang: NCCL does not bind outgoing connections",
         fix="ip route get ADDRESS; give each interface a subnet of its own, or a source routing rule",
     ),
     Rule(
-        code="net.master-port",
+        code="net.neighbours",
         severity="fail",
-        looks_at="a listener on rank 0's master port, dialled from every host",
-        judge=_asked(_master_port),
-        symptom="EADDRINUSE on rank 0, or the other ranks wait for the store until they time out",
-        fix="choose another: --env MASTER_PORT=29501",
+        looks_at="how often the kernel's neighbour (ARP) table had no room while the hosts dialled",
+        judge=with_traffic(_neighbours),
+        symptom="packets to some hosts are dropped now and then, and collectives stall on healthy paths",
     ),
 )

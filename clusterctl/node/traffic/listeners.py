@@ -5,13 +5,15 @@ middle of the range beside it. Listeners bind to the addresses they are given, s
 token, and end with this process.
 """
 
+import errno
 import selectors
 import threading
 import time
 
-from . import dialer, master_port
+from . import attempt, dialer, master_port
 
 IDLE_TIMEOUT = 30.0
+FULL_PAUSE = 0.1
 NEARBY = 16
 
 
@@ -55,8 +57,8 @@ class Reach:
         return answer
 
     def dial(self, order):
-        """Dial everything in the order; tells one row for each dial that was made in time."""
-        return {"results": dialer.dial_all(order, self.token)}
+        """Visit all peers in the order; tells one row for each dial that was made in time."""
+        return dialer.dial_all(order, self.token)
 
     def _serve(self):
         while True:
@@ -74,10 +76,14 @@ class Reach:
     def _accept(self, listening):
         try:
             made, peer = listening.accept()
-        except OSError:  # the peer is gone already, or this process is out of descriptors for now
+        except OSError as error:  # the peer is gone already, or this process is out of descriptors for now
+            if error.errno == errno.EMFILE:
+                time.sleep(FULL_PAUSE)
             return
         made.setblocking(False)
-        self.selector.register(made, selectors.EVENT_READ, Guest(made, peer[0], self.token))
+        self.selector.register(
+            made, selectors.EVENT_READ, Guest(made, peer[0], self.token, self.order["rank"])
+        )
 
     def _drop(self, made):
         self.selector.unregister(made)
@@ -95,15 +101,15 @@ def _near(address, start, step):
 
 
 class Guest:
-    """One accepted connection: hello in, reply out, and for bulk 1 MB each way and a last byte."""
+    """One accepted connection: hello in, reply out with who we are; whatever comes after that is read."""
 
-    def __init__(self, made, peer, token):
+    def __init__(self, made, peer, token, rank):
         self.socket = made
         self.peer = peer.partition("%")[0]
         self.token = token
+        self.rank = rank
         self.head = b""
-        self.out = memoryview(b"")
-        self.awaited = self.owed = 0
+        self.out = b""
         self.moved = time.monotonic()
 
     def interest(self):
@@ -113,7 +119,7 @@ class Guest:
         """Read and write what can be; False when the connection is to be dropped."""
         self.moved = time.monotonic()
         try:
-            if events & selectors.EVENT_READ and not self._read(self.socket.recv(1 << 16)):
+            if events & selectors.EVENT_READ and not self._read(self.socket.recv(1 << 18)):
                 return False
             if self.out:
                 self.out = self.out[self.socket.send(self.out) :]
@@ -126,22 +132,11 @@ class Guest:
     def _read(self, data):
         if not data:
             return False
-        if len(self.head) < dialer.HELLO.size:
-            self.head += data
-            if len(self.head) < dialer.HELLO.size:
-                return True
-            data = self.head[dialer.HELLO.size :]
-            magic, token, nonce, bulk = dialer.HELLO.unpack(self.head[: dialer.HELLO.size])
-            if magic != dialer.MAGIC or token != self.token:
-                return False
-            reply = dialer.REPLY.pack(dialer.MAGIC, nonce, self.peer.encode("ascii"))
-            self.awaited = self.owed = dialer.BULK if bulk else 0
-            self.out = memoryview(reply)
-        if self.awaited and data:
-            # Not before the peer has our reply: in one large packet with the megabyte it would be lost too.
-            self.out, self.owed = memoryview(bytes(self.out) + bytes(self.owed)), 0
-            self.awaited -= len(data)
-            if self.awaited <= 0:
-                self.awaited = 0
-                self.out = memoryview(bytes(self.out) + dialer.LAST)
+        if len(self.head) < attempt.HELLO.size:
+            self.head = (self.head + data)[: attempt.HELLO.size]
+            if len(self.head) == attempt.HELLO.size:
+                magic, token, nonce = attempt.HELLO.unpack(self.head)
+                if magic != attempt.MAGIC or token != self.token:
+                    return False
+                self.out = attempt.REPLY.pack(attempt.MAGIC, nonce, self.rank, self.peer.encode("ascii"))
         return True

@@ -27,7 +27,8 @@ def attribute(bad: Set[Edge], asked: Set[Edge]) -> tuple[Blame, ...]:
 
     Everything broken is nobody's fault in particular. Else hosts that nobody reaches explain it, or hosts
     that reach nobody, whichever are fewer (a firewall sits in front of the listener more often); else
-    culprits one by one, by the share of their edges that is bad; what is left are single paths.
+    culprits one by one, first those of which a whole side is bad, then by the share that is; what is left are
+    single paths.
     """
     if not bad:
         return ()
@@ -38,10 +39,34 @@ def attribute(bad: Set[Edge], asked: Set[Edge]) -> tuple[Blame, ...]:
     explained_in = {edge for edge in bad if edge[1] in inbound} == bad
     explained_out = {edge for edge in bad if edge[0] in outbound} == bad
     if explained_in and not (explained_out and len(outbound) < len(inbound)):
-        return tuple(_blame("inbound", host, bad) for host in sorted(inbound))
+        return tuple(blame("inbound", host, bad) for host in sorted(inbound))
     if explained_out:
-        return tuple(_blame("outbound", host, bad) for host in sorted(outbound))
-    return _one_by_one(set(bad), asked)
+        return tuple(blame("outbound", host, bad) for host in sorted(outbound))
+    return _one_by_one(bad, asked, inbound, outbound)
+
+
+def blame(side: Side, host: str, bad: Set[Edge]) -> Blame:
+    """``host`` is at fault on this side, towards everybody at the other end of a ``bad`` edge."""
+    peers = {
+        edge[0] if edge[1] == host else edge[1]
+        for edge in bad
+        if (side != "outbound" and edge[1] == host) or (side != "inbound" and edge[0] == host)
+    }
+    return Blame(side, (host,), tuple(sorted(peers)))
+
+
+def explained(found: Blame, bad: Set[Edge]) -> set[Edge]:
+    """The ``bad`` edges for which this is the explanation."""
+    if found.side == "all":
+        return set(bad)
+    (host,) = found.hosts
+    if found.side == "pair":
+        return {(found.peers[0], host)} & bad
+    return {
+        edge
+        for edge in bad
+        if (found.side != "outbound" and edge[1] == host) or (found.side != "inbound" and edge[0] == host)
+    }
 
 
 def _fully(bad: Set[Edge], asked: Set[Edge], end: int) -> set[str]:
@@ -50,42 +75,43 @@ def _fully(bad: Set[Edge], asked: Set[Edge], end: int) -> set[str]:
     return {host for host, count in of_bad.items() if count == of_asked[host]}
 
 
-def _one_by_one(left: set[Edge], asked: Set[Edge]) -> tuple[Blame, ...]:
+def _one_by_one(bad: Set[Edge], asked: Set[Edge], inbound: set[str], outbound: set[str]) -> tuple[Blame, ...]:
     blames: list[Blame] = []
+    left = set(bad)
     while left:
-        found = _worst(left, asked)
+        found = _wholly(left, inbound, outbound) or _mostly(left, asked)
         if found is None:
             break
-        blames.append(found)
-        (host,) = found.hosts
-        left -= {
-            edge
-            for edge in left
-            if (found.side != "outbound" and edge[1] == host) or (found.side != "inbound" and edge[0] == host)
-        }
+        side, host = found
+        blames.append(blame(side, host, bad))
+        left -= explained(blames[-1], left)
     blames.extend(Blame("pair", (target,), (source,)) for source, target in sorted(left))
     return tuple(blames)
 
 
-def _worst(left: Set[Edge], asked: Set[Edge]) -> Blame | None:
+def _wholly(left: Set[Edge], inbound: set[str], outbound: set[str]) -> tuple[Side, str] | None:
+    """The host that explains most, of those of which a whole side is bad."""
+    into, out_of = Counter(edge[1] for edge in left), Counter(edge[0] for edge in left)
+    best: tuple[int, bool, Side, str] | None = None
+    for host in sorted(inbound | outbound):
+        is_in, is_out = host in inbound, host in outbound
+        side: Side = "both" if is_in and is_out else "inbound" if is_in else "outbound"
+        weight = into[host] * is_in + out_of[host] * is_out
+        if weight and (best is None or (weight, is_in) > best[:2]):
+            best = (weight, is_in, side, host)
+    return best[2:] if best else None
+
+
+def _mostly(left: Set[Edge], asked: Set[Edge]) -> tuple[Side, str] | None:
     """The host that explains most; none when no host is bad towards half of two or more peers."""
     bad_in, bad_out = Counter(edge[1] for edge in left), Counter(edge[0] for edge in left)
     all_in, all_out = Counter(edge[1] for edge in asked), Counter(edge[0] for edge in asked)
-    best: tuple[int, str, Side] | None = None
+    best: tuple[int, Side, str] | None = None
     for host in sorted({host for edge in left for host in edge}):
         is_in = bad_in[host] >= 2 and bad_in[host] >= CULPRIT_FRACTION * all_in[host]
         is_out = bad_out[host] >= 2 and bad_out[host] >= CULPRIT_FRACTION * all_out[host]
         side: Side = "both" if is_in and is_out else "inbound" if is_in else "outbound"
         weight = bad_in[host] * is_in + bad_out[host] * is_out
         if weight and (best is None or weight > best[0]):
-            best = (weight, host, side)
-    return _blame(best[2], best[1], left) if best else None
-
-
-def _blame(side: Side, host: str, bad: Set[Edge]) -> Blame:
-    peers = {
-        edge[0] if edge[1] == host else edge[1]
-        for edge in bad
-        if (side != "outbound" and edge[1] == host) or (side != "inbound" and edge[0] == host)
-    }
-    return Blame(side, (host,), tuple(sorted(peers)))
+            best = (weight, side, host)
+    return best[1:] if best else None

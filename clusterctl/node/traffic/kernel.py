@@ -1,0 +1,103 @@
+"""What the kernel knows about a connection: it answers handshakes and acknowledges data by itself.
+
+A verdict taken from here does not depend on how soon a process of either host gets to run.
+"""
+
+import array
+import fcntl
+import select
+import socket
+import struct
+import termios
+
+from ..shared.files import number, read
+
+ESTABLISHED, SYN_SENT = 1, 2
+_RTT, _TCP_INFO = 68, 104
+_ERROR = struct.Struct("=IBBBBII")
+_ORIGIN_ICMP, _ORIGIN_ICMP6 = 2, 3
+_MSG_ERRQUEUE = 0x2000
+_RECVERR = {socket.AF_INET: (socket.IPPROTO_IP, 11), socket.AF_INET6: (socket.IPPROTO_IPV6, 25)}
+_FORBIDDEN = {
+    _ORIGIN_ICMP: (3, (2, 3, 9, 10, 13)),  # a host's own TCP never says 2 or 3: it resets
+    _ORIGIN_ICMP6: (1, (1, 4, 5, 6)),
+}
+
+
+def keep_icmp(made, on):
+    """Whether ICMP messages about this connection are to be kept for `icmp_error`."""
+    made.setsockopt(*_RECVERR[made.family], int(on))
+
+
+def icmp_error(made):
+    """(errno, forbidden by a firewall, who said so) of the first ICMP message; None where none was kept.
+
+    Kernels before 5.9 keep none for TCP.
+    """
+    try:
+        _, said, _, _ = made.recvmsg(1, 512, _MSG_ERRQUEUE)
+    except OSError:
+        return None
+    for _, _, data in said:
+        if len(data) < _ERROR.size:
+            continue
+        code_of_error, origin, kind, code = _ERROR.unpack_from(data)[:4]
+        if origin in _FORBIDDEN:
+            of_kind, codes = _FORBIDDEN[origin]
+            return code_of_error, kind == of_kind and code in codes, _offender(data[_ERROR.size :])
+    return None
+
+
+def _offender(data):
+    family = struct.unpack_from("=H", data)[0] if len(data) >= 2 else 0
+    if family == socket.AF_INET and len(data) >= 8:
+        return socket.inet_ntop(socket.AF_INET, data[4:8])
+    if family == socket.AF_INET6 and len(data) >= 24:
+        return socket.inet_ntop(socket.AF_INET6, data[8:24])
+    return ""
+
+
+def tcp_info(made):
+    """(state, retransmissions since the last progress, round trip in seconds) of a TCP socket."""
+    data = made.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO)
+    return data[0], data[2], struct.unpack_from("=I", data, _RTT)[0] / 1e6
+
+
+def unacknowledged(made):
+    """Bytes that were sent, or wait to be, and that the other kernel has not acknowledged."""
+    count = array.array("i", [0])
+    fcntl.ioctl(made, termios.TIOCOUTQ, count)
+    return count[0]
+
+
+def has_news(made):
+    """Whether something happened to the socket that nobody has looked at yet."""
+    poll = select.poll()
+    poll.register(made, select.POLLIN | select.POLLOUT)
+    return bool(poll.poll(0))
+
+
+def answers_arp(address):
+    """Whether this IPv4 neighbour told its Ethernet address; None for what is behind a router, or unknown."""
+    for line in read("/proc/net/arp").splitlines()[1:]:
+        row = line.split()
+        if row[0] == address:
+            return row[2] != "0x0"
+    return None
+
+
+def neighbour_table_fulls():
+    """How often the kernel's neighbour table had no room, since boot; None where that is not shown.
+
+    Only the first network namespace of a machine shows it. The table is the whole machine's.
+    """
+    rows = [line.split() for line in read("/proc/net/stat/arp_cache").splitlines()]
+    if not rows or "table_fulls" not in rows[0]:
+        return None
+    column = rows[0].index("table_fulls")
+    return sum(int(row[column], 16) for row in rows[1:])
+
+
+def neighbour_table_size():
+    """How many neighbours that table takes; None where that is not shown."""
+    return number("/proc/sys/net/ipv4/neigh/default/gc_thresh3")
