@@ -58,7 +58,7 @@ def observed(report: Report, code: str) -> str:
 def session_of(host: VirtualHost) -> int:
     """The process that listens on ``host`` for the examination that is going on."""
     for pid in host.pids():
-        if b"b.readline" in (host.root / "proc" / str(pid) / "cmdline").read_bytes():
+        if b"\0-I\0-S\0-c\0" in (host.root / "proc" / str(pid) / "cmdline").read_bytes():
             return pid
     raise AssertionError(f"nothing of ours runs on {host.name}")
 
