@@ -27,7 +27,8 @@ def dials(failing: Callable[[str, str], bool], hosts: tuple[str, ...] = FOUR) ->
 
 def settle(first: tuple[Dial, ...], again: Callable[[Edge], str]) -> tuple[tuple[Dial, ...], list[set[Edge]]]:
     """All waves, each edge ending as ``again`` says; (the dials in the end, the waves)."""
-    current, repeated, waves = first, set[Edge](), []
+    current, repeated = first, set[Edge]()
+    waves: list[set[Edge]] = []
     while wave := repeats.next_wave(current, repeated):
         assert len(waves) < 100, "it never ends"
         waves.append(set(wave))

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from itertools import groupby
 
 from clusterctl.ask.collector import FactCollector
-from clusterctl.facts.model import Dial, Facts, NeighbourTable, Reachability
+from clusterctl.facts.model import Dial, Facts, Reachability
 from clusterctl.messages.examination import DialAll, Dialled, Listen, Listening, MasterPort
 from clusterctl.network import repeats
 from clusterctl.network.attribution import Edge
@@ -102,7 +102,7 @@ class _Dialling:
         all_pairs: bool,
     ) -> None:
         self.dials: tuple[Dial, ...] = ()
-        self.neighbours: dict[str, NeighbourTable] = {}
+        self.neighbours: dict[str, int] = {}
         self._collector = collector
         self._ranks = ranks
         self._opened = opened
@@ -184,7 +184,7 @@ class _Dialling:
         )
         for host, answer in told.items():
             if answer.neighbours_refused:
-                self.neighbours[host] = NeighbourTable(answer.neighbours_refused, answer.neighbours)
+                self.neighbours[host] = self.neighbours.get(host, 0) + answer.neighbours_refused
         dials = [dial for host, answer in told.items() for dial in self._dials(host, kept[host], answer)]
         silent = kept.keys() - told.keys()
         return tuple(

@@ -34,7 +34,7 @@ def duplicate_addresses(evidence: Evidence) -> Iterator[Hit]:
     yield from _borne_elsewhere(evidence, {text for text, found in bearers.items() if len(found) > 1})
 
 
-def _borne_elsewhere(evidence: Evidence, told: Set[str]) -> Iterator[Verdict]:
+def _borne_elsewhere(evidence: Evidence, told: Set[str]) -> Iterator[Hit]:
     """An address of the network in use that another machine has too, if only on a card that is down: it
     reaches itself there, whatever its routes say."""
     owners = {entry.address: entry.host for entry in evidence.network.hosts if entry.address not in told}

@@ -322,23 +322,16 @@ class Dial(msgspec.Struct, frozen=True, kw_only=True):
     bulk: bool = False
 
 
-class NeighbourTable(msgspec.Struct, frozen=True):
-    """``refused``: how often there was no room for a neighbour while hosts dialled. ``size`` in entries."""
-
-    refused: int
-    size: int | None = None
-
-
 class Reachability(msgspec.Struct, frozen=True, kw_only=True):
     """All dials between hosts. ``listen_errors``: host -> why it could not listen. Empty when not asked.
 
-    ``neighbours`` has the hosts whose neighbour table was full; ``sampled`` is true where not all pairs were
-    tried.
+    ``neighbours``: host -> how often its neighbour table had no room meanwhile, where it had not. ``sampled``
+    is true where not all pairs were tried.
     """
 
     dials: tuple[Dial, ...] = ()
     listen_errors: dict[str, str] = {}
-    neighbours: dict[str, NeighbourTable] = {}
+    neighbours: dict[str, int] = {}
     sampled: bool = False
     master_port: int | None = None
     master_error: str = ""

@@ -132,14 +132,13 @@ class DialResult(msgspec.Struct, frozen=True, array_like=True):
 class Dialled(_Answer, frozen=True, kw_only=True, tag="dialled"):
     """Dials not begun in time are missing, and so are those to further ports of an address without a way.
 
-    ``neighbours_refused`` is how often meanwhile the neighbour table, of ``neighbours`` entries, had no room;
-    None where the kernel does not show it.
+    ``neighbours_refused`` is how often meanwhile the neighbour table had no room; None where the kernel does
+    not show it.
     """
 
     results: tuple[DialResult, ...] = ()
     error: Text = ""
     neighbours_refused: Count | None = None
-    neighbours: Count | None = None
 
 
 class Awaiting(_Answer, frozen=True, kw_only=True, tag="next"):

@@ -9,11 +9,13 @@ from statistics import median_low
 
 from clusterctl.checks.consistency import deviations
 from clusterctl.checks.net.interfaces import over_chosen
+from clusterctl.checks.net.paths import Paths, edges
 from clusterctl.checks.rule import Blocked, Evidence, Hit, Rule, Verdict
 from clusterctl.facts.model import Facts, Interface
 from clusterctl.network.candidates import is_usable, is_wired
 from clusterctl.network.groups import NCCL_ASSUMED_SPEED
 from clusterctl.network.model import Candidate
+from clusterctl.network.repeats import NOT_FAILED
 
 FEW_PORTS = 1_000
 MANY_CHANGES = 20
@@ -92,7 +94,7 @@ def _failed(evidence: Evidence, other: Candidate, chosen: int) -> Iterator[Verdi
     bad = {
         (dial.source, dial.target)
         for dial in evidence.reachability.dials
-        if dial.address in addresses and dial.kind != "master" and dial.result != "ok"
+        if dial.address in addresses and dial.kind != "master" and dial.result not in NOT_FAILED
     }
     touched = {host: sum(host in edge for edge in bad) for host in other.members}
     most = max(touched.values(), default=0)
@@ -152,8 +154,22 @@ def _portrange(evidence: Evidence) -> Iterator[Verdict]:
 
 
 def _neighbours(evidence: Evidence) -> Iterator[Verdict]:
+    """A table that was full while the hosts dialled has lost packets; one that is too small will."""
     needed = NEIGHBOURS_PER_HOST * len(evidence.inventory.hosts)
+    failed = {source for source, _ in Paths(evidence, edges(evidence)).failed}
+    for host, refused in evidence.reachability.neighbours.items():
+        size = evidence.facts[host].neighbours if host in evidence.facts else None
+        yield Hit(
+            hosts=(host,),
+            observed=f"the neighbour table had no room {refused} times while the hosts dialled"
+            f"{f': it holds {size} entries' if size else ''}",
+            expected="an entry for every host",
+            severity="fail" if host in failed else "warn",
+            fix=f"sudo sysctl -w net.ipv4.neigh.default.gc_thresh3={max(4096, 2 * needed, 4 * (size or 0))}",
+        )
     for host, facts in evidence.facts.items():
+        if host in evidence.reachability.neighbours:
+            continue
         if facts.neighbours is not None and facts.neighbours < needed:
             yield Hit(
                 hosts=(host,),
@@ -192,7 +208,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         code="net.neighbours",
         severity="warn",
-        looks_at="the size of the kernel's neighbour table against the number of hosts",
+        looks_at="the size of the kernel's neighbour table, and whether it was full while the hosts dialled",
         judge=_neighbours,
         needs=("system",),
         symptom="“No buffer space available”, and hosts that come and go",

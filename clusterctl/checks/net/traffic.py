@@ -118,21 +118,6 @@ def _pmtu(evidence: Evidence) -> Iterator[Verdict]:
         )
 
 
-def _neighbours(evidence: Evidence) -> Iterator[Verdict]:
-    failed = {source for source, _ in Paths(evidence, edges(evidence)).failed}
-    for host, table in evidence.reachability.neighbours.items():
-        size = f" of {table.size} entries" if table.size else ""
-        wanted = max(4096, 4 * (table.size or 1024))
-        yield Hit(
-            hosts=(host,),
-            observed=f"its neighbour table{size} had no room {table.refused} times while the hosts dialled",
-            expected="an entry for every host",
-            severity="fail" if host in failed else "warn",
-            fix=f"sudo sysctl -w net.ipv4.neigh.default.gc_thresh3={wanted} "
-            f"net.ipv4.neigh.default.gc_thresh2={wanted // 2}",
-        )
-
-
 def _nat(evidence: Evidence) -> Iterator[Verdict]:
     own = {
         host: {address.address for link in facts.interfaces for address in link.addresses}
@@ -198,12 +183,5 @@ RULES: tuple[Rule, ...] = (
         judge=with_traffic(_egress),
         symptom="half the bandwidth, or a hang: NCCL does not bind outgoing connections",
         fix="ip route get ADDRESS; give each interface a subnet of its own, or a source routing rule",
-    ),
-    Rule(
-        code="net.neighbours",
-        severity="fail",
-        looks_at="how often the kernel's neighbour (ARP) table had no room while the hosts dialled",
-        judge=with_traffic(_neighbours),
-        symptom="packets to some hosts are dropped now and then, and collectives stall on healthy paths",
     ),
 )

@@ -24,13 +24,13 @@ HOPEFUL = 1.0
 def dial_all(order, token):
     """An answer with ``results``, rows as in `messages.examination.DialResult`; dials not begun are left out.
 
-    ``fulls`` counts how often the neighbour table had no room meanwhile.
+    ``neighbours_refused`` counts how often the neighbour table had no room meanwhile.
     """
     before = kernel.neighbour_table_fulls()
     rows = _Dialer(order, token).run()
     after = kernel.neighbour_table_fulls()
     fulls = None if before is None or after is None else max(0, after - before)
-    return {"results": rows, "neighbours_refused": fulls, "neighbours": kernel.neighbour_table_size()}
+    return {"results": rows, "neighbours_refused": fulls}
 
 
 class _Dialer:

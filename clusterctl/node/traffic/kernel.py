@@ -10,7 +10,7 @@ import socket
 import struct
 import termios
 
-from ..shared.files import number, read
+from ..shared.files import read
 
 ESTABLISHED, SYN_SENT = 1, 2
 _RTT, _TCP_INFO = 68, 104
@@ -96,8 +96,3 @@ def neighbour_table_fulls():
         return None
     column = rows[0].index("table_fulls")
     return sum(int(row[column], 16) for row in rows[1:])
-
-
-def neighbour_table_size():
-    """How many neighbours that table takes; None where that is not shown."""
-    return number("/proc/sys/net/ipv4/neigh/default/gc_thresh3")
