@@ -92,10 +92,17 @@ def killed_while_starting(r: Round) -> Expected:
     host, role = r.any_host(), r.rng.choice(("rank", "waiter", "engine", "agent", "relay", "session"))
     number = r.rng.choice((signal.SIGKILL, signal.SIGTERM))
     r.launch(20)
-    r.wait_until(lambda: bool(find(host.processes(), role)), f"a {role} on {host.name}")
+    seen: list[Process] = []
+
+    def there() -> bool:
+        seen[:] = find(host.processes(), role)
+        return bool(seen)
+
+    r.wait_until(there, f"a {role} on {host.name}")
     time.sleep(r.rng.random() * r.rng.choice((0.0, 0.2, 1.0)))
+    r.note(f"{signal.Signals(number).name} to {role} on {host.name}")
     with contextlib.suppress(ProcessLookupError):
-        r.send(role, host, number)
+        seen[0].send(number)
     return Expected((0, 1, 120, 121, 125, 137, 143), outcome=False, settles=LEASE)
 
 
