@@ -222,6 +222,9 @@ ODD = [
     odd("two distributions", on("node2", os_release="Ubuntu 24.04 LTS")),
     odd("users of different names and separate homes", on("node2", user="bob", uid=1001)),
     odd("RoCE that a CPU cluster does not use", on("*", rdma=(ROCE,), verbs_library=False)),
+    odd("GPUs that draw less by design", card("*", range(4), power_limit=300.0), gpus=4),
+    odd("no nvidia_peermem anywhere", on("*", rdma=(ROCE,), verbs_library=True, peer_memory=False), gpus=2),
+    odd("a steady trickle of errors everywhere", link("*", errors=5000)),
     odd("--quick", on("*", torch=None), gpus=2, quick=True),
 ]
 

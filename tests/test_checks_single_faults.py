@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from clusterctl.checks.families import RULES
@@ -38,6 +39,9 @@ IB = RdmaPort(
 )
 
 
+ROCE = {"link_layer": "Ethernet", "netdev": "eth0", "netdev_mtu": 9000, "gids": (3,)}
+
+
 def ib(**changes: Any) -> Alteration:
     """InfiniBand on all hosts, altered on node2."""
     every = on("*", rdma=(IB,), verbs_library=True)
@@ -46,6 +50,13 @@ def ib(**changes: Any) -> Alteration:
     port = {name: changes.pop(name) for name in tuple(changes) if name in IB.__struct_fields__}
     fields = {name: getattr(IB, name) for name in IB.__struct_fields__}
     return lambda facts: on("node2", rdma=(RdmaPort(**{**fields, **port}),), **changes)(every(facts))
+
+
+def roce(**changes: Any) -> Alteration:
+    """RoCE on all hosts, altered on node2."""
+    port = RdmaPort(**{**{name: getattr(IB, name) for name in IB.__struct_fields__}, **ROCE})
+    every = on("*", rdma=(port,), verbs_library=True)
+    return lambda facts: on("node2", rdma=(msgspec.structs.replace(port, **changes),))(every(facts))
 
 
 def fault(code: str, name: str, *alter: Alteration, at: str = "node2", **fields: Any) -> Case:
@@ -515,6 +526,43 @@ FAULTS = [
     fault("ib.linklayer", "Ethernet", ib(link_layer="Ethernet", netdev="eth0"), gpus=1),
     fault("ib.libs", "no libibverbs", ib(verbs_library=False), gpus=1),
     fault("ib.sm", "no subnet manager", ib(sm_lid=0)),
+    fault("ib.devices", "closed to the user", ib(verbs_devices=False), gpus=1),
+    fault("ib.counters", "an unsteady link", ib(link_downed=12)),
+    fault(
+        "ib.peer-memory", "not loaded on one host", on("*", peer_memory=True), ib(peer_memory=False), gpus=1
+    ),
+    fault("ib.hca", "no such device", ib(device="mlx5_7"), gpus=1, env={"NCCL_IB_HCA": "mlx5_0:1"}),
+    fault("ib.hca", "more than meant", ib(device="mlx5_01"), gpus=1, env={"NCCL_IB_HCA": "mlx5_0"}),
+    fault("ib.gid", "no IPv4 on one host", roce(gids=()), gpus=1),
+    fault("ib.gid", "another index on one host", roce(gids=(5,)), gpus=1, env={"NCCL_IB_GID_INDEX": "3"}),
+    fault("ib.mtu", "1500", roce(netdev_mtu=1500)),
+    fault(
+        "gpu.fabric",
+        "not joined",
+        card("*", range(4), fabric="Completed"),
+        card("node2", range(4), fabric="In Progress"),
+        gpus=4,
+    ),
+    fault(
+        "gpu.power",
+        "a limit left over",
+        card("*", range(4), power_limit=700.0),
+        card("node2", (2,), power_limit=350.0),
+        gpus=4,
+    ),
+    fault(
+        "gpu.xid",
+        "an NVSwitch's",
+        on(
+            "node2",
+            kernel_log=KernelLog(
+                switch_faults=(Xid(code=20034, device="0000:c1:00", age=60.0, text="Fatal, Link 28"),)
+            ),
+        ),
+        gpus=4,
+    ),
+    fault("net.errors", "on one host", link("*", errors=3), link("node2", errors=90_000)),
+    fault("net.conntrack", "nearly full", on("node2", connections=(61_000, 65_536))),
 ]
 
 
@@ -538,7 +586,6 @@ HELD_ELSEWHERE = {
     "net.pmtu": "test_checks_reach",
     "net.nat": "test_checks_reach",
     "net.egress": "test_checks_reach",
-    "ib.mtu": "test_checks_rules",
 }
 ONLY_NOTES = {
     "env.path",

@@ -138,7 +138,12 @@ def test_rdma_ports_are_read_from_sysfs(tmp_path: Path) -> None:
         1,
     )
     assert (port["state"], port["firmware"]) == ("4: ACTIVE", "28.39.1002")
-    assert probe_net.rdma(str(tmp_path / "none")) == {"rdma": [], "verbs_library": None}
+    assert probe_net.rdma(str(tmp_path / "none")) == {
+        "rdma": [],
+        "verbs_library": None,
+        "verbs_devices": None,
+        "peer_memory": None,
+    }
 
 
 def test_interfaces_agree_with_the_system() -> None:

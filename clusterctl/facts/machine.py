@@ -52,4 +52,6 @@ class KernelLog(msgspec.Struct, frozen=True, kw_only=True):
 
     error: str = ""
     xids: tuple[Xid, ...] = ()
+    switch_faults: tuple[Xid, ...] = ()
+    """The same of NVSwitches (SXid), those that the driver calls fatal."""
     oom_kills: tuple[OomKill, ...] = ()

@@ -47,6 +47,8 @@ class Interface(msgspec.Struct, frozen=True, kw_only=True):
     speed: int | None = None
     mac: str = ""
     carrier_changes: int | None = None
+    errors: int | None = None
+    """Received and sent with errors since boot."""
     rp_filter: int | None = None
     addresses: tuple[Address, ...] = ()
     bridge_of: str = ""
@@ -81,6 +83,10 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True):
     """Bits of NVML's clocks event reasons that were set at the moment of asking."""
     remap_pending: bool | None = None
     remap_failed: bool | None = None
+    fabric: str = ""
+    """State of NVSwitch's fabric for this card; "" where it has none."""
+    power_limit: float | None = None
+    """Watts."""
     nvlinks: tuple[int, int] | None = None
     """Active and inactive links; None where the card has none or was not asked."""
     faults: tuple[str, ...] = ()
@@ -122,6 +128,10 @@ class RdmaPort(msgspec.Struct, frozen=True, kw_only=True):
     netdev: str = ""
     firmware: str = ""
     netdev_mtu: int | None = None
+    gids: tuple[int, ...] | None = None
+    """Indices of GIDs of RoCE version 2 for an IPv4 address; None where none could be read."""
+    link_downed: int | None = None
+    symbol_errors: int | None = None
 
 
 class Filesystem(msgspec.Struct, frozen=True, kw_only=True):
@@ -240,6 +250,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     cgroup: Cgroup = Cgroup()
     capabilities: int | None = None
     """The session's effective capabilities, as bits."""
+    connections: tuple[int, int] | None = None
+    """Tracked connections, and how many may be; None where none are tracked."""
     neighbours: int | None = None
     """How many entries the kernel's neighbour (ARP) table may have."""
     reboot_required: str = ""
@@ -264,6 +276,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     port_range: tuple[int, int] = (32768, 60999)
     rdma: tuple[RdmaPort, ...] = ()
     verbs_library: bool | None = None
+    verbs_devices: bool | None = None
+    """Whether this user may open /dev/infiniband/uverbs*."""
+    peer_memory: bool | None = None
+    """Whether adapters may reach GPU memory: nvidia_peermem is loaded, or the driver's open modules."""
     nvidia: NvidiaSmi = NvidiaSmi()
     filesystems: tuple[Filesystem, ...] = ()
     stale_shm: tuple[str, ...] = ()

@@ -11,6 +11,7 @@ from clusterctl.checks.rule import Evidence, Hit, Rule, Skipped, Verdict
 from clusterctl.facts.model import Gpu
 
 DAY = 86400.0
+POWER_LESS = 0.9
 
 _SLOWED = {
     0x08: "hardware slowdown",
@@ -129,6 +130,37 @@ def _nvlink(evidence: Evidence) -> Iterator[Verdict]:
                 )
 
 
+def _fabric(host: str, cards: tuple[Gpu, ...]) -> Iterator[Verdict]:
+    waiting = tuple(card for card in cards if card.fabric and card.fabric != "Completed")
+    if waiting:
+        yield Hit(
+            hosts=(host,),
+            observed=f"{numbers(waiting)}: the NVSwitch fabric is {waiting[0].fabric}",
+            expected="Completed",
+            cause="fabric",
+        )
+
+
+def _power(evidence: Evidence) -> Iterator[Verdict]:
+    """Less power than most cards of the kind may draw: a limit that somebody left on some of them."""
+    by_model: defaultdict[str, list[tuple[str, Gpu, float]]] = defaultdict(list)
+    for host in evidence.facts:
+        for card in evidence.cards(host):
+            if card.power_limit:
+                by_model[card.name].append((host, card, card.power_limit))
+    for cards in by_model.values():
+        usual, count = Counter(limit for _, _, limit in cards).most_common(1)[0]
+        for host, card, limit in cards:
+            if limit < POWER_LESS * usual and count * 2 > len(cards):
+                yield Hit(
+                    hosts=(host,),
+                    observed=f"GPU {card.index} may draw {limit:g} W",
+                    expected=f"{usual:g} W, as most of its kind",
+                    fix=f"sudo nvidia-smi -i {card.index} -pl {usual:g}",
+                    cause=f"{limit:g} of {usual:g}",
+                )
+
+
 def _persistence(evidence: Evidence) -> Iterator[Verdict]:
     modes = {
         host: {card.persistence for card in evidence.cards(host) if card.persistence}
@@ -154,6 +186,14 @@ def _xid(evidence: Evidence) -> Iterator[Verdict]:
         return
     for host in readable:
         log = logs[host]
+        for fault in log.switch_faults if log else ():
+            if fault.age < DAY:
+                yield Hit(
+                    hosts=(host,),
+                    observed=f"fatal SXid {fault.code} of an NVSwitch: {fault.text}"[:160],
+                    fix=_REBOOT,
+                    cause=f"sxid {fault.code}",
+                )
         for xid in log.xids if log else ():
             if xid.code in _XIDS and xid.age < DAY and not _is_unselected(evidence, host, xid.device):
                 severity, fix = _XIDS[xid.code]
@@ -179,7 +219,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         code="gpu.xid",
         severity="fail",
-        looks_at="NVRM Xid lines of the last day in the kernel log, where the user may read it",
+        looks_at="Xid and fatal SXid lines of the last day in the kernel log, where the user may read it",
         judge=where_gpus(_xid),
         needs=("gpus", "kernel log"),
         symptom="the next CUDA call on the card fails, or NCCL's watchdog ends the run",
@@ -228,6 +268,23 @@ RULES: tuple[Rule, ...] = (
         needs=("gpus",),
         symptom="all-reduce inside the host is slow or hangs",
         fix="nvidia-smi nvlink -s; sudo nvidia-smi -r; reseat the bridge or the baseboard",
+    ),
+    Rule(
+        code="gpu.fabric",
+        severity="fail",
+        looks_at="whether cards behind NVSwitches have joined their fabric",
+        judge=of_cards(_fabric),
+        needs=("gpus",),
+        symptom="CUDA error 802, “system not yet initialized”, at the first CUDA call",
+        fix="sudo systemctl restart nvidia-fabricmanager",
+    ),
+    Rule(
+        code="gpu.power",
+        severity="warn",
+        looks_at="the power limit of each card against its like",
+        judge=where_gpus(_power),
+        needs=("gpus",),
+        symptom="one slow rank sets the pace for all",
     ),
     Rule(
         code="gpu.persistence",

@@ -21,6 +21,8 @@ FEW_PORTS = 1_000
 MANY_CHANGES = 20
 """Changes of the link since boot: cables are plugged and switches restarted a few times."""
 NEIGHBOURS_PER_HOST = 2
+MANY_ERRORS = 1_000
+CONNECTIONS_FULL = 0.8
 
 Subnet = IPv4Network | IPv6Network
 
@@ -153,6 +155,38 @@ def _portrange(evidence: Evidence) -> Iterator[Verdict]:
     yield from deviations(wide, of="ports")
 
 
+def _errors(evidence: Evidence) -> Iterator[Verdict]:
+    counts = {
+        entry.host: (entry.ifname, link.errors)
+        for entry, facts in evidence.chosen
+        for link in facts.interfaces
+        if link.name == entry.ifname and link.errors is not None
+    }
+    for host, (ifname, count) in counts.items():
+        others = [each for name, (_, each) in counts.items() if name != host]
+        if others and count >= MANY_ERRORS and count >= 10 * median_low(others):
+            yield Hit(
+                hosts=(host,),
+                observed=f"{count} packets with errors on {ifname} since boot",
+                expected=f"few, as the {median_low(others)} on other hosts",
+                fix=f"ip -s -s link show {ifname}",
+                cause="errors",
+            )
+
+
+def _connections(evidence: Evidence) -> Iterator[Verdict]:
+    for host, facts in evidence.facts.items():
+        count, most = facts.connections or (0, 0)
+        if most and count >= CONNECTIONS_FULL * most:
+            yield Hit(
+                hosts=(host,),
+                observed=f"{count} of {most} connections are tracked",
+                expected=f"less than {CONNECTIONS_FULL:.0%}",
+                fix=f"sudo sysctl -w net.netfilter.nf_conntrack_max={4 * most}",
+                cause="full",
+            )
+
+
 def _neighbours(evidence: Evidence) -> Iterator[Verdict]:
     """A table that was full while the hosts dialled has lost packets; one that is too small will."""
     needed = NEIGHBOURS_PER_HOST * len(evidence.inventory.hosts)
@@ -204,6 +238,22 @@ RULES: tuple[Rule, ...] = (
         judge=over_chosen(_flaps),
         needs=("interfaces",),
         symptom="“Connection reset by peer” or a hang in the middle of a run",
+    ),
+    Rule(
+        code="net.errors",
+        severity="warn",
+        looks_at="packets with errors on the chosen interface since boot, against the other hosts",
+        judge=over_chosen(_errors),
+        needs=("interfaces",),
+        symptom="retransmissions: this host's part of every all-reduce is slow",
+    ),
+    Rule(
+        code="net.conntrack",
+        severity="warn",
+        looks_at="the firewall's table of connections",
+        judge=_connections,
+        needs=("system",),
+        symptom="“nf_conntrack: table full, dropping packet”: new connections fail now and then",
     ),
     Rule(
         code="net.neighbours",

@@ -15,7 +15,7 @@ FIELDS = (
     "index", "uuid", "name", "memory.total", "memory.used", "driver_version", "utilization.gpu",
     "compute_mode", "mig.mode.current", "ecc.errors.uncorrected.volatile.total", "pci.bus_id",
     "persistence_mode", "pcie.link.width.current", "pcie.link.width.max", "clocks_throttle_reasons.active",
-    "remapped_rows.pending", "remapped_rows.failure",
+    "remapped_rows.pending", "remapped_rows.failure", "retired_pages.pending", "fabric.state", "power.limit",
 )  # fmt: skip
 OLDEST_FIELDS = 6
 """How many of them every driver knows."""
@@ -136,8 +136,10 @@ def gpus(text, fields=FIELDS):
                 "pcie_width": _figure(cells["pcie.link.width.current"]),
                 "pcie_width_max": _figure(cells["pcie.link.width.max"]),
                 "throttle": _bits(cells["clocks_throttle_reasons.active"]),
-                "remap_pending": _yes(cells["remapped_rows.pending"]),
+                "remap_pending": _yes(cells["remapped_rows.pending"], cells["retired_pages.pending"]),
                 "remap_failed": _yes(cells["remapped_rows.failure"]),
+                "fabric": "" if cells["fabric.state"] == "N/A" else _word(cells["fabric.state"]),
+                "power_limit": _watts(cells["power.limit"]),
                 "faults": ["%s: %s" % (name, cell) for name, cell in cells.items() if _is_refused(cell)],
                 "processes": [],
             }
@@ -221,13 +223,18 @@ def _figure(cell):
     return int(cell) if cell.isdigit() else None
 
 
+def _watts(cell):
+    return float(cell) if re.match(r"\d+(\.\d+)?$", cell) else None
+
+
 def _bits(cell):
     return int(cell, 16) if re.match(r"0x[0-9a-fA-F]+$", cell) else None
 
 
-def _yes(cell):
-    """``Yes`` and ``1`` of different drivers."""
-    return {"yes": True, "1": True, "no": False, "0": False}.get(cell.lower())
+def _yes(*cells):
+    """Whether one of them is ``Yes``, or ``1`` as some drivers write; None where none says either."""
+    told = [{"yes": True, "1": True, "no": False, "0": False}.get(cell.lower()) for cell in cells]
+    return True if True in told else False if False in told else None
 
 
 def _word(cell):

@@ -9,6 +9,7 @@ LOG_TIMEOUT = 4.0
 TOOLS = (("dmesg", ()), ("journalctl", ("-k", "-b", "-q", "-o", "short-monotonic", "--no-pager")))
 MOST = 64
 XID = re.compile(r"NVRM: Xid \(PCI:([0-9a-fA-F:.]+)\): (\d+)(?:, (.*))?")
+SXID = re.compile(r"SXid \(PCI:([0-9a-fA-F:.]+)\): (\d+), (.*)")
 OOM_GROUP = re.compile(r"oom-kill:.*constraint=(\w+).*?task_memcg=([^,\s]*)")
 OOM = re.compile(r"(Memory cgroup out of memory|Out of memory).*?[Kk]illed? process \d+ \(([^)]*)\)")
 LINE = re.compile(r"\[\s*(\d+\.\d+)\]\s?(.*)")
@@ -29,7 +30,7 @@ def kernel_log(environ):
 
 def parse(lines, now):
     """``lines`` as dmesg or the journal with monotonic times shows it; ``now`` is seconds since boot."""
-    xids, kills, cgroup = [], [], ""
+    xids, switches, kills, cgroup = [], [], [], ""
     for line in lines.splitlines():
         stamped = LINE.search(line)
         if not stamped:
@@ -40,6 +41,10 @@ def parse(lines, now):
         if found:
             device, code, text = found.groups()
             xids.append({"code": int(code), "device": device, "age": age, "text": (text or "")[:120]})
+        found = SXID.search(said)
+        if found and re.search(r"\bFatal\b", said) and "Non-fatal" not in said:
+            device, code, text = found.groups()
+            switches.append({"code": int(code), "device": device, "age": age, "text": text[:120]})
         group = OOM_GROUP.search(said)
         if group:
             cgroup = group.group(2) if group.group(1) == "CONSTRAINT_MEMCG" else ""
@@ -50,7 +55,12 @@ def parse(lines, now):
                 {"command": killed.group(2), "age": age, "cgroup": (cgroup or "unknown") if limited else ""}
             )
             cgroup = ""
-    return {"error": "", "xids": xids[-MOST:], "oom_kills": kills[-MOST:]}
+    return {
+        "error": "",
+        "xids": xids[-MOST:],
+        "switch_faults": switches[-MOST:],
+        "oom_kills": kills[-MOST:],
+    }
 
 
 def _run(argv, environ):

@@ -19,10 +19,16 @@ def machine():
         "load": _load(read("/proc/loadavg")),
         "cgroup": cgroup(read("/proc/self/cgroup")),
         "capabilities": capabilities(read("/proc/self/status"), read("/proc/self/uid_map")),
+        "connections": connections(),
         "neighbours": number("/proc/sys/net/ipv4/neigh/default/gc_thresh3"),
         "reboot_required": reboot_required(),
         "login": login(),
     }
+
+
+def connections(root="/proc/sys/net/netfilter"):
+    count, most = number(root + "/nf_conntrack_count"), number(root + "/nf_conntrack_max")
+    return [count, most] if count is not None and most else None
 
 
 def _load(text):

@@ -14,6 +14,7 @@ KINDS = {
     "veth": "veth", "tun": "tun", "wireguard": "wireguard", "ipoib": "physical",
 }  # fmt: skip
 NAME_TIMEOUT = 8.0
+MAPPED = "0000:0000:0000:0000:0000:ffff:"
 NOT_NETWORKS = ("tmfifo_net",)
 """The cable between a BlueField card and its host: one address on every such host."""
 
@@ -48,6 +49,7 @@ def _interface(link, names, addresses):
         "speed": speed if speed and speed > 0 else None,
         "mac": link["mac"],
         "carrier_changes": link["carrier_changes"],
+        "errors": _errors(sysfs) if own_sysfs else None,
         "rp_filter": max((value for value in strict if value is not None), default=None),
         "addresses": [
             {"family": family, "address": address, "prefix": prefix, "scope": scope}
@@ -55,6 +57,11 @@ def _interface(link, names, addresses):
         ],
         "bridge_of": names.get(link["master"], ""),
     }
+
+
+def _errors(sysfs):
+    counts = [number("%s/statistics/%s_errors" % (sysfs, way)) for way in ("rx", "tx")]
+    return sum(count for count in counts if count is not None) if any(c is not None for c in counts) else None
 
 
 def kind(link, sysfs):
@@ -93,7 +100,23 @@ def rdma(root="/sys/class/infiniband"):
         base = "%s/%s" % (root, device)
         for port in listing(base + "/ports"):
             ports.append(_rdma_port(base, device, port))
-    return {"rdma": ports, "verbs_library": _verbs() if ports else None}
+    return {
+        "rdma": ports,
+        "verbs_library": _verbs() if ports else None,
+        "verbs_devices": _verbs_devices() if ports else None,
+        "peer_memory": _peer_memory() if ports else None,
+    }
+
+
+def _verbs_devices(root="/dev/infiniband"):
+    names = [name for name in listing(root) if name.startswith("uverbs")]
+    return bool(names) and all(os.access("%s/%s" % (root, name), os.R_OK | os.W_OK) for name in names)
+
+
+def _peer_memory():
+    modules = ("nvidia_peermem", "nv_peer_mem")
+    loaded = any(os.path.isdir("/sys/module/" + name) for name in modules)
+    return loaded or "Open Kernel Module" in read("/proc/driver/nvidia/version")
 
 
 def _rdma_port(base, device, port):
@@ -112,7 +135,22 @@ def _rdma_port(base, device, port):
         "netdev": netdev,
         "firmware": read(base + "/fw_ver"),
         "netdev_mtu": number("/sys/class/net/%s/mtu" % netdev) if netdev else None,
+        "gids": _gids(at) if listing(at + "/gids") else None,
+        "link_downed": number(at + "/counters/link_downed"),
+        "symbol_errors": number(at + "/counters/symbol_error"),
     }
+
+
+def _gids(at):
+    """Indices of those that carry an IPv4 address over RoCE version 2; reading an empty place fails."""
+    found = [
+        int(name)
+        for name in listing(at + "/gids")
+        if name.isdigit()
+        and read("%s/gid_attrs/types/%s" % (at, name)) == "RoCE v2"
+        and read("%s/gids/%s" % (at, name)).startswith(MAPPED)
+    ]
+    return sorted(found)
 
 
 def _netdev(directory, port):

@@ -1,9 +1,10 @@
-"""RDMA ports, where there are any."""
+"""RDMA ports as they are, whoever uses them."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from statistics import median_low
 
 import msgspec
 
@@ -12,10 +13,10 @@ from clusterctl.checks.rule import Evidence, Hit, Judge, Rule, Skipped, Verdict
 from clusterctl.facts.model import Facts, RdmaPort
 from clusterctl.network.rdma import is_active, select
 
-_GLOO = "no GPU on any host: gloo does not use RDMA"
+MANY_DOWNS = 5
 
 
-def _where_present(judge: Judge) -> Judge:
+def where_present(judge: Judge) -> Judge:
     def over(evidence: Evidence) -> Iterator[Verdict]:
         if not any(facts.rdma for facts in evidence.facts.values()):
             yield Skipped("no RDMA device on any host")
@@ -39,13 +40,13 @@ def _present(evidence: Evidence) -> Iterator[Verdict]:
         yield from deviations({host: f"{count} RDMA port(s)" for host, count in counts.items()})
 
 
-def _active(facts: Facts) -> tuple[RdmaPort, ...]:
+def active(facts: Facts) -> tuple[RdmaPort, ...]:
     return tuple(port for port in facts.rdma if is_active(port))
 
 
 def _state(evidence: Evidence) -> Iterator[Verdict]:
     for host, facts in evidence.facts.items():
-        others_work = bool(_active(facts))
+        others_work = bool(active(facts))
         for port in facts.rdma:
             if not is_active(port):
                 yield Hit(
@@ -59,32 +60,11 @@ def _state(evidence: Evidence) -> Iterator[Verdict]:
 
 def _rate(evidence: Evidence) -> Iterator[Verdict]:
     best = {
-        host: f"{max(port.rate or 0.0 for port in _active(facts)):g} Gb/s"
+        host: f"{max(port.rate or 0.0 for port in active(facts)):g} Gb/s"
         for host, facts in evidence.facts.items()
-        if _active(facts)
+        if active(facts)
     }
     yield from deviations(best)
-
-
-def _link_layer(evidence: Evidence) -> Iterator[Verdict]:
-    if not evidence.has_gpus:
-        yield Skipped(_GLOO)
-        return
-    layers = {
-        host: " + ".join(sorted({port.link_layer for port in _active(facts)}))
-        for host, facts in evidence.facts.items()
-        if _active(facts)
-    }
-    yield from deviations(layers)
-
-
-def _libraries(evidence: Evidence) -> Iterator[Verdict]:
-    if not evidence.has_gpus:
-        yield Skipped(_GLOO)
-        return
-    for host, facts in evidence.facts.items():
-        if facts.rdma and facts.verbs_library is False:
-            yield Hit(hosts=(host,), observed="libibverbs.so.1 is missing", expected="installed")
 
 
 def _subnet_manager(evidence: Evidence) -> Iterator[Verdict]:
@@ -112,9 +92,25 @@ def _mtu(evidence: Evidence) -> Iterator[Verdict]:
         yield msgspec.structs.replace(hit, fix=fix)
 
 
+def _counters(evidence: Evidence) -> Iterator[Verdict]:
+    worst = {
+        host: max((port.link_downed or 0 for port in active(facts)), default=0)
+        for host, facts in evidence.facts.items()
+    }
+    for host, count in worst.items():
+        others = [each for name, each in worst.items() if name != host]
+        if others and count >= MANY_DOWNS and count >= 4 * median_low(others):
+            yield Hit(
+                hosts=(host,),
+                observed=f"an RDMA link went down {count} times since its counters began",
+                expected="about never, as on the other hosts",
+                cause="downs",
+            )
+
+
 def _firmware(evidence: Evidence) -> Iterator[Verdict]:
     versions = {
-        host: ", ".join(sorted({port.firmware for port in _active(facts) if port.firmware}))
+        host: ", ".join(sorted({port.firmware for port in active(facts) if port.firmware}))
         for host, facts in evidence.facts.items()
     }
     yield from deviations({host: version for host, version in versions.items() if version})
@@ -125,7 +121,7 @@ RULES: tuple[Rule, ...] = (
         code="ib.present",
         severity="warn",
         looks_at="RDMA ports on all hosts or on none",
-        judge=_where_present(_present),
+        judge=where_present(_present),
         needs=("rdma",),
         symptom="NCCL hangs when only some hosts have RDMA; clusterctl therefore switches it off everywhere",
         fix="repair the host's RDMA, or accept TCP",
@@ -134,7 +130,7 @@ RULES: tuple[Rule, ...] = (
         code="ib.state",
         severity="warn",
         looks_at="the state of every RDMA port",
-        judge=_where_present(_state),
+        judge=where_present(_state),
         needs=("rdma",),
         symptom="NCCL does not use the port",
         fix="check cable and subnet manager: ibstat",
@@ -143,34 +139,16 @@ RULES: tuple[Rule, ...] = (
         code="ib.rate",
         severity="fail",
         looks_at="the fastest usable port of each host",
-        judge=_where_present(_rate),
+        judge=where_present(_rate),
         needs=("rdma",),
         symptom="half the bandwidth on every all-reduce",
         fix="check cable and port: ibstat",
     ),
     Rule(
-        code="ib.linklayer",
-        severity="fail",
-        looks_at="InfiniBand or Ethernet",
-        judge=_where_present(_link_layer),
-        needs=("rdma", "gpus"),
-        symptom="NCCL refuses to join ports of two kinds",
-        fix="name the ports of one kind: --env NCCL_IB_HCA==mlx5_0:1",
-    ),
-    Rule(
-        code="ib.libs",
-        severity="fail",
-        looks_at="libibverbs where there is an RDMA device",
-        judge=_where_present(_libraries),
-        needs=("rdma", "gpus"),
-        symptom="NCCL uses TCP without a word: ten times slower",
-        fix="sudo apt install ibverbs-providers",
-    ),
-    Rule(
         code="ib.sm",
         severity="fail",
         looks_at="the subnet manager's lid on InfiniBand ports that have a link",
-        judge=_where_present(_subnet_manager),
+        judge=where_present(_subnet_manager),
         needs=("rdma",),
         symptom="the port stays in INIT",
         fix="start opensm on one host, or the switch's own",
@@ -179,16 +157,25 @@ RULES: tuple[Rule, ...] = (
         code="ib.mtu",
         severity="fail",
         looks_at="the MTU of the network devices under RoCE",
-        judge=_where_present(_mtu),
+        judge=where_present(_mtu),
         needs=("rdma",),
         symptom="small messages pass, large ones hang",
         fix="set one MTU on all hosts and on the switches between",
     ),
     Rule(
+        code="ib.counters",
+        severity="warn",
+        looks_at="how often RDMA links went down, against the other hosts",
+        judge=where_present(_counters),
+        needs=("rdma",),
+        symptom="“Got completion with error 12” hours into the run",
+        fix="perfquery; then reseat or replace the cable",
+    ),
+    Rule(
         code="ib.fw",
         severity="info",
         looks_at="the adapters' firmware",
-        judge=_where_present(_firmware),
+        judge=where_present(_firmware),
         needs=("rdma",),
     ),
 )
