@@ -12,10 +12,7 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
 import time
-import weakref
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,77 +23,40 @@ from paramiko.common import cMSG_CHANNEL_WINDOW_ADJUST
 
 from clusterctl.settings import SSH
 from clusterctl.transport import failures, sockets
+from clusterctl.transport.base import BaseTransport
 from clusterctl.transport.channel import FabricChannel
-from clusterctl.transport.channel_cache import ChannelCache
-from clusterctl.transport.child import Child, end_all
-from clusterctl.transport.endpoint import Endpoint, Endpoints, parse_hop
+from clusterctl.transport.endpoint import Endpoint, parse_hop
 from clusterctl.transport.gateway import Gateway
 from clusterctl.transport.identities import Identities, read_key
 from clusterctl.transport.known_hosts import KnownHosts, fingerprint
 from clusterctl.transport.link import Link, Stream, Tunnel
-from clusterctl.transport.protocol import Channel, Failure
+from clusterctl.transport.protocol import Failure
 from clusterctl.transport.watchdog import Watchdog
-from clusterctl.transport.window import allow_descriptors, open_window
 
 # paramiko logs whole tracebacks for what becomes a Failure here.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
-_DESCRIPTORS_PER_HOST = 4
 _RSA_SIGNATURES = ("rsa-sha2-512", "rsa-sha2-256")
 
 
-class FabricTransport:
+class FabricTransport(BaseTransport):
     """`Transport` in this process. Endpoints, keys, known_hosts and gateways are made once and shared."""
 
+    descriptors_per_host = 4
+
     def __init__(self, config: Path | None) -> None:
-        self._lock = threading.Lock()
-        self._endpoints = Endpoints(config)
+        super().__init__(config)
         self._known_hosts: dict[tuple[Path, ...], KnownHosts] = {}
         self._keys: dict[Path, paramiko.PKey | failures.Unusable] = {}
         self._gateways: dict[tuple[str, ...], Gateway] = {}
-        self._channels: weakref.WeakSet[FabricChannel] = weakref.WeakSet()
-        self._proxies: weakref.WeakSet[Child] = weakref.WeakSet()
-        self._cache = ChannelCache()
         self._watchdog = Watchdog()
 
-    def open(self, host: str, command: str, deadline: float) -> Channel | Failure:
-        kept = self._cache.take(host, command, deadline)
-        if kept is not None:
-            return kept
-        began = time.monotonic()
-        opened = self._open(host, command, deadline)
-        if isinstance(opened, Failure):
-            return msgspec.structs.replace(opened, seconds=time.monotonic() - began)
+    def _close_gateways(self) -> None:
         with self._lock:
-            self._channels.add(opened)
-        return opened
-
-    def open_all(
-        self, hosts: Sequence[str], command: str, deadline: float
-    ) -> Iterator[tuple[str, Channel | Failure]]:
-        allow_descriptors(len(hosts) * _DESCRIPTORS_PER_HOST)
-        return open_window(lambda host: self.open(host, command, deadline), hosts, SSH.window)
-
-    def address_of(self, host: str) -> tuple[str, int] | None:
-        return self._endpoints.address_of(host)
-
-    def keep(self, channel: Channel, command: str) -> None:
-        assert isinstance(channel, FabricChannel)
-        self._cache.put(channel, command)
-
-    def close(self) -> None:
-        with self._lock:
-            channels, gateways = list(self._channels), list(self._gateways.values())
-            proxies = list(self._proxies)
+            gateways = list(self._gateways.values())
             self._gateways.clear()
-        for channel in channels:
-            channel.close()
-        deadline = time.monotonic() + 2 * SSH.close_timeout
-        for channel in channels:
-            channel.join(deadline - time.monotonic())
         for gateway in gateways:
             gateway.close()
-        end_all(proxies)
 
     def _open(self, host: str, command: str, deadline: float) -> FabricChannel | Failure:
         began = time.monotonic()
@@ -150,7 +110,7 @@ class FabricTransport:
             except OSError as error:
                 return failures.failure(endpoint, "connect", f"ProxyCommand cannot be started: {error}")
             with self._lock:
-                self._proxies.add(child)
+                self._children.add(child)
             return Stream(stream, child)
         connected = sockets.connect_tcp(endpoint, timeout, deadline)
         return connected if isinstance(connected, Failure) else Stream(connected)

@@ -8,79 +8,34 @@ import os
 import select
 import selectors
 import subprocess
-import threading
 import time
-import weakref
-from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import IO, cast
-
-import msgspec
 
 from clusterctl.settings import SSH
 from clusterctl.transport import failures
-from clusterctl.transport.channel_cache import ChannelCache
-from clusterctl.transport.child import Child, end_all
-from clusterctl.transport.endpoint import Endpoint, Endpoints
-from clusterctl.transport.protocol import Channel, Failure
+from clusterctl.transport.base import BaseTransport
+from clusterctl.transport.child import Child
+from clusterctl.transport.endpoint import Endpoint
+from clusterctl.transport.protocol import Failure
 from clusterctl.transport.sender import Sender
 from clusterctl.transport.ssh_errors import explain
 from clusterctl.transport.wakeup import WakeupPipe
-from clusterctl.transport.window import allow_descriptors, open_window
 
 _READ = 1 << 18
 _READS = 16
 _WRITE_TIMEOUT = 0.1
-_DESCRIPTORS_PER_HOST = 6
 SSH_ITSELF_FAILED = 255
 # ssh runs this on our side once the login has worked, and its output comes before the host's.
 _CONNECTED = b"@@clusterctl-connected\n"
 
 
-class OpensshTransport:
+class OpensshTransport(BaseTransport):
     """`Transport` over the `ssh` command: all of the user's configuration works, at ten times the CPU."""
 
-    def __init__(self, config: Path | None) -> None:
-        self._endpoints = Endpoints(config)
-        self._lock = threading.Lock()
-        self._channels: weakref.WeakSet[OpensshChannel] = weakref.WeakSet()
-        self._children: weakref.WeakSet[Child] = weakref.WeakSet()
-        self._cache = ChannelCache()
+    descriptors_per_host = 6
 
-    def open(self, host: str, command: str, deadline: float) -> Channel | Failure:
-        kept = self._cache.take(host, command, deadline)
-        if kept is not None:
-            return kept
-        began = time.monotonic()
-        opened = self._open(host, command, deadline)
-        if isinstance(opened, Failure):
-            return msgspec.structs.replace(opened, seconds=time.monotonic() - began)
-        with self._lock:
-            self._channels.add(opened)
-        return opened
-
-    def open_all(
-        self, hosts: Sequence[str], command: str, deadline: float
-    ) -> Iterator[tuple[str, Channel | Failure]]:
-        allow_descriptors(len(hosts) * _DESCRIPTORS_PER_HOST)
-        return open_window(lambda host: self.open(host, command, deadline), hosts, SSH.window)
-
-    def address_of(self, host: str) -> tuple[str, int] | None:
-        return self._endpoints.address_of(host)
-
-    def keep(self, channel: Channel, command: str) -> None:
-        assert isinstance(channel, OpensshChannel)
-        self._cache.put(channel, command)
-
-    def close(self) -> None:
-        with self._lock:
-            channels, children = list(self._channels), list(self._children)
-        for channel in channels:
-            channel.close()
-        deadline = time.monotonic() + 2 * SSH.close_timeout
-        for channel in channels:
-            channel.join(deadline - time.monotonic())
-        end_all(children)
+    def _close_gateways(self) -> None:
+        """Each `ssh` has its own."""
 
     def _open(self, host: str, command: str, deadline: float) -> OpensshChannel | Failure:
         began = time.monotonic()

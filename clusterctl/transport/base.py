@@ -1,0 +1,84 @@
+"""What both transports do alike: one endpoint for each host, one book of open channels, one way to end."""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import ClassVar, Protocol, cast
+
+import msgspec
+
+from clusterctl.settings import SSH
+from clusterctl.transport.channel_cache import ChannelCache, Renewable
+from clusterctl.transport.child import Child, end_all
+from clusterctl.transport.endpoint import Endpoints
+from clusterctl.transport.protocol import Channel, Failure
+from clusterctl.transport.window import allow_descriptors, open_window
+
+
+class OwnChannel(Renewable, Protocol):
+    """A channel whose end can be waited for."""
+
+    def join(self, timeout: float) -> bool:
+        """True once nothing of it is left, False after ``timeout`` seconds."""
+        ...
+
+
+class BaseTransport(ABC):
+    """`Transport`, but for how a channel is opened."""
+
+    descriptors_per_host: ClassVar[int]
+
+    def __init__(self, config: Path | None) -> None:
+        self._lock = threading.Lock()
+        self._endpoints = Endpoints(config)
+        self._channels: weakref.WeakSet[OwnChannel] = weakref.WeakSet()
+        self._children: weakref.WeakSet[Child] = weakref.WeakSet()
+        self._cache = ChannelCache()
+
+    def open(self, host: str, command: str, deadline: float) -> Channel | Failure:
+        kept = self._cache.take(host, command, deadline)
+        if kept is not None:
+            return kept
+        began = time.monotonic()
+        opened = self._open(host, command, deadline)
+        if isinstance(opened, Failure):
+            return msgspec.structs.replace(opened, seconds=time.monotonic() - began)
+        with self._lock:
+            self._channels.add(opened)
+        return opened
+
+    def open_all(
+        self, hosts: Sequence[str], command: str, deadline: float
+    ) -> Iterator[tuple[str, Channel | Failure]]:
+        allow_descriptors(len(hosts) * self.descriptors_per_host)
+        return open_window(lambda host: self.open(host, command, deadline), hosts, SSH.window)
+
+    def address_of(self, host: str) -> tuple[str, int] | None:
+        return self._endpoints.address_of(host)
+
+    def keep(self, channel: Channel, command: str) -> None:
+        self._cache.put(cast(OwnChannel, channel), command)
+
+    def close(self) -> None:
+        with self._lock:
+            channels, children = list(self._channels), list(self._children)
+        for channel in channels:
+            channel.close()
+        deadline = time.monotonic() + 2 * SSH.close_timeout
+        for channel in channels:
+            channel.join(deadline - time.monotonic())
+        self._close_gateways()
+        end_all(children)
+
+    @abstractmethod
+    def _open(self, host: str, command: str, deadline: float) -> OwnChannel | Failure:
+        """A new channel, which `open` enters into the book."""
+
+    @abstractmethod
+    def _close_gateways(self) -> None:
+        """What channels went through, once they are closed."""
