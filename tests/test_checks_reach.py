@@ -81,7 +81,7 @@ def test_the_firewall_rule_names_range_and_subnet() -> None:
     )
     found = report(facts, blocked)
     (finding,) = [each for each in found.findings if each.code == "net.backconnect"]
-    assert "from 10.0.0.0/16 to any port 50000:60000" in finding.fix
+    assert "-s 10.0.0.0/16 --dport 50000:60000" in finding.fix
     assert found.hosts["node1"] == "ready"
     assert found.hosts["node2"] == "not-ready"
 

@@ -273,6 +273,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     ssh_peer: str = ""
     interfaces: tuple[Interface, ...] = ()
     default_device: str = ""
+    firewall: str = ""
+    """How this host's firewall is told: ufw, firewalld, nft, iptables; "" where none of them is there."""
+    vendor: str = ""
+    """Who made the machine, by its firmware; clouds write their names there."""
     port_range: tuple[int, int] = (32768, 60999)
     rdma: tuple[RdmaPort, ...] = ()
     verbs_library: bool | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Set
 
+from clusterctl.checks.net import firewall
 from clusterctl.checks.net.paths import Paths, edges, with_traffic
 from clusterctl.checks.rule import Blocked, Evidence, Hit, NotKnown, Rule, Verdict
 from clusterctl.facts.model import Dial
@@ -60,25 +61,32 @@ def _who_reaches_it(evidence: Evidence, first: str) -> Iterator[Verdict]:
 
 def _closed(evidence: Evidence, paths: Paths, first: str, sources: Set[str]) -> Iterator[Verdict]:
     if sources:
-        port = evidence.reachability.master_port
+        port = evidence.reachability.master_port or 0
         yield Hit(
             hosts=(first,),
             observed=f"port {port}: connections from {fold(sorted(sources))} are {_how(paths, sources)}",
             expected="open to every host",
-            fix=f"sudo ufw allow proto tcp from {evidence.network.subnet or 'any'} to any port {port}",
+            fix=firewall.inbound(evidence.facts.get(first), (port, port), _one(evidence.network.subnet)),
         )
 
 
 def _not_let_out(evidence: Evidence, paths: Paths, first: str, sources: Set[str]) -> Iterator[Verdict]:
     if sources:
-        port = evidence.reachability.master_port
+        port = evidence.reachability.master_port or 0
         yield Hit(
             hosts=tuple(sorted(sources)),
             observed=f"connections to port {port} of {first} are {_how(paths, sources)}, others get through",
             expected="open to every host",
-            fix=f"sudo iptables -I OUTPUT -p tcp --dport {port} -j ACCEPT\n"
-            f"and on {first}: sudo iptables -I INPUT -p tcp --dport {port} -j ACCEPT",
+            fix=firewall.outbound(
+                evidence.facts.get(min(sources)), (port, port), _one(evidence.network.subnet)
+            )
+            + f"\non {first}: {firewall.inbound(evidence.facts.get(first), (port, port), '')}",
         )
+
+
+def _one(subnet: str) -> str:
+    """Several subnets are more than one line could name."""
+    return "" if "," in subnet else subnet
 
 
 def _how(paths: Paths, sources: Set[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
+from clusterctl.checks.net import firewall
 from clusterctl.checks.net.paths import NO_WAY, Paths, edges, with_traffic
 from clusterctl.checks.rule import Blocked, Evidence, Hit, NotKnown, Rule, Verdict
 from clusterctl.inventory.fold import fold
@@ -87,19 +88,16 @@ def _master_is_open(evidence: Evidence, blame: Blame) -> str:
 
 def _rule_to_add(evidence: Evidence, blame: Blame, causes: set[str]) -> str:
     if causes <= NO_WAY:
-        return "check cable, VLAN and routes between the hosts: ip route get ADDRESS"
+        peer = next((entry.address for entry in evidence.network.hosts if entry.host in blame.peers), "")
+        look = f": ip route get {peer}" if peer else ""
+        return f"check cable, VLAN and routes between the hosts{look}"
     if causes == {"foreign"}:
         return "look for a second machine with this address, or a transparent proxy: ip neigh"
-    host = blame.hosts[0]
-    low, high = evidence.facts[host].port_range if host in evidence.facts else (32768, 60999)
+    facts = evidence.facts.get(blame.hosts[0])
+    ports = facts.port_range if facts else (32768, 60999)
     subnet = evidence.network.subnet
-    single = subnet and "," not in subnet
-    if blame.side == "outbound":
-        towards = f" -d {subnet}" if single else ""
-        return f"sudo iptables -I OUTPUT -p tcp{towards} --dport {low}:{high} -j ACCEPT"
-    source = f" -s {subnet}" if single else ""
-    ufw = f"sudo ufw allow proto tcp from {subnet if single else 'any'} to any port {low}:{high}"
-    return f"{ufw}\nsudo iptables -I INPUT -p tcp{source} --dport {low}:{high} -j ACCEPT"
+    subnet = "" if "," in subnet else subnet
+    return (firewall.outbound if blame.side == "outbound" else firewall.inbound)(facts, ports, subnet)
 
 
 def _pmtu(evidence: Evidence) -> Iterator[Verdict]:

@@ -1,12 +1,13 @@
 """Interfaces, routes, ports, RDMA and names, as this host sees them."""
 
 import os
+import re
 import socket
 import threading
 import time
 
 from ..shared import netlink
-from ..shared.files import listing, number, read
+from ..shared.files import listing, number, read, which
 
 IFF_UP, IFF_LOOPBACK, IFF_RUNNING = 0x1, 0x8, 0x40
 KINDS = {
@@ -81,7 +82,23 @@ def kind(link, sysfs):
 
 def routes():
     low, high = read("/proc/sys/net/ipv4/ip_local_port_range").split()
-    return {"default_device": default_device(), "port_range": [int(low), int(high)]}
+    return {
+        "default_device": default_device(),
+        "port_range": [int(low), int(high)],
+        "firewall": firewall(),
+        "vendor": read("/sys/class/dmi/id/sys_vendor"),
+    }
+
+
+def firewall(root=""):
+    """Which front end rules are given to: the one that is on, else the tool that is installed."""
+    if re.search(r"^ENABLED=yes", read(root + "/etc/ufw/ufw.conf"), re.MULTILINE):
+        return "ufw"
+    units = (root + "/sys/fs/cgroup" + each + "/system.slice/firewalld.service" for each in ("", "/systemd"))
+    if any(os.path.isdir(unit) for unit in units):
+        return "firewalld"
+    places = ":".join(root + place for place in ("/usr/sbin", "/sbin", "/usr/bin", "/usr/local/sbin"))
+    return next((tool for tool in ("iptables", "nft") if which(tool, places)), "")
 
 
 def default_device():
