@@ -468,3 +468,4 @@ def test_a_host_that_pdsh_does_not_reach_is_the_cause() -> None:
     play.ends(0).ends(1)
     assert play.outcome.cause is not None
     assert (play.outcome.cause.host, play.outcome.exit_code) == ("h1", 125)
+    assert play.outcome.cause.log == "logs/deepspeed.log"

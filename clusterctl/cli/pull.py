@@ -38,6 +38,7 @@ def command(
     from pathlib import Path
 
     from clusterctl.cli import screen
+    from clusterctl.errors import UsageError
     from clusterctl.report import pull as page
     from clusterctl.session.pull import newest_that_worked, working_directories
     from clusterctl.store.runs import find_run
@@ -45,6 +46,8 @@ def command(
     directory = find_run(run) if run else newest_that_worked()
     roots = working_directories(directory, host)
     target = Path(to).expanduser() if to else Path("pulled") / directory.run
+    if target.exists() and not target.is_dir():
+        raise UsageError(f"{target} is no directory", hint="choose another with --to DIR")
     answers = _pull(directory, roots, path, target)
     here = [answer.host for answer in answers if answer.here]
     if here:

@@ -135,7 +135,7 @@ class Machine:
     def engine_failed(self, message: str, at: float, now: float, node: int | None = None) -> list[Action]:
         """DeepSpeed's launcher on the controller ended before its time, or could not reach ``node``."""
         weight = causes.Weight.DOUBTFUL if node is None else causes.Weight.OWN
-        return self._fail(node, "internal", message, at, weight)
+        return self._fail(node, "internal", message, at, weight, log="logs/deepspeed.log")
 
     def node_failed(self, node: int, what: str, at: float, now: float) -> list[Action]:
         """A relay could not carry out an order, or a host tells what cannot be."""
@@ -213,6 +213,7 @@ class Machine:
         message: str,
         at: float,
         weight: causes.Weight = causes.Weight.OWN,
+        log: str = "",
     ) -> list[Action]:
         state = self.nodes[node] if node is not None else None
         cause = Cause(
@@ -220,7 +221,7 @@ class Machine:
             message=message,
             host=state.host if state else "",
             node_rank=node,
-            log=f"logs/{state.host}/agent.log" if state and kind == "internal" else "",
+            log=log or (f"logs/{state.host}/agent.log" if state and kind == "internal" else ""),
         )
         failure = causes.Failure(cause=cause, at=at, weight=weight, seen_late=kind != "lost")
         return self._take_failure(failure, f"{state.host}: " if state else "")

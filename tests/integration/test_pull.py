@@ -119,6 +119,15 @@ def test_what_is_named(written: Launch, tmp_path: Path, path: str, expected: set
 
 
 @pytest.mark.sandbox
+def test_a_file_is_no_place_for_outputs(written: Launch, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("mine")
+    found = clusterctl("pull", written.run.name, "--to", "taken", cwd=tmp_path)
+    assert found.returncode == 64
+    assert "taken is no directory" in found.stderr
+    assert (tmp_path / "taken").read_text() == "mine"
+
+
+@pytest.mark.sandbox
 def test_one_host_and_again_over_it(written: Launch, tmp_path: Path) -> None:
     for _ in range(2):
         found = clusterctl(
