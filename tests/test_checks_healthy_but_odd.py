@@ -214,6 +214,7 @@ ODD = [
         "start-up files that work hard on a busy host",
         on("*", load=64.0, login={"seconds": 9.0, "cpu": 1.5}),
     ),
+    odd("cold disks after a boot", on("*", torch={"seconds": 20.0, "blocked": 15.0})),
     odd("a slow import on a busy host", on("node2", torch={"seconds": 40.0, "blocked": 0.8})),
     odd(
         "kernels of several ages", each({"kernel": "5.15.0-105-generic"}, {"kernel": "6.8.0-31-generic"}, {})

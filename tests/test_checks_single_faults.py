@@ -9,7 +9,7 @@ import pytest
 
 from clusterctl.checks.families import RULES
 from clusterctl.facts.machine import Cgroup, KernelLog, Logind, OomKill, Xid
-from clusterctl.facts.model import GpuProcess, Limits, Name, NvidiaSmi, RdmaPort
+from clusterctl.facts.model import Address, GpuProcess, Limits, Name, NvidiaSmi, RdmaPort
 from clusterctl.transport.protocol import Failure
 from tests.builders import GIB, gpu, nic
 from tests.fact_sets import (
@@ -491,6 +491,13 @@ FAULTS = [
         "where SSH arrives",
         beside(node2=nic("br0", "10.0.0.2", kind="bridge", prefix=32)),
         at="node1 node2",
+    ),
+    fault(
+        "ip.duplicate",
+        "beside other hosts' on virtual interfaces",
+        link("*", kind="veth"),
+        link("node2", addresses=(Address("inet", "10.0.0.3", 16), Address("inet", "10.0.0.4", 16))),
+        at="node2 node3",
     ),
     fault("net.carrier", "an address and no link", beside(node2=nic("eth1", "10.5.0.3", carrier=False))),
     fault("net.dual-subnet", "two in one", beside(node2=nic("eth1", "10.0.0.99", prefix=16))),

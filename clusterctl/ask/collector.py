@@ -224,7 +224,7 @@ def _ended(session: HostSession[Any]) -> tuple[Stage, str, str]:
     if session.fault:
         return "decode", f"its answer cannot be read: {session.fault}", f"try: ssh {host} true"
     if code == NO_PYTHON:
-        return "python", "no Python 3.8 or newer found there", "install python3 on it (apt install python3)"
+        return "python", "no Python 3.8 or newer found there", "sudo apt install python3"
     if code is None or code < 0:
         return "decode", f"the session ended before an answer came{f': {said}' if said else ''}", ""
     if b"Traceback" in session.stderr:

@@ -87,7 +87,7 @@ def dropped_before_banner(endpoint: Endpoint) -> Failure:
         endpoint,
         "banner",
         f"sshd on {endpoint.address} closed the connection before its greeting",
-        "too many logins at once (MaxStartups), a penalty for this address, or hosts.deny; wait a minute, "
+        "too many logins at once for MaxStartups, a penalty for this address, or hosts.deny; wait a minute, "
         "then look into sshd's log on the host",
     )
 

@@ -108,3 +108,14 @@ def test_each_sick_card_is_named_on_its_host(make_sandbox: Callable[..., Sandbox
     for name, (code, _) in CARDS.items():
         expected.setdefault(code, set()).add(name)
     assert problems(report) == expected
+
+
+def test_an_import_of_torch_that_waits_for_its_files(make_sandbox: Callable[..., Sandbox]) -> None:
+    import torch
+
+    box = make_sandbox(hosts=[HostSpec(name) for name in ("one", "two", "slow")])
+    version_file = Path(torch.__file__).with_name("version.py")
+    text = version_file.read_text(encoding="utf-8")
+    box.host("slow").install(str(version_file), f"import time; time.sleep(12)\n{text}")
+    _, report = doctor(box)
+    assert problems(report) == {"sw.import-time": {"slow"}}

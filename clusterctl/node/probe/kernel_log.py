@@ -8,6 +8,7 @@ from ..shared.files import which
 LOG_TIMEOUT = 4.0
 TOOLS = (("dmesg", ()), ("journalctl", ("-k", "-b", "-q", "-o", "short-monotonic", "--no-pager")))
 MOST = 64
+TELLING = ("Xid", "oom-kill", "ut of memory")
 XID = re.compile(r"NVRM: Xid \(PCI:([0-9a-fA-F:.]+)\): (\d+)(?:, (.*))?")
 SXID = re.compile(r"SXid \(PCI:([0-9a-fA-F:.]+)\): (\d+), (.*)")
 OOM_GROUP = re.compile(r"oom-kill:.*constraint=(\w+).*?task_memcg=([^,\s]*)")
@@ -32,7 +33,7 @@ def parse(lines, now):
     """``lines`` as dmesg or the journal with monotonic times shows it; ``now`` is seconds since boot."""
     xids, switches, kills, cgroup = [], [], [], ""
     for line in lines.splitlines():
-        stamped = LINE.search(line)
+        stamped = LINE.search(line) if any(word in line for word in TELLING) else None
         if not stamped:
             continue
         age = round(max(0.0, now - float(stamped.group(1))), 1)
