@@ -104,8 +104,11 @@ class AskDefaults:
     """Without a new answer from anybody, once half the hosts have answered, the others are not waited for."""
     repeat_timeout: float = 60.0
     """For failed dials to be repeated alone, all together."""
-    mesh_timeout: float = 400.0
-    """What listening, dialling and repeating may take at most: after that a node ends by itself."""
+    alive_interval: float = 20.0
+    alive_timeout: float = 30.0
+    """A host that is busy for long is asked so often whether it is there, and has so long to say it."""
+    silence_timeout: float = 300.0
+    """A node that hears nothing from its controller for so long, though the link stands, ends by itself."""
     master_ports: int = 100
 
 

@@ -331,13 +331,19 @@ def test_a_link_that_breaks_within_a_message_leaves_nothing(tmp_path: Path) -> N
         ("echo 'Traceback' >&2; echo 'Illegal instruction' >&2; exit 132", (False, "Illegal instruction")),
         ("kill -11 $$", (False, "killed by signal 11 while importing torch")),
         ("exec sleep 100", (False, "`import torch` did not end within 0.5 s")),
+        ("while :; do :; done", (False, "`import torch` did not end within 0.5 s")),
+        # However slow it is, it gets on.
+        ("for i in 1 2 3 4 5 6; do /bin/sleep 0.2; /bin/true; done; echo '{\"ok\": true}'", (True, None)),
     ],
 )
 def test_however_an_import_ends_it_is_told(
     tmp_path: Path, script: str, answer: tuple[bool, str | None]
 ) -> None:
     tool(tmp_path, "python", script)
-    order = {"python": str(tmp_path / "python"), "timeout": 0.5 if "sleep" in script else 30}
+    order = {
+        "python": str(tmp_path / "python"),
+        "timeout": 0.5 if "100" in script or ":;" in script else 1.0 if "sleep" in script else 30,
+    }
     found = probe.import_torch(order, {"probe.torch_import": ""}, dict(os.environ))["torch"]
     assert (found["ok"], found.get("error")) == answer
 

@@ -56,7 +56,7 @@ class FactCollector:
         self._facts: dict[str, Facts] = {}
         self._clock: dict[str, tuple[float, float]] = {}
         self._opened: dict[str, float] = {}
-        self._importing: dict[str, float] = {}
+        self._importing: list[str] = []
         self._torch_timeout = torch_timeout
         self._on_progress = on_progress
         self._on_awaiting = on_awaiting
@@ -129,11 +129,25 @@ class FactCollector:
                 return answers
 
     def settle(self) -> None:
-        """Hear what is still to come: clocks, and imports of torch, each within its own time."""
-        self.wait(Pong, tuple(self.present), time.monotonic() + 2.0)
-        if self._importing:
-            timeout = (self._torch_timeout or 0.0) + ASK.tell_timeout
-            self.wait(TorchImported, tuple(self._importing), max(self._importing.values()) + timeout)
+        """Hear what is still to come: clocks, and imports of torch. A host ends its import itself when it
+        stands still; it is waited for as long as it is there."""
+        self.wait(Pong, tuple(self.present), time.monotonic() + ASK.alive_timeout)
+        awaited = tuple(self._importing)
+        while awaited:
+            told = self.wait(TorchImported, awaited, time.monotonic() + ASK.alive_interval)
+            awaited = self._alive([host for host in awaited if host not in told])
+
+    def _alive(self, hosts: Sequence[str]) -> tuple[str, ...]:
+        """Those of ``hosts`` that answer at all: what they were asked takes the time that it takes there."""
+        pongs = self._answers[Pong]
+        for host in hosts:
+            pongs.pop(host, None)
+            self.send(host, Ping(sent=time.time()))
+        self._until(
+            lambda: all(host in pongs or host not in self._pool.sessions for host in hosts),
+            time.monotonic() + ASK.alive_timeout,
+        )
+        return tuple(host for host in hosts if host in pongs and host in self._pool.sessions)
 
     def facts(self) -> dict[str, Facts]:
         """Facts of every host that answered, with its clock and its import of torch."""
@@ -176,7 +190,8 @@ class FactCollector:
                     self._heard_facts(host, message)
                 elif isinstance(message, Pong):
                     now = time.time()
-                    self._clock[host] = (message.time - (message.sent + now) / 2, (now - message.sent) / 2)
+                    heard = (message.time - (message.sent + now) / 2, (now - message.sent) / 2)
+                    self._clock[host] = min(heard, self._clock.get(host, heard), key=lambda each: each[1])
 
     def _heard_facts(self, host: str, message: FactsTold) -> None:
         noise = self._pool.sessions[host].noise.decode("utf-8", "replace")
@@ -185,7 +200,7 @@ class FactCollector:
         self._facts[host] = facts
         self.send(host, Ping(sent=time.time()))
         if self._torch_timeout is not None and "torch" in facts.python.packages:
-            self._importing[host] = time.monotonic()
+            self._importing.append(host)
             self.send(host, ImportTorch(python=facts.python.executable, timeout=self._torch_timeout))
         self._on_progress(host, facts)
 
@@ -195,7 +210,7 @@ class FactCollector:
         if answer is not None:
             torch = TorchImport(ok=False, error=answer.error) if answer.error else decode_torch(answer.torch)
         elif host in self._importing:
-            torch = TorchImport(ok=False, error="the host did not tell how `import torch` ended")
+            torch = TorchImport(ok=False, told=False, error="the host did not tell how `import torch` ended")
         offset, error = self._clock.get(host, (None, None))
         return msgspec.structs.replace(facts, torch=torch, clock_offset=offset, clock_error=error)
 

@@ -24,8 +24,6 @@ _PROBE = (
 
 
 _RELEASE_TIMEOUT = 1.0
-_LEFTOVER = 5.0
-"""Seconds that a node outlives our deadline: it ends itself when the end of its input never arrives."""
 
 
 class FactsRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,8 +82,7 @@ def ask(
     torch = request.torch and not request.quick
     activating = ASK.activation_timeout if any(request.activate.values()) else 0.0
     deadline = began + request.timeout
-    longest = 2 * request.timeout + activating + ASK.mesh_timeout + (request.torch_timeout if torch else 0.0)
-    opening = _Openings(request, longest)
+    opening = _Openings(request)
     collector = FactCollector(
         transport,
         inventory.names,
@@ -125,14 +122,13 @@ def ask(
 class _Openings:
     """The first bytes for each host; hosts that are asked the same share one bundle."""
 
-    def __init__(self, request: FactsRequest, timeout: float) -> None:
+    def __init__(self, request: FactsRequest) -> None:
         self._request = request
-        self._timeout = timeout
         self._packed: dict[bytes, bytes] = {}
 
     def of(self, host: str) -> bytes:
         asked = {
-            "timeout": self._timeout + _LEFTOVER,
+            "timeout": ASK.silence_timeout,
             "python": self._request.python.get(host, ""),
             "controller_python": sys.executable,
             "env": self._request.env.get(host, {}),

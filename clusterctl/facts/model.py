@@ -197,9 +197,10 @@ class Activation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TorchImport(msgspec.Struct, frozen=True, kw_only=True):
-    """What one real `import torch` in its own process showed."""
+    """What one real `import torch` in its own process showed. ``told`` is false where nobody heard of it."""
 
     ok: bool
+    told: bool = True
     seconds: float = 0.0
     error: str = ""
     cuda_available: bool = False

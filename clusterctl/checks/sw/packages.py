@@ -156,6 +156,8 @@ def _torch_import(evidence: Evidence) -> Iterator[Verdict]:
     for host, facts in evidence.facts.items():
         if facts.torch is None:
             yield Blocked(host, "torch was not imported")
+        elif not facts.torch.told:
+            yield NotKnown(host, facts.torch.error)
         elif not facts.torch.ok:
             yield Hit(hosts=(host,), observed=_last_line(facts.torch.error), expected="`import torch` works")
         elif facts.torch.error.startswith("capabilities"):  # a sick GPU; other questions may have no answer

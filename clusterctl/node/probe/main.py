@@ -2,7 +2,7 @@
 
 The request comes with the bundle, and facts follow by themselves. Later messages (``do``): ``ping``,
 ``torch`` (one real import), ``listen`` and ``dial`` (traffic between hosts), ``next`` (wait for another
-bundle). The end of stdin ends everything here, as does the timeout.
+bundle). The end of stdin ends everything here, as does a silence of the controller.
 """
 
 import os
@@ -20,19 +20,20 @@ NEXT_TIMEOUT = 60.0
 
 
 def main(request, files):
-    """Answer until stdin ends; returns only then."""
+    """Answer until stdin ends, or nothing has come for the timeout; returns only then."""
     end = wire.leave_nothing_behind(request["timeout"])
     environ = dict(os.environ, **dict(request.get("defaults", {}), **request.get("env", {})))
     threading.Thread(target=tell_facts, args=(request, environ), daemon=True).start()
     try:
-        converse(files, environ)
+        converse(files, environ, request["timeout"])
     finally:  # a broken link may end in the middle of a message
         end()
 
 
-def converse(files, environ):
+def converse(files, environ, timeout):
     reach = None
     for message in wire.messages():
+        signal.setitimer(signal.ITIMER_REAL, timeout)
         what = message["do"]
         if what == "ping":
             wire.emit({"is": "pong", "sent": message["sent"], "time": time.time()})
@@ -156,7 +157,11 @@ def _python(request, environ):
 
 
 def import_torch(order, files, environ):
-    """What one real import shows: ``torch_import`` under the training interpreter, its source on stdin."""
+    """What one real import shows: ``torch_import`` under the training interpreter, its source on stdin.
+
+    It may take as long as it gets on: it is ended when it stood still for the timeout, or has computed for
+    that long. How busy the machine is does not count.
+    """
     import json
     import subprocess
 
@@ -169,12 +174,19 @@ def import_torch(order, files, environ):
         env=environ,
         cwd="/",  # a script's own folder comes first in its path, but no script lies here
     )
-    try:
-        source = files["probe.torch_import"].encode("utf-8")
-        out, err = child.communicate(source, timeout=order["timeout"])
-    except subprocess.TimeoutExpired:
-        child.kill()
-        return {"torch": {"ok": False, "error": "`import torch` did not end within %g s" % order["timeout"]}}
+    source, done, moved = files["probe.torch_import"].encode("utf-8"), (0.0, 0), began
+    while True:
+        try:
+            out, err = child.communicate(source, timeout=min(5.0, order["timeout"] / 4))
+            break
+        except subprocess.TimeoutExpired:
+            source, before, done = None, done, system.progress(child.pid)
+            now = time.monotonic()
+            moved = now if done != before else moved
+            if now - moved > order["timeout"] or done[0] > order["timeout"]:
+                child.kill()
+                why = "`import torch` did not end within %g s" % order["timeout"]
+                return {"torch": {"ok": False, "error": why}}
     seconds = round(time.monotonic() - began, 3)
     # NCCL and others print to the same stream, before our line and after it.
     for line in reversed(out.decode("utf-8", "replace").splitlines()):
