@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 import pytest
@@ -13,8 +15,9 @@ from clusterctl.ask.collector import FactCollector
 from clusterctl.ask.host_session import MARK
 from clusterctl.ask.pool import HostEnded, HostPool, HostSaid
 from clusterctl.messages.codec import encode
-from clusterctl.messages.examination import FactsTold, Listening, Pong, TorchImported
+from clusterctl.messages.examination import FactsTold, Listening, Ping, Pong, TorchImported
 from clusterctl.messages.exec import CommandEnded, exec_messages
+from clusterctl.settings import ASK
 from clusterctl.transport.protocol import Channel, Failure
 
 
@@ -111,24 +114,111 @@ def soon() -> float:
 
 def test_two_messages_in_one_read_are_both_heard_though_the_first_ends_a_wait() -> None:
     channel = Talking("a")
-    collector = FactCollector(
-        Fake(channel),
-        ("a",),
-        lambda host: b"",
-        command="true",
-        deadline=soon(),
-        torch_timeout=30.0,
-        on_progress=lambda host, answer: None,
-        on_awaiting=lambda kind, hosts: None,
-    )
-    packages = {"executable": "/p", "packages": {"torch": "2"}}
-    channel.say(FactsTold(facts={"hostname": "a", "python": packages}))
+    collector = collecting(Fake(channel), "a", torch=True)
+    channel.say(facts_of("a"))
     collector.gather(30.0, soon())
     channel.say(Pong(sent=0.0, time=0.0), Listening(), TorchImported(torch={"ok": True}))
     assert list(collector.wait(Listening, ("a",), soon())) == ["a"]
     # Nothing else will ever be said: what came with it must have been kept.
     assert list(collector.wait(TorchImported, ("a",), soon())) == ["a"]
     assert collector.facts()["a"].torch is not None
+    collector.close()
+
+
+def collecting(transport: Breaking, *hosts: str, torch: bool = False) -> FactCollector:
+    return FactCollector(
+        transport,
+        hosts,
+        lambda host: b"",
+        command="true",
+        deadline=soon(),
+        torch_timeout=30.0 if torch else None,
+        on_progress=lambda host, answer: None,
+        on_awaiting=lambda kind, hosts: None,
+    )
+
+
+def facts_of(host: str) -> FactsTold:
+    return FactsTold(facts={"hostname": host, "python": {"executable": "/p", "packages": {"torch": "2"}}})
+
+
+def test_a_hosts_time_begins_with_its_session() -> None:
+    """``a`` has used up its time when ``b`` is only let in; ``b`` has all of its own."""
+    failed = threading.Event()
+    silent, late = Talking("a"), Talking("b")
+
+    class Slow(Fake):
+        def open_all(
+            self, hosts: Sequence[str], command: str, deadline: float
+        ) -> Iterator[tuple[str, Channel | Failure]]:
+            yield "a", silent
+            failed.wait(30)
+            late.say(facts_of("b"))
+            yield "b", late
+
+    collector = FactCollector(
+        Slow(),
+        ("a", "b"),
+        lambda host: b"",
+        command="true",
+        deadline=soon(),
+        torch_timeout=None,
+        on_progress=lambda host, answer: failed.set(),
+        on_awaiting=lambda kind, hosts: None,
+    )
+    collector.gather(0.3, soon())
+    assert list(collector.failures) == ["a"]
+    assert list(collector.present) == ["b"]
+    collector.close()
+
+
+class Lively(Talking):
+    """Answers every ping, until it has had enough of them."""
+
+    def __init__(self, host: str, pings: int, then: Callable[[Lively], None]) -> None:
+        super().__init__(host)
+        self.pings = pings
+        self.then = then
+
+    def send(self, data: bytes) -> None:
+        if b'"ping"' not in data:
+            return
+        self.pings -= 1
+        if self.pings >= 0:
+            self.say(Pong(sent=0.0, time=0.0))
+        if self.pings == 0:
+            self.then(self)
+
+
+def test_an_import_is_waited_for_while_its_host_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    impatient = dataclasses.replace(ASK, alive_interval=0.05, alive_timeout=0.5)
+    monkeypatch.setattr("clusterctl.ask.collector.ASK", impatient)
+    done = Lively("a", 5, lambda host: host.say(TorchImported(torch={"ok": True, "seconds": 1e6})))
+    gone = Lively("b", 3, lambda host: None)
+    for host in (done, gone):
+        host.say(facts_of(host.host))
+    collector = collecting(Fake(done, gone), "a", "b", torch=True)
+    collector.gather(30.0, soon())
+    collector.settle()
+    found = {host: facts.torch for host, facts in collector.facts().items()}
+    assert found["a"] is not None and found["a"].ok
+    assert found["b"] is not None and not found["b"].told
+    collector.close()
+
+
+def test_whoever_is_silent_long_after_the_others_have_answered_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("clusterctl.ask.collector.ASK", dataclasses.replace(ASK, straggler_timeout=0.2))
+    first, second = Talking("a"), Talking("b")
+    for host in (first, second):
+        host.say(facts_of(host.host))
+    collector = collecting(Fake(first, second), "a", "b")
+    collector.gather(30.0, soon())
+    first.say(Listening(master_port=1), Listening(master_port=2))
+    asked = {host: Ping(sent=0.0) for host in ("a", "b")}
+    heard = collector.ask(Listening, asked, timeout=3600.0)
+    assert {host: answer.master_port for host, answer in heard.items()} == {"a": 2}
     collector.close()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -55,7 +55,8 @@ class FactCollector:
         self._answers: defaultdict[type[msgspec.Struct], dict[str, Any]] = defaultdict(dict)
         self._facts: dict[str, Facts] = {}
         self._clock: dict[str, tuple[float, float]] = {}
-        self._opened: dict[str, float] = {}
+        self._undecided = set(hosts)
+        self._opened: deque[tuple[str, float]] = deque()
         self._importing: list[str] = []
         self._torch_timeout = torch_timeout
         self._on_progress = on_progress
@@ -82,18 +83,23 @@ class FactCollector:
         A host fails that is silent for ``timeout`` seconds from when its session began, or that has no
         session by ``deadline``.
         """
-        while pending := [host for host in self.hosts if not self._is_decided(host)]:
-            ends = {
-                host: self._opened[host] + timeout if host in self._opened else deadline for host in pending
-            }
-            late = [host for host, end in ends.items() if time.monotonic() >= end]
-            for host in late:
-                self._fail(host, *self._silent(self._pool.sessions.get(host)))
-            if not late:
-                self._until(lambda: all(map(self._is_decided, self.hosts)), min(ends.values()))
+        while self._undecided:
+            while self._opened and self._opened[0][0] not in self._undecided:
+                self._opened.popleft()
+            asked = bool(self._opened)
+            end = self._opened[0][1] + timeout if asked else deadline
+            if time.monotonic() < end:
+                self._hear_facts(end)
+                continue
+            late = {self._opened[0][0]} if asked else set(self._undecided)
+            for host in self.hosts:
+                if host in late:
+                    self._fail(host, *self._silent(self._pool.sessions.get(host)))
 
-    def _is_decided(self, host: str) -> bool:
-        return host in self._facts or host in self.failures
+    def _hear_facts(self, end: float) -> None:
+        """Until ``end``, until every host is decided, or until a session opens where none was waited for."""
+        none = not self._opened
+        self._until(lambda: not self._undecided or (none and bool(self._opened)), end)
 
     def wait(self, kind: type[Kind], hosts: Sequence[str], deadline: float) -> dict[str, Kind]:
         """Answers of this kind from ``hosts``, as far as they came before the deadline or the end."""
@@ -174,8 +180,9 @@ class FactCollector:
     def _take(self, event: PoolEvent[ExaminationAnswer]) -> None:
         match event:
             case HostOpened(host):
-                self._opened[host] = time.monotonic()
+                self._opened.append((host, time.monotonic()))
             case HostFailed(host, failure):
+                self._undecided.discard(host)
                 self.failures[host] = failure
                 self._on_progress(host, failure)
             case HostEnded(host, session) if session.fault:
@@ -198,6 +205,7 @@ class FactCollector:
         complaints = self._pool.sessions[host].stderr.decode("utf-8", "replace")
         facts = decode_facts(host, message.facts, noise=noise, complaints=complaints)
         self._facts[host] = facts
+        self._undecided.discard(host)
         self.send(host, Ping(sent=time.time()))
         if self._torch_timeout is not None and "torch" in facts.python.packages:
             self._importing.append(host)
@@ -219,6 +227,7 @@ class FactCollector:
         seconds = time.monotonic() - self._began
         failure = Failure(host=host, stage=stage, message=message, hint=hint, seconds=seconds)
         self.failures[host] = failure
+        self._undecided.discard(host)
         if not told:
             self._on_progress(host, failure)
 
