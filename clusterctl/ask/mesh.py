@@ -7,6 +7,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from itertools import groupby
+from typing import Any
 
 from clusterctl.ask.collector import FactCollector
 from clusterctl.facts.model import Dial, Facts, Reachability
@@ -195,20 +196,22 @@ class _Dialling:
         )
 
     def _dials(self, host: str, made: tuple[Order, ...], answer: Dialled) -> Iterable[Dial]:
+        """A peer of which nothing is told is one for which there was no time."""
+        told = {made[each.order].target for each in answer.results if each.order < len(made)}
+        for order in made:
+            if order.target not in told:
+                told.add(order.target)
+                yield _dial(host, order, result="unsettled", detail="there was no time left to dial it")
         for each in answer.results:
             if each.order >= len(made):
                 continue
             order = made[each.order]
-            answered = (
-                self._ranks[each.rank] if each.rank is not None and each.rank < len(self._ranks) else ""
-            )
+            known = each.rank is not None and each.rank < len(self._ranks)
+            answered = self._ranks[each.rank or 0] if known else ""
             other = answered not in ("", order.target)
-            yield Dial(
-                source=host,
-                target=order.target,
-                address=order.address,
-                port=order.port,
-                kind=order.kind,
+            yield _dial(
+                host,
+                order,
                 result="foreign" if other else each.result,
                 seconds=each.seconds,
                 seen=each.seen,
@@ -216,8 +219,19 @@ class _Dialling:
                 detail=f"{answered} answered" if other else each.detail,
                 rejected_by=each.rejected_by,
                 answered=answered,
-                bulk=order.bulk,
             )
+
+
+def _dial(source: str, order: Order, **told: Any) -> Dial:
+    return Dial(
+        source=source,
+        target=order.target,
+        address=order.address,
+        port=order.port,
+        kind=order.kind,
+        bulk=order.bulk,
+        **told,
+    )
 
 
 def _visits(orders: Iterable[Order]) -> Iterable[tuple[Order, ...]]:

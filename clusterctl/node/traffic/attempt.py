@@ -127,7 +127,11 @@ class Attempt:
 
     def give_up(self):
         """No more time. A connection that the other kernel accepted is one, whatever its process does."""
-        if self.connected:
+        if self.greeted and self.acknowledged > BULK_PROOF:
+            self._end("ok")
+        elif self.greeted:
+            self._end("connected", "its process has not taken 1 MB")
+        elif self.connected:
             self._end("connected", "its process has not answered")
         else:
             self._end("unsettled", "the time was over before it was decided")

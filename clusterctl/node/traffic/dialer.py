@@ -85,7 +85,13 @@ class _Dialer:
     def _begin(self):
         while self._waiting and len(self._selector.get_map()) < AT_ONCE:
             visit, (position, address, port, bulk) = self._waiting.popleft()
-            attempt = Attempt(visit, position, address, port, bulk, self._token, self._timeout)
+            try:
+                attempt = Attempt(visit, position, address, port, bulk, self._token, self._timeout)
+            except OSError:  # no more descriptors: some come free when others end
+                if not self._attempts():
+                    raise
+                self._waiting.appendleft((visit, (position, address, port, bulk)))
+                return
             if attempt.result:
                 self._tell(attempt)
                 self._waiting.extend(visit.follow(attempt, time.monotonic()))

@@ -12,7 +12,7 @@ import time
 
 from . import attempt, dialer, master_port
 
-IDLE_TIMEOUT = 30.0
+IDLE_TIMEOUT = 300.0
 FULL_PAUSE = 0.1
 NEARBY = 16
 

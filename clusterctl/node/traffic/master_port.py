@@ -62,7 +62,7 @@ def listener(address, port):
     try:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         made.bind((address, port))
-        made.listen(512)
+        made.listen(2048)
     except OSError:
         made.close()
         raise
