@@ -209,6 +209,11 @@ ODD = [
         "locales that are missing",
         on("node2", complaints="bash: warning: setlocale: LC_ALL: cannot change locale (en_US.UTF-8)\n"),
     ),
+    odd("mesg without a terminal", on("node2", complaints="mesg: ttyname failed: Inappropriate ioctl\n")),
+    odd(
+        "a banner on stderr",
+        on("node2", complaints="Access is denied to all others\nWARNING: failed logins are kept\n"),
+    ),
     odd("words on stderr that name no error", on("node2", complaints="Loading modules\n")),
     odd(
         "start-up files that work hard on a busy host",

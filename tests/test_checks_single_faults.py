@@ -218,6 +218,12 @@ FAULTS = [
         variable("node2", "LD_LIBRARY_PATH", "/opt/nccl/lib"),
         gpus=2,
     ),
+    fault(
+        "sw.net-plugin",
+        "missing on one host",
+        on("node1 node3", python={"net_plugin": "/opt/amazon/ofi-nccl/lib/libnccl-net.so"}),
+        gpus=1,
+    ),
     fault("sw.nccl-env", "OMP_NUM_THREADS on one host", variable("node2", "OMP_NUM_THREADS", "999")),
     fault(
         "sw.nccl-env",

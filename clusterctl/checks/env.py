@@ -15,9 +15,11 @@ LOGIN_SLOW = 6.0
 """Seconds for which start-up files wait for something, beyond their own work."""
 
 _COMPLAINT = re.compile(
-    r"error|not found|no such|cannot|can't|could not|denied|failed|unbound", re.IGNORECASE
+    r"^(Lmod .*|(?!WARNING|NOTICE)\S+: .*)(error|not found|no such|cannot|can't|could not|denied|failed)",
+    re.IGNORECASE,
 )
-_LOCALE = re.compile(r"locale|LC_[A-Z]+|LANG", re.IGNORECASE)
+"""A shell or a program of its own says what went wrong; a banner of sshd's has no such beginning."""
+_HARMLESS = re.compile(r"locale|LC_[A-Z]+|LANG\b|ioctl|ttyname|job control|terminal", re.IGNORECASE)
 
 
 def _facts(evidence: Evidence) -> Iterator[Verdict]:
@@ -78,10 +80,10 @@ def _noise(evidence: Evidence) -> Iterator[Verdict]:
 
 
 def _complaints(evidence: Evidence) -> Iterator[Verdict]:
-    """Of what came on stderr only what names an error; a locale that is missing harms nobody."""
+    """Of what came on stderr only what names an error; a missing locale or terminal harms nobody."""
     for host, facts in evidence.facts.items():
         lines = [line.strip() for line in facts.complaints.splitlines()]
-        first = next((line for line in lines if _COMPLAINT.search(line) and not _LOCALE.search(line)), "")
+        first = next((line for line in lines if _COMPLAINT.search(line) and not _HARMLESS.search(line)), "")
         if first:
             text = first if len(first) <= 120 else f"{first[:119]}…"
             yield Hit(hosts=(host,), observed=f"the login shell complains: “{text}”", cause=text)

@@ -9,19 +9,22 @@ import msgspec
 
 from clusterctl.errors import in_words
 from clusterctl.facts.model import Facts, TorchImport
+from clusterctl.facts.sections import untold
 
 Value = TypeVar("Value", bound=msgspec.Struct)
 
 
 def decode_facts(host: str, answer: Mapping[str, Any], **seen: Any) -> Facts:
-    """Facts about ``host``. What has the wrong shape is left at its default and named in ``errors``.
+    """Facts about ``host``. What has the wrong shape is left at its default and named in ``errors``, as are
+    parts of which nothing was told.
 
     ``seen`` holds fields that only the asking side knows, such as ``noise``.
     """
     values, errors = _fields(Facts, answer)
     values.setdefault("hostname", host)
-    told = values.pop("errors", ())
-    return Facts(**{**values, **seen, "host": host, "errors": (*told, *errors)})
+    errors = [*values.pop("errors", ()), *errors]
+    errors += untold(answer.keys(), errors)
+    return Facts(**{**values, **seen, "host": host, "errors": tuple(errors)})
 
 
 def decode_torch(answer: Mapping[str, Any]) -> TorchImport:

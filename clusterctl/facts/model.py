@@ -184,6 +184,8 @@ class Python(msgspec.Struct, frozen=True, kw_only=True):
     torch_hip: str = ""
     """ROCm version torch was built for."""
     torch_git: str | None = None
+    net_plugin: str = ""
+    """The NCCL network plugin that the loader would find."""
     nccl_first: str = ""
     """The libnccl.so.2 that LD_LIBRARY_PATH or LD_PRELOAD puts before torch's own, links resolved."""
 

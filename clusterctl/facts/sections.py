@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal
 
 from clusterctl.facts.model import Facts
@@ -53,6 +53,16 @@ _TOLD: Mapping[Section, tuple[str, ...]] = {
     "workdir": ("workdir_exists",),
 }
 _SECTION_OF = {field: section for section, fields in _TOLD.items() for field in fields}
+
+
+def untold(fields: Collection[str], errors: Collection[str]) -> tuple[str, ...]:
+    """Errors for the parts of which an answer with these ``fields`` holds nothing and says no reason."""
+    excused = {error.partition(": ")[0] for error in errors}
+    return tuple(
+        f"{section}: the host told nothing of it"
+        for section, told in _TOLD.items()
+        if section not in excused and not any(field in fields or field in excused for field in told)
+    )
 
 
 def unread(facts: Facts) -> dict[Section, str]:

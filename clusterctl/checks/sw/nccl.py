@@ -56,6 +56,14 @@ def _nccl_shadow(evidence: Evidence) -> Iterator[Verdict]:
             )
 
 
+def _net_plugin(evidence: Evidence) -> Iterator[Verdict]:
+    if not evidence.has_gpus:
+        yield Skipped("no GPU on any host: gloo does the work")
+        return
+    plugins = {host: facts.python.net_plugin.rpartition("/")[2] for host, facts in evidence.facts.items()}
+    yield from deviations({host: plugin or "no NCCL network plugin" for host, plugin in plugins.items()})
+
+
 def _belongs_to(facts: Facts, library: str) -> bool:
     prefix = facts.python.executable.rpartition("/bin/")[0]
     inside = bool(prefix) and prefix not in ("/usr", "/usr/local") and library.startswith(f"{prefix}/")
@@ -148,6 +156,15 @@ RULES: tuple[Rule, ...] = (
         needs=("python", "settings", "gpus"),
         symptom="the NCCL version that pip shows is not the one that runs",
         fix="take its directory out of LD_LIBRARY_PATH and LD_PRELOAD",
+    ),
+    Rule(
+        code="sw.net-plugin",
+        severity="warn",
+        looks_at="a network plugin for NCCL on all hosts or on none",
+        judge=_net_plugin,
+        needs=("python", "gpus"),
+        symptom="some ranks speak the plugin's network and others TCP: a hang, or “NET/Socket” for all",
+        fix="install the plugin on all hosts, or --env NCCL_NET_PLUGIN=none",
     ),
     Rule(
         code="sw.nccl-env",

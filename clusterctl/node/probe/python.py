@@ -11,6 +11,12 @@ PACKAGES = (
     "triton", "flash-attn", "peft", "bitsandbytes",
 )  # fmt: skip
 PREFIXES = ("nvidia-nccl-",)
+PLUGIN_PLACES = (
+    "/opt/amazon/ofi-nccl/lib",
+    "/opt/aws-ofi-nccl/lib",
+    "/usr/local/lib",
+    "/usr/lib/x86_64-linux-gnu",
+)
 ACTIVATED = "python3 of the activated PATH"
 ASK = (
     "import sys,json;print(json.dumps([sys.executable,'.'.join(map(str,sys.version_info[:3])),"
@@ -22,6 +28,7 @@ def python(request, environ):
     """What is known about the training interpreter that the request names, or about the usual one."""
     found = _training_python(request, environ)
     found["python"]["nccl_first"] = first_nccl(environ)
+    found["python"]["net_plugin"] = net_plugin(environ)
     return found
 
 
@@ -190,6 +197,13 @@ def first_nccl(environ):
     places += [each + "/libnccl.so.2" for each in environ.get("LD_LIBRARY_PATH", "").split(":") if each]
     found = next((path for path in places if os.path.exists(path)), "")
     return os.path.realpath(found) if found else ""
+
+
+def net_plugin(environ):
+    """libnccl-net.so, as AWS's and others' plugins call it, where the loader or their installers put it."""
+    places = [each for each in environ.get("LD_LIBRARY_PATH", "").split(":") if each] + list(PLUGIN_PLACES)
+    paths = ("%s/%s" % (place, name) for place in places for name in ("libnccl-net.so", "libnccl-net-ofi.so"))
+    return next((path for path in paths if os.path.exists(path)), "")
 
 
 def compilers(executable, environ):
