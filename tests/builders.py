@@ -7,18 +7,15 @@ from typing import get_args
 
 import msgspec
 
-from clusterctl.facts.machine import KernelLog, Login, Logind
+from clusterctl.facts.gpu import Gpu, NvidiaSmi
+from clusterctl.facts.machine import Filesystem, KernelLog, Limits, Login, Logind
 from clusterctl.facts.model import (
     Address,
     Dial,
     Facts,
-    Filesystem,
-    Gpu,
     Interface,
     InterfaceKind,
-    Limits,
     Name,
-    NvidiaSmi,
     PortKind,
     Python,
     Reachability,

@@ -8,7 +8,8 @@ from typing import TypeVar
 import msgspec
 
 from clusterctl.checks.evaluate import Report, evaluate
-from clusterctl.facts.model import Facts, Filesystem, Interface, Reachability, Variable
+from clusterctl.facts.machine import Filesystem
+from clusterctl.facts.model import Facts, Interface, Reachability, Variable
 from clusterctl.inventory.model import Host, Inventory
 from clusterctl.network.choose import choose
 from clusterctl.network.model import Setting

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from clusterctl.facts.machine import Cgroup, KernelLog, Logind, OomKill, Xid
-from clusterctl.facts.model import GpuProcess, Limits, Name, NvidiaSmi, RdmaPort
+from clusterctl.facts.gpu import GpuProcess, NvidiaSmi
+from clusterctl.facts.machine import Cgroup, KernelLog, Limits, Logind, OomKill, Xid
+from clusterctl.facts.model import Name, RdmaPort
 from tests.builders import DOCKER0, GIB, nic
 from tests.fact_sets import (
     Alteration,

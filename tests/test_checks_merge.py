@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import pytest
 
@@ -11,13 +12,15 @@ from clusterctl.checks.families import RULES
 from clusterctl.checks.rule import Evidence, Hit, Rule
 from clusterctl.checks.selection import Selection, read
 from clusterctl.errors import UsageError
-from clusterctl.facts.model import GpuProcess
+from clusterctl.facts.gpu import GpuProcess
+from clusterctl.facts.model import Facts, Name
 from clusterctl.facts.sections import Section, unread
 from clusterctl.network.choose import choose
 from clusterctl.transport.protocol import Failure
-from tests.builders import GIB, cluster, healthy, inventory
-from tests.fact_sets import Case, above_a_note, card, judged, on
+from tests.builders import GIB, cluster, healthy, inventory, nic
+from tests.fact_sets import Alteration, Case, above_a_note, beside, card, disk, judged, on
 
+Word = Callable[[str, dict[str, Facts]], Alteration]
 PARTS: tuple[Section, ...] = tuple(dict.fromkeys(part for rule in RULES for part in rule.needs))
 
 
@@ -124,3 +127,26 @@ def test_fixes_are_lines_to_type() -> None:
     for rule in (rule for rule in RULES if rule.code != "net.pmtu"):
         assert "(" not in rule.fix, rule.code
         assert not re.search(r"(?<!NEW-)\bNAME\b(?!=VALUE)", rule.fix), rule.code
+
+
+@pytest.mark.parametrize(
+    "alter",
+    [
+        lambda host, facts: on(host, noise=f"Welcome to {host}\n"),
+        lambda host, facts: on(host, torch={"nccl_pick": f"172.17.{host[4:]}.1"}),
+        lambda host, facts: on(host, names=(Name(facts[host].hostname, ()),)),
+        lambda host, facts: on(host, stale_shm=(f"/dev/shm/nccl-{host}",)),
+        lambda host, facts: card(host, (0,), ecc_errors=int(host[4:])),
+        lambda host, facts: on(host, memory_available=int(host[4:]) << 20),
+        lambda host, facts: beside(**{host: nic("eth1", f"10.5.0.{host[4:]}", carrier=False)}),
+        lambda host, facts: disk(host, "tmp", free=int(host[4:]) << 20),
+    ],
+)
+def test_what_every_host_words_otherwise_is_one_finding(alter: Word) -> None:
+    facts = cluster(64, gpus=1)
+    usual = evaluate(inventory(facts), facts, network=choose(inventory(facts), facts))
+    for host in tuple(facts):
+        facts = alter(host, facts)(facts)
+    found = evaluate(inventory(facts), facts, network=choose(inventory(facts), facts))
+    (finding,) = [each for each in found.findings if each not in usual.findings]
+    assert len(finding.hosts) == 64

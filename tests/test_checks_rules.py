@@ -10,17 +10,9 @@ import pytest
 from clusterctl.checks.evaluate import Report, evaluate
 from clusterctl.checks.families import RULES
 from clusterctl.checks.finding import Finding
-from clusterctl.facts.model import (
-    Facts,
-    Filesystem,
-    Gpu,
-    GpuProcess,
-    Limits,
-    Name,
-    NvidiaSmi,
-    RdmaPort,
-    Variable,
-)
+from clusterctl.facts.gpu import Gpu, GpuProcess, NvidiaSmi
+from clusterctl.facts.machine import Filesystem, Limits
+from clusterctl.facts.model import Facts, Name, RdmaPort, Variable
 from clusterctl.inventory.model import Host, HostfileWarning, Inventory
 from clusterctl.network.choose import choose
 from clusterctl.transport.protocol import Failure

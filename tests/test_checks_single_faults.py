@@ -8,8 +8,9 @@ import msgspec
 import pytest
 
 from clusterctl.checks.families import RULES
-from clusterctl.facts.machine import Cgroup, KernelLog, Logind, OomKill, Xid
-from clusterctl.facts.model import Address, GpuProcess, Limits, Name, NvidiaSmi, RdmaPort
+from clusterctl.facts.gpu import GpuProcess, NvidiaSmi
+from clusterctl.facts.machine import Cgroup, KernelLog, Limits, Logind, OomKill, Xid
+from clusterctl.facts.model import Address, Name, RdmaPort
 from clusterctl.transport.protocol import Failure
 from tests.builders import GIB, gpu, nic
 from tests.fact_sets import (

@@ -76,7 +76,8 @@ def _noise(evidence: Evidence) -> Iterator[Verdict]:
         first = next((line.strip() for line in facts.noise.splitlines() if line.strip()), "")
         if first:
             text = first if len(first) <= 40 else f"{first[:39]}…"
-            yield Hit(hosts=(host,), observed=f"the login shell prints “{text}” before every command")
+            observed = f"the login shell prints “{text}” before every command"
+            yield Hit(hosts=(host,), observed=observed, cause="noise")
 
 
 def _complaints(evidence: Evidence) -> Iterator[Verdict]:

@@ -71,6 +71,7 @@ def _slots(evidence: Evidence) -> Iterator[Verdict]:
                 hosts=(entry.name,),
                 observed=f"slots={wanted}, but {count or 'no'} GPU{'s' * (count != 1)}",
                 expected="at most as many slots as GPUs",
+                cause=f"{count} of {wanted}",
                 fix=f"{evidence.inventory.source} line {entry.line}: {entry.name} slots={count}"
                 if count
                 else f"launch with --exclude {entry.name}, or repair its driver",

@@ -9,7 +9,8 @@ from typing import Protocol
 import msgspec
 
 from clusterctl.checks.finding import Severity
-from clusterctl.facts.model import Facts, Gpu, NvidiaSmi, Reachability
+from clusterctl.facts.gpu import Gpu, NvidiaSmi
+from clusterctl.facts.model import Facts, Reachability
 from clusterctl.facts.sections import Section, unread
 from clusterctl.inventory.model import Inventory
 from clusterctl.network.model import HostNetwork, Network, Setting

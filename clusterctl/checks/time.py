@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 from statistics import median_low
 
@@ -22,14 +21,16 @@ def _skew(evidence: Evidence) -> Iterator[Verdict]:
     if len(offsets) < 2:
         return
     middle = median_low(offsets.values())
-    apart: defaultdict[str, list[str]] = defaultdict(list)
     for host, offset in offsets.items():
-        error = evidence.facts[host].clock_error or 0.0
         skew = offset - middle
-        if abs(skew) - error > SKEW_WARN:
-            apart[f"its clock is {_span(abs(skew))} {'ahead' if skew > 0 else 'behind'}"].append(host)
-    for observed, hosts in apart.items():
-        yield Hit(hosts=tuple(hosts), observed=observed, expected=f"within {SKEW_WARN:g} s of the others")
+        if abs(skew) - (evidence.facts[host].clock_error or 0.0) > SKEW_WARN:
+            way = "ahead" if skew > 0 else "behind"
+            yield Hit(
+                hosts=(host,),
+                observed=f"its clock is {_span(abs(skew))} {way}",
+                expected=f"within {SKEW_WARN:g} s of the others",
+                cause=way,
+            )
 
 
 def _span(seconds: float) -> str:

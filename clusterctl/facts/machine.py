@@ -1,4 +1,4 @@
-"""What a machine does with a session besides running it: control groups, logind, the kernel's log."""
+"""What a machine leaves to a session: file systems, limits, control groups, logind, the kernel's log."""
 
 from __future__ import annotations
 
@@ -55,3 +55,28 @@ class KernelLog(msgspec.Struct, frozen=True, kw_only=True):
     switch_faults: tuple[Xid, ...] = ()
     """The same of NVSwitches (SXid), those that the driver calls fatal."""
     oom_kills: tuple[OomKill, ...] = ()
+
+
+class Filesystem(msgspec.Struct, frozen=True, kw_only=True):
+    """``role`` is what the path is for: root, tmp, home, shm, run."""
+
+    role: str
+    path: str
+    total: int
+    free: int
+    inodes_free_percent: float | None = None
+    writable: bool = True
+    device: str = ""
+    read_only: bool = False
+    noexec: bool = False
+    exists: bool = True
+    """False where nothing lies at ``path``: no figure means anything then."""
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """Soft limits of the very SSH session that a run would get; None means unlimited."""
+
+    memlock: int | None = None
+    nofile: int | None = None
+    stack: int | None = None
+    nproc: int | None = None

@@ -10,7 +10,8 @@ from typing import Literal
 
 import msgspec
 
-from clusterctl.facts.machine import Cgroup, KernelLog, Login, Logind
+from clusterctl.facts.gpu import NvidiaSmi
+from clusterctl.facts.machine import Cgroup, Filesystem, KernelLog, Limits, Login, Logind
 
 InterfaceKind = Literal[
     "physical", "bond", "vlan", "bridge", "veth", "tun", "wireguard", "wireless", "loopback", "virtual"
@@ -55,66 +56,6 @@ class Interface(msgspec.Struct, frozen=True, kw_only=True):
     """The bridge or bond this interface is enslaved to."""
 
 
-class GpuProcess(msgspec.Struct, frozen=True):
-    pid: int
-    memory: int | None
-    user: str
-    command: str
-    started: float | None = None
-
-
-class Gpu(msgspec.Struct, frozen=True, kw_only=True):
-    index: int
-    uuid: str
-    name: str
-    memory_total: int
-    memory_used: int
-    driver: str = ""
-    utilization: int | None = None
-    compute_mode: str = ""
-    mig_mode: str = ""
-    ecc_errors: int | None = None
-    bus: str = ""
-    """PCI address, as ``00000000:3B:00.0``."""
-    persistence: str = ""
-    pcie_width: int | None = None
-    pcie_width_max: int | None = None
-    throttle: int | None = None
-    """Bits of NVML's clocks event reasons that were set at the moment of asking."""
-    remap_pending: bool | None = None
-    remap_failed: bool | None = None
-    fabric: str = ""
-    """State of NVSwitch's fabric for this card; "" where it has none."""
-    power_limit: float | None = None
-    """Watts."""
-    nvlinks: tuple[int, int] | None = None
-    """Active and inactive links; None where the card has none or was not asked."""
-    faults: tuple[str, ...] = ()
-    """``field: [text]`` of figures that the driver refused with an error, such as ``[Unknown Error]``."""
-    processes: tuple[GpuProcess, ...] = ()
-
-
-class NvidiaSmi(msgspec.Struct, frozen=True, kw_only=True):
-    """``present`` is false where no nvidia-smi exists; ``exit_code`` None means it did not end in time."""
-
-    present: bool = False
-    exit_code: int | None = None
-    seconds: float = 0.0
-    error: str = ""
-    cuda: str = ""
-    gpus: tuple[Gpu, ...] = ()
-    devices: int | None = None
-    """NVIDIA functions on the PCI bus (display class), whether or not the driver sees them."""
-    p2p: bool | None = None
-    """Whether the driver offers any two cards peer-to-peer reads; None where it was not asked."""
-    bound: tuple[str, ...] = ()
-    """The kernel driver of each of them: nvidia, nouveau, vfio-pci, or "" for none."""
-    amd: int = 0
-    """AMD functions on the bus that compute (their driver is amdgpu)."""
-    kernel_driver: str = ""
-    """Version in /proc/driver/nvidia/version."""
-
-
 class RdmaPort(msgspec.Struct, frozen=True, kw_only=True):
     device: str
     port: int
@@ -132,31 +73,6 @@ class RdmaPort(msgspec.Struct, frozen=True, kw_only=True):
     """Indices of GIDs of RoCE version 2 for an IPv4 address; None where none could be read."""
     link_downed: int | None = None
     symbol_errors: int | None = None
-
-
-class Filesystem(msgspec.Struct, frozen=True, kw_only=True):
-    """``role`` is what the path is for: root, tmp, home, shm, run."""
-
-    role: str
-    path: str
-    total: int
-    free: int
-    inodes_free_percent: float | None = None
-    writable: bool = True
-    device: str = ""
-    read_only: bool = False
-    noexec: bool = False
-    exists: bool = True
-    """False where nothing lies at ``path``: no figure means anything then."""
-
-
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """Soft limits of the very SSH session that a run would get; None means unlimited."""
-
-    memlock: int | None = None
-    nofile: int | None = None
-    stack: int | None = None
-    nproc: int | None = None
 
 
 class Variable(msgspec.Struct, frozen=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from clusterctl.checks.rule import Blocked, Evidence, Judge, Skipped, Verdict
-from clusterctl.facts.model import Gpu
+from clusterctl.facts.gpu import Gpu
 
 NO_GPU = "no GPU on any host"
 

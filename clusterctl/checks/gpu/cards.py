@@ -10,8 +10,8 @@ from packaging.version import Version
 from clusterctl.checks.consistency import deviations
 from clusterctl.checks.finding import Severity
 from clusterctl.checks.gpu.asked import numbers, of_cards, where_gpus
-from clusterctl.checks.rule import Blocked, Evidence, Hit, Rule, Verdict
-from clusterctl.facts.model import Gpu, GpuProcess
+from clusterctl.checks.rule import Evidence, Hit, NotKnown, Rule, Verdict
+from clusterctl.facts.gpu import Gpu, GpuProcess
 from clusterctl.facts.versions import version
 
 GIB = 1024**3
@@ -108,7 +108,7 @@ def _p2p(evidence: Evidence) -> Iterator[Verdict]:
         if len(cards) < 2 or (off is not None and off.value == "1"):
             continue
         if driver is None:
-            yield Blocked(host, "the driver's version is not known")
+            yield NotKnown(host, "the version of the NVIDIA driver")
         elif driver < P2P_CURED or facts.nvidia.p2p:
             yield Hit(
                 hosts=(host,),

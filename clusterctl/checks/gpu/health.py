@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from clusterctl.checks.finding import Severity
 from clusterctl.checks.gpu.asked import numbers, of_cards, where_gpus
 from clusterctl.checks.rule import Evidence, Hit, Rule, Skipped, Verdict
-from clusterctl.facts.model import Gpu
+from clusterctl.facts.gpu import Gpu
 
 DAY = 86400.0
 POWER_LESS = 0.8

@@ -99,7 +99,10 @@ def _nccl_pick(evidence: Evidence) -> Iterator[Verdict]:
         forced = evidence.setting(entry.host, "NCCL_SOCKET_IFNAME") is not None
         if torch.nccl_error and forced:
             yield Hit(
-                hosts=(entry.host,), observed=f"libnccl says: {torch.nccl_error}", expected=entry.address
+                hosts=(entry.host,),
+                observed=f"libnccl says: {torch.nccl_error}",
+                expected=entry.address,
+                cause=torch.nccl_error,
             )
         elif torch.nccl_pick and torch.nccl_pick != entry.address:
             yield Hit(
@@ -107,6 +110,7 @@ def _nccl_pick(evidence: Evidence) -> Iterator[Verdict]:
                 observed=f"libnccl {'takes' if forced else 'by itself would take'} {torch.nccl_pick}",
                 expected=f"{entry.address} ({entry.ifname})",
                 severity="fail" if forced else "info",
+                cause="pick",
             )
     if not asked:
         yield Skipped("no libnccl was asked which interface it would use")
@@ -146,6 +150,7 @@ def _speed(evidence: Evidence) -> Iterator[Verdict]:
             hosts=(host,),
             observed=f"link at {entries[host].speed} Mbit/s",
             expected="1 Gb/s or more",
+            cause=f"{entries[host].speed}",
             fix=f"sudo ethtool {entries[host].ifname}",
         )
     told = {
@@ -165,6 +170,7 @@ def _overlay(evidence: Evidence) -> Iterator[Verdict]:
                 hosts=(entry.host,),
                 observed=f"{entry.ifname} is {OVERLAYS[kind]}",
                 expected="a cable between the hosts",
+                cause=kind,
             )
 
 
@@ -191,6 +197,7 @@ def _rp_filter(evidence: Evidence) -> Iterator[Verdict]:
                 hosts=(entry.host,),
                 observed=f"rp_filter=1 on {entry.ifname}, with {beside[0]} in the same subnet",
                 expected="rp_filter=2",
+                cause="strict",
                 fix=f"sudo sysctl -w net.ipv4.conf.{entry.ifname}.rp_filter=2",
             )
 

@@ -122,6 +122,7 @@ def _carrier(evidence: Evidence) -> Iterator[Verdict]:
                     hosts=(host,),
                     observed=f"{link.name} has an address but no link",
                     fix=f"plug the cable of {link.name}\nsudo ip addr flush dev {link.name}",
+                    cause="dead",
                 )
 
 

@@ -46,6 +46,7 @@ def _judge_filter(facts: Facts, name: str, value: str, origin: str) -> Iterator[
             hosts=(facts.host,),
             observed=f"{said} matches no running interface",
             expected=f"one of: {has}",
+            cause=said,
         )
     elif " " in value:
         yield Hit(
@@ -91,6 +92,7 @@ def gloo_name(evidence: Evidence) -> Iterator[Verdict]:
                     hosts=(host,),
                     observed=f"{said} names no running interface",
                     expected=f"one of: {', '.join(sorted(present - {'lo'}))}",
+                    cause=said,
                 )
     if not asked:
         yield Skipped(f"{GLOO} and {TENSORPIPE} are set nowhere")

@@ -6,7 +6,8 @@ import shlex
 from collections.abc import Iterator
 
 from clusterctl.checks.rule import Blocked, Evidence, Hit, NotKnown, Rule, Verdict
-from clusterctl.facts.model import Facts, Filesystem
+from clusterctl.facts.machine import Filesystem
+from clusterctl.facts.model import Facts
 
 MIB = 1024**2
 GIB = 1024**3

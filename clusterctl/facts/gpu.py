@@ -1,0 +1,65 @@
+"""What nvidia-smi and the PCI bus tell of a host's GPUs."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class GpuProcess(msgspec.Struct, frozen=True):
+    pid: int
+    memory: int | None
+    user: str
+    command: str
+    started: float | None = None
+
+
+class Gpu(msgspec.Struct, frozen=True, kw_only=True):
+    index: int
+    uuid: str
+    name: str
+    memory_total: int
+    memory_used: int
+    driver: str = ""
+    utilization: int | None = None
+    compute_mode: str = ""
+    mig_mode: str = ""
+    ecc_errors: int | None = None
+    bus: str = ""
+    """PCI address, as ``00000000:3B:00.0``."""
+    persistence: str = ""
+    pcie_width: int | None = None
+    pcie_width_max: int | None = None
+    throttle: int | None = None
+    """Bits of NVML's clocks event reasons that were set at the moment of asking."""
+    remap_pending: bool | None = None
+    remap_failed: bool | None = None
+    fabric: str = ""
+    """State of NVSwitch's fabric for this card; "" where it has none."""
+    power_limit: float | None = None
+    """Watts."""
+    nvlinks: tuple[int, int] | None = None
+    """Active and inactive links; None where the card has none or was not asked."""
+    faults: tuple[str, ...] = ()
+    """``field: [text]`` of figures that the driver refused with an error, such as ``[Unknown Error]``."""
+    processes: tuple[GpuProcess, ...] = ()
+
+
+class NvidiaSmi(msgspec.Struct, frozen=True, kw_only=True):
+    """``present`` is false where no nvidia-smi exists; ``exit_code`` None means it did not end in time."""
+
+    present: bool = False
+    exit_code: int | None = None
+    seconds: float = 0.0
+    error: str = ""
+    cuda: str = ""
+    gpus: tuple[Gpu, ...] = ()
+    devices: int | None = None
+    """NVIDIA functions on the PCI bus (display class), whether or not the driver sees them."""
+    p2p: bool | None = None
+    """Whether the driver offers any two cards peer-to-peer reads; None where it was not asked."""
+    bound: tuple[str, ...] = ()
+    """The kernel driver of each of them: nvidia, nouveau, vfio-pci, or "" for none."""
+    amd: int = 0
+    """AMD functions on the bus that compute (their driver is amdgpu)."""
+    kernel_driver: str = ""
+    """Version in /proc/driver/nvidia/version."""
