@@ -193,6 +193,13 @@ def test_a_watchdogs_abort_does_not_outrank_an_exception() -> None:
     assert named(victim, failure(0.9, error=GLOO)) is victim
 
 
+def test_an_engine_that_the_kernel_killed_for_its_memory_is_told_so() -> None:
+    event = EngineExited(time=0.0, code=137, told=False, oom="over the limit")
+    engine = from_engine_exit(event, host="b", node_rank=1, at=10.0)
+    assert (engine.cause.kind, engine.cause.message) == ("oom", "the engine: over the limit")
+    assert (engine.cause.exit_code, engine.weight) == (137, Weight.OWN)
+
+
 def test_an_engine_that_its_own_agent_had_to_kill_was_killed_by_nobody() -> None:
     event = EngineExited(time=0.0, code=137, told=True, swept=True)
     engine = from_engine_exit(event, host="b", node_rank=1, at=10.0)

@@ -31,11 +31,13 @@ class EngineStarted(_Event, frozen=True, kw_only=True, tag="engine"):
 
 class EngineExited(_Event, frozen=True, kw_only=True, tag="engine-exit"):
     """``code`` is 128+n for a signal; ``told`` when its node was being stopped, ``swept`` when its agent
-    killed it, because it had not ended with its ranks."""
+    killed it, because it had not ended with its ranks. ``oom`` is which memory was short, where the kernel
+    killed it for that."""
 
     code: int
     told: bool
     swept: bool = False
+    oom: str = ""
 
 
 class RankStarted(_Event, frozen=True, kw_only=True, tag="rank-start"):

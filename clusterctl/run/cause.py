@@ -79,15 +79,18 @@ def from_engine_exit(event: EngineExited, *, host: str, node_rank: int, at: floa
     a signal may end their ranks and leave with an exit code of their own, or not leave at all."""
     signal = event.code - 128 if event.code > 128 and not event.swept else None
     code = 1 if event.swept else event.code
-    if signal is not None:
-        message = f"the engine was killed by {signal_name(signal)}"
+    kind: CauseKind = "exit"
+    if event.oom:
+        kind, message = "oom", f"the engine: {event.oom}"
+    elif signal is not None:
+        kind, message = "signal", f"the engine was killed by {signal_name(signal)}"
     elif event.told:
         message = "the engine ended its ranks, was it sent a signal?"
     else:
         message = f"the engine ended with exit code {code}"
     return Failure(
         cause=Cause(
-            kind="exit" if signal is None else "signal",
+            kind=kind,
             message=message,
             host=host,
             node_rank=node_rank,

@@ -65,6 +65,7 @@ def _stuck(r: Round, disk: Disk, rank: int, what: str) -> dict[int, int]:
     then on nobody may read the command lines of that host."""
     host = r.host_of(rank)
     r.note(f"rank {rank} on {host.name} in state D ({what})")
+    r.real = False
     r.launch(who=rank, what=what, at=1)
     r.ready()
     pids = {each: r.the("rank", r.host_of(each), each).pid for each in r.ranks()}
@@ -188,7 +189,7 @@ class MemoryLimit:
 
 
 def out_of_memory(r: Round) -> Expected:
-    rank = r.any_rank()
+    rank, r.real = r.any_rank(), False
     host = r.host_of(rank)
     r.note(f"rank {rank} on {host.name} takes more memory than its control group has")
     with MemoryLimit(r, host, 200 * 2**20):
@@ -220,7 +221,7 @@ def killed_beside_out_of_memory(r: Round) -> Expected:
 
 def child_became_root(r: Round) -> Expected:
     """The hosts' user is an ordinary one; a rank starts a program that is root, and may not be signalled."""
-    rank, stays = r.any_rank(), r.rng.random() < 0.5
+    rank, stays, r.real = r.any_rank(), r.rng.random() < 0.5, False
     host = r.host_of(rank)
     host.inside("cp", "/usr/bin/python3", "/tmp/becomes-root")
     host.inside("chmod", "4755", "/tmp/becomes-root")

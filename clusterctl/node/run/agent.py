@@ -160,8 +160,10 @@ class Agent:
         disk = full_disk(self.directory.root) if code and not told else ""
         if disk:
             self.fail(disk)
-        swept = self.killed_at is not None and code == 128 + signal.SIGKILL
-        self.events.tell("engine-exit", code=code, told=told, swept=swept)
+        killed = code == 128 + signal.SIGKILL
+        swept = killed and self.killed_at is not None
+        oom = self.memory.limit_that_killed(self.engine.process.pid) if killed and not swept else ""
+        self.events.tell("engine-exit", code=code, told=told, swept=swept, oom=oom)
         if told:
             return
         if code == 0 and not self.ranks.all_over():
