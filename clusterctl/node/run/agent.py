@@ -162,7 +162,7 @@ class Agent:
             self.fail(disk)
         killed = code == 128 + signal.SIGKILL
         swept = killed and self.killed_at is not None
-        oom = self.memory.limit_that_killed(self.engine.process.pid) if killed and not swept else ""
+        oom = self.memory.limit_that_killed(self.engine.pid) if killed and not swept else ""
         self.events.tell("engine-exit", code=code, told=told, swept=swept, oom=oom)
         if told:
             return

@@ -18,6 +18,7 @@ class Engine:
         self._job = job
         self._env = env
         self.process: subprocess.Popen[bytes] | None = None
+        self.pid = 0
         self.code: int | None = None
 
     @property
@@ -45,11 +46,12 @@ class Engine:
             )
         finally:
             os.close(log)
-        return self.process.pid
+        self.pid = self.process.pid
+        return self.pid
 
     def take_exit(self, pid, status):
         """Whether the child that was reaped is the engine; then ``code`` is set, 128+n for a signal."""
-        if self.process is None or pid != self.process.pid:
+        if self.process is None or pid != self.pid:
             return False
         killed = os.WIFSIGNALED(status)
         self.code = 128 + os.WTERMSIG(status) if killed else os.WEXITSTATUS(status)
