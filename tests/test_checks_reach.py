@@ -314,7 +314,13 @@ def test_a_host_that_bears_a_peers_address_on_a_card_that_is_down_reaches_itself
     facts["node1"] = msgspec.structs.replace(first, interfaces=(*first.interfaces, down))
     full = mesh(facts)
     tried = tuple(dial for dial in full.dials if (dial.source, dial.target) != ("node1", "node2"))
-    found = report(facts, msgspec.structs.replace(full, dials=tried))
+    # node1 does not answer ARP to one who asks with its own address.
+    lost = spoiled(
+        msgspec.structs.replace(full, dials=tried),
+        lambda dial: (dial.source, dial.target) == ("node2", "node1"),
+        result="no-host",
+    )
+    found = report(facts, lost)
     (finding,) = [each for each in found.findings if each.severity == "fail"]
     assert (finding.code, finding.hosts) == ("ip.duplicate", ("node1",))
     assert finding.observed == "its eth1, which is down, bears 10.0.0.3, the address of node2"

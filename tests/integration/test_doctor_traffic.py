@@ -162,3 +162,60 @@ def test_a_process_that_stands_still_is_unknown_never_a_firewall(
     into = {dial.result for dial in answers.reachability.dials if dial.target == "b"}
     assert into == {"connected"}
     assert report.hosts == {"a": "ready", "b": "unknown", "c": "ready"}
+
+
+def test_one_lets_nobody_in_and_another_nothing_out(make_sandbox: MakeSandbox) -> None:
+    box = make_sandbox(hosts=hosts("a", "b", "c", "d"))
+    box.host("b").block("in", "drop", (1024, 65535))
+    box.host("c").block("out", "drop", (1024, 65535))
+    _, report = examined(box)
+    found = {each.hosts: each.observed for each in report.findings if each.code == "net.backconnect"}
+    assert found == {
+        ("b",): "inbound TCP from all 3 peers dropped (timeout)",
+        ("c",): "outbound TCP to all 3 peers dropped (timeout)",
+    }
+    assert set(failures(report)) == {"net.backconnect"}
+
+
+def test_one_host_that_may_not_dial_the_master_port_is_named(make_sandbox: MakeSandbox) -> None:
+    box = make_sandbox(hosts=hosts("a", "b", "c", "d"))
+    box.host("c").block("out", "drop", (29500, 29700))
+    _, report = examined(box)
+    assert failures(report) == {"net.master-port": ("c",)}
+
+
+def test_lossy_and_slow_paths_are_no_firewalls(make_sandbox: MakeSandbox) -> None:
+    box = make_sandbox(hosts=hosts("a", "b", "c"))
+    lossy = ["-m", "statistic", "--mode", "random", "--probability", "0.1", "-j", "DROP"]
+    box.host("b").admin(["iptables", "-A", "INPUT", *lossy])
+    box.host("c").limit_bandwidth("eth0", "5mbit")
+    _, report = examined(box)
+    assert not {"net.backconnect", "net.pmtu", "net.master-port"} & failures(report).keys()
+
+
+def test_a_bridge_with_carrier_on_one_host_only_leads_nowhere(make_sandbox: MakeSandbox) -> None:
+    box = make_sandbox(hosts=hosts("a", "b", "c"))
+    for host in box.hosts:
+        host.add_decoy_bridge("docker0", "172.17.0.1/16", carrier=host.name == "a")
+    answers, report = examined(box)
+    assert failures(report) == {}
+    assert not [dial for dial in answers.reachability.dials if dial.address == "172.17.0.1"]
+
+
+def test_a_peers_address_on_a_card_that_is_down_is_one_finding(make_sandbox: MakeSandbox) -> None:
+    box = make_sandbox(hosts=hosts("a", "b", "c"))
+    box.host("a").admin(["ip", "link", "add", "old0", "type", "bridge"])
+    box.host("a").admin(["ip", "addr", "add", f"{box.host('b').address()}/24", "dev", "old0"])
+    _, report = examined(box)
+    assert failures(report) == {"ip.duplicate": ("a",)}
+    assert report.hosts == {"a": "not-ready", "b": "ready", "c": "ready"}
+
+
+def test_a_black_hole_before_every_host_is_nobodys_in_particular(make_sandbox: MakeSandbox) -> None:
+    box = make_sandbox(hosts=[HostSpec(name, nics=(Nic("eth0", mtu=9000),)) for name in "abc"])
+    for host in box.hosts:
+        host.set_switch_mtu("eth0", 1500)
+        # A real card cuts segments before the switch sees them; a virtual cable hands them over whole.
+        host.admin(["ip", "link", "set", "eth0", "gso_max_segs", "1"])
+    _, report = examined(box)
+    assert failures(report) == {"net.pmtu": ("a", "b", "c")}

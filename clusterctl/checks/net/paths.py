@@ -9,7 +9,7 @@ from clusterctl.checks.rule import Evidence, Judge, NotKnown, Skipped, Verdict
 from clusterctl.facts.model import Dial
 from clusterctl.inventory.fold import fold
 from clusterctl.network.attribution import Blame, Edge, Side, attribute, blame, explained
-from clusterctl.network.candidates import borne
+from clusterctl.network.candidates import borne, machine
 
 NOT_BLOCKED = frozenset({"ok", "stall", "connected", "unsettled"})
 NO_WAY = frozenset({"no-host", "no-route", "unreachable"})
@@ -53,6 +53,19 @@ def edges(evidence: Evidence) -> dict[Edge, list[Dial]]:
     return dict(found)
 
 
+def reaching_themselves(evidence: Evidence) -> dict[Edge, str]:
+    """(host, peer) -> the address of the peer that the host bears too: neither way between them proves
+    anything, for what the host sends to the peer comes to itself."""
+    chosen = {entry.address: entry.host for entry in evidence.network.hosts if entry.host in evidence.facts}
+    machines = {host: machine(facts) for host, facts in evidence.facts.items()}
+    return {
+        (host, chosen[address]): address
+        for host, facts in evidence.facts.items()
+        for address in borne(facts) & chosen.keys()
+        if machines[host] != machines[chosen[address]]
+    }
+
+
 class Paths:
     """What is known of each edge: it failed, on all ports or ``partly``; it is open; or nobody can say."""
 
@@ -62,8 +75,9 @@ class Paths:
         self.unknown: dict[Edge, Dial] = {}
         self.open: set[Edge] = set()
         self._own = {host: borne(facts) for host, facts in evidence.facts.items()}
+        twins = {frozenset(edge) for edge in reaching_themselves(evidence)}
         for edge, dials in dialled.items():
-            if edge[1] not in evidence.reachability.listen_errors:
+            if edge[1] not in evidence.reachability.listen_errors and frozenset(edge) not in twins:
                 self._sort(edge, dials)
 
     def _sort(self, edge: Edge, dials: Sequence[Dial]) -> None:

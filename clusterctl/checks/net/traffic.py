@@ -6,11 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 from clusterctl.checks.net import firewall
-from clusterctl.checks.net.paths import NO_WAY, Paths, edges, with_traffic
+from clusterctl.checks.net.paths import NO_WAY, Paths, edges, reaching_themselves, with_traffic
 from clusterctl.checks.rule import Blocked, Evidence, Hit, NotKnown, Rule, Verdict
 from clusterctl.inventory.fold import fold
 from clusterctl.network.attribution import Blame, attribute, explained
-from clusterctl.network.candidates import borne, machine
 
 
 def _backconnect(evidence: Evidence) -> Iterator[Verdict]:
@@ -27,13 +26,8 @@ def _backconnect(evidence: Evidence) -> Iterator[Verdict]:
 
 
 def _untried(evidence: Evidence) -> Iterator[Verdict]:
-    """A host that bears a peer's address itself would reach itself."""
-    chosen = {entry.address: entry.host for entry in evidence.network.hosts}
-    machines = {host: machine(facts) for host, facts in evidence.facts.items()}
-    for host, facts in evidence.facts.items():
-        for address in sorted(borne(facts) & chosen.keys()):
-            if machines[host] != machines.get(chosen[address], machines[host]):
-                yield Blocked(host, f"it bears {address} of {chosen[address]} itself: ip.duplicate")
+    for (host, peer), address in sorted(reaching_themselves(evidence).items()):
+        yield Blocked(host, f"it bears {address} of {peer} itself: ip.duplicate")
 
 
 def _unheard(evidence: Evidence) -> Iterator[Verdict]:

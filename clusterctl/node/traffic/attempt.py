@@ -108,13 +108,15 @@ class Attempt:
         if not self.connected:
             self._judge_request(now)
             return
-        _, resends, _ = kernel.tcp_info(self.socket)
+        _, resends, probes, _ = kernel.tcp_info(self.socket)
         acknowledged = self.sent - kernel.unacknowledged(self.socket)
         if acknowledged > self.acknowledged:
             self.acknowledged, self.moved = acknowledged, now
+        # A closed window has taken something before; nothing at all is lost on the way, or here.
+        stuck = resends >= RESENDS or (probes >= RESENDS and acknowledged <= len(self.hello))
         if self.is_sending and acknowledged >= self.to_send:
             self._end("ok")
-        elif now - self.moved >= self.timeout and acknowledged < self.sent and resends >= RESENDS:
+        elif now - self.moved >= self.timeout and acknowledged < self.sent and stuck:
             self._unacknowledged()
         elif self.greeted and now - self.began >= self.timeout and acknowledged > BULK_PROOF:
             self._end("ok")
@@ -139,7 +141,7 @@ class Attempt:
     def _judge_request(self, now):
         if now - self.began < self.timeout:
             return
-        _, requests, _ = kernel.tcp_info(self.socket)
+        _, requests, _, _ = kernel.tcp_info(self.socket)
         if requests < REQUESTS or kernel.has_news(self.socket):
             return
         if kernel.answers_arp(self.address) is False:
@@ -151,7 +153,7 @@ class Attempt:
         self.connected = True
         self.moved = time.monotonic()
         kernel.keep_icmp(self.socket, False)
-        self.seconds = kernel.tcp_info(self.socket)[2]
+        self.seconds = kernel.tcp_info(self.socket)[3]
 
     def _failed_to_connect(self, code, icmp=None):
         if icmp:

@@ -58,9 +58,13 @@ def _offender(data):
 
 
 def tcp_info(made):
-    """(state, retransmissions since the last progress, round trip in seconds) of a TCP socket."""
+    """(state, retransmissions, probes, round trip in seconds) of a TCP socket.
+
+    Both are counted since the last progress; probes are made for a window that is closed, and where packets
+    do not even leave this host.
+    """
     data = made.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO)
-    return data[0], data[2], struct.unpack_from("=I", data, _RTT)[0] / 1e6
+    return data[0], data[2], data[3], struct.unpack_from("=I", data, _RTT)[0] / 1e6
 
 
 def unacknowledged(made):
