@@ -602,6 +602,7 @@ HELD_ELSEWHERE = {
     "net.egress": "test_checks_reach",
 }
 ONLY_NOTES = {
+    "gpu.acs",
     "env.path",
     "env.sudo",
     "sw.toolchain",

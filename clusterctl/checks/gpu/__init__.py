@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clusterctl.checks.gpu import cards, driver, health
+from clusterctl.checks.gpu import cards, driver, health, kernel
 from clusterctl.checks.rule import Rule
 
-RULES: tuple[Rule, ...] = (*driver.RULES, *cards.RULES, *health.RULES)
+RULES: tuple[Rule, ...] = (*driver.RULES, *cards.RULES, *health.RULES, *kernel.RULES)
