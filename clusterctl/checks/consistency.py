@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
@@ -38,6 +39,16 @@ def deviations(values: Mapping[str, str], *, of: str = "", severity: Severity | 
             expected=f"{_named(of, usual)}, as on {len(most)} of {len(values)} hosts",
             severity=severity,
         )
+
+
+def middle_of_others(values: Mapping[str, float]) -> dict[str, float]:
+    """Host -> the (lower) median of what all other hosts have; nothing where there are no others."""
+    ranked = sorted(values.values())
+    if len(ranked) < 2:
+        return {}
+    middle = (len(ranked) - 2) // 2
+    places = {host: bisect_left(ranked, value) for host, value in values.items()}
+    return {host: ranked[middle if middle < place else middle + 1] for host, place in places.items()}
 
 
 def unlike(

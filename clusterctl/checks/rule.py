@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Protocol
 
 import msgspec
@@ -64,8 +65,12 @@ class Evidence:
 
     def cards(self, host: str) -> tuple[Gpu, ...]:
         """The GPUs behind the selected slots of ``host``: others are nobody's business here."""
-        slots = {slot for entry in self.inventory.hosts if entry.name == host for slot in entry.slots}
+        slots = self._slots.get(host, frozenset())
         return tuple(card for card in self.facts[host].nvidia.gpus if card.index in slots)
+
+    @cached_property
+    def _slots(self) -> Mapping[str, frozenset[int]]:
+        return {entry.name: frozenset(entry.slots) for entry in self.inventory.hosts}
 
     @property
     def chosen(self) -> Iterator[tuple[HostNetwork, Facts]]:

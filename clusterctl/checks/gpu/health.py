@@ -65,10 +65,15 @@ def _pcie(evidence: Evidence) -> Iterator[Verdict]:
         host: tuple(card for card in evidence.cards(host) if card.pcie_width and card.pcie_width_max)
         for host in evidence.facts
     }
+    in_place: defaultdict[tuple[str, int], int] = defaultdict(int)
+    for own in cards.values():
+        for card in own:
+            place = (card.name, card.index)
+            in_place[place] = max(in_place[place], card.pcie_width or 0)
     for host, own in cards.items():
         for card in own:
             width, most = card.pcie_width or 0, card.pcie_width_max or 0
-            wanted = _lanes_of_its_like(host, card, cards)
+            wanted = max(in_place[card.name, card.index], _usual_lanes(own, card.name))
             if width < wanted:
                 yield Hit(
                     hosts=(host,),
@@ -85,17 +90,11 @@ def _pcie(evidence: Evidence) -> Iterator[Verdict]:
                 )
 
 
-def _lanes_of_its_like(host: str, card: Gpu, cards: dict[str, tuple[Gpu, ...]]) -> int:
-    """In the same place on other hosts, or, of three and more in one host, most of them."""
-    beside = [other.pcie_width or 0 for other in cards[host] if other.name == card.name]
-    elsewhere = [
-        other.pcie_width or 0
-        for name, others in cards.items()
-        for other in others
-        if name != host and (other.name, other.index) == (card.name, card.index)
-    ]
-    usual, count = Counter(beside).most_common(1)[0]
-    return max([*elsewhere, usual if count >= 2 and count * 2 > len(beside) else 0])
+def _usual_lanes(cards: tuple[Gpu, ...], name: str) -> int:
+    """What most cards of that name in one host have; 0 where there is no such number."""
+    widths = [card.pcie_width or 0 for card in cards if card.name == name]
+    usual, count = Counter(widths).most_common(1)[0]
+    return usual if count >= 2 and count * 2 > len(widths) else 0
 
 
 def _nvlink(evidence: Evidence) -> Iterator[Verdict]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from statistics import median_low
 
 import msgspec
 
-from clusterctl.checks.consistency import deviations
+from clusterctl.checks.consistency import deviations, middle_of_others
 from clusterctl.checks.rule import Evidence, Hit, Judge, Rule, Skipped, Verdict
 from clusterctl.facts.model import Facts, RdmaPort
 from clusterctl.network.rdma import is_active, select
@@ -97,9 +96,9 @@ def _counters(evidence: Evidence) -> Iterator[Verdict]:
         host: max((port.link_downed or 0 for port in active(facts)), default=0)
         for host, facts in evidence.facts.items()
     }
+    others = middle_of_others(worst)
     for host, count in worst.items():
-        others = [each for name, each in worst.items() if name != host]
-        if others and count >= MANY_DOWNS and count >= 4 * median_low(others):
+        if host in others and count >= MANY_DOWNS and count >= 4 * others[host]:
             yield Hit(
                 hosts=(host,),
                 observed=f"an RDMA link went down {count} times since its counters began",

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
-from statistics import median_low
 
-from clusterctl.checks.consistency import deviations
+from clusterctl.checks.consistency import deviations, middle_of_others
 from clusterctl.checks.net.interfaces import over_chosen
 from clusterctl.checks.net.paths import Paths, edges
 from clusterctl.checks.rule import Blocked, Evidence, Hit, Rule, Verdict
@@ -133,9 +132,9 @@ def _flaps(evidence: Evidence) -> Iterator[Verdict]:
         for link in facts.interfaces
         if link.name == entry.ifname and link.carrier_changes is not None
     }
+    others = middle_of_others({host: count for host, (_, count) in changes.items()})
     for host, (ifname, count) in changes.items():
-        others = [each for name, (_, each) in changes.items() if name != host]
-        if count >= MANY_CHANGES and count >= 4 * (median_low(others) if others else 1):
+        if count >= MANY_CHANGES and count >= 4 * others.get(host, 1):
             yield Hit(
                 hosts=(host,),
                 observed=f"the link of {ifname} went up or down {count} times since boot",
@@ -163,13 +162,13 @@ def _errors(evidence: Evidence) -> Iterator[Verdict]:
         for link in facts.interfaces
         if link.name == entry.ifname and link.errors is not None
     }
+    others = middle_of_others({host: count for host, (_, count) in counts.items()})
     for host, (ifname, count) in counts.items():
-        others = [each for name, (_, each) in counts.items() if name != host]
-        if others and count >= MANY_ERRORS and count >= 10 * median_low(others):
+        if host in others and count >= MANY_ERRORS and count >= 10 * others[host]:
             yield Hit(
                 hosts=(host,),
                 observed=f"{count} packets with errors on {ifname} since boot",
-                expected=f"few, as the {median_low(others)} on other hosts",
+                expected=f"few, as the {others[host]:g} on other hosts",
                 fix=f"ip -s -s link show {ifname}",
                 cause="errors",
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from statistics import median_low
 
+from clusterctl.checks.consistency import middle_of_others
 from clusterctl.checks.os.disks import GIB, size
 from clusterctl.checks.rule import Evidence, Hit, Rule, Skipped, Verdict
 from clusterctl.facts.model import Facts
@@ -29,12 +30,13 @@ def _usable(facts: Facts) -> int:
 def _memory(evidence: Evidence) -> Iterator[Verdict]:
     slots = {entry.name: len(entry.slots) for entry in evidence.inventory.hosts}
     usable = {host: _usable(facts) for host, facts in evidence.facts.items() if facts.memory_total}
+    usual = _usual(usable)
     for host, total in usable.items():
         facts = evidence.facts[host]
         free = min(facts.memory_available, total)
         limited = f", as {facts.cgroup.memory_path} allows" if total < facts.memory_total else ""
         needed = MEMORY_PER_RANK * slots[host]
-        half_of = _twice_on_the_others(host, usable)
+        half_of = usual if total <= (0.5 + ALIKE / 2) * usual else 0
         if free < needed:
             yield Hit(
                 hosts=(host,),
@@ -63,14 +65,11 @@ def _lift(facts: Facts) -> str:
     return f"sudo systemctl set-property {unit} MemoryMax=infinity"
 
 
-def _twice_on_the_others(host: str, usable: Mapping[str, int]) -> int:
-    """What the other hosts have, where they are alike, two or more, and have twice as much; else 0."""
-    others = [total for name, total in usable.items() if name != host]
-    if len(others) < 2:
-        return 0
-    middle = median_low(others)
-    alike = sum(abs(total - middle) <= ALIKE * middle for total in others)
-    return middle if alike * 3 >= len(others) * 2 and usable[host] <= (0.5 + ALIKE / 2) * middle else 0
+def _usual(usable: Mapping[str, int]) -> int:
+    """What most hosts have alike, where that can be said (three hosts and more); else 0."""
+    middle = median_low(usable.values()) if len(usable) > 2 else 0
+    alike = sum(abs(total - middle) <= ALIKE * middle for total in usable.values())
+    return middle if alike * 3 >= len(usable) * 2 else 0
 
 
 def _cores(facts: Facts) -> float:
@@ -84,16 +83,16 @@ def _cpus(evidence: Evidence) -> Iterator[Verdict]:
     shares = {
         host: _cores(facts) / facts.cpus_online for host, facts in evidence.facts.items() if facts.cpus_online
     }
+    others = middle_of_others(shares)
     for host, share in shares.items():
-        others = [each for name, each in shares.items() if name != host]
-        if others and share * 2 <= median_low(others):
+        if host in others and share * 2 <= others[host]:
             facts = evidence.facts[host]
             quota = "" if _cores(facts) == facts.cpus else " by a quota"
             yield Hit(
                 hosts=(host,),
                 observed=f"a session may use {_cores(facts):g} of {facts.cpus_online} cores{quota}",
                 expected="all of them, as on the other hosts"
-                if median_low(others) == 1
+                if others[host] == 1
                 else "as on the other hosts",
                 cause="few",
             )
@@ -106,9 +105,9 @@ def _load(evidence: Evidence) -> Iterator[Verdict]:
         for host, facts in evidence.facts.items()
         if facts.load is not None and facts.cpus_online
     }
+    others = middle_of_others(loads)
     for host, load in loads.items():
-        others = [each for name, each in loads.items() if name != host]
-        if others and load >= LOADED and load >= LOAD_RATIO * median_low(others):
+        if host in others and load >= LOADED and load >= LOAD_RATIO * others[host]:
             facts = evidence.facts[host]
             yield Hit(
                 hosts=(host,),

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from statistics import median_low
 
-from clusterctl.checks.consistency import deviations, unlike
+from clusterctl.checks.consistency import deviations, middle_of_others, unlike
 from clusterctl.checks.finding import Severity
 from clusterctl.checks.rule import Blocked, Evidence, Hit, NotKnown, Rule, Skipped, Verdict
 from clusterctl.facts.model import Facts
@@ -182,14 +181,14 @@ def _import_time(evidence: Evidence) -> Iterator[Verdict]:
             yield Blocked(host, "torch was not imported")
         elif facts.torch.blocked is not None:
             waited[host] = facts.torch.blocked
+    others = middle_of_others(waited)
     for host, seconds in waited.items():
-        others = [each for name, each in waited.items() if name != host]
         if seconds >= IMPORT_SLOW:
-            alone = bool(others) and seconds >= 3 * median_low(others)
+            alone = host in others and seconds >= 3 * others[host]
             yield Hit(
                 hosts=(host,),
                 observed=f"`import torch` waits {seconds:.0f} s for its files",
-                expected=f"{median_low(others):.0f} s, as on the other hosts" if alone else "",
+                expected=f"{others[host]:.0f} s, as on the other hosts" if alone else "",
                 severity="warn" if alone else "info",
                 cause="slow",
             )
