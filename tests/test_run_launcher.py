@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from clusterctl.run.launcher import pdsh_failures
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clusterctl.run.launcher import DeepSpeedLauncher, pdsh_failures
+from tests.test_run_machine import plan
 
 LOG = """[2026-01-01 10:00:00,000] [INFO] [runner.py:630:main] cmd = pdsh -S -f 1024 -w node1,node2 ...
 node2: Permission denied (publickey).
@@ -23,3 +30,23 @@ def test_a_host_that_said_nothing_is_found_too() -> None:
 
 def test_a_rank_that_prints_such_a_line_is_not_pdsh() -> None:
     assert pdsh_failures("node1: pdsh@l: node2: ssh exited with exit code 1\n") == {}
+
+
+def test_a_launcher_that_no_signal_ends_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits in the kernel for the disk of its log, which hangs."""
+
+    class Stuck:
+        pid = 1 << 30
+
+        def __init__(self, *_: Any, **__: Any) -> None:
+            return
+
+        def wait(self, timeout: float | None = None) -> int:
+            assert timeout is not None, "for ever"
+            raise subprocess.TimeoutExpired("deepspeed", timeout)
+
+    killed: list[int] = []
+    monkeypatch.setattr(subprocess, "Popen", Stuck)
+    monkeypatch.setattr("os.killpg", lambda pid, _: killed.append(pid))
+    DeepSpeedLauncher(plan(1), tmp_path / "log", None).close()
+    assert killed == [Stuck.pid]

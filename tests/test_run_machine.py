@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from clusterctl.messages.events import (
     Ended,
     EngineExited,
@@ -423,6 +425,17 @@ def test_a_new_channel_is_no_life_until_something_comes_through_it() -> None:
             break
     assert play.machine.nodes[1].state is HostState.LOST
     assert play.now - 100.0 < 2 * RUN.lease_attached
+
+
+@pytest.mark.parametrize(("exits", "status"), [(True, "succeeded"), (False, "error")])
+def test_an_agent_that_is_gone_after_its_ranks_ended_well_takes_no_success_away(
+    exits: bool, status: str
+) -> None:
+    play = Play(1)
+    if exits:
+        play.exits(0)
+    play.machine.agent_gone(0, 0, 1000.0, play.now)
+    assert play.do("complete", 0).outcome.status == status
 
 
 def test_a_lost_host_bears_the_time_of_its_last_word() -> None:

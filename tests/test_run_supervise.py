@@ -18,6 +18,7 @@ import pytest
 from clusterctl.messages import events, relay
 from clusterctl.run.display import Display
 from clusterctl.run.launcher import DeepSpeedLauncher
+from clusterctl.run.recorder import Recorder, Stored
 from clusterctl.run.supervise import Supervisor
 from clusterctl.settings import RUN
 from clusterctl.store import claims
@@ -153,6 +154,17 @@ def test_logs_arrive_whole_and_are_acknowledged() -> None:
     outcome = stage.run()
     assert (outcome.status, outcome.incomplete_logs) == ("succeeded", ())
     assert (stage.directory.logs / "h0" / "rank-0.log").read_bytes() == stage.display.shown == b"one\ntwo\n"
+
+
+def test_what_was_stored_of_a_session_is_no_news_in_the_next_one() -> None:
+    replies = Stage(1).supervisor._replies
+    replies.stored(Stored(node=0, session=0, size=7))
+    replies.new_session(0)
+    assert replies.unacknowledged() == []
+    replies.stored(Stored(node=0, session=0, size=7))
+    assert replies.unacknowledged() == []
+    replies.stored(Stored(node=0, session=1, size=3))
+    assert replies.unacknowledged() == [(0, 3)]
 
 
 def test_a_failed_rank_stops_all_others() -> None:
@@ -559,6 +571,64 @@ def test_who_waits_for_a_disk_at_the_end_may_end_that(disk: HungDisk) -> None:
     assert not stage.supervisor.disk_answers
 
 
+def test_who_waits_for_a_slow_disk_at_the_end_may_end_that(
+    disk: HungDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Stage(1)
+    monkeypatch.setattr(Recorder, "silence", lambda _: 0.0)  # something is written all the while
+
+    def ends(channel: FakeChannel) -> None:
+        disk.hang()
+        stage.hosts[0].end(channel, 0)
+
+    stage.after_start(0, ends)
+    stage.display.on_say = lambda text: (
+        stage.supervisor.interrupt() if "waiting for the disk" in text else None
+    )
+    outcome = stage.run()
+    assert (outcome.status, outcome.incomplete_logs) == ("succeeded", ("h0",))
+    assert "was not waited for" in stage.supervisor.unwritten
+
+
+@pytest.mark.parametrize("asked", ["run", "take_over"])
+def test_a_fault_in_the_thread_of_the_disk_is_raised(asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fault(_: RunDirectory) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(RunDirectory, "stop_asked", fault)
+    stage = Stage(1)
+    with pytest.raises(ZeroDivisionError):
+        stage.run() if asked == "run" else stage.supervisor.take_over()
+    assert not stage.ordered(0, relay.StartAgent)
+
+
+def test_a_fault_while_it_starts_stops_what_has_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(1)
+    stopped = threading.Event()
+    stage.hosts[0].on[relay.Stop] = lambda channel, order: stopped.set()
+    monkeypatch.setattr(stage.display, "awaiting", lambda text: 1 // len(text))  # it is empty once all run
+    with pytest.raises(ZeroDivisionError):
+        stage.run()
+    assert stopped.wait(60)
+
+
+def test_no_descriptors_to_look_who_supervises_cost_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(1)
+    asked = threading.Event()
+
+    def refuses(_: claims.Claim) -> bool:
+        asked.set()
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    def looked(channel: FakeChannel) -> None:
+        monkeypatch.setattr(claims, "is_alive", refuses)
+        assert asked.wait(60)
+        stage.hosts[0].end(channel, 0)
+
+    stage.after_start(0, looked)
+    assert stage.run().status == "succeeded"
+
+
 def test_a_disk_that_hangs_before_the_start_starts_nothing(disk: HungDisk) -> None:
     stage = Stage(1, defaults=dataclasses.replace(QUICK, disk_grace=0.3))
     disk.hang()
@@ -608,6 +678,29 @@ def test_a_run_whose_controller_is_dead_is_taken_over() -> None:
     assert outcome.left_behind == {"h0": 0, "h1": 0}
     assert stage.ordered(0, relay.Stop)
     assert not [text for text in stage.display.said if "connected again" in text]
+
+
+def test_an_interrupted_stop_leaves_ranks_their_time_to_save() -> None:
+    stage = Stage(1)
+    stage.directory.append_event({"event": "started", "host": "h0", "cwd": "/w"})
+    stage.directory.ask_to_stop(now=False)
+    heard = threading.Event()
+
+    def stop(channel: FakeChannel, order: Any) -> None:
+        if order.reason == "the controller broke":
+            heard.set()
+
+    def interrupt(text: str) -> None:
+        if "to save" in text:
+            stage.display.on_say = lambda text: None
+            stage.hosts[0].on[relay.Stop] = stop
+            raise KeyboardInterrupt
+
+    stage.display.on_say = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        stage.supervisor.take_over()
+    assert heard.wait(60)
+    assert {order.grace for order in stage.ordered(0, relay.Stop)} == {QUICK.stop_grace}
 
 
 def test_who_was_displaced_while_it_stood_still_steps_aside() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from clusterctl.store.claims import Claim, Verb
 from clusterctl.store.outcome import EXIT_STOPPED, Cause, Outcome
 from clusterctl.store.runs import RunDirectory
@@ -21,7 +23,10 @@ class ClaimWatch:
 
     def taken_by(self) -> Claim | None:
         """The other process that supervises it now."""
-        claim = self._directory.supervisor() if self._own is not None else None
+        claim = None
+        if self._own is not None:
+            with contextlib.suppress(OSError):  # no descriptors: who could not look is not displaced
+                claim = self._directory.supervisor()
         return None if claim == self._own else claim
 
 

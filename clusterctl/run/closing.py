@@ -33,7 +33,7 @@ class Closing:
     def keep(self, outcome: Outcome, hosts: tuple[str, ...], timeout: float) -> Kept:
         """Have all that is under way written, and the outcome with what is missing of the logs of ``hosts``.
         Gives up when the disk has not answered for ``timeout`` seconds, and by an interrupt that comes when
-        it is known to be waited for."""
+        it is known to be waited for, however well it answers."""
         kept = self._recorder.finish(outcome, hosts)
         begun, told = time.monotonic(), False
         while not kept.done():
@@ -41,12 +41,13 @@ class Closing:
             for report in self._recorder.reports():
                 if isinstance(report, Notice):
                     self._display.say(report.text)
-            waited = min(time.monotonic() - begun, self._recorder.silence())
+            waited = time.monotonic() - begun
+            silent = min(waited, self._recorder.silence())
             # Those from before meant the run, which has ended.
             interrupted = bool(self._operator.interrupts()) and told
-            if interrupted or waited > timeout:
-                why = f"the disk of {self._recorder.path} does not answer"
-                return Kept(hosts, why, disk_answers=False)
+            if interrupted or silent > timeout:
+                why = "was not waited for" if interrupted else "does not answer"
+                return Kept(hosts, f"the disk of {self._recorder.path} {why}", disk_answers=False)
             if waited > _PATIENCE and not told:
                 told = True
                 self._display.say(f"waiting for the disk of {self._recorder.path}; Ctrl-C: no longer")

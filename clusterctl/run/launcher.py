@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -16,6 +17,8 @@ from clusterctl.plan.model import LaunchPlan
 # DeepSpeed writes its own interpreter's path into the remote command. Here that path is the `enter` file,
 # which every host has at the same place.
 _START = "import sys; sys.executable = sys.argv.pop(1); from deepspeed.launcher.runner import main; main()"
+_END_TIMEOUT = 10.0
+_KILL_TIMEOUT = 2.0
 _LOG_TAIL = 256 * 1024
 _PDSH_END = re.compile(r"^pdsh@[^:]+: (?P<host>\S+): ssh exited with exit code (?P<code>\d+)$")
 
@@ -102,13 +105,14 @@ class DeepSpeedLauncher:
             return ""
 
     def close(self) -> None:
-        """Wait a moment for its own end, else kill its session.
+        """Wait a moment for its own end, else kill its session, which may outlast that: its disk may hang.
 
         Never TERM or INT: DeepSpeed answers those with `pkill -f` on every host, which hits other jobs too.
         """
         try:
-            self._process.wait(10.0)
+            self._process.wait(_END_TIMEOUT)
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_KILL_TIMEOUT)
         self._folder.cleanup()

@@ -50,6 +50,11 @@ class Machine:
             state.heard = state.last_word = state.opened = state.progress = now
             state.linked = linked
 
+    @property
+    def grace(self) -> float:
+        """Seconds from TERM to KILL, by the last order; those of a failure where there was none."""
+        return self._completion.grace if self.stopping else self.defaults.failure_grace
+
     def heard(self, node: int, now: float) -> list[Action]:
         """Anything at all arrived from a node."""
         return self._liveness.heard(node, now)
@@ -62,7 +67,7 @@ class Machine:
         """A new channel to a node stands. Whether it brings anything is to be seen."""
         self._liveness.linked(node, now)
         if self.stopping and not self.nodes[node].over:
-            return [StopHosts((node,), self._completion.grace, "the run is stopping")]
+            return [StopHosts((node,), self.grace, "the run is stopping")]
         return []
 
     def link_lost(self, node: int, reason: str, now: float) -> list[Action]:
@@ -142,9 +147,11 @@ class Machine:
         return self._fail(node, "internal", what, at, causes.Weight.DOUBTFUL)
 
     def agent_gone(self, node: int, left: int, at: float, now: float) -> list[Action]:
-        """The agent of a node was killed; the relay has swept what it left."""
+        """The agent of a node was killed, or did nothing any more; the relay has swept what it left."""
         state = self.nodes[node]
         state.ended, state.ended_at, state.left = True, now, left
+        if all(state.exits.get(rank) == 0 for rank in state.ranks):
+            return [Say(f"{state.host}: the agent was killed, all ranks there had ended with 0")]
         return self._fail(node, "internal", "the agent on this host was killed", at)
 
     def complete(self, node: int, now: float) -> list[Action]:

@@ -79,7 +79,7 @@ class Recorder:
         """The other process that supervises the run in place of this one."""
         self.launcher: DeepSpeedLauncher | None = None
         self.fault: Exception | None = None
-        """Why the thread has ended before its time: a fault of this program."""
+        """The first fault of this program in the thread; whoever asks for something from then on gets it."""
         self.path = directory.path
         self._directory = directory
         self._wake = wake
@@ -183,6 +183,8 @@ class Recorder:
 
         def job() -> None:
             try:
+                if self.fault is not None:
+                    raise self.fault
                 answer.set_result(do())
             except Exception as error:  # noqa: BLE001 - whoever asked is to hear it, of whatever kind
                 answer.set_exception(error)
@@ -203,9 +205,8 @@ class Recorder:
             try:
                 job()
             except Exception as error:  # noqa: BLE001 - the loop raises it
-                self.fault = error
+                self.fault = self.fault or error
                 self._wake()
-                return
             self._busy = False
 
     def _next(self) -> Callable[[], None] | None:
@@ -224,6 +225,12 @@ class Recorder:
             self._wake()
 
     def _look(self) -> None:
+        try:
+            self._look_around()
+        finally:
+            self._look_at = time.monotonic() + _LOOK
+
+    def _look_around(self) -> None:
         before = (self.taken_by, self.stop_asked)
         self.taken_by = self._claim.taken_by() or self.taken_by
         self.stop_asked = self._directory.stop_asked()
@@ -234,7 +241,6 @@ class Recorder:
             self._report(Behind(behind))
         if before != (self.taken_by, self.stop_asked):
             self._wake()
-        self._look_at = time.monotonic() + _LOOK
 
     def _resume(self, hosts: Sequence[str]) -> History:
         self._logs.resume(hosts)

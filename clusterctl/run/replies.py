@@ -62,6 +62,7 @@ class Replies:
         """What comes from this node now comes through another session."""
         self._session[node] += 1
         self._stored[node] = 0
+        self._unacknowledged.discard(node)
 
     def stored(self, report: Stored) -> None:
         """Bytes of a log need no more room here; news only while their session lasts."""

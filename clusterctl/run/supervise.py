@@ -109,19 +109,12 @@ class Supervisor:
             halted=self._halted,
             display=self._display,
         )
-        trouble, pump = "", None
+        pump = None
         try:
-            start.carry_out(after=self._recorder.claim("launch"))
-        except Halted:
-            trouble = "it was ended before it had started everywhere"
-        except ClusterctlError as error:
-            trouble = str(error)
-        except OSError as error:
-            trouble = f"the start broke off: {error}"
-        self._display.awaiting("")
-        self._machine.begin(_now())
-        self._links.listen(self._links.nodes)
-        try:
+            trouble = self._carry_out(start)
+            self._display.awaiting("")
+            self._machine.begin(_now())
+            self._links.listen(self._links.nodes)
             if trouble:
                 self._check(_now())
                 self._never = set(range(len(self._hosts))) - start.ordered
@@ -142,18 +135,30 @@ class Supervisor:
 
     def take_over(self) -> Outcome:
         """Follow a run whose controller is gone, from what the nodes still know, to its end."""
-        self._recorder.claim("stop").result()
-        history = self._replies.history = self._recorder.resume(self._hosts).result()
-        everyone = set(range(len(self._hosts)))
-        history.await_nodes(everyone, _now() + _HISTORY_TIMEOUT + SSH.connect_timeout)
-        self._links.open(everyone, time.monotonic() + SSH.probe_timeout, attach=True)
-        self._machine.begin(_now(), linked=False)
         try:
+            self._recorder.claim("stop").result()
+            history = self._replies.history = self._recorder.resume(self._hosts).result()
+            everyone = set(range(len(self._hosts)))
+            history.await_nodes(everyone, _now() + _HISTORY_TIMEOUT + SSH.connect_timeout)
+            self._links.open(everyone, time.monotonic() + SSH.probe_timeout, attach=True)
+            self._machine.begin(_now(), linked=False)
             outcome = self._follow()
             seconds = round(time.time() - history.began, 3)
             return self._finished(msgspec.structs.replace(outcome, seconds=seconds))
         finally:
             self._leave()
+
+    def _carry_out(self, start: Startup) -> str:
+        """Why it has not started everywhere; "" where it has."""
+        try:
+            start.carry_out(after=self._recorder.claim("launch"))
+        except Halted:
+            return "it was ended before it had started everywhere"
+        except ClusterctlError as error:
+            return str(error)
+        except OSError as error:
+            return f"the start broke off: {error}"
+        return ""
 
     def _new_session(self, node_rank: int, channel: Channel) -> HostSession[relay.Reply]:
         session = HostSession(channel, relay.replies)
@@ -167,9 +172,14 @@ class Supervisor:
             self._check(now)
             for event in events:
                 self._take(event, now)
+            # Not before: what is stored of a session that has just been replaced is no news in the new one.
+            for node, size in self._replies.unacknowledged():
+                self._links.post(node, relay.Acknowledge(received=size))
         return self.outcome
 
     def _halted(self) -> bool:
+        if self._recorder.fault is not None:
+            raise self._recorder.fault
         limit = self._plan.time_limit
         late = limit is not None and _now() - self._machine.started > limit
         return late or self._operator.wants_end or self._recorder.stop_asked is not None
@@ -207,8 +217,6 @@ class Supervisor:
                         self._reopen(self._hosts.index(host))
                 case Notice():
                     self._display.say(report.text)
-        for node, size in self._replies.unacknowledged():
-            self._links.post(node, relay.Acknowledge(received=size))
 
     def _take(self, event: LinkEvent, now: float) -> None:
         node = event.node
@@ -269,10 +277,11 @@ class Supervisor:
         return msgspec.structs.replace(outcome, incomplete_logs=kept.incomplete)
 
     def _leave(self) -> None:
-        """Hang up. If the run is not over, this process is broken: no host may wait for its lease."""
+        """Hang up. If the run is not over, this process is broken or was interrupted: no host may wait for
+        its lease. Ranks that are saving keep their grace."""
         if self._recorder.launcher is not None:
             self._recorder.launcher.close()
         self._recorder.close()
         if self.outcome is None:
-            self._links.post_all(relay.Stop(grace=RUN.failure_grace, reason="the controller broke"))
+            self._links.post_all(relay.Stop(grace=self._machine.grace, reason="the controller broke"))
         self._links.close()
