@@ -232,6 +232,13 @@ ODD = [
     odd("GPUs that draw less by design", card("*", range(4), power_limit=300.0), gpus=4),
     odd("no nvidia_peermem anywhere", on("*", rdma=(ROCE,), verbs_library=True, peer_memory=False), gpus=2),
     odd("a steady trickle of errors everywhere", link("*", errors=5000)),
+    odd(
+        "forward compatibility, asked with --quick",
+        on("*", nvidia={"cuda": "11.4"}, torch=None),
+        variable("*", "LD_LIBRARY_PATH", "/usr/local/cuda/compat"),
+        gpus=2,
+        quick=True,
+    ),
     odd("--quick", on("*", torch=None), gpus=2, quick=True),
 ]
 

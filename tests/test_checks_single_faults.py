@@ -617,3 +617,12 @@ ONLY_NOTES = {
 def test_every_rule_that_can_complain_has_its_fault() -> None:
     held = {code for case in FAULTS for code in case.expected}
     assert {rule.code for rule in RULES} - held - ONLY_NOTES == set(HELD_ELSEWHERE)
+
+
+def test_an_xid_that_a_reset_may_have_cured_since_stops_nobody() -> None:
+    old = KernelLog(xids=(Xid(code=48, device="0000:11:00", age=10_000.0),))
+    found = judged(Case(name="old", alter=(on("node2", kernel_log=old),), gpus=2))
+    assert [(each.code, each.severity) for each in found.findings if each.severity != "info"] == [
+        ("gpu.xid", "warn")
+    ]
+    assert found.verdict == "ready"

@@ -9,6 +9,8 @@ from clusterctl.checks.gpu.asked import where_gpus
 from clusterctl.checks.rule import Evidence, Hit, Rule, Skipped, Verdict, never_asked
 
 DAY = 86400.0
+LATELY = 7200.0
+"""What is older may have been cured by a reset since: it is told, and stops nobody."""
 
 _REBOOT, _RESET = "sudo reboot", "sudo nvidia-smi -r"
 _XIDS: dict[int, tuple[Severity, str]] = {
@@ -41,10 +43,11 @@ def _xid(evidence: Evidence) -> Iterator[Verdict]:
         for xid in log.xids if log else ():
             if xid.code in _XIDS and xid.age < DAY and not _is_unselected(evidence, host, xid.device):
                 severity, fix = _XIDS[xid.code]
+                lately = xid.age < LATELY
                 yield Hit(
                     hosts=(host,),
                     observed=f"Xid {xid.code} on {xid.device}{f': {xid.text}' if xid.text else ''}"[:160],
-                    severity=severity,
+                    severity=severity if lately else "warn",
                     fix=fix,
                     cause=f"xid {xid.code}",
                 )

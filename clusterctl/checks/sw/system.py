@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from packaging.version import Version
 
 from clusterctl.checks.consistency import deviations, unlike
-from clusterctl.checks.rule import Evidence, Hit, NotKnown, Rule, Skipped, Verdict
+from clusterctl.checks.rule import Blocked, Evidence, Hit, NotKnown, Rule, Skipped, Verdict
+from clusterctl.checks.sw.environment import value_of
 from clusterctl.facts.versions import version
 
 OLDEST_KERNEL = Version("5.5")
@@ -36,6 +37,9 @@ def _cuda_compat(evidence: Evidence) -> Iterator[Verdict]:
     for host, facts in evidence.facts.items():
         if facts.torch and facts.torch.cuda_available and facts.torch.device_count:
             continue  # forward compatibility, or whatever makes it work
+        if facts.torch is None and "compat" in value_of(evidence, host, "LD_LIBRARY_PATH"):
+            yield Blocked(host, "forward compatibility is set up: an import of torch will tell")
+            continue
         can, needs = version(facts.nvidia.cuda), version(facts.python.torch_cuda or "")
         if facts.nvidia.gpus and needs and not can:
             yield NotKnown(host, "nvidia-smi did not tell its CUDA version")
@@ -98,7 +102,7 @@ RULES: tuple[Rule, ...] = (
         severity="fail",
         looks_at="the CUDA version the driver serves against the one torch was built for",
         judge=_cuda_compat,
-        needs=("gpus", "python"),
+        needs=("gpus", "python", "settings"),
         symptom="“The NVIDIA driver on your system is too old”, and no GPU in torch",
         fix="upgrade the driver, or install a torch built for the older CUDA",
     ),
