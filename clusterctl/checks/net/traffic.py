@@ -148,14 +148,14 @@ RULES: tuple[Rule, ...] = (
     Rule(
         code="net.backconnect",
         severity="fail",
-        looks_at="connections between all hosts, both ways, on ports that the OS chose",
+        looks_at="connections between all hosts, beyond 64 a sample of the pairs, on ports that the OS chose",
         judge=with_traffic(_backconnect),
         symptom="the ranks join the store, then NCCL or Gloo hangs at the first collective",
     ),
     Rule(
         code="net.pmtu",
         severity="fail",
-        looks_at="1 MB each way over every connection",
+        looks_at="1 MB each way between the hosts, beyond 32 of them over a sample of the pairs",
         judge=with_traffic(_pmtu),
         symptom="init passes and the first large all-reduce hangs",
         fix="sudo ip link set dev NAME mtu 1500 on both ends, or raise the MTU of the switch between",
