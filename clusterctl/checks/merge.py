@@ -9,8 +9,8 @@ import msgspec
 
 from clusterctl.checks.finding import Finding
 
-_EACH_NAMED = 3
-"""Up to so many texts are shown beside one another; of more, the first speaks for all."""
+EACH_NAMED, SIDE_BY_SIDE = 3, 120
+"""Up to so many texts of so many characters stand beside one another; else the first speaks for all."""
 
 
 def one_finding(alike: Sequence[Finding], order: Sequence[str]) -> Finding:
@@ -33,10 +33,16 @@ def _observed(alike: Sequence[Finding], first: Finding, hosts: Sequence[str]) ->
         texts.setdefault(finding.observed, []).extend(finding.hosts)
     if len(texts) == 1:
         return first.observed
-    if len(texts) <= _EACH_NAMED:
-        if len({host for named in texts.values() for host in named}) == 1:
-            return "; ".join(texts)
-        return "; ".join(f"{', '.join(dict.fromkeys(named))}: {text}" for text, named in texts.items())
+    if len(hosts) == 1:
+        joined = "; ".join(texts)
+    else:
+        joined = "; ".join(f"{', '.join(dict.fromkeys(named))}: {text}" for text, named in texts.items())
+    if len(texts) <= EACH_NAMED and len(joined) <= SIDE_BY_SIDE:
+        return joined
     others = len(hosts) - len(first.hosts)
-    more = f"alike on {others} other hosts" if others else f"and {len(texts) - 1} more like it"
+    more = (
+        f"alike on {others} other host{'s' * (others != 1)}"
+        if others
+        else f"and {len(texts) - 1} more like it"
+    )
     return f"{first.observed} ({more})"
