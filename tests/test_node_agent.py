@@ -429,6 +429,7 @@ def test_an_environment_that_cannot_be_read_holds_nobody_up(monkeypatch: pytest.
 
     monkeypatch.setattr(processes, "open", slow, raising=False)
     monkeypatch.setattr(processes, "READ_TIMEOUT", 0.2)
+    monkeypatch.setattr(processes._MarkReader, "waits_in_kernel", lambda _: True)
     with subprocess.Popen(["sleep", "600"], env={"CLUSTERCTL_RUN": "marked/0"}) as sleeper:
         table = {
             pid: stat for pid, stat in processes.process_table().items() if pid in (blocked, sleeper.pid)
@@ -437,6 +438,33 @@ def test_an_environment_that_cannot_be_read_holds_nobody_up(monkeypatch: pytest.
         wait_until(lambda: processes._marked(table, mark, set()) == {sleeper.pid})
         sleeper.kill()
     held.set()
+
+
+def test_a_slow_look_at_an_environment_misses_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host is busy, or the whole agent stood still meanwhile."""
+    looked = 0
+
+    def slow(path: str, *mode: Any) -> Any:
+        nonlocal looked
+        if path.endswith("/environ"):
+            while looked < 3:
+                time.sleep(0.01)
+        return open(path, *mode)  # noqa: PTH123
+
+    waits = processes._MarkReader.waits_in_kernel
+
+    def count(reader: Any) -> bool:
+        nonlocal looked
+        looked += 1
+        return bool(waits(reader))
+
+    monkeypatch.setattr(processes, "open", slow, raising=False)
+    monkeypatch.setattr(processes, "READ_TIMEOUT", 0.02)
+    monkeypatch.setattr(processes._MarkReader, "waits_in_kernel", count)
+    with subprocess.Popen(["sleep", "600"], env={"CLUSTERCTL_RUN": "marked/0"}) as sleeper:
+        table = {pid: stat for pid, stat in processes.process_table().items() if pid == sleeper.pid}
+        assert processes._marked(table, b"CLUSTERCTL_RUN=marked/0", set()) == {sleeper.pid}
+        sleeper.kill()
 
 
 # Judgements

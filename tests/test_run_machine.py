@@ -466,6 +466,12 @@ def test_ctrl_z_for_longer_than_a_lease_is_the_operators_doing() -> None:
     assert "stood still for 90 s" in play.outcome.cause.message
 
 
+def test_hosts_that_end_while_this_machine_sleeps_are_not_late() -> None:
+    play = Play(1).exits(0).pass_time(1, heard=(0,))
+    play.now += RUN.stop_grace + 10
+    assert not [action for action in play.machine.tick(play.now) if isinstance(action, StopHosts)]
+
+
 def test_a_stop_that_stands_still_gives_hosts_their_time_all_the_same() -> None:
     play = Play(1).do("interrupt").pass_time(1, heard=(0,))
     play.now += 1000

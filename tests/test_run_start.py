@@ -140,3 +140,14 @@ def test_one_hosts_trouble_with_the_code_ends_the_start(tmp_path: Path) -> None:
         opening.startup.carry_out()
     assert opening.links.nodes == set()
     opening.links.close()
+
+
+def test_a_fault_while_code_is_copied_ends_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fault(*_: Any, **__: Any) -> bool:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("clusterctl.run.start.deliver", fault)
+    opening = Opening(1, tree=tree(tmp_path))
+    with pytest.raises(ZeroDivisionError):
+        opening.startup.carry_out()
+    opening.links.close()

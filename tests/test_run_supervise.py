@@ -437,7 +437,6 @@ class HungDisk:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.answers = threading.Event()
         self.answers.set()
-        self.asked = threading.Event()
         for name in ("append_log", "append_event", "write", "claim"):
             monkeypatch.setattr(RunDirectory, name, self._wrap(getattr(RunDirectory, name)))
         monkeypatch.setattr("clusterctl.run.recorder._SILENT", 0.1)
@@ -448,8 +447,6 @@ class HungDisk:
 
     def _wrap(self, method: Callable[..., Any]) -> Callable[..., Any]:
         def slow(*args: Any, **more: Any) -> Any:
-            if not self.answers.is_set():
-                self.asked.set()
             assert self.answers.wait(60)
             return method(*args, **more)
 
@@ -629,18 +626,30 @@ def test_no_descriptors_to_look_who_supervises_cost_no_run(monkeypatch: pytest.M
     assert stage.run().status == "succeeded"
 
 
-def test_a_disk_that_hangs_before_the_start_starts_nothing(disk: HungDisk) -> None:
+def test_a_disk_that_hangs_before_the_start_starts_nothing(
+    disk: HungDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stage = Stage(1, defaults=dataclasses.replace(QUICK, disk_grace=0.3))
     disk.hang()
-
-    def interrupt() -> None:
-        disk.asked.wait(60)
-        stage.supervisor.interrupt()
-
-    threading.Thread(target=interrupt, daemon=True).start()
+    monkeypatch.setattr("clusterctl.run.start._PATIENCE", 0.1)
+    monkeypatch.setattr(
+        stage.display, "awaiting", lambda text: stage.supervisor.interrupt() if "disk" in text else None
+    )
     outcome = stage.run()
     assert (outcome.status, outcome.exit_code) == ("stopped", 123)
     assert not stage.ordered(0, relay.StartAgent)
+
+
+def test_an_opener_that_breaks_is_a_host_that_was_not_opened() -> None:
+    stage = Stage(1)
+
+    def breaks(_: FakeChannel) -> None:
+        raise RuntimeError("can't start new thread")
+
+    stage.hosts[0].on_open = breaks
+    outcome = stage.run()
+    assert outcome.cause is not None
+    assert outcome.cause.message == "h0: RuntimeError: can't start new thread"
 
 
 class Pdsh:

@@ -43,6 +43,8 @@ class Completion:
 
     def stood_still(self, gap: float) -> None:
         """This machine did, for ``gap`` seconds: no host was late in that time."""
+        if self._all_exited is not None:
+            self._all_exited += gap
         if self._confirm_by is not None:
             self._confirm_by += gap
         if self._hurried is not None:

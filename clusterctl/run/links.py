@@ -128,8 +128,15 @@ class Links:
             self.drop(node)
 
         def work() -> None:
-            for host, channel in self._transport.open_all(list(wanted), REMOTE_COMMAND, deadline):
-                self._hand_over(wanted[host], self._begin(wanted[host], channel, attach=attach))
+            waiting = dict(wanted)
+            try:
+                for host, channel in self._transport.open_all(list(wanted), REMOTE_COMMAND, deadline):
+                    node = waiting.pop(host)
+                    self._hand_over(node, self._begin(node, channel, attach=attach))
+            except Exception as error:  # noqa: BLE001 - no threads or memory left, for one: to be tried again
+                for host, node in waiting.items():
+                    why = f"{type(error).__name__}: {error}"
+                    self._hand_over(node, Failure(host=host, stage="connect", message=why))
 
         if attach:
             self._listening.update(wanted.values())
@@ -213,9 +220,9 @@ class Links:
             session = self._new_session(node, channel)
             if attach:
                 session.send(Attach())
-        except OSError as error:
+        except Exception as error:  # noqa: BLE001 - as whatever `Link.post` meets
             channel.close()
-            return Failure(host=self._hosts[node], stage="exec", message=str(error))
+            return Failure(host=self._hosts[node], stage="exec", message=str(error) or type(error).__name__)
         return session
 
     def _hand_over(self, node: int, arrived: HostSession[Reply] | Failure) -> None:

@@ -24,6 +24,8 @@ from clusterctl.settings import RUN, SSH
 _AGENT_TIMEOUT = 60.0
 _LOOK = 0.2
 _DELIVERIES = 16
+_PATIENCE = 2.0
+"""A wait that is shorter is not told."""
 
 
 class Halted(Exception):
@@ -79,9 +81,12 @@ class Startup:
             raise Halted
 
     def _await(self, done: Future[None]) -> None:
+        begun = time.monotonic()
         while not done.done():
             self._links.poll(_LOOK)
             self._check()
+            if time.monotonic() - begun > _PATIENCE:
+                self._display.awaiting("waiting for this machine's disk")
         done.result()
 
     def _connect(self) -> None:
@@ -230,10 +235,10 @@ class _Delivery:
             answer: bool | Exception
             try:
                 answer = self._deliver(node)
-            except ClusterctlError as error:
-                answer = error
             except (OSError, KeyError) as error:
                 answer = _broke_off(node.host, str(error))
+            except Exception as error:  # noqa: BLE001 - raised again in the caller's thread
+                answer = error
             self._done.put((node.node_rank, answer))
             self._links.wake()
 

@@ -16,7 +16,7 @@ import time
 
 SWEEP_TIMEOUT = 5.0
 TICK = 0.05
-# Nothing that answers at all takes as long to show its environment.
+# So long one reading of an environment may wait in the kernel.
 READ_TIMEOUT = 2.0
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -208,6 +208,10 @@ class _MarkReader(threading.Thread):
         self.found: set[int] = set()
         self.given_up = False
 
+    def waits_in_kernel(self):
+        """One that is only slow does not: the host is busy, or all of this process stood still."""
+        return dict(threads(os.getpid())).get(self.native_id) == "D"
+
     def run(self):
         for position, pid in enumerate(self.pids):
             self.position = position
@@ -237,7 +241,7 @@ def _marked(table, mark, known):
         reader = _MarkReader(waiting, mark)
         reader.start()
         before = -1
-        while reader.is_alive() and reader.position != before:
+        while reader.is_alive() and not (reader.position == before and reader.waits_in_kernel()):
             before = reader.position
             reader.join(READ_TIMEOUT)
         if not reader.is_alive():
