@@ -98,10 +98,8 @@ class AskDefaults:
     reply_timeout: float = 20.0
     traffic_timeout: float = 90.0
     """For all dials of one host, from when it begins."""
-    tell_timeout: float = 15.0
+    tell_timeout: float = 60.0
     """After the host's own limit: how long its answer may take to come."""
-    straggler_timeout: float = 20.0
-    """Without a new answer from anybody, once half the hosts have answered, the others are not waited for."""
     repeat_timeout: float = 60.0
     """For failed dials to be repeated alone, all together."""
     alive_interval: float = 20.0

@@ -15,7 +15,7 @@ from clusterctl.ask.collector import FactCollector
 from clusterctl.ask.host_session import MARK
 from clusterctl.ask.pool import HostEnded, HostPool, HostSaid
 from clusterctl.messages.codec import encode
-from clusterctl.messages.examination import FactsTold, Listening, Ping, Pong, TorchImported
+from clusterctl.messages.examination import AwaitBundle, FactsTold, Listening, Pong, TorchImported
 from clusterctl.messages.exec import CommandEnded, exec_messages
 from clusterctl.settings import ASK
 from clusterctl.transport.protocol import Channel, Failure
@@ -206,18 +206,18 @@ def test_an_import_is_waited_for_while_its_host_is_there(monkeypatch: pytest.Mon
     collector.close()
 
 
-def test_whoever_is_silent_long_after_the_others_have_answered_is_not_waited_for(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("clusterctl.ask.collector.ASK", dataclasses.replace(ASK, straggler_timeout=0.2))
-    first, second = Talking("a"), Talking("b")
-    for host in (first, second):
+def test_a_slow_host_is_waited_for_and_one_that_is_gone_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    impatient = dataclasses.replace(ASK, alive_interval=0.05, alive_timeout=0.5)
+    monkeypatch.setattr("clusterctl.ask.collector.ASK", impatient)
+    slow = Lively("a", 5, lambda host: host.say(Listening(master_port=2)))
+    gone = Lively("b", 3, lambda host: None)
+    for host in (slow, gone):
         host.say(facts_of(host.host))
-    collector = collecting(Fake(first, second), "a", "b")
+    collector = collecting(Fake(slow, gone), "a", "b")
     collector.gather(30.0, soon())
-    first.say(Listening(master_port=1), Listening(master_port=2))
-    asked = {host: Ping(sent=0.0) for host in ("a", "b")}
-    heard = collector.ask(Listening, asked, timeout=3600.0)
+    slow.say(Listening(master_port=1))
+    assert collector.wait(Listening, ("a",), soon())["a"].master_port == 1
+    heard = collector.ask(Listening, {host: AwaitBundle() for host in ("a", "b")}, timeout=3600.0)
     assert {host: answer.master_port for host, answer in heard.items()} == {"a": 2}
     collector.close()
 

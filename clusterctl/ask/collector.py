@@ -118,26 +118,24 @@ class FactCollector:
     ) -> dict[str, Kind]:
         """Answers of this kind to these questions, one for each host; what it told before is forgotten.
 
-        Whoever is silent for long after most have answered is not waited for until the end.
+        Whoever is slow is waited for until the timeout; who does not even say that it is there is not.
         """
         for host, question in questions.items():
             self._answers[kind].pop(host, None)
             self.send(host, question)
-        hosts = tuple(questions)
         deadline = time.monotonic() + timeout
-        answers: dict[str, Kind] = {}
-        while True:
-            before = len(answers)
-            answers = self.wait(kind, hosts, min(deadline, time.monotonic() + ASK.straggler_timeout))
-            present = [host for host in hosts if host in answers or host in self._pool.sessions]
-            stragglers = len(answers) == before and 2 * before >= len(hosts)
-            if len(answers) == len(present) or stragglers or time.monotonic() >= deadline:
-                return answers
+        awaited = tuple(questions)
+        while awaited and time.monotonic() < deadline:
+            told = self.wait(kind, awaited, min(deadline, time.monotonic() + ASK.alive_interval))
+            awaited = self._alive([host for host in awaited if host not in told])
+        answers: dict[str, Kind] = self._answers[kind]
+        return {host: answers[host] for host in questions if host in answers}
 
     def settle(self) -> None:
         """Hear what is still to come: clocks, and imports of torch. A host ends its import itself when it
         stands still; it is waited for as long as it is there."""
-        self.wait(Pong, tuple(self.present), time.monotonic() + ASK.alive_timeout)
+        timeless = tuple(host for host in self.present if host not in self._clock)
+        self.wait(Pong, timeless, time.monotonic() + ASK.alive_timeout)
         awaited = tuple(self._importing)
         while awaited:
             told = self.wait(TorchImported, awaited, time.monotonic() + ASK.alive_interval)

@@ -145,7 +145,7 @@ def test_dead_addresses_cost_one_dial_for_each_peer(make_sandbox: MakeSandbox) -
 def test_a_process_that_stands_still_is_unknown_never_a_firewall(
     make_sandbox: MakeSandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    patient = dataclasses.replace(ASK, reply_timeout=3.0, straggler_timeout=12.0)
+    patient = dataclasses.replace(ASK, reply_timeout=3.0, alive_interval=5.0, alive_timeout=10.0)
     monkeypatch.setattr("clusterctl.ask.mesh.ASK", patient)
     monkeypatch.setattr("clusterctl.ask.collector.ASK", patient)
     box = make_sandbox(hosts=hosts("a", "b", "c"))
