@@ -22,6 +22,7 @@ from clusterctl.run.machine import Machine
 from clusterctl.run.states import HostState, RunState
 from clusterctl.settings import RUN
 from clusterctl.store.outcome import Outcome
+from clusterctl.transport.protocol import Failure, Stage
 
 
 def plan(hosts: int = 3, *, time_limit: float | None = None) -> LaunchPlan:
@@ -84,6 +85,9 @@ class Play:
     def ends(self, node: int, left: int = 0) -> Play:
         self.do("agent_event", node, Ended(time=0.0, left=left), 0.0)
         return self.do("complete", node)
+
+    def unopened(self, node: int, message: str, stage: Stage = "connect") -> Play:
+        return self.do("unopened", node, Failure(host=f"h{node}", stage=stage, message=message))
 
     def pass_time(self, seconds: float, *, heard: tuple[int, ...] = ()) -> Play:
         """Ticks of half a second; ``heard`` hosts send a heartbeat in each. Collects what was decided."""
@@ -175,11 +179,11 @@ def test_a_silent_host_is_lost_only_when_no_other_host_reaches_it_either() -> No
     play = Play(3).pass_time(RUN.heartbeat_timeout + 1, heard=(0, 2))
     assert play.of(Reconnect) == [Reconnect(1)]
     assert play.of(IndirectProbe) == []
-    play.do("link_lost", 1, "timed out").pass_time(1, heard=(0, 2))
+    play.unopened(1, "timed out").pass_time(1, heard=(0, 2))
     assert play.of(IndirectProbe)[0] == IndirectProbe(0, 1)
     alive = play.do("probed", 1, True).pass_time(3, heard=(0, 2))
     assert alive.of(StopHosts) == []
-    play.do("link_lost", 1, "timed out").do("probed", 1, False).pass_time(1, heard=(0, 2))
+    play.unopened(1, "timed out").do("probed", 1, False).pass_time(1, heard=(0, 2))
     assert [stop.nodes for stop in play.of(StopHosts)] == [(0, 2)]
     play.ends(0).ends(2)
     assert (play.outcome.status, play.outcome.exit_code) == ("lost", 121)
@@ -190,7 +194,7 @@ def test_silence_of_all_hosts_is_the_controllers_own_until_the_lease_ends() -> N
     play = Play(2).pass_time(RUN.heartbeat_timeout + 5)
     assert {action.node for action in play.of(Reconnect)} == {0, 1}
     for _ in range(5):
-        play.do("link_lost", 0, "timed out").do("link_lost", 1, "timed out").pass_time(5)
+        play.unopened(0, "timed out").unopened(1, "timed out").pass_time(5)
         assert play.of(StopHosts) == []
     play.pass_time(RUN.lease_attached)
     assert play.outcome.status == "lost"
@@ -249,7 +253,7 @@ def test_an_agent_that_ends_before_its_ranks_is_no_success() -> None:
 
 
 def test_another_host_is_asked_again_but_not_all_the_time() -> None:
-    play = Play(3).do("link_lost", 1, "closed").do("link_lost", 1, "refused")
+    play = Play(3).do("link_lost", 1, "closed").unopened(1, "refused")
     play.pass_time(RUN.heartbeat_timeout + 1, heard=(0, 2))
     assert play.of(IndirectProbe) == [IndirectProbe(0, 1)]
     play.do("probed", 1, True).pass_time(RUN.heartbeat_timeout - 1, heard=(0, 2))
@@ -263,7 +267,7 @@ def test_another_host_is_asked_again_but_not_all_the_time() -> None:
 
 
 def test_a_host_that_answers_others_but_not_us_is_lost_when_its_lease_is_over() -> None:
-    play = Play(3).do("link_lost", 1, "closed").do("link_lost", 1, "refused")
+    play = Play(3).do("link_lost", 1, "closed").unopened(1, "refused")
     for _ in range(200):
         play.do("probed", 1, True).pass_time(0.5, heard=(0, 2))
         if play.of(StopHosts):
@@ -277,7 +281,7 @@ def test_a_host_that_answers_others_but_not_us_is_lost_when_its_lease_is_over() 
 def test_hours_of_failed_tries_are_no_trouble() -> None:
     play = Play(1)
     for _ in range(5000):
-        play.do("link_lost", 0, "refused")
+        play.unopened(0, "refused")
     assert play.machine.nodes[0].retry_at == play.now + 8.0
 
 
@@ -345,7 +349,7 @@ def test_the_end_of_an_engine_after_an_order_is_no_news() -> None:
 
 
 def test_a_lost_host_is_as_old_as_its_last_word() -> None:
-    play = Play(3).do("link_lost", 1, "reset").do("link_lost", 1, "timed out")
+    play = Play(3).do("link_lost", 1, "reset").unopened(1, "timed out")
     play.pass_time(RUN.heartbeat_timeout / 2, heard=(0, 2))
     play.exits(2, 1, error=RankError(type="KeyError", message="'x'", time=0.0))
     play.pass_time(RUN.heartbeat_timeout / 2 + 1, heard=(0, 2))
@@ -427,6 +431,17 @@ def test_a_new_channel_is_no_life_until_something_comes_through_it() -> None:
     assert play.now - 100.0 < 2 * RUN.lease_attached
 
 
+def test_a_host_that_is_only_slow_to_answer_is_not_lost_though_nobody_else_can_be_asked() -> None:
+    """Its machine takes connections, but on a busy one what comes after that takes its time."""
+    play = Play(2).exits(0, 1).ends(0).do("link_lost", 1, "closed")
+    play.do("linked", 1).pass_time(RUN.heartbeat_timeout + 1)
+    play.unopened(1, "the time was over during the login", "deadline").pass_time(1)
+    play.do("linked", 1).do("link_lost", 1, "closed").pass_time(RUN.heartbeat_timeout + 1)
+    assert not play.machine.nodes[1].over
+    play.unopened(1, "refused").pass_time(1)
+    assert play.machine.nodes[1].state is HostState.LOST
+
+
 @pytest.mark.parametrize(("exits", "status"), [(True, "succeeded"), (False, "error")])
 def test_an_agent_that_is_gone_after_its_ranks_ended_well_takes_no_success_away(
     exits: bool, status: str
@@ -439,7 +454,7 @@ def test_an_agent_that_is_gone_after_its_ranks_ended_well_takes_no_success_away(
 
 
 def test_a_lost_host_bears_the_time_of_its_last_word() -> None:
-    play = Play(2).pass_time(30, heard=(0, 1)).do("link_lost", 1, "closed").do("link_lost", 1, "refused")
+    play = Play(2).pass_time(30, heard=(0, 1)).do("link_lost", 1, "closed").unopened(1, "refused")
     play.pass_time(RUN.heartbeat_timeout + 1, heard=(0,)).do("probed", 1, False)
     play.pass_time(1, heard=(0,))
     (failure,) = play.machine.verdict.failures

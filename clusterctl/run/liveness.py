@@ -44,14 +44,15 @@ class Liveness:
         host = self._hosts[node]
         host.linked, host.answered, host.opened, host.retry_at = True, False, now, None
 
-    def link_lost(self, node: int, reason: str, now: float) -> list[Action]:
-        """Its channel broke, or a try to open one failed: another is due after a pause that grows."""
+    def link_lost(self, node: int, reason: str, now: float, *, connected: bool = True) -> list[Action]:
+        """Its channel broke, or a try to open one failed: another is due after a pause that grows. Only where
+        nothing ``connected`` at all does that speak against the host; else it may just be slow."""
         host = self._hosts[node]
         if host.over:
             return []
         first_time = host.linked and host.answered
         host.linked = False
-        host.unreachable = host.unreachable or not first_time
+        host.unreachable = host.unreachable or not connected
         host.retry_at = now + _FIRST_PAUSE * 2 ** min(host.tries, _DOUBLINGS)
         host.tries += 1
         if not first_time:

@@ -16,6 +16,7 @@ from clusterctl.run.states import HostRecord, RunState
 from clusterctl.run.verdict import Verdict
 from clusterctl.settings import RUN, RunDefaults
 from clusterctl.store.outcome import Cause, CauseKind, Status
+from clusterctl.transport.protocol import Failure
 
 
 class Machine:
@@ -71,8 +72,13 @@ class Machine:
         return []
 
     def link_lost(self, node: int, reason: str, now: float) -> list[Action]:
-        """A channel broke, or a try to open one failed. The run goes on meanwhile."""
+        """A channel broke, or could not be made use of. The run goes on meanwhile."""
         return self._liveness.link_lost(node, reason, now)
+
+    def unopened(self, node: int, failure: Failure, now: float) -> list[Action]:
+        """A try to open a channel failed."""
+        connected = failure.stage != "connect"
+        return self._liveness.link_lost(node, failure.message, now, connected=connected)
 
     def absent(self, node: int, reason: str, now: float) -> list[Action]:
         """The host answers but knows nothing of the run: it was rebooted or its disk was cleared."""

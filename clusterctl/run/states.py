@@ -48,7 +48,7 @@ class HostRecord:
     retry_at: float | None = None
     tries: int = 0
     unreachable: bool = False
-    """A try to reach it has failed since it was last heard."""
+    """A try to connect to it has failed since it was last heard."""
     reachable: bool | None = None
     """What another host found over the training network."""
     asked: float | None = None

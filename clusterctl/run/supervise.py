@@ -230,7 +230,7 @@ class Supervisor:
                 self._do(self._machine.linked(node, now))
             case Unopened():
                 self._replies.history.waiting.discard(node)
-                self._do(self._machine.link_lost(node, event.failure.message, now))
+                self._do(self._machine.unopened(node, event.failure, now))
             case Broken():
                 self._replies.history.waiting.discard(node)
                 self._do(self._machine.link_lost(node, event.reason, now))
