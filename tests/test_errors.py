@@ -18,7 +18,7 @@ from tests.test_run_machine import plan
         ("nodes.0.ranks", {}, "nodes[0].ranks is a group of fields, not a list"),
         ("nodes.1.address", None, "nodes[1].address is empty, not text"),
         ("time_limit", "1h", "time_limit is text, not a number or empty"),
-        ("start", "mpirun", "start: Invalid enum value 'mpirun'"),
+        ("start", "mpirun", "start is 'mpirun', which is not known here"),
     ],
 )
 def test_a_damaged_plan_is_described_in_words(path: str, value: object, told: str) -> None:

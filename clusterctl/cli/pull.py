@@ -47,7 +47,7 @@ def command(
     roots = working_directories(directory, host)
     target = Path(to).expanduser() if to else Path("pulled") / directory.run
     if target.exists() and not target.is_dir():
-        raise UsageError(f"{target} is no directory", hint="choose another with --to DIR")
+        raise UsageError(f"{target} is not a directory", hint="choose another with --to DIR")
     answers = _pull(directory, roots, path, target)
     here = [answer.host for answer in answers if answer.here]
     if here:

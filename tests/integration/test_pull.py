@@ -123,7 +123,7 @@ def test_a_file_is_no_place_for_outputs(written: Launch, tmp_path: Path) -> None
     (tmp_path / "taken").write_text("mine")
     found = clusterctl("pull", written.run.name, "--to", "taken", cwd=tmp_path)
     assert found.returncode == 64
-    assert b"taken is no directory" in found.stderr
+    assert b"taken is not a directory" in found.stderr
     assert (tmp_path / "taken").read_text() == "mine"
 
 
