@@ -200,6 +200,29 @@ def test_silence_of_all_hosts_is_the_controllers_own_until_the_lease_ends() -> N
     assert play.outcome.status == "lost"
 
 
+def test_silence_of_the_last_host_that_runs_may_be_the_controllers_own() -> None:
+    play = Play(2).exits(0).ends(0).pass_time(5, heard=(0, 1))
+    for node in (0, 1):
+        play.do("link_lost", node, "network is unreachable")
+    play.pass_time(20).unopened(1, "network is unreachable").pass_time(10)
+    assert play.machine.stopping is None
+    play.do("linked", 1).do("heard", 1)
+    play.exits(1).ends(1)
+    assert play.outcome.status == "succeeded"
+
+
+def test_the_last_host_that_runs_is_lost_while_others_are_heard() -> None:
+    play = Play(2).exits(0).ends(0).pass_time(5, heard=(0, 1))
+    play.do("link_lost", 1, "closed").unopened(1, "no route to host").pass_time(20, heard=(0,))
+    assert play.outcome.status == "lost"
+
+
+def test_a_host_that_goes_after_its_end_fails_no_run() -> None:
+    play = Play(1).exits(0).do("agent_event", 0, Ended(time=0.0, left=0), 0.0)
+    play.do("absent", 0, "").pass_time(1)
+    assert (play.outcome.status, play.outcome.left_behind) == ("succeeded", {"h0": 0})
+
+
 def test_a_machine_that_slept_blames_nobody() -> None:
     play = Play(2).pass_time(2, heard=(0, 1))
     play.now += 3600
@@ -434,11 +457,11 @@ def test_a_new_channel_is_no_life_until_something_comes_through_it() -> None:
 def test_a_host_that_is_only_slow_to_answer_is_not_lost_though_nobody_else_can_be_asked() -> None:
     """Its machine takes connections, but on a busy one what comes after that takes its time."""
     play = Play(2).exits(0, 1).ends(0).do("link_lost", 1, "closed")
-    play.do("linked", 1).pass_time(RUN.heartbeat_timeout + 1)
-    play.unopened(1, "the time was over during the login", "deadline").pass_time(1)
-    play.do("linked", 1).do("link_lost", 1, "closed").pass_time(RUN.heartbeat_timeout + 1)
+    play.do("linked", 1).pass_time(RUN.heartbeat_timeout + 1, heard=(0,))
+    play.unopened(1, "the time was over during the login", "deadline").pass_time(1, heard=(0,))
+    play.do("linked", 1).do("link_lost", 1, "closed").pass_time(RUN.heartbeat_timeout + 1, heard=(0,))
     assert not play.machine.nodes[1].over
-    play.unopened(1, "refused").pass_time(1)
+    play.unopened(1, "refused").pass_time(1, heard=(0,))
     assert play.machine.nodes[1].state is HostState.LOST
 
 

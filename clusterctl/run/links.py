@@ -136,7 +136,7 @@ class Links:
             except Exception as error:  # noqa: BLE001 - no threads or memory left, for one: to be tried again
                 for host, node in waiting.items():
                     why = f"{type(error).__name__}: {error}"
-                    self._hand_over(node, Failure(host=host, stage="connect", message=why))
+                    self._hand_over(node, Failure(host=host, stage="exec", message=why))
 
         if attach:
             self._listening.update(wanted.values())

@@ -86,7 +86,8 @@ class Liveness:
         waiting = [node for node, host in enumerate(hosts) if not host.over]
         silent = [node for node in waiting if now - hosts[node].heard > limits.heartbeat_timeout]
         lease_over = limits.lease_attached + limits.heartbeat_timeout
-        if silent and len(silent) == len(hosts):
+        # Of hosts that are over, too: with one left, nobody else could tell whose fault its silence is.
+        if silent and all(now - host.heard > limits.heartbeat_timeout for host in hosts):
             if min(now - hosts[node].heard for node in silent) <= lease_over:
                 return []
             return [Lost(node, "no host answered until the lease ran out") for node in silent]

@@ -252,6 +252,9 @@ class Machine:
         state = self.nodes[node]
         if state.over:
             return []
+        if state.ended:  # nothing of the run lives there: it cannot fail any more
+            state.complete = True
+            return [Say(f"{state.host}: not all of its logs have come: {why}")]
         state.lost = True
         # It was lost when it was last heard, not when that was noticed.
         return self._fail(node, "lost", f"lost: {why}", self.epoch + state.last_word)
