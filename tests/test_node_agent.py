@@ -451,7 +451,7 @@ def test_a_slow_look_at_an_environment_misses_no_process(monkeypatch: pytest.Mon
                 time.sleep(0.01)
         return open(path, *mode)  # noqa: PTH123
 
-    waits = processes._MarkReader.waits_in_kernel
+    waits: Any = processes._MarkReader.waits_in_kernel
 
     def count(reader: Any) -> bool:
         nonlocal looked
