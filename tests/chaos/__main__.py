@@ -24,7 +24,7 @@ from collections import Counter
 from pathlib import Path
 
 from tests.chaos.faults import FAULTS, KILLS
-from tests.chaos.hosts import UNSHARE, World
+from tests.chaos.hosts import UNSHARE, World, fetch_sshd
 from tests.chaos.rounds import Broken, Round, clean, keep
 
 INSIDE = "CHAOS_INSIDE"
@@ -56,6 +56,7 @@ def main() -> int:
         if signal.getsignal(ignored) is signal.SIG_IGN:
             signal.signal(ignored, signal.SIG_DFL)
     if INSIDE not in os.environ:
+        fetch_sshd()  # there is no way out of the namespaces
         own = [*UNSHARE, "--net", "--mount", "--pid", "--ipc", "--mount-proc"]
         os.environ[INSIDE] = "1"
         os.execvp("unshare", [*own, sys.executable, "-u", "-m", "tests.chaos", *sys.argv[1:]])

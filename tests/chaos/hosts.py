@@ -19,12 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from clusterctl.sandbox.sshd import find_sshd
+from clusterctl.sandbox.state import sandboxes
 
 PATIENCE = 60.0
 USER = "trainer"
 """Root under another name."""
 ORDINARY = "learner"
-_CACHE = Path.home() / ".clusterctl/sandbox/.cache"
 UNSHARE = ("unshare", "--fork", "--kill-child")
 _SSHD = 'LD_LIBRARY_PATH=$SSHD_LIBRARIES exec "$SSHD" -D -e -f "$W/$NAME/sshd_config" 2>> "$W/$NAME/sshd.log"'
 _HOST = (
@@ -73,6 +73,13 @@ def run(*argv: str) -> str:
     if done.returncode:
         raise OSError(f"{' '.join(argv)}: {done.stderr.strip()}")
     return done.stdout
+
+
+def fetch_sshd() -> Path:
+    """The folder below which a private copy of sshd lies, if this machine has no other."""
+    cache = sandboxes(None) / ".cache"
+    find_sshd(cache)
+    return cache
 
 
 def _shown(*folders: str | Path) -> str:
@@ -216,6 +223,9 @@ class World:
         return kept | own | {"CLUSTERCTL_HOSTFILE": str(self.hostfile), "COLUMNS": "160"}
 
     def build(self, count: int) -> None:
+        own_sshd = fetch_sshd() / "openssh"
+        if own_sshd.exists():  # the hosts have another /tmp and another home
+            shutil.copytree(own_sshd.resolve(), self.folder / "cache/openssh")
         shutil.copytree(Path(__file__).resolve().parent / "scripts", self.project)
         self.folder.chmod(0o711)
         self.home.mkdir(mode=0o700)
@@ -259,7 +269,7 @@ class World:
     def _start(self, name: str, address: str) -> Host:
         own = self.folder / name
         own.mkdir()
-        server = find_sshd(_CACHE)
+        server = find_sshd(self.folder / "cache")
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(own / "host_key"))
         public = (own / "host_key.pub").read_text().split()
         with (self.folder / "known_hosts").open("a") as stream:
@@ -278,7 +288,7 @@ class World:
         run("ip", "link", "set", card, "master", "br0", "up")
         variables = {
             **os.environ, "W": str(self.folder), "NAME": name, "ADDRESS": address, "SSHD": server.binary,
-            "SSHD_LIBRARIES": server.library_path, "SHOWN": _shown(sys.base_prefix, _CACHE),
+            "SSHD_LIBRARIES": server.library_path, "SHOWN": _shown(sys.base_prefix),
         }  # fmt: skip
         init = subprocess.Popen(
             [*UNSHARE, "--net", "--pid", "--mount", "--uts", "--ipc", "bash", "-c", _HOST],
