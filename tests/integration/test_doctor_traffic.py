@@ -24,7 +24,7 @@ MakeSandbox = Callable[..., Sandbox]
 OnAwaiting = Callable[[str, Sequence[str]], None]
 
 
-@pytest.fixture(params=["idle", "busy"])
+@pytest.fixture(params=["busy", pytest.param("idle", marks=pytest.mark.long)])
 def load(request: pytest.FixtureRequest) -> Iterator[None]:
     """With "busy", two processes that take all the time of two cores."""
     count = 2 if request.param == "busy" else 0
@@ -211,6 +211,7 @@ def test_a_peers_address_on_a_card_that_is_down_is_one_finding(make_sandbox: Mak
     assert report.hosts == {"a": "not-ready", "b": "ready", "c": "ready"}
 
 
+@pytest.mark.long
 def test_a_black_hole_before_every_host_is_nobodys_in_particular(make_sandbox: MakeSandbox) -> None:
     box = make_sandbox(hosts=[HostSpec(name, nics=(Nic("eth0", mtu=9000),)) for name in "abc"])
     for host in box.hosts:
