@@ -322,6 +322,14 @@ def test_a_run_whose_controller_never_started_it_left_nothing() -> None:
     assert (play.outcome.exit_code, play.outcome.left_behind) == (125, {"h0": 0, "h1": 0})
 
 
+def test_what_has_ended_well_cannot_be_stopped_any_more() -> None:
+    play = Play(2).exits(0).exits(1).ends(0)
+    assert [stop.nodes for stop in play.do("stop_asked", False).of(StopHosts)] == [(1,)]
+    play.do("agent_event", 1, Ended(time=0.0, left=0), 0.0)
+    play.do("interrupt").pass_time(RUN.log_grace + 1, heard=(0, 1))
+    assert (play.outcome.status, play.outcome.exit_code) == ("succeeded", 0)
+
+
 def test_an_interrupt_before_the_start_is_a_stop_not_a_fault() -> None:
     play = Play(2).do("interrupt")
     play.actions = play.machine.not_started((0, 1), "ended before it had started", 0.0, play.now)

@@ -50,11 +50,16 @@ class Completion:
         if self._hurried is not None:
             self._hurried += gap
 
+    @property
+    def all_exited(self) -> bool:
+        """Whether every rank has ended, however it did."""
+        return all(set(host.ranks) <= set(host.exits) for host in self._hosts)
+
     def watch(self, now: float, *, stopping: bool) -> list[Action]:
         """Time has passed."""
         limits = self._defaults
         actions = [] if stopping else self._note_early_ends(now)
-        if self._all_exited is None and all(set(host.ranks) <= set(host.exits) for host in self._hosts):
+        if self._all_exited is None and self.all_exited:
             self._all_exited = now
         if not stopping and self._all_exited is not None and self._confirm_by is None:
             late = tuple(n for n, host in enumerate(self._hosts) if not (host.over or host.ended))

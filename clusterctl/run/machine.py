@@ -261,6 +261,8 @@ class Machine:
 
     def _operator(self, by: str, now: float, *, at_once: bool) -> list[Action]:
         self._completion.hurry(now)
+        if self.stopping is None and self._completion.all_exited:
+            return self._hurry_the_end()
         if self.stopping and not at_once:
             more = f"what is left of its logs has {self.defaults.log_grace:g} s"
             return [Say(f"the run is stopping already, {more}; again = now")]
@@ -271,6 +273,14 @@ class Machine:
         return self._stop(
             self.stopping or "stopped", f"stopped by the operator ({by}): {end}", grace, again=True
         )
+
+    def _hurry_the_end(self) -> list[Action]:
+        """Every rank has ended with 0: there is nothing to stop any more, and the run has succeeded."""
+        self._completion.ordered(0.0)
+        reason = "every rank has ended"
+        late = tuple(node for node, state in enumerate(self.nodes) if not (state.over or state.ended))
+        said = Say(f"{reason}; what is left of its logs has {self.defaults.log_grace:g} s")
+        return [said, StopHosts(late, 0.0, reason)] if late else [said]
 
     def _stop(self, status: Status, reason: str, grace: float, *, again: bool = False) -> list[Action]:
         if self.stopping and not again:
