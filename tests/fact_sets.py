@@ -7,12 +7,15 @@ from typing import TypeVar
 
 import msgspec
 
-from clusterctl.checks.evaluate import Report, evaluate
+from clusterctl.ask.facts import CollectedFacts
+from clusterctl.checks.evaluate import Report
 from clusterctl.facts.machine import Filesystem
 from clusterctl.facts.model import Facts, Interface, Reachability, Variable
 from clusterctl.inventory.model import Host, Inventory
-from clusterctl.network.choose import choose
 from clusterctl.network.model import Setting
+from clusterctl.plan.profile import Profile
+from clusterctl.session import examine
+from clusterctl.session.material import Material
 from clusterctl.transport.protocol import Failure
 from tests.builders import cluster, mesh
 
@@ -43,6 +46,11 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def judged(case: Case) -> Report:
+    return examine.judged(material(case)).report
+
+
+def material(case: Case) -> Material:
+    """What its hosts would have said."""
     facts = cluster(case.hosts, gpus=case.gpus)
     for alteration in case.alter:
         facts = alteration(facts)
@@ -61,13 +69,17 @@ def judged(case: Case) -> Report:
     for failure in case.failures:
         facts.pop(failure.host)
     reached = mesh(facts) if case.traffic else Reachability()
-    return evaluate(
-        inventory,
-        facts,
-        case.failures,
-        reached,
-        choose(inventory, facts, reached, settings=settings),
-        settings=settings,
+    return Material(
+        taken="2026-01-02T03:04:05Z",
+        inventory=inventory,
+        profile=Profile(),
+        answers=CollectedFacts(
+            facts=facts,
+            failures={failure.host: failure for failure in case.failures},
+            reachability=reached,
+            seconds=1.5,
+        ),
+        settings={host: settings[host] for host in facts},
         quick=case.quick,
     )
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import shlex
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clusterctl.cli import options
+from clusterctl.cli import new_file, options
+from clusterctl.errors import UsageError
+
+if TYPE_CHECKING:
+    from clusterctl.session.examine import Examination
+    from clusterctl.session.material import Invocation
 
 
 def command(
@@ -42,6 +47,36 @@ def command(
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Also what passed, and what was skipped and why.")
     ] = False,
+    capture: Annotated[
+        str,
+        typer.Option(
+            "--capture",
+            metavar="DIR",
+            callback=options.not_empty,
+            help="Keep what the hosts said in a new folder, without secrets: for --replay, or a bug report.",
+        ),
+    ] = "",
+    replay: Annotated[
+        str,
+        typer.Option(
+            "--replay",
+            metavar="DIR",
+            callback=options.not_empty,
+            help="Judge such a folder; no host is asked.",
+        ),
+    ] = "",
+    hostfile_out: Annotated[
+        str,
+        typer.Option(
+            "--hostfile-out",
+            metavar="FILE",
+            callback=options.not_empty,
+            help="Write a hostfile of the hosts that are ready.",
+        ),
+    ] = "",
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace the file of --hostfile-out if it exists.")
+    ] = False,
     transport: options.Transport = "fabric",
     ssh_config: options.SshConfig = "",
 ) -> int:
@@ -52,55 +87,101 @@ def command(
     from clusterctl.checks.selection import read
     from clusterctl.cli import screen
     from clusterctl.cli.progress import Asking
-    from clusterctl.errors import UsageError
-    from clusterctl.report import doctor as page
-    from clusterctl.report import doctor_json
+    from clusterctl.session.capture import check
     from clusterctl.session.cluster import Cluster
+    from clusterctl.session.material import Invocation
+    from clusterctl.session.replay import replay as judge_again
 
     if positional and hostfile and positional != hostfile:
         raise UsageError(f"two hostfiles: {positional} and --hostfile {hostfile}", hint="name one of them")
     selection = read(only or (), skip or ())
+    if capture:
+        check(Path(capture))
+    if hostfile_out:
+        new_file.check(Path(hostfile_out), "--hostfile-out", force=force)
     named = hostfile or positional
-    cluster = Cluster.from_hostfile(
-        named,
-        nodes=nodes,
-        include=include,
-        exclude=exclude,
-        ssh_config=ssh_config,
-        profile=profile,
-        transport=transport,
-    )
-    inventory = cluster.hosts.inventory
-    if not as_json:
-        screen.out().print(cluster.hosts.how, style="dim")
-    screen.print_warnings(cluster.warnings[len(inventory.warnings) :])  # the hostfile's own are findings
-    seen = cluster.examine(
-        env=env or (),
-        env_file=env_file,
-        quick=quick,
-        all_pairs=all_pairs,
-        selection=selection,
-        progress=Asking,
-    )
+    reach = [("--ssh-config", ssh_config), ("--profile", profile), ("--env-file", env_file)]
+    reach += [("--env", _suggested(setting)) for setting in env or ()]
+    reach += [("--transport", transport)] if transport != "fabric" else []
+    choose = [("-i", include), ("-e", exclude), ("--nodes", str(nodes or ""))]
+    if replay:
+        asked = [("HOSTFILE", named), *reach, *choose, ("--quick", quick), ("--all-pairs", all_pairs)]
+        if found := next((option for option, value in asked if value), ""):
+            raise UsageError(
+                f"{found} is of no use with --replay: nothing is asked any more",
+                hint="--only, --skip, --strict, --json and -v judge and show it otherwise",
+            )
+        seen = judge_again(replay, selection)
+        invocation = seen.material.invocation
+        if not as_json:
+            screen.out().print(f"{invocation.how}, as of {seen.material.taken}", style="dim")
+        screen.print_warnings(invocation.warnings)
+    else:
+        cluster = Cluster.from_hostfile(
+            named,
+            nodes=nodes,
+            include=include,
+            exclude=exclude,
+            ssh_config=ssh_config,
+            profile=profile,
+            transport=transport,
+        )
+        invocation = Invocation(
+            how=cluster.hosts.how,
+            # The hostfile's own are findings.
+            warnings=cluster.warnings[len(cluster.hosts.inventory.warnings) :],
+            hostfile=named,
+            ssh_config="" if ssh_config else str(cluster.hosts.ssh_config or ""),
+            reach=tuple(each for each in reach if each[1]),
+            choose=tuple(each for each in choose if each[1]),
+        )
+        if not as_json:
+            screen.out().print(invocation.how, style="dim")
+        screen.print_warnings(invocation.warnings)
+        seen = cluster.examine(
+            env=env or (),
+            env_file=env_file,
+            quick=quick,
+            all_pairs=all_pairs,
+            selection=selection,
+            progress=Asking,
+        )
     code = seen.report.exit_code(strict=strict)
     if as_json:
-        typer.echo(
-            doctor_json.encode(inventory, seen.answers.facts, seen.network, seen.report, seen.answers.seconds)
+        _print_json(seen)
+    else:
+        _print_page(seen, invocation, verbose=verbose)
+        if strict and code != seen.report.exit_code():
+            screen.err().print("--strict: warnings fail")
+    if capture:
+        seen.capture(capture, invocation)
+        screen.err().print(
+            f"what the hosts said is in {capture}: clusterctl doctor --replay {capture}", style="dim"
         )
-        return code
-    told = [("-H", named), ("--ssh-config", ssh_config), ("--profile", profile), ("--env-file", env_file)]
-    told += [("--env", _suggested(setting)) for setting in env or ()]
-    if transport != "fabric":
-        told.append(("--transport", transport))
-    if seen.report.verdict == "ready":  # else the suggestion brings a selection of its own
-        told += [("-i", include), ("-e", exclude), ("--nodes", str(nodes or ""))]
-    launch = " ".join(
-        ["clusterctl launch", *(f"{flag} {shlex.quote(value)}" for flag, value in told if value)]
+    if hostfile_out:
+        _write_hostfile(seen, invocation, Path(hostfile_out), force=force)
+    return code
+
+
+def _print_json(seen: Examination) -> None:
+    from clusterctl.report import doctor_json
+
+    answers = seen.answers
+    typer.echo(
+        doctor_json.encode(seen.material.inventory, answers.facts, seen.network, seen.report, answers.seconds)
     )
+
+
+def _print_page(seen: Examination, invocation: Invocation, *, verbose: bool) -> None:
+    from clusterctl.cli import screen
+    from clusterctl.report import doctor as page
+
+    # Where not all are ready, the suggestion brings a selection of its own.
+    launch = invocation.launch(chosen=seen.report.verdict == "ready")
     screen.out().print()
     screen.out().print(
         page.render(
-            inventory,
+            seen.material.inventory,
             seen.answers.facts,
             seen.network,
             seen.report,
@@ -111,14 +192,28 @@ def command(
         soft_wrap=False,
         crop=False,
     )
-    if strict and code != seen.report.exit_code():
-        screen.err().print("--strict: warnings fail")
-    return code
+
+
+def _write_hostfile(seen: Examination, invocation: Invocation, output: Path, *, force: bool) -> None:
+    from clusterctl.cli import screen
+    from clusterctl.report.ready_hosts import hostfile
+
+    text = hostfile(seen.material.inventory, seen.report, seen.material.taken)
+    if not text:
+        screen.complain(
+            "warning", f"no host is ready, so {output} was not written", "mend what is said above"
+        )
+        return
+    new_file.write(output, text, "--hostfile-out", force=force)
+    ready, total = len(seen.report.ready), len(seen.material.inventory.hosts)
+    launch = invocation.launch_from(str(output))
+    screen.err().print(f"wrote {output}: {ready} of {total} hosts; next: {launch}", style="dim")
 
 
 def _suggested(setting: str) -> str:
     """As typed, but the value of a secret stays off the screen: launch copies it from the environment."""
+    from clusterctl.plan.redaction import Redaction
     from clusterctl.plan.variables import is_secret
 
     name = setting.partition("=")[0]
-    return name if is_secret(name) else setting
+    return name if is_secret(name) or Redaction().text(setting) != setting else setting

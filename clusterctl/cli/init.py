@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clusterctl.cli import options
-from clusterctl.errors import ClusterctlError, NoAnswerError, UsageError
+from clusterctl.cli import new_file, options
+from clusterctl.errors import NoAnswerError, UsageError
 from clusterctl.settings import EXEC, SSH, SSH_CONFIG_VARIABLE
 
 if TYPE_CHECKING:
@@ -44,10 +43,7 @@ def command(
     text = ssh_config or os.environ.get(SSH_CONFIG_VARIABLE, "")
     config = Path(text).expanduser() if text else None
     hosts = _wanted(names or [], from_ssh_config, config)
-    if output.exists() and not force:
-        raise UsageError(f"{output} exists", hint="--force replaces it, -o names another file")
-    if problem := _unwritable(output):
-        raise UsageError(f"{output} cannot be written: {problem}", hint="name another file with -o")
+    new_file.check(output, "-o", force=force)
     link = connect(transport, config)
     screen.err().print(f"asking {len(hosts)} host{'' if len(hosts) == 1 else 's'} for GPUs", style="dim")
     try:
@@ -64,7 +60,7 @@ def command(
         raise NoAnswerError(
             f"no host answered, so {output} was not written", hint="repair what is said above, then try again"
         )
-    _write(output, "".join(_line(answer) + "\n" for answer in answers), force=force)
+    new_file.write(output, "".join(_line(answer) + "\n" for answer in answers), "-o", force=force)
     config_option = f" --ssh-config {text}" if text else ""
     screen.out().print(
         f"wrote {output}: {len(answers) - len(missing)} of {len(answers)} hosts", markup=False, style="bold"
@@ -72,15 +68,6 @@ def command(
     where = "" if output == Path("hostfile") else f" -H {output}"
     screen.out().print(f"Next: clusterctl doctor{where}{config_option}", markup=False)
     return 1 if missing else 0
-
-
-def _unwritable(output: Path) -> str:
-    """Why no file can be made there, as far as can be told before; empty where nothing speaks against it."""
-    if output.is_dir():
-        return "it is a folder"
-    if not output.parent.is_dir():
-        return f"there is no folder {output.parent}"
-    return "" if os.access(output.parent, os.W_OK) else f"you may not write in {output.parent}"
 
 
 def _wanted(names: list[str], from_ssh_config: bool, config: Path | None) -> tuple[str, ...]:
@@ -131,26 +118,3 @@ def _line(answer: Answer) -> str:
     return (
         f"{answer.host} slots=1  # CPU only: nvidia-smi ended with {answer.exit_code}: {' '.join(said)[:100]}"
     )
-
-
-def _write(output: Path, text: str, *, force: bool) -> None:
-    """All of the file or nothing, and never over a file that has appeared meanwhile."""
-    try:
-        handle, name = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
-        temporary = Path(name)
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8") as stream:
-                stream.write(text)
-            temporary.chmod(0o644)
-            if force:
-                temporary.replace(output)
-            else:
-                output.hardlink_to(temporary)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except FileExistsError:
-        raise UsageError(f"{output} exists", hint="--force replaces it") from None
-    except OSError as error:
-        raise ClusterctlError(
-            f"{output} cannot be written: {error.strerror}", hint="name another file with -o"
-        ) from error

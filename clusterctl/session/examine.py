@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,21 +17,39 @@ from clusterctl.errors import UsageError
 from clusterctl.network.choose import choose
 from clusterctl.network.model import Network, Setting
 from clusterctl.plan.layers import Layers
+from clusterctl.session import capture
+from clusterctl.session.material import Invocation, Material
 from clusterctl.session.progress import Progress, Silent
 from clusterctl.session.target import Target
 from clusterctl.transport import Transport
 
 
 class Examination(msgspec.Struct, frozen=True):
-    """What the hosts answered, the network they get, the judgement, and the variables it was made with.
+    """What the hosts answered and what it was judged with, the network they get, the judgement."""
 
-    ``settings`` are the user's own for each host that answered: a plan takes these and no others.
-    """
-
-    answers: CollectedFacts
+    material: Material
     network: Network
     report: Report
-    settings: dict[str, tuple[Setting, ...]]
+
+    @property
+    def answers(self) -> CollectedFacts:
+        """What the hosts said."""
+        return self.material.answers
+
+    @property
+    def settings(self) -> dict[str, tuple[Setting, ...]]:
+        """The user's own for each host that answered: a plan takes these and no others."""
+        return self.material.settings
+
+    def capture(self, folder: str | os.PathLike[str], invocation: Invocation | None = None) -> None:
+        """Keep all of it, without secrets, in a new private folder: `replay` makes the same report of it.
+
+        Raises UsageError for a folder that holds anything, ClusterctlError where none can be written.
+        """
+        material = self.material
+        if invocation is not None:
+            material = msgspec.structs.replace(material, invocation=invocation)
+        capture.write(material, Path(folder))
 
 
 def examine(
@@ -74,26 +94,42 @@ def examine(
     settings = {
         host: layers[host].merged(facts, target.profile_name) for host, facts in answers.facts.items()
     }
+    material = Material(
+        taken=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        inventory=inventory,
+        profile=profile,
+        answers=answers,
+        settings=settings,
+        quick=quick or not torch,
+        simulated=target.hosts.simulated,
+        invocation=Invocation(how=target.hosts.how),
+    )
+    return judged(material, selection)
+
+
+def judged(material: Material, selection: Selection = EVERY_RULE) -> Examination:
+    """The network and the report that follow from what was heard; nothing is asked."""
+    answers, profile = material.answers, material.profile
     network = choose(
-        inventory,
+        material.inventory,
         answers.facts,
         answers.reachability,
-        settings=settings,
+        settings=material.settings,
         pins=profile.pins(answers.facts),
     )
     report = evaluate(
-        inventory,
+        material.inventory,
         answers.facts,
         answers.failures.values(),
         answers.reachability,
         network,
         expect=profile.expect,
-        settings=settings,
-        quick=quick or not torch,
-        simulated=target.hosts.simulated,
+        settings=material.settings,
+        quick=material.quick,
+        simulated=material.simulated,
         selection=selection,
     )
-    return Examination(answers, network, report, settings)
+    return Examination(material, network, report)
 
 
 def _values(settings: tuple[Setting, ...]) -> dict[str, str]:
