@@ -7,15 +7,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import yaml
 
-from clusterctl import __version__
 from clusterctl.errors import ClusterctlError, UsageError
 from clusterctl.facts.model import Facts
 from clusterctl.network.model import Setting
@@ -58,6 +59,10 @@ def check(folder: Path) -> None:
             raise UsageError(
                 f"--capture {folder}: there is no folder {folder.parent}",
                 hint="make it first, or name another",
+            ) from None
+        if not os.access(folder.parent, os.W_OK | os.X_OK):
+            raise UsageError(
+                f"--capture {folder}: you may not write in {folder.parent}", hint="name another folder"
             ) from None
         return
     except OSError as error:
@@ -115,7 +120,7 @@ def _files(material: Material, redaction: Redaction) -> Iterator[tuple[str, byte
     yield "dials.jsonl", b"".join(msgspec.json.encode(dial) + b"\n" for dial in dials)
     header = Header(
         schema=SCHEMA,
-        clusterctl=__version__,
+        clusterctl=_version(),
         taken=material.taken,
         seconds=answers.seconds,
         quick=material.quick,
@@ -123,6 +128,14 @@ def _files(material: Material, redaction: Redaction) -> Iterator[tuple[str, byte
         invocation=material.invocation,
     )
     yield "capture.json", document(header)
+
+
+def _version() -> str:
+    """Of the installed package; "" for a source tree that nobody installed."""
+    try:
+        return metadata.version("clusterctl")
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 def _variables(material: Material) -> Iterator[tuple[str, str]]:

@@ -159,6 +159,16 @@ def test_the_profile_is_held_against_every_host(sandbox: Sandbox, tmp_path: Path
     assert "lab.yaml line 2" in done.stderr
 
 
+def test_what_was_kept_is_judged_again_without_any_host(sandbox: Sandbox, tmp_path: Path) -> None:
+    kept, good = str(tmp_path / "kept"), str(tmp_path / "good")
+    code, live = doctor(sandbox, "--capture", kept, "--hostfile-out", good)
+    again = clusterctl(sandbox, "doctor", "--replay", kept, "--json")
+    assert (again.returncode, json.loads(again.stdout)) == (code, live), again.stderr
+    assert Path(good).read_text().splitlines()[1:] == [f"node{number} slots=2" for number in range(1, 5)]
+    plan = clusterctl(sandbox, "launch", "-H", good, "--dry-run", "--no-python", "true")
+    assert plan.returncode == 0, plan.stderr
+
+
 def test_a_small_shared_memory(make_sandbox: MakeSandbox) -> None:
     box = make_sandbox(hosts=[HostSpec("a"), HostSpec("b")])
     box.host("b").admin(["mount", "-t", "tmpfs", "-o", "size=16m", "shm", "/dev/shm"])
