@@ -34,7 +34,7 @@ app.command(
         "clusterctl doctor                      ./hostfile, or the running sandbox",
         "clusterctl doctor hostfiles/lab -v     also what passed and what was skipped",
         "clusterctl doctor -i gpu1@gpu2 --json  two hosts, for a program",
-        "clusterctl doctor --hostfile-out good  those that are ready, for `launch -H good`",
+        "clusterctl doctor --hostfile-out good  the ready ones, for `launch -H good`",
         "clusterctl doctor --capture bug        keep it; --replay bug judges it again",
     ),
 )(doctor.command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -97,6 +98,8 @@ def command(
     selection = read(only or (), skip or ())
     if capture:
         check(Path(capture))
+    if force and not hostfile_out:
+        raise UsageError("--force is of use with --hostfile-out only", hint="--hostfile-out FILE --force")
     if hostfile_out:
         new_file.check(Path(hostfile_out), "--hostfile-out", force=force)
     named = hostfile or positional
@@ -156,7 +159,8 @@ def command(
     if capture:
         seen.capture(capture, invocation)
         screen.err().print(
-            f"what the hosts said is in {capture}: clusterctl doctor --replay {capture}", style="dim"
+            f"what the hosts said is in {capture}; next: clusterctl doctor --replay {shlex.quote(capture)}",
+            style="dim",
         )
     if hostfile_out:
         _write_hostfile(seen, invocation, Path(hostfile_out), force=force)

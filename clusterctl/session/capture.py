@@ -54,6 +54,7 @@ def check(folder: Path) -> None:
     """Raises UsageError where `write` would: to be called before hosts are asked."""
     try:
         occupied = any(folder.iterdir())
+        own = folder.stat().st_uid == os.geteuid()
     except FileNotFoundError:
         if not folder.parent.is_dir():
             raise UsageError(
@@ -69,10 +70,9 @@ def check(folder: Path) -> None:
         raise UsageError(
             f"--capture {folder}: {error.strerror}", hint="name a folder that is not there yet"
         ) from None
-    if occupied:
-        raise UsageError(
-            f"--capture {folder}: the folder is not empty", hint="name one that is not there yet"
-        )
+    if occupied or not own:
+        what = "is not empty" if occupied else "belongs to somebody else"
+        raise UsageError(f"--capture {folder}: the folder {what}", hint="name a folder that is not there yet")
 
 
 def write(material: Material, folder: Path) -> None:
