@@ -12,10 +12,11 @@ _SHORTEST = 6
 """A value with fewer letters, such as ``false``, says nothing about the texts that it stands in."""
 _WORD = r"(?:\"[^\"]*\"|'[^']*'|[^\s;&|\"'])+"
 _LOGIN = re.compile(r"(?<=://)(?!\*\*\*@)(?:[^/\s:@]*:[^/\s]*|(?<=https://)[^/\s]+|(?<=http://)[^/\s]+)@")
-_NAMED = re.compile(
-    r"(\b(?:[A-Z0-9_]*(?:TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIAL)[A-Z0-9_]*"
-    r"|[a-z0-9_]*(?:token|api_?key|secret|password|passwd|credential)[a-z0-9_]*)=)" + _WORD
-    + r"|(--?[\w-]*(?:token(?!iz)|api[-_]?key|secret|password|passwd|credential)[\w-]*[ =]\s*)" + _WORD
+_SECRET_FLAG = r"(?:token(?!iz)|api[-_]?key|secret|password|passwd|credential)"
+_NAMED = re.compile(  # names have an end, so that a host cannot make the search take long
+    r"(\b(?:[A-Z0-9_]{0,60}(?:TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIAL)[A-Z0-9_]{0,60}"
+    r"|[a-z0-9_]{0,60}(?:token|api_?key|secret|password|passwd|credential)[a-z0-9_]{0,60})=)" + _WORD
+    + r"|((?<![\w-])--?[\w-]{0,60}" + _SECRET_FLAG + r"[\w-]{0,60}[ =]\s*)" + _WORD
     + r"|(\b[Bb]earer\s+)\S+"
 )  # fmt: skip
 _SHAPED = re.compile(
