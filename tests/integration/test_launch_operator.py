@@ -50,6 +50,7 @@ def test_a_signal_reaches_every_rank_and_standard_input_rank_0(sandbox: Sandbox,
     assert found.log("node2", 1).split("\n")[1] == "USR1 ''"
 
 
+@pytest.mark.long
 def test_five_quick_ctrl_c_end_a_run_whose_agent_stands_still(sandbox: Sandbox, project: Path) -> None:
     found = start(sandbox, "sleeps.py", cwd=project, options=SMALL)
     found.wait_for_logs("ready", 2)
@@ -75,6 +76,7 @@ def test_a_terminal_that_is_closed_is_called_that(sandbox: Sandbox, project: Pat
     assert leftovers(sandbox, found.run.name) == []
 
 
+@pytest.mark.long
 def test_a_launch_that_was_suspended_loses_no_host(sandbox: Sandbox, project: Path) -> None:
     found = start(sandbox, "sleeps.py", cwd=project, options=SMALL)
     found.wait_for_logs("ready", 2)

@@ -173,6 +173,7 @@ def test_what_could_not_be_asked_is_not_called_stopped(make_sandbox: MakeSandbox
         box.host("node2").thaw()
 
 
+@pytest.mark.long
 def test_logs_that_ctrl_c_cut_off_are_fetched_later(make_sandbox: MakeSandbox, tmp_path: Path) -> None:
     (tmp_path / "bulk.py").write_text(
         "import sys, time\n"

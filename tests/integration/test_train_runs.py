@@ -83,6 +83,7 @@ def test_a_resumed_run_repeats_the_losses_to_the_last_bit(
     assert records(metrics, "eval")[-1]["loss"] == records(straight / "metrics.jsonl", "eval")[-1]["loss"]
 
 
+@pytest.mark.long
 def test_a_new_run_does_not_mix_its_checkpoints_with_anothers(straight: Path, cache: Path) -> None:
     saved = straight / "saved"
     before = sorted(path.name for path in saved.iterdir())
@@ -94,6 +95,7 @@ def test_a_new_run_does_not_mix_its_checkpoints_with_anothers(straight: Path, ca
     assert sorted(path.name for path in saved.iterdir()) == before
 
 
+@pytest.mark.long
 def test_another_number_of_ranks_is_refused(straight: Path, cache: Path) -> None:
     done = run(alone("--steps", 6, "--resume", straight / "saved"), environment(cache))
     assert done.returncode == 64
@@ -101,6 +103,7 @@ def test_another_number_of_ranks_is_refused(straight: Path, cache: Path) -> None
     assert "hint: " in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.long
 def test_nodes_without_a_shared_directory_keep_their_own_shards(cache: Path, tmp_path: Path) -> None:
     nodes = [tmp_path / "first", tmp_path / "second"]
     for node in nodes:

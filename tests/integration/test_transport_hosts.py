@@ -132,6 +132,7 @@ def test_an_ended_channel_stays_readable(link: Transport) -> None:
         assert selector.select(5.0)
 
 
+@pytest.mark.long
 def test_a_full_remote_command_does_not_hold_send_beyond_the_deadline(link: Transport) -> None:
     channel = opened(link, "node1", "sleep 7600", soon(15))
     channel.send(b"x")
