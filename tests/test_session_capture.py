@@ -27,8 +27,8 @@ from clusterctl.transport.protocol import Failure
 from tests.builders import altered, healthy
 from tests.conftest import AnsweringHosts
 from tests.fact_sets import Case, material
-from tests.test_checks_healthy_but_odd import ODD
-from tests.test_checks_single_faults import FAULTS
+from tests.faults.facts_odd import ODD
+from tests.faults.facts_single import FAULTS
 from tests.test_cli_main import call
 
 LOST = Failure(host="node3", stage="auth", message="no key fits", hint="ssh-copy-id node3", seconds=1.0)

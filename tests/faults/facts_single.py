@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-import pytest
 
-from clusterctl.checks.families import RULES
 from clusterctl.facts.gpu import GpuProcess, NvidiaSmi
 from clusterctl.facts.machine import Cgroup, KernelLog, Limits, Logind, OomKill, Xid
 from clusterctl.facts.model import Address, Name, RdmaPort
@@ -16,11 +14,9 @@ from tests.builders import GIB, gpu, nic
 from tests.fact_sets import (
     Alteration,
     Case,
-    above_a_note,
     beside,
     card,
     disk,
-    judged,
     link,
     on,
     variable,
@@ -580,11 +576,6 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize("case", FAULTS, ids=lambda case: case.name)
-def test_it_is_named_on_its_host_and_nothing_else_is(case: Case) -> None:
-    assert above_a_note(judged(case)) == case.expected
-
-
 HELD_ELSEWHERE = {
     "hostfile.line": "test_checks_rules",
     "host.dup": "test_checks_rules",
@@ -612,17 +603,3 @@ ONLY_NOTES = {
     "ssh.peer",
     "name.rdzv-host",
 }
-
-
-def test_every_rule_that_can_complain_has_its_fault() -> None:
-    held = {code for case in FAULTS for code in case.expected}
-    assert {rule.code for rule in RULES} - held - ONLY_NOTES == set(HELD_ELSEWHERE)
-
-
-def test_an_xid_that_a_reset_may_have_cured_since_stops_nobody() -> None:
-    old = KernelLog(xids=(Xid(code=48, device="0000:11:00", age=10_000.0),))
-    found = judged(Case(name="old", alter=(on("node2", kernel_log=old),), gpus=2))
-    assert [(each.code, each.severity) for each in found.findings if each.severity != "info"] == [
-        ("gpu.xid", "warn")
-    ]
-    assert found.verdict == "ready"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from clusterctl.facts.gpu import GpuProcess, NvidiaSmi
 from clusterctl.facts.machine import Cgroup, KernelLog, Limits, Logind, OomKill, Xid
 from clusterctl.facts.model import Name, RdmaPort
@@ -14,11 +12,9 @@ from tests.fact_sets import (
     Alteration,
     Case,
     Cluster,
-    above_a_note,
     beside,
     card,
     disk,
-    judged,
     link,
     on,
     variable,
@@ -240,22 +236,5 @@ ODD = [
         quick=True,
     ),
     odd("--quick", on("*", torch=None), gpus=2, quick=True),
+    odd("docker on both of two hosts", beside(node1=DOCKER0, node2=DOCKER0), hosts=2),
 ]
-
-
-@pytest.mark.parametrize("case", ODD, ids=lambda case: case.name)
-def test_it_is_healthy(case: Case) -> None:
-    found = judged(case)
-    assert above_a_note(found) == {}
-    assert found.verdict == "ready"
-
-
-def test_there_are_forty_and_each_is_named_once() -> None:
-    names = [case.name for case in ODD]
-    assert len(names) == len(set(names)) >= 40
-
-
-def test_interfaces_of_one_address_without_any_other_are_not_accused() -> None:
-    """A pair of hosts that both have docker0 and one network."""
-    case = odd("pair", beside(node1=DOCKER0, node2=DOCKER0), hosts=2)
-    assert above_a_note(judged(case)) == {}
