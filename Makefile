@@ -1,7 +1,7 @@
 .PHONY: demo test test-all chaos lint bench docs coverage setup clean help
 
-# Two at a time: tests on hosts wait more than they work. A file stays whole, for the hosts its tests share.
-PYTEST = .venv/bin/python -m pytest -q -n 2 --dist loadfile
+# Side by side: tests on hosts wait more than they work. A file stays whole, for the hosts its tests share.
+PYTEST = .venv/bin/python -m pytest -q --dist loadfile
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -13,12 +13,12 @@ demo: setup ## virtual hosts, doctor, a ZeRO-2 training on two of them, the logs
 	@.ci/demo.sh
 
 test: setup ## every family of tests, a fixed sample of the long ones; cheap ones first
-	$(PYTEST) -m "not long" tests --ignore tests/integration --cov --cov-report=
+	$(PYTEST) -n 2 -m "not long" tests --ignore tests/integration --cov --cov-report=
 	@echo "lines of clusterctl/ that these ran: $$(.venv/bin/coverage report --format=total) %"
-	$(PYTEST) -m "not long" tests/integration
+	$(PYTEST) -n 3 -m "not long" tests/integration
 
 test-all: setup ## everything
-	$(PYTEST)
+	$(PYTEST) -n 3
 
 chaos: setup ## 300 seeded faults on hosts made by hand (root; about two hours), then 200 ranks that fail
 	.venv/bin/python -m tests.chaos --seed 1 --rounds 300
