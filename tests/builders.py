@@ -114,6 +114,7 @@ def healthy(number: int, *, gpus: int = 0, **changes: object) -> Facts:
         ssh_peer="10.0.0.254",
         interfaces=(LOOPBACK, nic("eth0", address, prefix=16)),
         default_device="eth0",
+        firewall="iptables",
         nvidia=nvidia(host, gpus),
         verbs_library=False,
         filesystems=(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from clusterctl.checks.remedy import shell
 from clusterctl.checks.rule import Blocked, Evidence, Hit, NotKnown, Rule, Skipped, Verdict, never_asked
 from clusterctl.checks.stages import breaks_at
 from clusterctl.facts.sections import unread
@@ -31,7 +32,7 @@ def _facts(evidence: Evidence) -> Iterator[Verdict]:
 def _shell(evidence: Evidence) -> Iterator[Verdict]:
     for verdict in breaks_at("exec")(evidence):
         if isinstance(verdict, Hit):
-            cure = f"look for `exit`, `exec` or an error in ~/.bashrc: ssh {verdict.hosts[0]} true; echo $?"
+            cure = "look for `exit`, `exec` or an error in ~/.bashrc: ssh HOST true; echo $?"
             verdict = msgspec.structs.replace(verdict, fix=cure)
         yield verdict
 
@@ -153,7 +154,7 @@ RULES: tuple[Rule, ...] = (
         looks_at="whether a complete answer came in time",
         judge=_result,
         symptom="a silent host would be taken for a healthy one",
-        fix="clusterctl doctor -i HOST -v",
+        fix=shell("clusterctl doctor -i HOST -v", where="here", looks=True),
     ),
     Rule(
         code="env.noise",
@@ -178,7 +179,7 @@ RULES: tuple[Rule, ...] = (
         judge=_login_time,
         needs=("system",),
         symptom="every session starts late, and tools with a short timeout take the host for dead",
-        fix="ssh HOST bash -xlic true",
+        fix=shell("ssh HOST bash -xlic true", where="here", looks=True),
     ),
     Rule(
         code="env.path",

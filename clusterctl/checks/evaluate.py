@@ -9,8 +9,9 @@ from typing import Literal
 import msgspec
 
 from clusterctl.checks.families import RULES
-from clusterctl.checks.finding import CheckResult, Finding, Severity, Status
-from clusterctl.checks.merge import one_finding
+from clusterctl.checks.finding import CheckResult, Cure, Finding, Severity, Status
+from clusterctl.checks.merge import Told, one_finding
+from clusterctl.checks.remedy import remedy
 from clusterctl.checks.rule import Blocked, Evidence, Hit, NoAnswer, NotKnown, Passed, Rule, Skipped, Verdict
 from clusterctl.checks.selection import EVERY_RULE, Selection
 from clusterctl.facts.model import Facts, Reachability
@@ -23,11 +24,15 @@ _WORST_FIRST: tuple[Severity, ...] = ("fail", "unknown", "warn", "info")
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """``findings`` worst first; ``checks`` in the order of the rules; ``hosts`` in inventory order."""
+    """``findings`` worst first; ``checks`` in the order of the rules; ``hosts`` in inventory order.
+
+    ``cures`` are what would mend each finding on each of its hosts, in the order of the rules.
+    """
 
     findings: tuple[Finding, ...]
     checks: tuple[CheckResult, ...]
     hosts: dict[str, Ready]
+    cures: tuple[Cure, ...] = ()
 
     @property
     def verdict(self) -> Ready:
@@ -84,19 +89,23 @@ def judge(evidence: Evidence, rules: tuple[Rule, ...] = RULES, selection: Select
     """As `evaluate`, on evidence that is already put together."""
     findings: list[Finding] = []
     checks: list[CheckResult] = []
+    cures: list[Cure] = []
     for rule in rules:
         if reason := selection.left_out(rule.code):
             names = evidence.inventory.names
             checks.append(CheckResult(code=rule.code, status="skip", hosts=names, reason=reason))
             continue
         verdicts = _verdicts(rule, evidence)
-        findings.extend(_findings(rule, verdicts, evidence.inventory.names))
+        told = tuple(_told(rule, verdicts))
+        findings.extend(_findings(told, evidence.inventory.names))
+        cures.extend(cure for _, each in told for cure in _cures(each))
         checks.extend(_results(rule, verdicts, evidence))
     findings.sort(key=lambda finding: _WORST_FIRST.index(finding.severity))
     return Report(
         findings=tuple(findings),
         checks=tuple(checks),
         hosts={host: _host_verdict(host, findings, evidence) for host in evidence.inventory.names},
+        cures=tuple(cures),
     )
 
 
@@ -114,12 +123,11 @@ def _verdicts(rule: Rule, evidence: Evidence) -> tuple[Verdict, ...]:
     return (*rule.judge(told), *unknown) if told.facts or not missing else unknown
 
 
-def _findings(rule: Rule, verdicts: tuple[Verdict, ...], order: tuple[str, ...]) -> Iterable[Finding]:
-    """One finding per cause.
+def _told(rule: Rule, verdicts: tuple[Verdict, ...]) -> Iterable[tuple[str, Told]]:
+    """(cause, finding) of each hit.
 
     A mere note from a rule that can fail carries no cure: nothing is broken.
     """
-    merged: defaultdict[tuple[Severity, str], list[Finding]] = defaultdict(list)
     for verdict in verdicts:
         if isinstance(verdict, NotKnown):
             verdict = Hit(
@@ -128,6 +136,7 @@ def _findings(rule: Rule, verdicts: tuple[Verdict, ...], order: tuple[str, ...])
         if isinstance(verdict, Hit):
             severity = verdict.severity or rule.severity
             quiet = severity == "unknown" or (severity == "info" and rule.severity != "info")
+            cure = remedy(verdict.fix or ("" if quiet else rule.fix))
             found = Finding(
                 code=rule.code,
                 severity=severity,
@@ -135,11 +144,32 @@ def _findings(rule: Rule, verdicts: tuple[Verdict, ...], order: tuple[str, ...])
                 observed=verdict.observed,
                 expected=verdict.expected,
                 symptom=verdict.symptom or ("" if quiet else rule.symptom),
-                fix=verdict.fix or ("" if quiet else rule.fix),
+                fix=cure.text,
             )
             text = "\n".join((found.observed, found.expected, found.symptom, found.fix))
-            merged[severity, verdict.cause or text].append(found)
+            yield verdict.cause or text, Told(found, cure)
+
+
+def _findings(told: Iterable[tuple[str, Told]], order: tuple[str, ...]) -> Iterable[Finding]:
+    """One for each cause."""
+    merged: defaultdict[tuple[Severity, str], list[Told]] = defaultdict(list)
+    for cause, each in told:
+        merged[each.finding.severity, cause].append(each)
     return (one_finding(alike, order) for alike in merged.values())
+
+
+def _cures(told: Told) -> Iterable[Cure]:
+    found = told.finding
+    if found.severity != "info" and found.fix:
+        for host in found.hosts or ("",):
+            yield Cure(
+                code=found.code,
+                severity=found.severity,
+                host=host,
+                observed=found.observed,
+                expected=found.expected,
+                remedy=told.remedy.at(host),
+            )
 
 
 def _results(rule: Rule, verdicts: tuple[Verdict, ...], evidence: Evidence) -> Iterable[CheckResult]:

@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from clusterctl.checks.remedy import Remedy
+
 Severity = Literal["fail", "warn", "info", "unknown"]
 Status = Literal["pass", "warn", "fail", "unknown", "skip"]
 
@@ -20,6 +22,17 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     expected: str = ""
     symptom: str = ""
     fix: str = ""
+
+
+class Cure(msgspec.Struct, frozen=True, kw_only=True):
+    """What cures a finding on one of its hosts; ``host`` is "" where none is at fault."""
+
+    code: str
+    severity: Severity
+    host: str
+    observed: str
+    expected: str
+    remedy: Remedy
 
 
 class CheckResult(msgspec.Struct, frozen=True, kw_only=True):

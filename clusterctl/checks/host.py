@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
+from clusterctl.checks.remedy import Fix, address, hostname, shell
 from clusterctl.checks.rule import Blocked, Evidence, Hit, Rule, Skipped, Verdict
 from clusterctl.network.candidates import machine
 
@@ -43,13 +44,23 @@ def _name_clash(evidence: Evidence) -> Iterator[Verdict]:
     bearers: defaultdict[str, dict[tuple[object, ...], str]] = defaultdict(dict)
     for host, facts in evidence.facts.items():
         bearers[facts.hostname][machine(facts)] = host
-    for hostname, machines in bearers.items():
+    for own, machines in bearers.items():
         if len(machines) > 1:
-            yield Hit(
-                hosts=tuple(machines.values()),
-                observed=f"{len(machines)} machines call themselves {hostname!r}",
-                expected="a hostname of its own on each",
-            )
+            for host in machines.values():
+                yield Hit(
+                    hosts=(host,),
+                    observed=f"{len(machines)} machines call themselves {own!r}",
+                    expected="a hostname of its own on each",
+                    fix=_rename(host) if host != own else "",
+                    cause=own,
+                )
+
+
+def _rename(host: str) -> Fix:
+    """To the name that the hostfile has for it, where that is one."""
+    if address(host) or not hostname(host):
+        return ""
+    return shell("sudo hostnamectl set-hostname {}", values=(host,))
 
 
 def _slots(evidence: Evidence) -> Iterator[Verdict]:
@@ -74,7 +85,7 @@ def _slots(evidence: Evidence) -> Iterator[Verdict]:
                 cause=f"{count} of {wanted}",
                 fix=f"{evidence.inventory.source} line {entry.line}: {entry.name} slots={count}"
                 if count
-                else f"launch with --exclude {entry.name}, or repair its driver",
+                else "launch with --exclude HOST, or repair its driver",
             )
         elif entry.declared_slots < count:
             yield Hit(
@@ -127,7 +138,7 @@ RULES: tuple[Rule, ...] = (
         judge=_name_clash,
         needs=("system", "interfaces"),
         symptom="logs overwrite one another and tools take two nodes for one",
-        fix="sudo hostnamectl set-hostname NEW-NAME",
+        fix="give each a name of its own, with hostnamectl set-hostname",
     ),
     Rule(
         code="host.slots",

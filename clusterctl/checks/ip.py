@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Set
 from ipaddress import ip_address, ip_network
 
+from clusterctl.checks.remedy import Fix, Remedy, ifname, shell
+from clusterctl.checks.remedy import address as address_of
 from clusterctl.checks.rule import Evidence, Hit, Rule
 from clusterctl.facts.model import Interface
 from clusterctl.network.candidates import is_usable, is_wired, machine
@@ -30,6 +32,7 @@ def duplicate_addresses(evidence: Evidence) -> Iterator[Hit]:
                 hosts=tuple(host for host, _, _ in by_machine.values()),
                 observed=f"{text} is on {places}",
                 expected="an address of its own on each",
+                fix=_one_of_them(evidence, text, by_machine),
             )
     yield from _borne_elsewhere(evidence, {text for text, found in bearers.items() if len(found) > 1})
 
@@ -49,8 +52,24 @@ def _borne_elsewhere(evidence: Evidence, told: Set[str]) -> Iterator[Hit]:
                         observed=f"its {link.name}{'' if is_usable(link) else ', which is down,'} bears "
                         f"{address.address}, the address of {owner}",
                         expected="an address of its own on each",
-                        fix=f"sudo ip addr del {address.address}/{address.prefix} dev {link.name}",
+                        fix=_without(address.address, address.prefix, link.name),
                     )
+
+
+def _without(text: str, prefix: int, link: str) -> Remedy:
+    whole = f"{text}/{prefix}" if address_of(text) else None
+    return shell("sudo ip addr del {} dev {}", values=(whole, ifname(link)), until_boot=True)
+
+
+def _one_of_them(evidence: Evidence, text: str, bearers: Bearers) -> Fix:
+    """Who is to keep it only a person knows; to take it from where SSH arrives would cut the connection."""
+    advice = "give one of them another address"
+    for host, link, prefix in reversed(bearers.values()):
+        if evidence.facts[host].ssh_address != text:
+            line = " && ".join(_without(text, prefix, link.name).commands)
+            if line:
+                return Remedy(advice=advice, instead=(f"take it from {host}: {line}",))
+    return advice
 
 
 def _joins_hosts(evidence: Evidence, text: str, bearers: Bearers) -> bool:

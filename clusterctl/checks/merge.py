@@ -2,29 +2,47 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 import msgspec
 
 from clusterctl.checks.finding import Finding
+from clusterctl.checks.remedy import Remedy
 
 EACH_NAMED, SIDE_BY_SIDE = 3, 120
 """Up to so many texts of so many characters stand beside one another; else the first speaks for all."""
 
 
-def one_finding(alike: Sequence[Finding], order: Sequence[str]) -> Finding:
-    """All of ``alike``, which share code, severity and cause; its hosts in ``order``. HOST in a rule's fix
-    becomes the first of them."""
-    bearers = {host for finding in alike for host in finding.hosts}
+class Told(msgspec.Struct, frozen=True):
+    """What a rule said of some hosts, and the cure there."""
+
+    finding: Finding
+    remedy: Remedy
+
+
+def one_finding(told: Sequence[Told], order: Sequence[str]) -> Finding:
+    """All of ``told``, which share code, severity and cause; its hosts in ``order``."""
+    bearers = {host for each in told for host in each.finding.hosts}
     hosts = tuple(host for host in order if host in bearers)
-    first = min(alike, key=lambda finding: hosts.index(finding.hosts[0]) if finding.hosts else 0)
+    place = {host: number for number, host in enumerate(hosts)}
+    in_order = sorted(told, key=lambda each: min((place[host] for host in each.finding.hosts), default=0))
+    first = in_order[0].finding
     return msgspec.structs.replace(
         first,
         hosts=hosts,
-        observed=_observed(alike, first, hosts),
-        fix=re.sub(r"\bHOST\b", hosts[0], first.fix) if hosts else first.fix,
+        observed=_observed([each.finding for each in told], first, hosts),
+        fix=_fix(in_order, hosts),
     )
+
+
+def _fix(told: Sequence[Told], hosts: Sequence[str]) -> str:
+    """The first that can be typed; where hosts need other words than the first, that is said."""
+    typed = [each for each in told if each.remedy.commands]
+    chosen = (typed or told)[0]
+    text = chosen.remedy.at(chosen.finding.hosts[0] if chosen.finding.hosts else "").text
+    if len({each.remedy.commands for each in typed}) > 1 and len(hosts) > 1:
+        text += f"\nfor {'others' if chosen is told[0] else 'each'}: clusterctl doctor --fix"
+    return text
 
 
 def _observed(alike: Sequence[Finding], first: Finding, hosts: Sequence[str]) -> str:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from ipaddress import ip_address
 
+from clusterctl.checks.remedy import Remedy, address, hostname, shell
 from clusterctl.checks.rule import Blocked, Evidence, Hit, NotKnown, Rule, Skipped, Verdict, never_asked
 from clusterctl.facts.model import Facts, Name
 from clusterctl.network.candidates import is_usable
@@ -26,9 +27,14 @@ def _own(evidence: Evidence) -> Iterator[Verdict]:
             yield Hit(
                 hosts=(host,),
                 observed=f"its own name {facts.hostname} does not resolve",
-                fix=f"echo '{_address_of(evidence, host)} {facts.hostname}' | sudo tee -a /etc/hosts",
+                fix=_in_etc_hosts(_address_of(evidence, host), facts.hostname),
                 cause="unresolved",
             )
+
+
+def _in_etc_hosts(where: str, name: str) -> Remedy:
+    fit = address(where) and hostname(name)
+    return shell("echo {} | sudo tee -a /etc/hosts", values=(f"{where} {name}" if fit else None,))
 
 
 def _address_of(evidence: Evidence, host: str) -> str:
@@ -119,11 +125,15 @@ def _family(evidence: Evidence) -> Iterator[Verdict]:
         if own and own.addresses:
             families[host] = {ip_address(text.partition("%")[0]).version for text in own.addresses}
     only_six = tuple(host for host, versions in families.items() if versions == {6})
-    if only_six and len(only_six) < len(families):
+    for host in only_six if len(only_six) < len(families) else ():
+        where = _address_of(evidence, host)
+        four = ":" not in where and "." in where
         yield Hit(
-            hosts=only_six,
+            hosts=(host,),
             observed="its name resolves to IPv6 only, the others' to IPv4",
             expected="one address family",
+            fix=_in_etc_hosts(where, evidence.facts[host].hostname) if four else "",
+            cause="six",
         )
 
 
@@ -174,6 +184,6 @@ RULES: tuple[Rule, ...] = (
         judge=_family,
         needs=("system", "names"),
         symptom="errno 97, or “family … neither AF_INET nor AF_INET6”",
-        fix="NCCL_SOCKET_FAMILY=AF_INET, and an IPv4 line for the host in /etc/hosts",
+        fix="write an IPv4 line for the host into its /etc/hosts",
     ),
 )

@@ -10,6 +10,7 @@ from typing import Protocol
 import msgspec
 
 from clusterctl.checks.finding import Severity
+from clusterctl.checks.remedy import Fix
 from clusterctl.facts.gpu import Gpu, NvidiaSmi
 from clusterctl.facts.model import Facts, Reachability
 from clusterctl.facts.sections import Section, unread
@@ -22,7 +23,10 @@ _OTHER_DRIVERS = frozenset({"nouveau", "vfio-pci", "pci-stub", "xen-pciback"})
 
 
 class NoAnswer(Protocol):
-    """Why a host gave no facts: the stage its session broke at, a sentence, and the cure."""
+    """Why a host gave no facts: the stage its session broke at, a sentence, and the cure.
+
+    ``open_keys`` are private keys here that were not offered because others may read them.
+    """
 
     @property
     def host(self) -> str: ...
@@ -32,6 +36,8 @@ class NoAnswer(Protocol):
     def message(self) -> str: ...
     @property
     def hint(self) -> str: ...
+    @property
+    def open_keys(self) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -115,7 +121,7 @@ class Hit(msgspec.Struct, frozen=True, kw_only=True):
     expected: str = ""
     severity: Severity | None = None
     symptom: str = ""
-    fix: str = ""
+    fix: Fix = ""
     cause: str = ""
 
 
@@ -162,7 +168,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     judge: Judge
     needs: tuple[Section, ...] = ()
     symptom: str = ""
-    fix: str = ""
+    fix: Fix = ""
 
 
 def never_asked(reason: str) -> Judge:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from clusterctl.checks.remedy import shell
 from clusterctl.checks.rule import Evidence, Hit, Rule, Skipped, Verdict, never_asked
 from clusterctl.checks.stages import breaks_at
 
@@ -42,7 +43,7 @@ RULES: tuple[Rule, ...] = (
         looks_at="login by key, without a question",
         judge=breaks_at("auth"),
         symptom="ssh asks for a password nobody can type, or the host never starts",
-        fix="ssh-copy-id HOST",
+        fix=shell("ssh-copy-id HOST", where="here"),
     ),
     Rule(
         code="ssh.fanout",

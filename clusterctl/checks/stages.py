@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+import msgspec
+
+from clusterctl.checks.remedy import Fix, path, remedy, safe
 from clusterctl.checks.rule import Evidence, Hit, Judge, NoAnswer, Passed, Verdict
+from clusterctl.checks.safe import CloseKey
 
 _STAGES = ("resolve", "connect", "banner", "hostkey", "auth", "exec", "python", "deadline", "decode")
 """In the order a session passes through them."""
@@ -20,6 +24,14 @@ def _cause(failure: NoAnswer) -> str:
     return f"{failure.stage}: {_OF_ONE_HOST.sub('', failure.message.replace(failure.host, ''))}"
 
 
+def _fix(failure: NoAnswer) -> Fix:
+    keys = [path(key) for key in failure.open_keys]
+    if keys and None not in keys:
+        other = failure.hint.partition("; or ")[2]
+        return safe(*(CloseKey(key) for key in keys if key), instead=(other,) if other else ())
+    return msgspec.structs.replace(remedy(failure.hint), where="here") if failure.hint else ""
+
+
 def breaks_at(*stages: str) -> Judge:
     """Fails the hosts whose session broke there, and passes those whose session got beyond."""
     last = max(_STAGES.index(stage) for stage in stages)
@@ -28,7 +40,7 @@ def breaks_at(*stages: str) -> Judge:
         for failure in evidence.failures:
             if failure.stage in stages:
                 yield Hit(
-                    hosts=(failure.host,), observed=failure.message, fix=failure.hint, cause=_cause(failure)
+                    hosts=(failure.host,), observed=failure.message, fix=_fix(failure), cause=_cause(failure)
                 )
             elif failure.stage in _STAGES and _STAGES.index(failure.stage) > last:
                 yield Passed(failure.host)

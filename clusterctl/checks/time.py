@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from statistics import median_low
 
+from clusterctl.checks.remedy import Remedy, install, shell
 from clusterctl.checks.rule import Evidence, Hit, NotKnown, Rule, Verdict
 
 SKEW_WARN = 5.0
@@ -29,8 +30,14 @@ def _skew(evidence: Evidence) -> Iterator[Verdict]:
                 hosts=(host,),
                 observed=f"its clock is {_span(abs(skew))} {way}",
                 expected=f"within {SKEW_WARN:g} s of the others",
+                fix=_synchronised(evidence.facts[host].os_release),
                 cause=way,
             )
+
+
+def _synchronised(os_release: str) -> Remedy:
+    daemon = install(os_release, apt="chrony", dnf="chrony")
+    return shell("sudo timedatectl set-ntp true", instead=(daemon.text,))
 
 
 def _span(seconds: float) -> str:
@@ -47,6 +54,6 @@ RULES: tuple[Rule, ...] = (
         looks_at="every host's clock against the others'",
         judge=_skew,
         symptom="logs of different hosts cannot be ordered, and an elastic rendezvous evicts the host",
-        fix="sudo apt install chrony\nsudo timedatectl set-ntp true",
+        fix="install chrony, or sudo timedatectl set-ntp true",
     ),
 )

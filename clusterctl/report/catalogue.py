@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from clusterctl.checks.families import FAMILIES
+from clusterctl.checks.remedy import remedy
 
 _HEAD = """# What doctor checks
 
@@ -25,7 +26,7 @@ def render() -> str:
         )
         parts.extend(
             f"| `{rule.code}` | {rule.severity} | {_cell(rule.looks_at)} | {_cell(rule.symptom)} "
-            f"| {_cell(rule.fix)} |\n"
+            f"| {_cell(remedy(rule.fix).text)} |\n"
             for rule in rules
         )
     return "".join(parts)

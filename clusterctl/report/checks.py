@@ -7,8 +7,9 @@ from rich.table import Table
 from rich.text import Text
 
 from clusterctl.checks.families import FAMILIES
+from clusterctl.checks.remedy import remedy
 from clusterctl.checks.rule import Rule
-from clusterctl.report.findings import MARKS
+from clusterctl.report.findings import MARKS, fix_lines
 
 
 def listing(name: str = "") -> RenderableType:
@@ -40,7 +41,7 @@ def page(rule: Rule) -> RenderableType:
         ("severity", rule.severity),
         ("needs", ", ".join(rule.needs)),
         ("leads to", rule.symptom),
-        *(("fix" if not number else "or", line) for number, line in enumerate(rule.fix.splitlines())),
+        *fix_lines(remedy(rule.fix).text),
     ]
     for label, text in rows:
         if text:

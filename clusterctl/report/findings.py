@@ -21,7 +21,11 @@ MARKS: dict[Severity, tuple[str, str]] = {
 
 _LABEL = 10
 _LONGEST = 48
-_COMMANDS = ("clusterctl", "dmesg", "du", "echo", "ethtool", "ip", "nvidia-smi", "pip", "rm", "ssh", "sudo")
+_COMMANDS = frozenset(
+    {"clusterctl", "chmod", "dmesg", "du", "echo", "ethtool", "gcloud", "ibstat", "ip", "mkdir", "mv"}
+    | {"nvidia-smi", "perfquery", "pip", "ps", "rm", "ssh", "ssh-copy-id", "ssh-keygen", "sudo", "systemctl"}
+    | {"tracepath"}
+)
 
 
 def render(findings: Sequence[Finding], *, hosts: int) -> RenderableType:
@@ -60,14 +64,25 @@ def _problem(finding: Finding, total: int) -> Iterator[RenderableType]:
     yield from _labelled("found", finding.observed)
     yield from _labelled("expected", finding.expected)
     yield from _labelled("leads to", finding.symptom)
-    for number, line in enumerate(finding.fix.splitlines()):
-        label = "or" if number else "fix"
+    for label, line in fix_lines(finding.fix):
         if _is_command(line):
             yield Text.assemble(
                 (f"    {label:<{_LABEL}}", "dim"), (line, "cyan"), no_wrap=True, overflow="ignore"
             )
         else:
             yield from _labelled(label, line)
+
+
+def fix_lines(fix: str) -> Iterator[tuple[str, str]]:
+    """(label, line): what to do first, what ``then``, and the other ways."""
+    for number, line in enumerate(fix.splitlines()):
+        first, _, rest = line.partition(" ")
+        if number and first == "then":
+            yield first, rest
+        elif number and line.startswith("for "):
+            yield "", line
+        else:
+            yield ("or" if number else "fix"), line
 
 
 def _labelled(label: str, text: str) -> Iterator[RenderableType]:
@@ -82,7 +97,7 @@ def _labelled(label: str, text: str) -> Iterator[RenderableType]:
 def _is_command(line: str) -> bool:
     """A line to paste must not be broken over two."""
     first = line.split(maxsplit=1)[0] if line else ""
-    return first.startswith((*_COMMANDS, "/"))
+    return first in _COMMANDS or first.startswith("/")
 
 
 def _notes(notes: Sequence[Finding], total: int) -> RenderableType:

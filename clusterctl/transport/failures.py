@@ -17,8 +17,10 @@ from clusterctl.transport.protocol import Failure, Stage
 CA_CURE = "use `--transport openssh`: the default transport cannot check host certificates"
 
 
-def failure(endpoint: Endpoint, stage: Stage, message: str, hint: str = "") -> Failure:
-    return Failure(host=endpoint.name, stage=stage, message=message, hint=hint)
+def failure(
+    endpoint: Endpoint, stage: Stage, message: str, hint: str = "", open_keys: tuple[str, ...] = ()
+) -> Failure:
+    return Failure(host=endpoint.name, stage=stage, message=message, hint=hint, open_keys=open_keys)
 
 
 def ssh_command(endpoint: Endpoint, *words: str) -> str:
@@ -177,11 +179,14 @@ class Unusable(msgspec.Struct, frozen=True):
     key: str
     why: str
     cure: str
+    is_open: bool = False
+    """Others may read it."""
 
 
 def open_key(file: Path, mode: str) -> Unusable:
     """A private key that others may read."""
-    return Unusable(str(file), f"has mode {mode}, which ssh refuses", f"chmod 600 {tilde(file)}")
+    why = f"has mode {mode}, which ssh refuses"
+    return Unusable(str(file), why, f"chmod 600 {tilde(file)}", is_open=True)
 
 
 def refused_login(endpoint: Endpoint, tried: Sequence[str], unusable: Sequence[Unusable] = ()) -> Failure:
@@ -191,8 +196,9 @@ def refused_login(endpoint: Endpoint, tried: Sequence[str], unusable: Sequence[U
     if unusable:
         message += f" ({'; '.join(f'{each.key} {each.why}' for each in unusable)})"
     cures = "; ".join(dict.fromkeys(each.cure for each in unusable))
+    open_keys = tuple(dict.fromkeys(each.key for each in unusable if each.is_open))
     if not tried and unusable:
-        return failure(endpoint, "auth", message, cures)
+        return failure(endpoint, "auth", message, cures, open_keys)
     port = [] if endpoint.port == 22 else ["-p", str(endpoint.port)]
     config = ["-F", str(endpoint.config)] if endpoint.config else []
     copy = shlex.join(["ssh-copy-id", *config, *port, f"{endpoint.user}@{endpoint.hostname}"])
@@ -203,6 +209,7 @@ def refused_login(endpoint: Endpoint, tried: Sequence[str], unusable: Sequence[U
         "auth",
         message,
         hint if tried or endpoint.identity_files else f"make a key with ssh-keygen, then: {hint}",
+        open_keys,
     )
 
 
@@ -222,6 +229,7 @@ def through(gateway: str, broken: Failure, host: str) -> Failure:
         stage=broken.stage,
         message=f"through the gateway {gateway}: {broken.message}",
         hint=broken.hint,
+        open_keys=broken.open_keys,
     )
 
 

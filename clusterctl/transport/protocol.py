@@ -24,6 +24,8 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     message: str
     hint: str = ""
     seconds: float = 0.0
+    open_keys: tuple[str, ...] = ()
+    """Private keys of this machine that were not offered because others may read them."""
 
 
 class Channel(Protocol):

@@ -10,6 +10,7 @@ from packaging.version import Version
 from clusterctl.checks.consistency import deviations
 from clusterctl.checks.finding import Severity
 from clusterctl.checks.gpu.asked import numbers, of_cards, where_gpus
+from clusterctl.checks.remedy import at_launch, shell
 from clusterctl.checks.rule import Evidence, Hit, NotKnown, Rule, Verdict
 from clusterctl.facts.gpu import Gpu, GpuProcess
 from clusterctl.facts.versions import version
@@ -143,7 +144,7 @@ RULES: tuple[Rule, ...] = (
         judge=of_cards(_compute_mode),
         needs=("gpus",),
         symptom="“all CUDA-capable devices are busy or unavailable” when a second process looks at it",
-        fix="sudo nvidia-smi -c 0",
+        fix=shell("sudo nvidia-smi -c 0"),
     ),
     Rule(
         code="gpu.mig",
@@ -152,7 +153,7 @@ RULES: tuple[Rule, ...] = (
         judge=of_cards(_mig),
         needs=("gpus",),
         symptom="ranks and devices are counted differently, and NCCL takes a slice for a GPU",
-        fix="sudo nvidia-smi -mig 0",
+        fix=shell("sudo nvidia-smi -mig 0"),
     ),
     Rule(
         code="gpu.p2p",
@@ -161,6 +162,6 @@ RULES: tuple[Rule, ...] = (
         judge=where_gpus(_p2p),
         needs=("gpus", "settings"),
         symptom="a hang with the GPUs at 100 %, or copies between cards that are silently wrong",
-        fix="--env NCCL_P2P_DISABLE=1",
+        fix=at_launch("NCCL_P2P_DISABLE=1"),
     ),
 )

@@ -6,20 +6,35 @@ from collections import Counter
 from collections.abc import Iterator
 
 from clusterctl.checks.gpu.asked import NO_GPU, where_gpus
+from clusterctl.checks.remedy import Fix, Remedy, install, shell
 from clusterctl.checks.rule import Blocked, Evidence, Hit, NotKnown, Rule, Skipped, Verdict
 from clusterctl.facts.model import Facts
 
 SMI_SLOW = 5.0
 
-_SMI_CODES = {
+
+def _look(pattern: str, advice: str) -> Remedy:
+    return shell("sudo dmesg | grep -i {}", values=(pattern,), looks=True, advice=advice)
+
+
+_SMI_CODES: dict[int, tuple[str, Fix]] = {
     4: ("no permission to talk to the driver", "add the user to the group that owns /dev/nvidia*"),
-    6: ("it finds no device", "sudo dmesg | grep -i nvrm; reboot; reseat the card"),
+    6: ("it finds no device", _look("nvrm", "reboot, then reseat the card")),
     8: ("a GPU has no external power", "check the power cables"),
-    9: ("the NVIDIA driver is not loaded", "sudo modprobe nvidia; sudo dmesg | grep -i nvrm"),
-    10: ("the driver has an interrupt problem with a GPU", "reboot; then look at dmesg"),
+    9: (
+        "the NVIDIA driver is not loaded",
+        shell("sudo modprobe nvidia", instead=("see what it says: sudo dmesg | grep -i nvrm",)),
+    ),
+    10: (
+        "the driver has an interrupt problem with a GPU",
+        shell("sudo reboot", reboots=True, advice="look at dmesg when it comes back"),
+    ),
     12: ("libnvidia-ml was not found", "reinstall the driver's user-space packages"),
     14: ("a GPU's InfoROM is corrupt", "have the card replaced"),
-    15: ("a GPU has fallen off the bus", "reboot; if it comes back, reseat or replace the card"),
+    15: (
+        "a GPU has fallen off the bus",
+        shell("sudo reboot", reboots=True, advice="reseat or replace the card when it falls off again"),
+    ),
 }
 
 
@@ -46,7 +61,7 @@ def _without_driver(host: str, facts: Facts) -> Hit:
             hosts=(host,),
             observed=f"{smi.devices} NVIDIA device(s) run with nouveau, which has no CUDA",
             expected="NVIDIA's own driver",
-            fix="sudo apt install nvidia-driver; sudo reboot",
+            fix=install(facts.os_release, apt="nvidia-driver", dnf="nvidia-driver"),
         )
     return Hit(
         hosts=(host,),
@@ -65,7 +80,9 @@ def _refused_figures(evidence: Evidence, host: str) -> Iterator[Verdict]:
                 hosts=(host,),
                 observed=f"GPU {card.index}: nvidia-smi says {card.faults[0]}",
                 expected="figures",
-                fix=f"sudo nvidia-smi -r -i {card.index}" if resets else "sudo reboot",
+                fix=shell("sudo nvidia-smi -r -i {}", values=(card.index,))
+                if resets
+                else shell("sudo reboot", reboots=True),
                 cause=f"refused {card.faults[0].partition(': ')[2]}",
             )
 
@@ -74,9 +91,19 @@ def _smi_hang(evidence: Evidence) -> Iterator[Verdict]:
     for host, facts in evidence.facts.items():
         smi = facts.nvidia
         if smi.present and smi.exit_code is None:
-            yield Hit(hosts=(host,), observed="nvidia-smi did not end in time", severity="fail")
+            yield Hit(
+                hosts=(host,),
+                observed="nvidia-smi did not end in time",
+                severity="fail",
+                fix=shell("sudo reboot", reboots=True),
+            )
         elif smi.present and smi.seconds > SMI_SLOW:
-            yield Hit(hosts=(host,), observed=f"nvidia-smi takes more than {SMI_SLOW:g} s", severity="warn")
+            yield Hit(
+                hosts=(host,),
+                observed=f"nvidia-smi takes more than {SMI_SLOW:g} s",
+                severity="warn",
+                fix=shell("sudo nvidia-smi -pm 1", until_boot=True),
+            )
 
 
 def _lib_mismatch(evidence: Evidence) -> Iterator[Verdict]:
@@ -210,7 +237,7 @@ RULES: tuple[Rule, ...] = (
         judge=where_gpus(_smi_hang),
         needs=("gpus",),
         symptom="the run hangs in CUDA's initialisation",
-        fix="take the host out and reboot it; for mere slowness: sudo nvidia-smi -pm 1",
+        fix="take the host out and reboot it; where it is merely slow, switch persistence mode on",
     ),
     Rule(
         code="gpu.lib-mismatch",
@@ -219,7 +246,7 @@ RULES: tuple[Rule, ...] = (
         judge=where_gpus(_lib_mismatch),
         needs=("gpus",),
         symptom="“Failed to initialize NVML: Driver/library version mismatch”, often after an upgrade",
-        fix="sudo reboot; then hold the driver's packages: sudo apt-mark hold 'nvidia-*'",
+        fix=shell("sudo reboot", reboots=True, advice="hold the driver's packages at their version"),
     ),
     Rule(
         code="gpu.count",
@@ -228,7 +255,7 @@ RULES: tuple[Rule, ...] = (
         judge=_count,
         needs=("gpus",),
         symptom="“invalid device ordinal”; a GPU may have fallen off the bus",
-        fix="sudo dmesg | grep -i xid; reboot; reseat the card",
+        fix=_look("xid", "reboot, then reseat the card"),
     ),
     Rule(
         code="gpu.present",

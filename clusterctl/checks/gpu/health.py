@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from clusterctl.checks.gpu.asked import numbers, of_cards, where_gpus
+from clusterctl.checks.remedy import shell
 from clusterctl.checks.rule import Evidence, Hit, Rule, Skipped, Verdict
 from clusterctl.facts.gpu import Gpu
 
@@ -144,7 +145,9 @@ def _power(evidence: Evidence) -> Iterator[Verdict]:
                     hosts=(host,),
                     observed=f"GPU {card.index} may draw {limit:g} W",
                     expected=f"{usual:g} W, as most of its kind",
-                    fix=f"sudo nvidia-smi -i {card.index} -pl {usual:g}",
+                    fix=shell(
+                        "sudo nvidia-smi -i {} -pl {}", values=(card.index, f"{usual:g}"), until_boot=True
+                    ),
                     cause=f"{limit:g} of {usual:g}",
                 )
 
@@ -173,7 +176,7 @@ RULES: tuple[Rule, ...] = (
         judge=of_cards(_ecc),
         needs=("gpus",),
         symptom="wrong results, or Xid 48/94 in the middle of a run",
-        fix="sudo nvidia-smi -r, or reboot; replace the card when they come back",
+        fix=shell("sudo nvidia-smi -r", advice="replace the card when they come back"),
     ),
     Rule(
         code="gpu.remap",
@@ -182,7 +185,7 @@ RULES: tuple[Rule, ...] = (
         judge=of_cards(_remap),
         needs=("gpus",),
         symptom="the next allocation that touches the row ends in an ECC error",
-        fix="sudo nvidia-smi -r",
+        fix=shell("sudo nvidia-smi -r"),
     ),
     Rule(
         code="gpu.throttle",
@@ -191,7 +194,7 @@ RULES: tuple[Rule, ...] = (
         judge=of_cards(_throttle),
         needs=("gpus",),
         symptom="one slow rank sets the pace for all",
-        fix="check cooling and power supply: nvidia-smi -q -d PERFORMANCE",
+        fix=shell("nvidia-smi -q -d PERFORMANCE", looks=True, advice="check cooling and power supply"),
     ),
     Rule(
         code="gpu.pcie",
@@ -209,7 +212,7 @@ RULES: tuple[Rule, ...] = (
         judge=where_gpus(_nvlink),
         needs=("gpus",),
         symptom="all-reduce inside the host is slow or hangs",
-        fix="nvidia-smi nvlink -s; sudo nvidia-smi -r; reseat the bridge or the baseboard",
+        fix=shell("sudo nvidia-smi -r", advice="reseat the bridge or the baseboard where that does not help"),
     ),
     Rule(
         code="gpu.fabric",
@@ -218,7 +221,7 @@ RULES: tuple[Rule, ...] = (
         judge=of_cards(_fabric),
         needs=("gpus",),
         symptom="CUDA error 802, “system not yet initialized”, at the first CUDA call",
-        fix="sudo systemctl restart nvidia-fabricmanager",
+        fix=shell("sudo systemctl restart nvidia-fabricmanager"),
     ),
     Rule(
         code="gpu.power",
@@ -235,6 +238,6 @@ RULES: tuple[Rule, ...] = (
         judge=where_gpus(_persistence),
         needs=("gpus",),
         symptom="every start waits seconds for the driver to load",
-        fix="sudo nvidia-smi -pm 1",
+        fix=shell("sudo nvidia-smi -pm 1", until_boot=True),
     ),
 )

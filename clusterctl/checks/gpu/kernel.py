@@ -6,18 +6,19 @@ from collections.abc import Iterator
 
 from clusterctl.checks.finding import Severity
 from clusterctl.checks.gpu.asked import where_gpus
+from clusterctl.checks.remedy import Fix, shell
 from clusterctl.checks.rule import Evidence, Hit, Rule, Skipped, Verdict, never_asked
 
 DAY = 86400.0
 LATELY = 7200.0
 """What is older may have been cured by a reset since: it is told, and stops nobody."""
 
-_REBOOT, _RESET = "sudo reboot", "sudo nvidia-smi -r"
-_XIDS: dict[int, tuple[Severity, str]] = {
+_REBOOT, _RESET = shell("sudo reboot", reboots=True), shell("sudo nvidia-smi -r")
+_XIDS: dict[int, tuple[Severity, Fix]] = {
     **dict.fromkeys((74, 79), ("fail", _REBOOT)),
     **dict.fromkeys((48, 95, 109, 110, 119, 120, 136, 140, 143, 155, 156, 158), ("fail", _RESET)),
     **dict.fromkeys((54, 64), ("fail", "have the card looked at, and --exclude the host")),
-    94: ("warn", "restart what ran on the card; when it comes back: sudo nvidia-smi -r"),
+    94: ("warn", "restart what ran on the card, and reset the card when it comes back"),
 }
 """What NVIDIA's Xid catalogue asks for. 13 and 31 are mostly a program's own fault, 43, 45, 63 and 92 ask
 for nothing: they are left alone."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from clusterctl.checks.consistency import deviations
 from clusterctl.checks.ib.ports import active, where_present
+from clusterctl.checks.remedy import ifname, install, shell
 from clusterctl.checks.rule import Evidence, Hit, Judge, Rule, Skipped, Verdict
 from clusterctl.network.ifname import parse_nccl
 
@@ -34,7 +35,12 @@ def _link_layer(evidence: Evidence) -> Iterator[Verdict]:
 def _libraries(evidence: Evidence) -> Iterator[Verdict]:
     for host, facts in evidence.facts.items():
         if facts.rdma and facts.verbs_library is False:
-            yield Hit(hosts=(host,), observed="libibverbs.so.1 is missing", expected="installed")
+            yield Hit(
+                hosts=(host,),
+                observed="libibverbs.so.1 is missing",
+                expected="installed",
+                fix=install(facts.os_release, apt="ibverbs-providers", dnf="libibverbs"),
+            )
 
 
 def _devices(evidence: Evidence) -> Iterator[Verdict]:
@@ -70,7 +76,14 @@ def _gids(evidence: Evidence) -> Iterator[Verdict]:
                     hosts=(host,),
                     observed=f"{port.device} has no GID with an IPv4 address",
                     expected=f"an IPv4 address on {port.netdev or 'its network device'}",
-                    fix=f"ip addr show dev {port.netdev}" if port.netdev else "",
+                    fix=shell(
+                        "ip addr show dev {}",
+                        values=(ifname(port.netdev),),
+                        looks=True,
+                        advice="give it an IPv4 address",
+                    )
+                    if port.netdev
+                    else "",
                     cause="none",
                 )
 
@@ -136,7 +149,7 @@ RULES: tuple[Rule, ...] = (
         judge=where_present(_where_nccl(_link_layer)),
         needs=("rdma", "gpus"),
         symptom="NCCL refuses to join ports of two kinds",
-        fix="name the ports of one kind: --env NCCL_IB_HCA==mlx5_0:1",
+        fix="name ports of one kind in NCCL_IB_HCA, for each host under `hosts:` of the profile",
     ),
     Rule(
         code="ib.libs",
@@ -145,7 +158,7 @@ RULES: tuple[Rule, ...] = (
         judge=where_present(_where_nccl(_libraries)),
         needs=("rdma", "gpus"),
         symptom="NCCL uses TCP without a word: ten times slower",
-        fix="sudo apt install ibverbs-providers",
+        fix="install libibverbs and its providers",
     ),
     Rule(
         code="ib.devices",
@@ -154,7 +167,11 @@ RULES: tuple[Rule, ...] = (
         judge=where_present(_where_nccl(_devices)),
         needs=("rdma", "gpus"),
         symptom="NCCL uses TCP without a word: ten times slower",
-        fix="sudo chmod 666 /dev/infiniband/uverbs*\nin a container, start it with --device /dev/infiniband",
+        fix=shell(
+            "sudo chmod 666 /dev/infiniband/uverbs*",
+            instead=("in a container, start it with --device /dev/infiniband",),
+            until_boot=True,
+        ),
     ),
     Rule(
         code="ib.gid",
@@ -180,6 +197,6 @@ RULES: tuple[Rule, ...] = (
         judge=where_present(_where_nccl(_peer_memory)),
         needs=("rdma", "gpus"),
         symptom="every byte takes the way through the host's memory: a fraction of the bandwidth",
-        fix="sudo modprobe nvidia_peermem",
+        fix=shell("sudo modprobe nvidia_peermem", until_boot=True),
     ),
 )

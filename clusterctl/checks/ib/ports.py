@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import msgspec
 
 from clusterctl.checks.consistency import deviations, middle_of_others
+from clusterctl.checks.remedy import ifname, shell
 from clusterctl.checks.rule import Evidence, Hit, Judge, Rule, Skipped, Verdict
 from clusterctl.facts.model import Facts, RdmaPort
 from clusterctl.network.rdma import is_active, select
@@ -87,8 +88,14 @@ def _mtu(evidence: Evidence) -> Iterator[Verdict]:
     mtus = {host: min(port.netdev_mtu or 0 for port in ports) for host, ports in roce.items()}
     for hit in deviations({host: f"MTU {mtu}" for host, mtu in mtus.items()}):
         wanted = Counter(mtus.values()).most_common(1)[0][0]
-        fix = f"sudo ip link set dev {roce[hit.hosts[0]][0].netdev} mtu {wanted}"
-        yield msgspec.structs.replace(hit, fix=fix)
+        for host in hit.hosts:
+            cards = tuple(port.netdev for port in roce[host] if port.netdev_mtu != wanted)
+            fix = shell(
+                *["sudo ip link set dev {} mtu {}"] * len(cards),
+                values=tuple(value for card in cards for value in (ifname(card), wanted)),
+                until_boot=True,
+            )
+            yield msgspec.structs.replace(hit, hosts=(host,), fix=fix if cards else "", cause=hit.observed)
 
 
 def _counters(evidence: Evidence) -> Iterator[Verdict]:
@@ -132,7 +139,7 @@ RULES: tuple[Rule, ...] = (
         judge=where_present(_state),
         needs=("rdma",),
         symptom="NCCL does not use the port",
-        fix="check cable and subnet manager: ibstat",
+        fix=shell("ibstat", looks=True, advice="check the cable and the subnet manager"),
     ),
     Rule(
         code="ib.rate",
@@ -141,7 +148,7 @@ RULES: tuple[Rule, ...] = (
         judge=where_present(_rate),
         needs=("rdma",),
         symptom="half the bandwidth on every all-reduce",
-        fix="check cable and port: ibstat",
+        fix=shell("ibstat", looks=True, advice="check the cable and the port"),
     ),
     Rule(
         code="ib.sm",
@@ -168,7 +175,7 @@ RULES: tuple[Rule, ...] = (
         judge=where_present(_counters),
         needs=("rdma",),
         symptom="“Got completion with error 12” hours into the run",
-        fix="perfquery; then reseat or replace the cable",
+        fix=shell("perfquery", looks=True, advice="reseat or replace the cable"),
     ),
     Rule(
         code="ib.fw",

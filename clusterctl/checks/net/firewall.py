@@ -2,47 +2,130 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from ipaddress import ip_network
+
+import msgspec
+
+from clusterctl.checks import remedy
+from clusterctl.checks.remedy import Remedy, shell
 from clusterctl.facts.model import Facts
 
-_CLOUD_RULE = {
-    "Amazon EC2": "in the security group of these instances, allow TCP from the group itself",
-    "Google": "gcloud compute firewall-rules create allow-internal --allow tcp --source-ranges {subnet}",
-    "Microsoft Corporation": "in the network security group of these machines, allow TCP from the subnet",
+Ports = tuple[int, int]
+
+
+def inbound(facts: Facts | None, ports: Ports, subnet: str) -> Remedy:
+    """Let TCP from ``subnet`` ("" is everybody) in to ``ports``."""
+    lines = {kind: line(ports, subnet) for kind, line in _INBOUND.items()}
+    return _opened(facts, lines, ports, _cloud(facts.vendor, ports, subnet) if facts else ())
+
+
+def outbound(facts: Facts | None, ports: Ports, subnet: str) -> Remedy:
+    """Let TCP out to ``ports`` of ``subnet``."""
+    return _opened(facts, {kind: line(ports, subnet) for kind, line in _OUTBOUND.items()}, ports)
+
+
+def _opened(
+    facts: Facts | None, lines: dict[str, Remedy], ports: Ports, cloud: tuple[str, ...] = ()
+) -> Remedy:
+    """The line of the host's own firewall, or all of them where nobody knows it. Clouds filter as well."""
+    own = lines.get(facts.firewall) if facts else None
+    if own is not None:
+        return msgspec.structs.replace(own, instead=(*own.instead, *cloud))
+    ways = tuple(f"with {kind}: {' && '.join(line.commands)}" for kind, line in lines.items())
+    what = f"open TCP {'port' if ports[0] == ports[1] else 'ports'} {_range(ports, '-')}"
+    return Remedy(advice=f"{what} in the firewall of the host or before it", instead=cloud, ways=ways)
+
+
+def _cloud(vendor: str, ports: Ports, subnet: str) -> tuple[str, ...]:
+    source = remedy.subnet(subnet)
+    if vendor == "Google" and source:
+        allow = f"tcp:{_range(ports, '-')}"
+        rule = shell(
+            "gcloud compute firewall-rules create clusterctl --allow={} --source-ranges={}",
+            values=(allow, source),
+        )
+        return rule.commands
+    return {
+        "Amazon EC2": ("in the security group of these instances, allow TCP from the group itself",),
+        "Google": ("in the VPC's firewall rules, allow TCP among these instances",),
+        "Microsoft Corporation": (
+            "in the network security group of these machines, allow TCP from their subnet",
+        ),
+    }.get(vendor, ())
+
+
+def _family(subnet: str) -> int:
+    return ip_network(subnet).version if remedy.subnet(subnet) else 4
+
+
+def _ufw_in(ports: Ports, subnet: str) -> Remedy:
+    source = remedy.subnet(subnet) if subnet else "any"
+    return shell("sudo ufw allow proto tcp from {} to any port {}", values=(source, _range(ports, ":")))
+
+
+def _ufw_out(ports: Ports, subnet: str) -> Remedy:
+    target = remedy.subnet(subnet) if subnet else "any"
+    return shell("sudo ufw allow out proto tcp to {} port {}", values=(target, _range(ports, ":")))
+
+
+def _firewalld_in(ports: Ports, subnet: str) -> Remedy:
+    source = f" source address={remedy.subnet(subnet)}" if subnet else ""
+    family = "ipv6" if _family(subnet) == 6 else "ipv4"
+    rule = f"rule family={family}{source} port port={_range(ports, '-')} protocol=tcp accept"
+    return shell(
+        f"sudo firewall-cmd --permanent --add-rich-rule='{rule}'",
+        "sudo firewall-cmd --reload",
+        values=() if not subnet or remedy.subnet(subnet) else (None,),
+    )
+
+
+def _firewalld_out(ports: Ports, subnet: str) -> Remedy:
+    family = "ipv6" if _family(subnet) == 6 else "ipv4"
+    target = " -d {}" if subnet else ""
+    return shell(
+        f"sudo firewall-cmd --permanent --direct --add-rule {family} filter OUTPUT 0 -p tcp{target} "
+        "--dport {} -j ACCEPT",
+        "sudo firewall-cmd --reload",
+        values=((remedy.subnet(subnet),) if subnet else ()) + (_range(ports, ":"),),
+    )
+
+
+def _nft(chain: str, side: str, ports: Ports, subnet: str) -> Remedy:
+    family = "ip6" if _family(subnet) == 6 else "ip"
+    other = f" {family} {side} {{}}" if subnet else ""
+    return shell(
+        f"sudo nft insert rule inet filter {chain}{other} tcp dport {{}} accept",
+        values=((remedy.subnet(subnet),) if subnet else ()) + (_range(ports, "-"),),
+        instead=("where the table has another name: sudo nft list ruleset",),
+        until_boot=True,
+    )
+
+
+def _iptables(chain: str, side: str, ports: Ports, subnet: str) -> Remedy:
+    tool = "ip6tables" if _family(subnet) == 6 else "iptables"
+    other = f" {side} {{}}" if subnet else ""
+    return shell(
+        f"sudo {tool} -I {chain} -p tcp{other} --dport {{}} -j ACCEPT",
+        values=((remedy.subnet(subnet),) if subnet else ()) + (_range(ports, ":"),),
+        until_boot=True,
+    )
+
+
+_INBOUND: dict[str, Callable[[Ports, str], Remedy]] = {
+    "ufw": _ufw_in,
+    "firewalld": _firewalld_in,
+    "nft": lambda ports, subnet: _nft("input", "saddr", ports, subnet),
+    "iptables": lambda ports, subnet: _iptables("INPUT", "-s", ports, subnet),
+}
+_OUTBOUND: dict[str, Callable[[Ports, str], Remedy]] = {
+    "ufw": _ufw_out,
+    "firewalld": _firewalld_out,
+    "nft": lambda ports, subnet: _nft("output", "daddr", ports, subnet),
+    "iptables": lambda ports, subnet: _iptables("OUTPUT", "-d", ports, subnet),
 }
 
 
-def inbound(facts: Facts | None, ports: tuple[int, int], subnet: str) -> str:
-    """Let TCP from ``subnet`` ("" is everybody) in to ``ports``. A second line where a cloud filters too."""
+def _range(ports: Ports, sign: str) -> str:
     low, high = ports
-    kind = facts.firewall if facts else ""
-    if kind == "ufw":
-        line = f"sudo ufw allow proto tcp from {subnet or 'any'} to any port {_range(low, high, ':')}"
-    elif kind == "firewalld":
-        source = f" source address={subnet}" if subnet else ""
-        rule = f"rule family=ipv4{source} port port={_range(low, high, '-')} protocol=tcp accept"
-        line = f"sudo firewall-cmd --permanent --add-rich-rule='{rule}' && sudo firewall-cmd --reload"
-    elif kind == "nft":
-        source = f" ip saddr {subnet}" if subnet else ""
-        line = f"sudo nft insert rule inet filter input{source} tcp dport {_range(low, high, '-')} accept"
-    else:
-        source = f" -s {subnet}" if subnet else ""
-        line = f"sudo iptables -I INPUT -p tcp{source} --dport {_range(low, high, ':')} -j ACCEPT"
-    cloud = _CLOUD_RULE.get(facts.vendor, "") if facts else ""
-    return "\n".join(each for each in (line, cloud.format(subnet=subnet or "10.0.0.0/8")) if each)
-
-
-def outbound(facts: Facts | None, ports: tuple[int, int], subnet: str) -> str:
-    """Let TCP out to ``ports`` of ``subnet``."""
-    low, high = ports
-    kind = facts.firewall if facts else ""
-    if kind == "ufw":
-        return f"sudo ufw allow out proto tcp to {subnet or 'any'} port {_range(low, high, ':')}"
-    if kind == "nft":
-        target = f" ip daddr {subnet}" if subnet else ""
-        return f"sudo nft insert rule inet filter output{target} tcp dport {_range(low, high, '-')} accept"
-    target = f" -d {subnet}" if subnet else ""
-    return f"sudo iptables -I OUTPUT -p tcp{target} --dport {_range(low, high, ':')} -j ACCEPT"
-
-
-def _range(low: int, high: int, sign: str) -> str:
     return str(low) if low == high else f"{low}{sign}{high}"

@@ -11,6 +11,7 @@ import msgspec
 from clusterctl.checks.consistency import deviations
 from clusterctl.checks.ip import duplicate_addresses
 from clusterctl.checks.net.settings import gloo_name, nccl_name
+from clusterctl.checks.remedy import Remedy, ifname, shell
 from clusterctl.checks.rule import Blocked, Evidence, Hit, Judge, NotKnown, Rule, Skipped, Verdict
 from clusterctl.facts.model import Facts, Interface
 from clusterctl.network.candidates import is_usable
@@ -136,10 +137,19 @@ def _dual_subnet(evidence: Evidence) -> Iterator[Verdict]:
 
 def _mtu(evidence: Evidence) -> Iterator[Verdict]:
     entries = {entry.host: entry for entry, _ in evidence.chosen}
+    mtus = Counter(entry.mtu for entry in entries.values())
+    most = max(mtus.values(), default=0)
+    # Of two that are as frequent, the smaller passes everywhere.
+    wanted = min((mtu for mtu, count in mtus.items() if count == most), default=0)
     for hit in deviations({host: f"MTU {entry.mtu}" for host, entry in entries.items()}):
-        wanted = Counter(entry.mtu for entry in entries.values()).most_common(1)[0][0]
-        fix = f"sudo ip link set dev {entries[hit.hosts[0]].ifname} mtu {wanted}"
-        yield msgspec.structs.replace(hit, fix=fix)
+        for host in hit.hosts:
+            own = entries[host]
+            fix = shell(
+                "sudo ip link set dev {} mtu {}", values=(ifname(own.ifname), wanted), until_boot=True
+            )
+            yield msgspec.structs.replace(
+                hit, hosts=(host,), fix=fix if own.mtu != wanted else "", cause=hit.observed
+            )
 
 
 def _speed(evidence: Evidence) -> Iterator[Verdict]:
@@ -151,7 +161,7 @@ def _speed(evidence: Evidence) -> Iterator[Verdict]:
             observed=f"link at {entries[host].speed} Mbit/s",
             expected="1 Gb/s or more",
             cause=f"{entries[host].speed}",
-            fix=f"sudo ethtool {entries[host].ifname}",
+            fix=_cable(entries[host].ifname),
         )
     told = {
         host: f"{(entry.speed or 0) / 1000:g} Gb/s"
@@ -159,7 +169,18 @@ def _speed(evidence: Evidence) -> Iterator[Verdict]:
         if host not in slow and entry.physical
     }
     for hit in deviations(told, of="link at"):
-        yield msgspec.structs.replace(hit, fix=f"sudo ethtool {entries[hit.hosts[0]].ifname}")
+        for host in hit.hosts:
+            fix = _cable(entries[host].ifname)
+            yield msgspec.structs.replace(hit, hosts=(host,), fix=fix, cause=hit.observed)
+
+
+def _cable(link: str) -> Remedy:
+    return shell(
+        "sudo ethtool {}",
+        values=(ifname(link),),
+        looks=True,
+        advice="try another cable or another port of the switch",
+    )
 
 
 def _overlay(evidence: Evidence) -> Iterator[Verdict]:
@@ -198,8 +219,14 @@ def _rp_filter(evidence: Evidence) -> Iterator[Verdict]:
                 observed=f"rp_filter=1 on {entry.ifname}, with {beside[0]} in the same subnet",
                 expected="rp_filter=2",
                 cause="strict",
-                fix=f"sudo sysctl -w net.ipv4.conf.{entry.ifname}.rp_filter=2",
+                fix=_loosened(entry.ifname),
             )
+
+
+def _loosened(link: str) -> Remedy:
+    name = ifname(link)  # sysctl parts its words at dots, and takes slashes for those within
+    word = f"net.ipv4.conf.{name.replace('.', '/')}.rp_filter=2" if name else None
+    return shell("sudo sysctl -w {}", values=(word,), until_boot=True)
 
 
 def _interfaces_known(evidence: Evidence) -> Iterator[Verdict]:

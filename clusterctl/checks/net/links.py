@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+
+import msgspec
 
 from clusterctl.checks.consistency import deviations, middle_of_others
 from clusterctl.checks.net.interfaces import over_chosen
 from clusterctl.checks.net.paths import Paths, edges
+from clusterctl.checks.remedy import Remedy, ifname, shell
 from clusterctl.checks.rule import Blocked, Evidence, Hit, Rule, Verdict
 from clusterctl.facts.model import Facts, Interface
 from clusterctl.network.candidates import is_usable, is_wired
@@ -22,6 +25,8 @@ MANY_CHANGES = 20
 NEIGHBOURS_PER_HOST = 2
 MANY_ERRORS = 1_000
 CONNECTIONS_FULL = 0.8
+
+_CABLE = "try another cable or another port of the switch"
 
 Subnet = IPv4Network | IPv6Network
 
@@ -120,7 +125,12 @@ def _carrier(evidence: Evidence) -> Iterator[Verdict]:
                 yield Hit(
                     hosts=(host,),
                     observed=f"{link.name} has an address but no link",
-                    fix=f"plug the cable of {link.name}\nsudo ip addr flush dev {link.name}",
+                    fix=shell(
+                        "sudo ip addr flush dev {}",
+                        values=(ifname(link.name),),
+                        instead=("plug its cable, if the card is to be used",),
+                        until_boot=True,
+                    ),
                     cause="dead",
                 )
 
@@ -133,26 +143,37 @@ def _flaps(evidence: Evidence) -> Iterator[Verdict]:
         if link.name == entry.ifname and link.carrier_changes is not None
     }
     others = middle_of_others({host: count for host, (_, count) in changes.items()})
-    for host, (ifname, count) in changes.items():
+    for host, (name, count) in changes.items():
         if count >= MANY_CHANGES and count >= 4 * others.get(host, 1):
             yield Hit(
                 hosts=(host,),
-                observed=f"the link of {ifname} went up or down {count} times since boot",
+                observed=f"the link of {name} went up or down {count} times since boot",
                 expected="a few times",
-                fix=f"sudo dmesg -T | grep {ifname}",
+                fix=shell("sudo dmesg -T | grep {}", values=(ifname(name),), looks=True, advice=_CABLE),
                 cause="flaps",
             )
 
 
 def _portrange(evidence: Evidence) -> Iterator[Verdict]:
     ranges = {host: facts.port_range for host, facts in evidence.facts.items()}
+    counted = Counter(each for each in ranges.values() if each[1] - each[0] + 1 >= FEW_PORTS)
+    (low, high), most = counted.most_common(1)[0] if counted else ((32768, 60999), 0)
+    usual = f"{low} {high}" if most * 2 > len(ranges) else "32768 60999"
     for host, (low, high) in ranges.items():
         if high - low + 1 < FEW_PORTS:
             yield Hit(
-                hosts=(host,), observed=f"only {high - low + 1} ports ({low}-{high})", expected="1000 or more"
+                hosts=(host,),
+                observed=f"only {high - low + 1} ports ({low}-{high})",
+                expected="1000 or more",
+                fix=_sysctl(f"net.ipv4.ip_local_port_range={usual}"),
             )
     wide = {host: f"{low}-{high}" for host, (low, high) in ranges.items() if high - low + 1 >= FEW_PORTS}
-    yield from deviations(wide, of="ports")
+    for hit in deviations(wide, of="ports"):
+        yield msgspec.structs.replace(hit, fix=_sysctl(f"net.ipv4.ip_local_port_range={usual}"))
+
+
+def _sysctl(setting: str) -> Remedy:
+    return shell("sudo sysctl -w {}", values=(setting,), until_boot=True)
 
 
 def _errors(evidence: Evidence) -> Iterator[Verdict]:
@@ -163,13 +184,13 @@ def _errors(evidence: Evidence) -> Iterator[Verdict]:
         if link.name == entry.ifname and link.errors is not None
     }
     others = middle_of_others({host: count for host, (_, count) in counts.items()})
-    for host, (ifname, count) in counts.items():
+    for host, (name, count) in counts.items():
         if host in others and count >= MANY_ERRORS and count >= 10 * others[host]:
             yield Hit(
                 hosts=(host,),
-                observed=f"{count} packets with errors on {ifname} since boot",
+                observed=f"{count} packets with errors on {name} since boot",
                 expected=f"few, as the {others[host]:g} on other hosts",
-                fix=f"ip -s -s link show {ifname}",
+                fix=shell("ip -s -s link show {}", values=(ifname(name),), looks=True, advice=_CABLE),
                 cause="errors",
             )
 
@@ -182,7 +203,7 @@ def _connections(evidence: Evidence) -> Iterator[Verdict]:
                 hosts=(host,),
                 observed=f"{count} of {most} connections are tracked",
                 expected=f"less than {CONNECTIONS_FULL:.0%}",
-                fix=f"sudo sysctl -w net.netfilter.nf_conntrack_max={4 * most}",
+                fix=_sysctl(f"net.netfilter.nf_conntrack_max={4 * most}"),
                 cause="full",
             )
 
@@ -199,7 +220,7 @@ def _neighbours(evidence: Evidence) -> Iterator[Verdict]:
             f"{f': it holds {size} entries' if size else ''}",
             expected="an entry for every host",
             severity="fail" if host in failed else "warn",
-            fix=f"sudo sysctl -w net.ipv4.neigh.default.gc_thresh3={max(4096, 2 * needed, 4 * (size or 0))}",
+            fix=_sysctl(f"net.ipv4.neigh.default.gc_thresh3={max(4096, 2 * needed, 4 * (size or 0))}"),
         )
     for host, facts in evidence.facts.items():
         if host in evidence.reachability.neighbours:
@@ -209,7 +230,7 @@ def _neighbours(evidence: Evidence) -> Iterator[Verdict]:
                 hosts=(host,),
                 observed=f"the neighbour table holds {facts.neighbours} entries",
                 expected=f"{needed} or more for {len(evidence.inventory.hosts)} hosts",
-                fix=f"sudo sysctl -w net.ipv4.neigh.default.gc_thresh3={max(4096, 2 * needed)}",
+                fix=_sysctl(f"net.ipv4.neigh.default.gc_thresh3={max(4096, 2 * needed)}"),
             )
 
 
@@ -270,6 +291,6 @@ RULES: tuple[Rule, ...] = (
         judge=_portrange,
         needs=("routes",),
         symptom="“Cannot assign requested address” in large runs; firewall rules that fit only some hosts",
-        fix="sudo sysctl -w net.ipv4.ip_local_port_range='32768 60999'",
+        fix="set net.ipv4.ip_local_port_range to 32768 60999 on all hosts",
     ),
 )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Set
 
+import msgspec
+
 from clusterctl.checks.net import firewall
 from clusterctl.checks.net.paths import Paths, edges, with_traffic
 from clusterctl.checks.rule import Blocked, Evidence, Hit, NotKnown, Rule, Verdict
@@ -73,15 +75,18 @@ def _closed(evidence: Evidence, paths: Paths, first: str, sources: Set[str]) -> 
 def _not_let_out(evidence: Evidence, paths: Paths, first: str, sources: Set[str]) -> Iterator[Verdict]:
     if sources:
         port = evidence.reachability.master_port or 0
-        yield Hit(
-            hosts=tuple(sorted(sources)),
-            observed=f"connections to port {port} of {first} are {_how(paths, sources)}, others get through",
-            expected="open to every host",
-            fix=firewall.outbound(
-                evidence.facts.get(min(sources)), (port, port), _one(evidence.network.subnet)
+        observed = f"connections to port {port} of {first} are {_how(paths, sources)}, others get through"
+        opened = firewall.inbound(evidence.facts.get(first), (port, port), "")
+        there = " && ".join(opened.commands) or opened.advice
+        for host in sorted(sources):
+            own = firewall.outbound(evidence.facts.get(host), (port, port), _one(evidence.network.subnet))
+            yield Hit(
+                hosts=(host,),
+                observed=observed,
+                expected="open to every host",
+                fix=msgspec.structs.replace(own, instead=(*own.instead, f"on {first}: {there}")),
+                cause=observed,
             )
-            + f"\non {first}: {firewall.inbound(evidence.facts.get(first), (port, port), '')}",
-        )
 
 
 def _one(subnet: str) -> str:
@@ -102,6 +107,6 @@ RULES: tuple[Rule, ...] = (
         looks_at="a listener on rank 0's master port, dialled from every host",
         judge=with_traffic(_master_port),
         symptom="EADDRINUSE on rank 0, or the other ranks wait for the store until they time out",
-        fix="choose another: --env MASTER_PORT=29501",
+        fix="choose another port: launch with --env MASTER_PORT=29501",
     ),
 )

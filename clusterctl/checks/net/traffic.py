@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from clusterctl.checks.net import firewall
 from clusterctl.checks.net.paths import NO_WAY, Paths, edges, reaching_themselves, with_traffic
+from clusterctl.checks.remedy import Fix, Remedy, ifname, shell
+from clusterctl.checks.remedy import address as address_of
 from clusterctl.checks.rule import Blocked, Evidence, Hit, NotKnown, Rule, Verdict
 from clusterctl.inventory.fold import fold
 from clusterctl.network.attribution import Blame, attribute, explained
+
+ETHERNET_MTU = 1500
+FEW_PEERS = 8
 
 
 def _backconnect(evidence: Evidence) -> Iterator[Verdict]:
@@ -22,7 +27,7 @@ def _backconnect(evidence: Evidence) -> Iterator[Verdict]:
         yield Blocked(edge[0], "its neighbour table was full: net.neighbours")
     yield from paths.undecided()
     for found in paths.blames():
-        yield _blocked(evidence, paths, found)
+        yield from _blocked(evidence, paths, found)
 
 
 def _untried(evidence: Evidence) -> Iterator[Verdict]:
@@ -41,17 +46,23 @@ def _unheard(evidence: Evidence) -> Iterator[Verdict]:
                 yield NotKnown(host, "it did not tell which peers it reached")
 
 
-def _blocked(evidence: Evidence, paths: Paths, found: Blame) -> Hit:
+def _blocked(evidence: Evidence, paths: Paths, found: Blame) -> Iterator[Hit]:
+    """One hit for each host at fault: each may have another firewall."""
     broken = explained(found, paths.failed.keys())
     dials = [dial for edge in sorted(broken) for dial in paths.failed[edge]]
     partly = " on some of the ports tried" if broken <= paths.partly else ""
-    return Hit(
-        hosts=found.hosts,
-        observed=f"{_subject(found, len(evidence.facts))} {paths.describe(dials)}{partly}"
-        f"{_master_is_open(evidence, found)}",
-        expected="TCP on OS-chosen ports passes both ways between all hosts",
-        fix=_rule_to_add(evidence, found, {dial.result for dial in dials}),
+    observed = (
+        f"{_subject(found, len(evidence.facts))} {paths.describe(dials)}{partly}"
+        f"{_master_is_open(evidence, found)}"
     )
+    for host in found.hosts:
+        yield Hit(
+            hosts=(host,),
+            observed=observed,
+            expected="TCP on OS-chosen ports passes both ways between all hosts",
+            fix=_rule_to_add(evidence, host, found, {dial.result for dial in dials}),
+            cause=f"{found.hosts} {observed}",
+        )
 
 
 def _subject(blame: Blame, hosts: int) -> str:
@@ -80,14 +91,17 @@ def _master_is_open(evidence: Evidence, blame: Blame) -> str:
     return ""
 
 
-def _rule_to_add(evidence: Evidence, blame: Blame, causes: set[str]) -> str:
+def _rule_to_add(evidence: Evidence, host: str, blame: Blame, causes: set[str]) -> Remedy:
     if causes <= NO_WAY:
         peer = next((entry.address for entry in evidence.network.hosts if entry.host in blame.peers), "")
-        look = f": ip route get {peer}" if peer else ""
-        return f"check cable, VLAN and routes between the hosts{look}"
+        advice = "check cable, VLAN and routes between the hosts"
+        if not peer:
+            return Remedy(advice=advice)
+        return shell("ip route get {}", values=(address_of(peer),), looks=True, advice=advice)
     if causes == {"foreign"}:
-        return "look for a second machine with this address, or a transparent proxy: ip neigh"
-    facts = evidence.facts.get(blame.hosts[0])
+        advice = "look for a second machine with this address, or a transparent proxy"
+        return shell("ip neigh", looks=True, advice=advice)
+    facts = evidence.facts.get(host)
     ports = facts.port_range if facts else (32768, 60999)
     subnet = evidence.network.subnet
     subnet = "" if "," in subnet else subnet
@@ -103,11 +117,32 @@ def _pmtu(evidence: Evidence) -> Iterator[Verdict]:
     for found in attribute(stalled, {edge for edge, dials in heavy.items() if dials}):
         mtus = sorted({entry.mtu for entry in evidence.network.hosts if entry.mtu})
         where = _subject(found, len(evidence.facts)).replace("TCP", "large messages")
-        yield Hit(
-            hosts=found.hosts,
-            observed=f"{where} stall, small ones pass (MTU {' and '.join(map(str, mtus)) or 'unknown'})",
-            expected="1 MB passes",
+        observed = f"{where} stall, small ones pass (MTU {' and '.join(map(str, mtus)) or 'unknown'})"
+        for host in found.hosts:
+            yield Hit(
+                hosts=(host,),
+                observed=observed,
+                expected="1 MB passes",
+                fix=_smaller(evidence, host, found),
+                cause=f"{found.hosts} {observed}",
+            )
+
+
+def _smaller(evidence: Evidence, host: str, blame: Blame) -> Fix:
+    """What a host says of its MTU when it connects, its peers heed: one end is enough."""
+    entry = evidence.network.of(host)
+    if entry and entry.mtu > ETHERNET_MTU:
+        return shell(
+            "sudo ip link set dev {} mtu {}",
+            values=(ifname(entry.ifname), ETHERNET_MTU),
+            instead=("raise the MTU of the switch between",),
+            until_boot=True,
         )
+    peer = next((other.address for other in evidence.network.hosts if other.host in blame.peers), "")
+    advice = "find the tunnel or the VLAN on the way that takes less, and raise its MTU"
+    if not peer:
+        return advice
+    return shell("tracepath -n {}", values=(address_of(peer),), looks=True, advice=advice)
 
 
 def _nat(evidence: Evidence) -> Iterator[Verdict]:
@@ -141,7 +176,24 @@ def _egress(evidence: Evidence) -> Iterator[Verdict]:
             hosts=(source,),
             observed=f"traffic to {fold(sorted(peers))} leaves by {device} instead of {chosen[source]}",
             expected=f"a route by {chosen[source]}",
+            fix=_routed(evidence, source, sorted(peers)),
         )
+
+
+def _routed(evidence: Evidence, host: str, peers: Sequence[str]) -> Remedy:
+    """The most specific route wins, whatever else leads there."""
+    own = evidence.network.of(host)
+    targets = [entry.address for entry in evidence.network.hosts if entry.host in peers]
+    advice = "give each interface a subnet of its own, or a source routing rule"
+    if own is None or not targets or len(targets) > FEW_PEERS:
+        return Remedy(advice=advice)
+    words = [(address_of(target), ifname(own.ifname), address_of(own.address)) for target in targets]
+    return shell(
+        *["sudo ip route replace {} dev {} src {}"] * len(words),
+        values=tuple(word for each in words for word in each),
+        instead=(advice,),
+        until_boot=True,
+    )
 
 
 RULES: tuple[Rule, ...] = (
@@ -158,7 +210,7 @@ RULES: tuple[Rule, ...] = (
         looks_at="1 MB each way between the hosts, beyond 32 of them over a sample of the pairs",
         judge=with_traffic(_pmtu),
         symptom="init passes and the first large all-reduce hangs",
-        fix="sudo ip link set dev NAME mtu 1500 on both ends, or raise the MTU of the switch between",
+        fix="set the MTU of the interface to 1500, or raise that of the switch between",
     ),
     Rule(
         code="net.nat",
@@ -174,6 +226,6 @@ RULES: tuple[Rule, ...] = (
         looks_at="the interface by which traffic to the chosen network leaves",
         judge=with_traffic(_egress),
         symptom="half the bandwidth, or a hang: NCCL does not bind outgoing connections",
-        fix="ip route get ADDRESS; give each interface a subnet of its own, or a source routing rule",
+        fix="give each interface a subnet of its own, or a source routing rule",
     ),
 )

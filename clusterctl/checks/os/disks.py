@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 
+from clusterctl.checks.remedy import Remedy, account, path, safe, shell
 from clusterctl.checks.rule import Blocked, Evidence, Hit, NotKnown, Rule, Verdict
+from clusterctl.checks.safe import MakeDirectory
 from clusterctl.facts.machine import Filesystem
 from clusterctl.facts.model import Facts
 
@@ -63,9 +64,20 @@ def _shm_stale(evidence: Evidence) -> Iterator[Verdict]:
             yield Hit(
                 hosts=(host,),
                 observed=f"{len(facts.stale_shm)} segment(s) in /dev/shm without an owner",
-                fix=f"rm -f {' '.join(map(shlex.quote, facts.stale_shm[:MOST_NAMED]))}",
+                fix=_removed(facts.stale_shm),
                 cause="stale",
             )
+
+
+def _removed(segments: tuple[str, ...]) -> Remedy:
+    named = tuple(
+        each if path(each) and each.rpartition("/")[0] == "/dev/shm" else None
+        for each in segments[:MOST_NAMED]
+    )
+    more = len(segments) - len(named)
+    return shell(
+        f"rm -f{' {}' * len(named)}", values=named, advice=f"run doctor again: {more} more" if more else ""
+    )
 
 
 def _disk(evidence: Evidence) -> Iterator[Verdict]:
@@ -100,7 +112,7 @@ def _fullness(host: str, disk: Filesystem) -> Hit | None:
         observed=observed,
         expected="room for checkpoints and logs",
         severity="fail" if full or inodes < INODES_FAIL else "warn",
-        fix=f"du -xh --max-depth=2 {disk.path} | sort -h | tail",
+        fix=shell("du -xh --max-depth=2 {} | sort -h | tail", values=(path(disk.path),), looks=True),
         cause=f"{disk.path} {'space' if full or filling else 'inodes'}",
     )
 
@@ -117,14 +129,38 @@ def _write(evidence: Evidence) -> Iterator[Verdict]:
                     observed=f"{where} {entry.path} does not exist",
                     expected=f"a directory that {facts.user} may write to",
                     severity="fail" if entry.role == "home" else "warn",
-                    fix=f"sudo install -d -o {facts.user} {entry.path}" if entry.role == "home" else "",
+                    fix=_made(facts, entry),
                 )
             elif entry.exists and entry.role not in ("root", "run") and not entry.writable:
                 yield Hit(
                     hosts=(host,),
                     observed=f"{entry.path} is not writable for {facts.user}",
-                    fix=f"sudo mount -o remount,rw {entry.path}" if entry.read_only else "",
+                    fix=_writable(facts, entry),
                 )
+
+
+def _made(facts: Facts, entry: Filesystem) -> Remedy:
+    """A home belongs to root's world; what TMPDIR names the user may make."""
+    place = path(entry.path)
+    if entry.role == "home":
+        return shell("sudo install -d -m 700 -o {} {}", values=(account(facts.user), place))
+    return safe(MakeDirectory(place)) if place else shell("mkdir {}", values=(None,))
+
+
+def _writable(facts: Facts, entry: Filesystem) -> Remedy:
+    place = path(entry.path)
+    if entry.read_only:
+        return _remounted("rw", place)
+    if entry.role == "shm" or entry.path in ("/tmp", "/var/tmp"):
+        return shell("sudo chmod 1777 {}", values=(place,))
+    return shell("sudo chown {} {}", "sudo chmod u+rwx {}", values=(account(facts.user), place, place))
+
+
+def _remounted(option: str, place: str | None) -> Remedy:
+    """The mount that ``place`` lies in, which need not begin there."""
+    return shell(
+        f'sudo mount -o remount,{option} "$(findmnt -n -o TARGET -T {{}})"', values=(place,), until_boot=True
+    )
 
 
 def _noexec(evidence: Evidence) -> Iterator[Verdict]:
@@ -134,7 +170,7 @@ def _noexec(evidence: Evidence) -> Iterator[Verdict]:
                 yield Hit(
                     hosts=(host,),
                     observed=f"{entry.path} is mounted noexec",
-                    fix=f"sudo mount -o remount,exec {entry.path}",
+                    fix=_remounted("exec", path(entry.path)),
                 )
 
 
@@ -146,7 +182,11 @@ RULES: tuple[Rule, ...] = (
         judge=_shm,
         needs=("disks", "gpus"),
         symptom="“failed to extend /dev/shm/nccl-…”, or a DataLoader worker killed by a bus error",
-        fix="sudo mount -o remount,size=8G /dev/shm\nin a container, start it with --shm-size=8g",
+        fix=shell(
+            "sudo mount -o remount,size=8G /dev/shm",
+            instead=("in a container, start it with --shm-size=8g",),
+            until_boot=True,
+        ),
     ),
     Rule(
         code="os.shm-stale",

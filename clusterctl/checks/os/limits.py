@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from packaging.version import Version
 
 from clusterctl.checks.os.disks import GIB, MIB, size
+from clusterctl.checks.remedy import Remedy, account, shell
 from clusterctl.checks.rule import Evidence, Hit, Rule, Skipped, Verdict
 from clusterctl.facts.model import Facts
 from clusterctl.facts.versions import version
@@ -34,6 +35,19 @@ def _may(facts: Facts, *capabilities: int) -> bool:
     return any((facts.capabilities or 0) >> capability & 1 for capability in capabilities)
 
 
+_MORE_TASKS = shell("sudo systemctl set-property user.slice TasksMax=infinity")
+
+
+def _raised(facts: Facts, what: str, limit: int | str) -> Remedy:
+    """For this user: ``*`` of limits.conf does not mean root."""
+    user = account(facts.user)
+    return shell(
+        f"echo {{}} | sudo tee /etc/security/limits.d/{what}.conf",
+        values=(f"{user} - {what} {limit}" if user else None,),
+        advice="log in again, also where tmux or screen runs",
+    )
+
+
 def _memlock(evidence: Evidence) -> Iterator[Verdict]:
     told = [evidence.setting(host, "NCCL_IB_DISABLE") for host in evidence.facts]
     off = all(setting is not None and setting.value == "1" for setting in told)
@@ -48,6 +62,7 @@ def _memlock(evidence: Evidence) -> Iterator[Verdict]:
                 observed=f"locked memory is limited to {size(limit)} in an SSH session",
                 expected="unlimited",
                 severity="fail" if limit < MEMLOCK_FAIL else "warn",
+                fix=_raised(facts, "memlock", "unlimited"),
             )
 
 
@@ -60,6 +75,7 @@ def _nofile(evidence: Evidence) -> Iterator[Verdict]:
                 hosts=(host,),
                 observed=f"{limit} open files in an SSH session",
                 expected=f"{needed} or more for {evidence.inventory.world_size} ranks",
+                fix=_raised(facts, "nofile", max(131072, needed)),
             )
 
 
@@ -75,7 +91,7 @@ def _nproc(evidence: Evidence) -> Iterator[Verdict]:
                     hosts=(host,),
                     observed=f"{limit} processes and threads in an SSH session, {what}",
                     expected=f"{needed} or more for {slots[host]} ranks on {facts.cpus} cores",
-                    fix="sudo systemctl set-property user.slice TasksMax=infinity" if limit != own else "",
+                    fix=_raised(facts, "nproc", "unlimited") if limit == own else _MORE_TASKS,
                     cause=what,
                 )
 
@@ -87,7 +103,12 @@ def _stack(evidence: Evidence) -> Iterator[Verdict]:
     for host, facts in evidence.facts.items():
         nccl = version(facts.torch.nccl_version) if facts.torch else None
         if nccl and nccl < STACK_FIXED and facts.limits.stack is None:
-            yield Hit(hosts=(host,), observed="the stack is unlimited", expected="8 MiB with this NCCL")
+            yield Hit(
+                hosts=(host,),
+                observed="the stack is unlimited",
+                expected="8 MiB with this NCCL",
+                fix=_raised(facts, "stack", 8192),
+            )
 
 
 RULES: tuple[Rule, ...] = (
@@ -98,7 +119,7 @@ RULES: tuple[Rule, ...] = (
         judge=_memlock,
         needs=("system", "rdma", "gpus"),
         symptom="ibv_reg_mr fails, and NCCL stops or falls back to TCP",
-        fix="echo '* - memlock unlimited' | sudo tee /etc/security/limits.d/rdma.conf; log in again",
+        fix="raise memlock for the user, in /etc/security/limits.d",
     ),
     Rule(
         code="os.nofile",
@@ -107,7 +128,7 @@ RULES: tuple[Rule, ...] = (
         judge=_nofile,
         needs=("system",),
         symptom="“Too many open files” while the ranks connect",
-        fix="echo '* - nofile 131072' | sudo tee /etc/security/limits.d/nofile.conf; log in again",
+        fix="raise nofile for the user, in /etc/security/limits.d",
     ),
     Rule(
         code="os.nproc",
@@ -116,7 +137,7 @@ RULES: tuple[Rule, ...] = (
         judge=_nproc,
         needs=("system",),
         symptom="“Resource temporarily unavailable”, or “can't start new thread” from a DataLoader",
-        fix="echo '* - nproc unlimited' | sudo tee /etc/security/limits.d/nproc.conf; log in again",
+        fix="raise nproc for the user, in /etc/security/limits.d",
     ),
     Rule(
         code="os.stack",
@@ -125,6 +146,6 @@ RULES: tuple[Rule, ...] = (
         judge=_stack,
         needs=("system", "gpus"),
         symptom="a segmentation fault while NCCL starts",
-        fix="ulimit -s 8192",
+        fix="limit the stack of the user to 8192 kB, in /etc/security/limits.d",
     ),
 )

@@ -7,6 +7,7 @@ from statistics import median_low
 
 from clusterctl.checks.consistency import middle_of_others
 from clusterctl.checks.os.disks import GIB, size
+from clusterctl.checks.remedy import Remedy, account, shell, unit
 from clusterctl.checks.rule import Evidence, Hit, Rule, Skipped, Verdict
 from clusterctl.facts.model import Facts
 
@@ -50,7 +51,7 @@ def _memory(evidence: Evidence) -> Iterator[Verdict]:
                 hosts=(host,),
                 observed=f"{size(total)} of memory{limited}",
                 expected=f"{size(half_of)}, as on the other hosts" if half_of else size(facts.memory_total),
-                fix=_lift(facts) if limited else "sudo dmidecode -t memory",
+                fix=_lift(facts) if limited else shell("sudo dmidecode -t memory", looks=True),
                 cause="limited" if limited else "half",
             )
 
@@ -60,9 +61,9 @@ def _is_of_a_session(facts: Facts) -> bool:
     return "user.slice" in facts.cgroup.memory_path or "sshd" in facts.cgroup.memory_path
 
 
-def _lift(facts: Facts) -> str:
-    unit = facts.cgroup.memory_path.rstrip("/").rpartition("/")[2] or "user.slice"
-    return f"sudo systemctl set-property {unit} MemoryMax=infinity"
+def _lift(facts: Facts) -> Remedy:
+    group = facts.cgroup.memory_path.rstrip("/").rpartition("/")[2] or "user.slice"
+    return shell("sudo systemctl set-property {} MemoryMax=infinity", values=(unit(group),))
 
 
 def _usual(usable: Mapping[str, int]) -> int:
@@ -167,7 +168,7 @@ def _logout(evidence: Evidence) -> Iterator[Verdict]:
                 hosts=(host,),
                 observed=f"logind takes away {facts.user}'s {' and '.join(taken)} at logout",
                 expected="lingering for this user",
-                fix=f"sudo loginctl enable-linger {facts.user}",
+                fix=shell("sudo loginctl enable-linger {}", values=(account(facts.user),)),
                 cause=" ".join(taken),
             )
 
@@ -180,7 +181,7 @@ RULES: tuple[Rule, ...] = (
         judge=_memory,
         needs=("system",),
         symptom="a rank of this host ends with signal 9 while the others wait",
-        fix="look for what holds it: ps aux --sort=-rss | head",
+        fix=shell("ps aux --sort=-rss | head", looks=True),
     ),
     Rule(
         code="os.cpus",
@@ -189,7 +190,7 @@ RULES: tuple[Rule, ...] = (
         judge=_cpus,
         needs=("system",),
         symptom="data loading on this host holds up every step",
-        fix="look at the cpuset and the quota of the session: systemctl status $$",
+        fix=shell("systemctl status $$", looks=True, advice="lift the cpuset or the quota of the session"),
     ),
     Rule(
         code="os.load",
@@ -198,7 +199,7 @@ RULES: tuple[Rule, ...] = (
         judge=_load,
         needs=("system",),
         symptom="one slow host sets the pace for all",
-        fix="see who runs there: ps aux --sort=-pcpu | head",
+        fix=shell("ps aux --sort=-pcpu | head", looks=True),
     ),
     Rule(
         code="os.oom",
@@ -207,7 +208,7 @@ RULES: tuple[Rule, ...] = (
         judge=_oom,
         needs=("system", "kernel log"),
         symptom="a rank of this host ends with signal 9 hours into the run",
-        fix="sudo dmesg -T | grep -i 'out of memory'",
+        fix=shell("sudo dmesg -T | grep -i 'out of memory'", looks=True),
     ),
     Rule(
         code="os.reboot",
@@ -216,7 +217,7 @@ RULES: tuple[Rule, ...] = (
         judge=_reboot,
         needs=("system",),
         symptom="the driver's library and its kernel module part at the next package upgrade or boot",
-        fix="sudo reboot",
+        fix=shell("sudo reboot", reboots=True),
     ),
     Rule(
         code="os.logout",

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+import msgspec
+
 from clusterctl.checks.consistency import deviations
+from clusterctl.checks.remedy import account, at_launch, path, safe
 from clusterctl.checks.rule import Evidence, Hit, Rule, Skipped, Verdict
+from clusterctl.checks.safe import SetAside
 from clusterctl.facts.model import Facts
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
@@ -47,9 +51,12 @@ def _accelerate(evidence: Evidence) -> Iterator[Verdict]:
     if not any(configs.values()):
         yield Skipped("no default_config.yaml of accelerate on any host")
         return
-    yield from deviations(
-        {host: f"default_config.yaml: {text}" if text else "none" for host, text in configs.items()}
-    )
+    told = {host: f"default_config.yaml: {text}" if text else "none" for host, text in configs.items()}
+    for hit in deviations(told):
+        for host in hit.hosts:
+            own = path(f"{evidence.facts[host].home}/.cache/huggingface/accelerate/default_config.yaml")
+            cure = safe(SetAside(own)) if own and configs[host] else "copy it from another host"
+            yield msgspec.structs.replace(hit, hosts=(host,), fix=cure, cause=hit.observed)
 
 
 def _caches(evidence: Evidence) -> Iterator[Verdict]:
@@ -68,7 +75,7 @@ def _caches(evidence: Evidence) -> Iterator[Verdict]:
                 hosts=hosts,
                 observed=f"{variable} is unset: {package} compiles into the home directory that hosts share",
                 expected="a directory on a local disk",
-                fix=f"--env {variable}=/tmp/{folder}-{evidence.facts[hosts[0]].user}",
+                fix=at_launch("{}", f"{variable}=/tmp/{folder}-{account(evidence.facts[hosts[0]].user)}"),
             )
 
 
@@ -132,7 +139,7 @@ RULES: tuple[Rule, ...] = (
         judge=_accelerate,
         needs=("settings",),
         symptom="precision or the number of machines differs on this host",
-        fix="mv ~/.cache/huggingface/accelerate/default_config.yaml ~/default_config.yaml.old",
+        fix="set aside the one that differs: ~/.cache/huggingface/accelerate/default_config.yaml",
     ),
     Rule(
         code="sw.caches",
@@ -149,6 +156,6 @@ RULES: tuple[Rule, ...] = (
         judge=_hub,
         needs=("settings", "routes", "python"),
         symptom="every rank of this host tries the hub for minutes before it goes on or gives up",
-        fix="--env HF_HUB_OFFLINE=1",
+        fix=at_launch("HF_HUB_OFFLINE=1"),
     ),
 )

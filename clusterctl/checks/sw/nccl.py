@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import defaultdict
 from collections.abc import Iterator
+
+import msgspec
 
 from clusterctl.checks.consistency import deviations, unlike
 from clusterctl.checks.rule import Blocked, Evidence, Hit, NotKnown, Rule, Skipped, Verdict
@@ -95,9 +98,22 @@ def _nccl_settings(evidence: Evidence) -> Iterator[Verdict]:
             for host in evidence.facts
         }
         if len({settings[host][0] if host in settings else None for host in evidence.facts}) > 1:
-            yield from deviations(_alike_by_value(told, settings))
+            for hit in deviations(_alike_by_value(told, settings)):
+                yield msgspec.structs.replace(hit, fix=_aligned(name, settings, hit.hosts))
         else:
             yield Hit(hosts=tuple(settings), observed=next(iter(told.values())), severity="info")
+
+
+def _aligned(name: str, settings: dict[str, tuple[str, str]], hosts: tuple[str, ...]) -> str:
+    """As the other hosts have it."""
+    where = next((settings[host][1] for host in hosts if host in settings), "")
+    place = f"take {name} out of {_file(where)}" if where else f"set {name} there too"
+    value = next((value for host, (value, _) in settings.items() if host not in hosts), None)
+    return place if value is None else f"{place}, or launch with --env {name}={shlex.quote(value)}"
+
+
+def _file(origin: str) -> str:
+    return origin if origin.startswith("/") else "the host's start-up files"
 
 
 def _alike_by_value(told: dict[str, str], settings: dict[str, tuple[str, str]]) -> dict[str, str]:
@@ -117,6 +133,7 @@ def _visible_devices(evidence: Evidence, settings: dict[str, tuple[str, str]]) -
             observed=f"CUDA_VISIBLE_DEVICES={shown} ({source})" + " hides GPUs from the run" * hides,
             expected="unset: slots say which GPUs are used" if hides else "",
             severity="warn" if hides else "info",
+            fix=f"take it out of {_file(source)}",
         )
 
 
@@ -164,7 +181,7 @@ RULES: tuple[Rule, ...] = (
         judge=_net_plugin,
         needs=("python", "gpus"),
         symptom="some ranks speak the plugin's network and others TCP: a hang, or “NET/Socket” for all",
-        fix="install the plugin on all hosts, or --env NCCL_NET_PLUGIN=none",
+        fix="install the plugin on all hosts, or launch with --env NCCL_NET_PLUGIN=none",
     ),
     Rule(
         code="sw.nccl-env",
@@ -173,7 +190,7 @@ RULES: tuple[Rule, ...] = (
         judge=_nccl_settings,
         needs=("settings",),
         symptom="hosts behave differently, and settings given elsewhere seem to be ignored",
-        fix="remove it from the file named, or set it for the run: --env NAME=VALUE",
+        fix="take it out of the file named, or set it for the run with --env",
     ),
     Rule(
         code="sw.ds-env",

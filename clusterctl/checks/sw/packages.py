@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
+
+import msgspec
 
 from clusterctl.checks.consistency import deviations, middle_of_others, unlike
 from clusterctl.checks.finding import Severity
+from clusterctl.checks.remedy import Remedy, package, path, shell
 from clusterctl.checks.rule import Blocked, Evidence, Hit, NotKnown, Rule, Skipped, Verdict
 from clusterctl.facts.model import Facts
 from clusterctl.facts.versions import is_range, version
@@ -60,40 +64,59 @@ def _package(
             yield Skipped(f"{name} is on no host")
             return
         lacking = tuple(host for host, told in versions.items() if not told)
-        if lacking:
-            python = next((asked[host].python.executable for host in lacking), "") or "python3"
-            right = wanted or _newest(versions.values())
+        right = wanted or _newest(versions.values())
+        for host in lacking:
             yield Hit(
-                hosts=lacking,
+                hosts=(host,),
                 observed=f"{name} is not installed",
                 expected=f"{name} {right}".rstrip(),
                 severity=severity,
-                fix=f"{python} -m pip install {_requirement(name, right)}",
+                fix=_installed(asked[host], name, _whole(versions.values(), right)),
+                cause="missing",
             )
         present = {
             host: told if build or wanted else told.partition("+")[0]
             for host, told in versions.items()
             if told
         }
-        yield from (
-            unlike(present, wanted, of=name, severity=severity)
-            if wanted
-            else deviations(present, of=name, severity=severity)
-        )
+        if wanted:
+            hits = tuple(unlike(present, wanted, of=name, severity=severity))
+        else:
+            hits = tuple(deviations(present, of=name, severity=severity))
+            # Without a majority nobody knows which is right.
+            right = hits[0].expected.removeprefix(f"{name} ").partition(",")[0] if hits else ""
+            right = right if version(right) else ""
+        for hit in hits:
+            for host in hit.hosts if right else ():
+                cure = _installed(asked[host], name, _whole(versions.values(), right))
+                yield msgspec.structs.replace(hit, hosts=(host,), fix=cure, cause=hit.observed)
+            if not right:
+                yield hit
 
     return judge
+
+
+def _whole(versions: Iterable[str], wanted: str) -> str:
+    """With the build tag that most hosts have of it."""
+    counted = Counter(told for told in versions if told in (wanted, f"{wanted}+{told.partition('+')[2]}"))
+    return counted.most_common(1)[0][0] if counted else wanted
+
+
+def _installed(facts: Facts, name: str, wanted: str) -> Remedy:
+    python = path(facts.python.executable) if facts.python.executable else "python3"
+    number, _, build = wanted.partition("+")
+    asked = number if is_range(wanted) or not wanted else f"=={number}"
+    values = (python, package(f"{name}{asked}"))
+    if name == "torch" and re.fullmatch(r"cpu|cu\d{2,3}", build):
+        index = f"https://download.pytorch.org/whl/{build}"
+        return shell("{} -m pip install {} --index-url {}", values=(*values, index))
+    return shell("{} -m pip install {}", values=values)
 
 
 def _newest(versions: Iterable[str]) -> str:
     """Without its build tag: what pip would be asked for."""
     known = [found for found in map(version, versions) if found]
     return max(known).public if known else ""
-
-
-def _requirement(name: str, wanted: str) -> str:
-    if is_range(wanted):
-        return f"'{name}{wanted}'"
-    return f"{name}=={wanted}" if wanted else name
 
 
 def _torch(evidence: Evidence) -> Iterator[Verdict]:
@@ -158,7 +181,12 @@ def _torch_import(evidence: Evidence) -> Iterator[Verdict]:
         elif not facts.torch.told:
             yield NotKnown(host, facts.torch.error)
         elif not facts.torch.ok:
-            yield Hit(hosts=(host,), observed=_last_line(facts.torch.error), expected="`import torch` works")
+            yield Hit(
+                hosts=(host,),
+                observed=_last_line(facts.torch.error),
+                expected="`import torch` works",
+                fix=_tried(facts),
+            )
         elif facts.torch.error.startswith("capabilities"):  # a sick GPU; other questions may have no answer
             yield Hit(hosts=(host,), observed=_last_line(facts.torch.error), expected="every GPU answers")
         elif not facts.torch.distributed:
@@ -167,6 +195,16 @@ def _torch_import(evidence: Evidence) -> Iterator[Verdict]:
                 observed="this build of torch has no torch.distributed",
                 expected="a build with it",
             )
+
+
+def _tried(facts: Facts) -> Remedy:
+    python = path(facts.python.executable) if facts.python.executable else "python3"
+    return shell(
+        "{} -c 'import torch'",
+        values=(python,),
+        looks=True,
+        advice="repair the environment there until that works",
+    )
 
 
 def _import_time(evidence: Evidence) -> Iterator[Verdict]:
@@ -258,7 +296,7 @@ RULES: tuple[Rule, ...] = (
         judge=_torch_import,
         needs=("python",),
         symptom="every rank of this host dies at its first line",
-        fix="repair the environment there: python -c 'import torch'",
+        fix="repair the environment there until `import torch` works",
     ),
     Rule(
         code="sw.import-time",

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from packaging.version import Version
 
 from clusterctl.checks.consistency import deviations, unlike
+from clusterctl.checks.remedy import install
 from clusterctl.checks.rule import Blocked, Evidence, Hit, NotKnown, Rule, Skipped, Verdict
 from clusterctl.checks.sw.environment import value_of
 from clusterctl.facts.versions import version
@@ -79,6 +80,9 @@ def _toolchain(evidence: Evidence) -> Iterator[Verdict]:
                 hosts=lacking,
                 observed=f"{tool} is missing",
                 expected=f"{tool}, as on {len(tools) - len(lacking)} of {len(tools)} hosts",
+                fix=install(
+                    evidence.facts[lacking[0]].os_release, apt="g++ ninja-build", dnf="gcc-c++ ninja-build"
+                ),
             )
 
 
@@ -122,6 +126,6 @@ RULES: tuple[Rule, ...] = (
         judge=_toolchain,
         needs=("python",),
         symptom="an operator that DeepSpeed compiles at first use fails on one host while the others wait",
-        fix="sudo apt install g++ ninja-build",
+        fix="install g++ and ninja",
     ),
 )
