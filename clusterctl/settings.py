@@ -100,6 +100,8 @@ class AskDefaults:
     """For all dials of one host, from when it begins."""
     tell_timeout: float = 60.0
     """After the host's own limit: how long its answer may take to come."""
+    nccl_timeout: float = 60.0
+    """For libnccl to say which address it takes; it needs a tenth of a second where nothing is wrong."""
     repeat_timeout: float = 60.0
     """For failed dials to be repeated alone, all together."""
     alive_interval: float = 20.0

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import msgspec
 import pytest
 
-from clusterctl.ask import mesh
+from clusterctl.ask import dialling
 from clusterctl.ask.mesh import reach
 from clusterctl.facts.model import Facts, Reachability
 from clusterctl.messages.examination import DialAll, Dialled, DialResult, Listen, Listening, OpenPort
@@ -26,6 +26,7 @@ class Players:
         self.present: dict[str, Facts] = cluster(count)
         self.silent = silent
         self.rounds: list[set[tuple[str, str]]] = []
+        self.phases: list[str] = []
         self.answering: dict[str, str] = {}
         self._outcome = outcome
         self._owners: dict[str, str] = {}
@@ -33,10 +34,16 @@ class Players:
         self._dialled: dict[tuple[str, str], int] = {}
 
     def ask(
-        self, kind: type[msgspec.Struct], questions: Mapping[str, msgspec.Struct], timeout: float
+        self,
+        kind: type[msgspec.Struct],
+        questions: Mapping[str, msgspec.Struct],
+        timeout: float,
+        *,
+        phase: str = "",
     ) -> dict[str, msgspec.Struct]:
         if kind is Dialled:
             self.rounds.append(set())
+            self.phases.append(phase)
         told = {host: self._answer(host, question) for host, question in questions.items()}
         if kind is Dialled:
             told.pop(self.silent, None)
@@ -88,10 +95,11 @@ def test_what_fails_again_stays_failed_and_needs_two_paths() -> None:
         (f"node{number}", "node2") for number in (1, 3, 4, 5, 6)
     }
     assert [len(wave) for wave in players.rounds[1:]] == [1, 1]
+    assert players.phases == ["", "again, alone: node1 → node2", "again, alone: node3 → node2"]
 
 
 def test_without_time_to_repeat_nobody_is_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mesh, "ASK", dataclasses.replace(ASK, repeat_timeout=0.0))
+    monkeypatch.setattr(dialling, "ASK", dataclasses.replace(ASK, repeat_timeout=0.0))
     found, results = reached(
         Players(3, lambda source, target, before: "refused" if target == "node2" else "ok")
     )

@@ -12,7 +12,7 @@ from clusterctl.checks.rule import Evidence, Hit, Rule
 from clusterctl.checks.selection import Selection, read
 from clusterctl.errors import UsageError
 from clusterctl.facts.gpu import GpuProcess
-from clusterctl.facts.model import Facts, Name
+from clusterctl.facts.model import Facts, Name, NcclPick
 from clusterctl.facts.sections import Section, unread
 from clusterctl.network.choose import choose
 from clusterctl.transport.protocol import Failure
@@ -126,7 +126,7 @@ def test_what_is_skipped_is_told_with_its_reason_and_stops_nobody() -> None:
     "alter",
     [
         lambda host, facts: on(host, noise=f"Welcome to {host}\n"),
-        lambda host, facts: on(host, torch={"nccl_pick": f"172.17.{host[4:]}.1"}),
+        lambda host, facts: on(host, nccl=NcclPick(address=f"172.17.{host[4:]}.1")),
         lambda host, facts: on(host, names=(Name(facts[host].hostname, ()),)),
         lambda host, facts: on(host, stale_shm=(f"/dev/shm/nccl-{host}",)),
         lambda host, facts: card(host, (0,), ecc_errors=int(host[4:])),

@@ -465,15 +465,6 @@ def test_the_users_nccl_filter_is_read_as_nccl_reads_it(value: str, severity: st
     assert {finding.severity for finding in found} == ({severity} if severity else set())
 
 
-def test_what_libnccl_would_pick_by_itself_is_a_note_and_under_the_users_setting_a_failure() -> None:
-    facts = torch_with(nccl_pick="172.17.0.1")(cluster(3, gpus=1))
-    assert not of("net.nccl-pick", report(facts))
-    notes = [each for each in report(facts).findings if each.code == "net.nccl-pick"]
-    assert [each.hosts for each in notes] == [("node2",)]
-    (finding,) = of("net.nccl-pick", report(facts, settings=everywhere(facts, NCCL_SOCKET_IFNAME="eth0")))
-    assert finding.observed == "libnccl takes 172.17.0.1"
-
-
 def test_quick_skips_what_it_did_not_ask() -> None:
     facts = {host: msgspec.structs.replace(of, torch=None) for host, of in cluster(2).items()}
     found = report(facts, quick=True)

@@ -16,8 +16,9 @@ from clusterctl.ask.clean import Part, clean
 from clusterctl.ask.facts import _PROBE, FactsRequest, ask
 from clusterctl.ask.host_session import MARK, HostSession, listen
 from clusterctl.ask.pull import Source, pull
-from clusterctl.facts.decode import decode_facts
+from clusterctl.facts.decode import decode_facts, decode_nccl
 from clusterctl.messages.examination import (
+    AskNccl,
     AwaitBundle,
     Awaiting,
     DialAll,
@@ -25,9 +26,12 @@ from clusterctl.messages.examination import (
     ExaminationAnswer,
     FactsTold,
     ImportTorch,
+    IsNcclHeld,
     Listen,
     Listening,
     MasterPort,
+    NcclAsked,
+    NcclHeld,
     Ping,
     Pong,
     TorchImported,
@@ -83,6 +87,11 @@ def test_a_whole_examination_of_the_real_program_is_understood(tmp_path: Path) -
         talk.send(DialAll(peers=peers, dial_timeout=20.0, reply_timeout=30.0, timeout=60.0))
         (result,) = hear(talk, Dialled).results
         assert (result.order, result.result, result.seen, result.rank) == (0, "ok", "127.0.0.1", 3)
+        meeting = {"NCCL_COMM_ID": "10.0.0.1:4000"}
+        talk.send(AskNccl(python=sys.executable, env=meeting, removed=(), library="", timeout=60.0))
+        assert "NCCL_COMM_ID" in decode_nccl(hear(talk, NcclAsked).nccl).missing
+        talk.send(IsNcclHeld())
+        assert hear(talk, NcclHeld).held
         talk.send(AwaitBundle())
         hear(talk, Awaiting)
         channel.send(pack("probe.main", request, _PROBE))

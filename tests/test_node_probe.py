@@ -20,7 +20,6 @@ from clusterctl.node.probe import main as probe
 from clusterctl.node.probe import net as probe_net
 from clusterctl.node.probe import python as probe_python
 from clusterctl.node.probe import system as probe_system
-from clusterctl.node.probe import torch_import
 
 SMI = Path(__file__).parent / "fixtures/nvidia-smi"
 NODE = Path(__file__).parents[1] / "clusterctl/node"
@@ -276,14 +275,6 @@ def test_one_broken_subsystem_costs_itself_only(monkeypatch: pytest.MonkeyPatch)
     assert errors == ["interfaces: ValueError: strange kernel"]
     assert "interfaces" not in known
     assert known["hostname"] and known["python"]["version"] and known["filesystems"]
-
-
-def test_libnccl_unique_id_holds_its_address() -> None:
-    four = bytes(8) + (2).to_bytes(2, sys.byteorder) + b"\x9c\x40" + bytes([10, 9, 8, 7]) + bytes(112)
-    six = bytes(8) + (10).to_bytes(2, sys.byteorder) + bytes(6) + bytes([0xFD]) + bytes(15) + bytes(96)
-    assert torch_import.address_in(four) == "10.9.8.7"
-    assert torch_import.address_in(six) == "fd00::"
-    assert torch_import.address_in(bytes(128)) == ""
 
 
 def test_a_home_on_one_export_has_one_token(tmp_path: Path) -> None:

@@ -101,20 +101,23 @@ class FactCollector:
         none = not self._opened
         self._until(lambda: not self._undecided or (none and bool(self._opened)), end)
 
-    def wait(self, kind: type[Kind], hosts: Sequence[str], deadline: float) -> dict[str, Kind]:
-        """Answers of this kind from ``hosts``, as far as they came before the deadline or the end."""
+    def wait(
+        self, kind: type[Kind], hosts: Sequence[str], deadline: float, *, phase: str = ""
+    ) -> dict[str, Kind]:
+        """Answers of this kind from ``hosts``, as far as they came before the deadline or the end. ``phase``
+        is what progress hears it called, where not by its kind."""
         answers: dict[str, Kind] = self._answers[kind]
 
         def done() -> bool:
             left = [host for host in hosts if host not in answers and host in self._pool.sessions]
-            self._on_awaiting(str(kind.__struct_config__.tag), left)
+            self._on_awaiting(phase or str(kind.__struct_config__.tag), left)
             return not left
 
         self._until(done, deadline)
         return {host: answers[host] for host in hosts if host in answers}
 
     def ask(
-        self, kind: type[Kind], questions: Mapping[str, msgspec.Struct], timeout: float
+        self, kind: type[Kind], questions: Mapping[str, msgspec.Struct], timeout: float, *, phase: str = ""
     ) -> dict[str, Kind]:
         """Answers of this kind to these questions, one for each host; what it told before is forgotten.
 
@@ -126,7 +129,8 @@ class FactCollector:
         deadline = time.monotonic() + timeout
         awaited = tuple(questions)
         while awaited and time.monotonic() < deadline:
-            told = self.wait(kind, awaited, min(deadline, time.monotonic() + ASK.alive_interval))
+            end = min(deadline, time.monotonic() + ASK.alive_interval)
+            told = self.wait(kind, awaited, end, phase=phase)
             awaited = self._alive([host for host in awaited if host not in told])
         answers: dict[str, Kind] = self._answers[kind]
         return {host: answers[host] for host in questions if host in answers}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Mapping
 
 import msgspec
 
 from clusterctl.ask import mesh
 from clusterctl.ask.bundle import REMOTE_COMMAND, pack
 from clusterctl.ask.collector import FactCollector, OnAwaiting, Progress
+from clusterctl.ask.nccl import RunVariables, ask_nccl
 from clusterctl.facts.model import Facts, Reachability
 from clusterctl.inventory.model import Inventory
 from clusterctl.settings import ASK, RUN, SSH
@@ -19,11 +21,14 @@ _PROBE = (
     "shared.files", "shared.locks", "shared.netlink",
     "probe.activation", "probe.system", "probe.machine", "probe.kernel_log",
     "probe.net", "probe.gpu", "probe.python", "probe.torch_import",
+    "shared.environment", "traffic.nccl", "traffic.nccl_child",
     "traffic.listeners", "traffic.dialer", "traffic.attempt", "traffic.kernel", "traffic.master_port",
 )  # fmt: skip
 
 
 _RELEASE_TIMEOUT = 1.0
+Choose = Callable[[Mapping[str, Facts], Reachability], Mapping[str, RunVariables]]
+"""From what was heard so far to the variables of the run, for the hosts that the chosen network covers."""
 
 
 class FactsRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,15 +76,18 @@ def ask(
     *,
     on_progress: Progress | None = None,
     on_awaiting: OnAwaiting | None = None,
+    choose: Choose | None = None,
 ) -> CollectedFacts:
     """Ask all hosts at once. A sick host is an outcome in ``failures``; nothing is raised for it.
 
     ``on_progress(host, facts or failure)`` is called once for each host, as they answer, in this thread;
     ``on_awaiting(kind, hosts)`` whenever it is other hosts, or something else, that is waited for.
+    With ``choose``, and traffic, libnccl is asked what it takes under the variables that it names.
     Nothing stays on any host, whatever ends the session.
     """
     began = time.monotonic()
     torch = request.torch and not request.quick
+    everywhere = request.mesh and not request.quick
     activating = ASK.activation_timeout if any(request.activate.values()) else 0.0
     deadline = began + request.timeout
     opening = _Openings(request)
@@ -97,13 +105,23 @@ def ask(
         collector.gather(min(ASK.facts_timeout, request.timeout) + activating, deadline)
         reachability = mesh.reach(
             collector,
-            everywhere=request.mesh and not request.quick,
+            everywhere=everywhere,
             all_pairs=request.all_pairs,
             master_port=request.master_port,
             preferred=RUN.preferred_master_port,
         )
         collector.settle()
         facts = collector.facts()
+        if choose is not None and everywhere:
+            picks, dials = ask_nccl(
+                collector,
+                facts,
+                choose(facts, reachability),
+                reachability=reachability,
+                all_pairs=request.all_pairs,
+            )
+            facts |= {host: msgspec.structs.replace(facts[host], nccl=pick) for host, pick in picks.items()}
+            reachability = msgspec.structs.replace(reachability, dials=reachability.dials + dials)
         if request.then_more:
             collector.release(time.monotonic() + _RELEASE_TIMEOUT)
     finally:

@@ -24,6 +24,8 @@ _PHASES = {
     "dialled": "sending traffic between the hosts",
     "pong": "comparing clocks",
     "torch": "importing torch",
+    "nccl": "asking NCCL which address it takes",
+    "nccl-held": "asking NCCL whether it still listens",
     "next": "getting ready to start",
 }
 

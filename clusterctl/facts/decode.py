@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from clusterctl.errors import in_words
-from clusterctl.facts.model import Facts, TorchImport
+from clusterctl.facts.model import Facts, NcclPick, TorchImport
 from clusterctl.facts.sections import untold
 
 Value = TypeVar("Value", bound=msgspec.Struct)
@@ -34,6 +34,15 @@ def decode_torch(answer: Mapping[str, Any]) -> TorchImport:
     if errors and not values.get("error"):
         values["error"] = "; ".join(errors)
     return TorchImport(**values)
+
+
+def decode_nccl(answer: Mapping[str, Any]) -> NcclPick:
+    """What libnccl said. An answer that says nothing is none that can be judged."""
+    values, errors = _fields(NcclPick, answer)
+    said = NcclPick(**values)
+    if not (said.address or said.refused or said.missing or said.unknown):
+        said = NcclPick(unknown="; ".join(errors) or "libnccl's answer says nothing")
+    return said
 
 
 def _fields(model: type[Value], answer: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:

@@ -16,7 +16,7 @@ from clusterctl.facts.machine import Cgroup, Filesystem, KernelLog, Limits, Logi
 InterfaceKind = Literal[
     "physical", "bond", "vlan", "bridge", "veth", "tun", "wireguard", "wireless", "loopback", "virtual"
 ]
-PortKind = Literal["ephemeral", "low", "middle", "high", "master"]
+PortKind = Literal["ephemeral", "low", "middle", "high", "master", "nccl"]
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -128,11 +128,24 @@ class TorchImport(msgspec.Struct, frozen=True, kw_only=True):
     distributed: bool = True
     capabilities: tuple[str, ...] = ()
     bf16: bool | None = None
-    nccl_pick: str = ""
-    """Address on which libnccl itself would listen under the variables it was given."""
-    nccl_error: str = ""
     blocked: float | None = None
     """Of ``seconds``, those in which it neither ran nor waited for a core: for a disk, mostly."""
+
+
+class NcclPick(msgspec.Struct, frozen=True, kw_only=True):
+    """What the host's own libnccl took, asked under the variables of the run: one of ``address`` with its
+    ``port``, ``refused`` in its words, ``missing`` (why there is nothing to ask) and ``unknown`` (why it did
+    not say)."""
+
+    address: str = ""
+    port: int = 0
+    index: int = 0
+    """Of the interface, where the address alone does not name it."""
+    refused: str = ""
+    missing: str = ""
+    unknown: str = ""
+    library: str = ""
+    version: str = ""
 
 
 class Name(msgspec.Struct, frozen=True):
@@ -213,6 +226,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     python: Python = Python()
     torch: TorchImport | None = None
     """None when torch was not imported (quick mode, or no torch)."""
+    nccl: NcclPick | None = None
+    """None where libnccl was not asked: quick mode, or no network was chosen."""
     names: tuple[Name, ...] = ()
     accelerate_config: str = ""
     """accelerate's default_config.yaml in one line, without what is each machine's own."""
@@ -242,7 +257,8 @@ class Dial(msgspec.Struct, frozen=True, kw_only=True):
     - error
 
     ``seen`` is the source address the listener saw, ``seconds`` the round trip that the kernel measured.
-    ``bulk`` says that 1 MB was sent, or would have been.
+    ``bulk`` says that 1 MB was sent, or would have been. A dial to the port of libnccl is ok once connected:
+    its kernel answers, and nobody else.
     """
 
     source: str
@@ -259,6 +275,11 @@ class Dial(msgspec.Struct, frozen=True, kw_only=True):
     rejected_by: str = ""
     answered: str = ""
     bulk: bool = False
+
+    @property
+    def is_path(self) -> bool:
+        """Whether it was made to try the path: others try one port."""
+        return self.kind not in ("master", "nccl")
 
 
 class Reachability(msgspec.Struct, frozen=True, kw_only=True):

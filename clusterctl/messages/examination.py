@@ -59,6 +59,8 @@ class Listen(_Asked, frozen=True, kw_only=True, tag="listen"):
 class DialAll(_Asked, frozen=True, kw_only=True, tag="dial"):
     """Visit these peers in this order; each is (address, port, with 1 MB) for every dial. Answer: `Dialled`.
 
+    ``greeting``: somebody there answers who we are to one another; without, a handshake is all there is.
+
     ``dial_timeout`` is how long kernels may leave one attempt unanswered; ``reply_timeout`` how long, after
     the last news from anybody, accepted connections may stay silent; ``timeout`` is for all. They begin when
     the host begins.
@@ -68,6 +70,25 @@ class DialAll(_Asked, frozen=True, kw_only=True, tag="dial"):
     dial_timeout: float
     reply_timeout: float
     timeout: float
+    greeting: bool = True
+
+
+class AskNccl(_Asked, frozen=True, kw_only=True, tag="nccl"):
+    """Ask libnccl, under the variables that the run will have there, which address it takes, and keep its
+    port open until another bundle is awaited. Answer: `NcclAsked`.
+
+    ``library`` is the libnccl that importing torch has loaded, "" where that was not tried.
+    """
+
+    python: str
+    env: dict[str, str]
+    removed: tuple[str, ...]
+    library: str
+    timeout: float
+
+
+class IsNcclHeld(_Asked, frozen=True, kw_only=True, tag="nccl-held"):
+    """Is that port still open? Answer: `NcclHeld`."""
 
 
 class AwaitBundle(_Asked, frozen=True, kw_only=True, tag="next"):
@@ -141,10 +162,20 @@ class Dialled(_Answer, frozen=True, kw_only=True, tag="dialled"):
     neighbours_refused: Count | None = None
 
 
+class NcclAsked(_Answer, frozen=True, kw_only=True, tag="nccl"):
+    """What libnccl said, each value for itself; see `facts.model.NcclPick`."""
+
+    nccl: dict[str, Any] = {}
+
+
+class NcclHeld(_Answer, frozen=True, kw_only=True, tag="nccl-held"):
+    held: bool
+
+
 class Awaiting(_Answer, frozen=True, kw_only=True, tag="next"):
     """The last word of this examination: another bundle may be sent."""
 
 
-ExaminationAnswer = FactsTold | Pong | TorchImported | Listening | Dialled | Awaiting
+ExaminationAnswer = FactsTold | Pong | TorchImported | Listening | Dialled | NcclAsked | NcclHeld | Awaiting
 
 examination_answers: Decoder[ExaminationAnswer] = Decoder(ExaminationAnswer)

@@ -110,6 +110,13 @@ def unsettled(dial: Dial, reason: str) -> Dial:
     return msgspec.structs.replace(dial, result="unsettled", detail=f"it failed once ({what}), {reason}")
 
 
+def in_words(wave: Iterable[Edge]) -> str:
+    """``again, alone: a → b``, for people who wait for it."""
+    edges = sorted(wave)
+    more = f" and {len(edges) - 1} more" if len(edges) > 1 else ""
+    return f"again, alone: {edges[0][0]} → {edges[0][1]}{more}" if edges else ""
+
+
 def _key(dial: Dial) -> tuple[str, str, str, int, str]:
     return (dial.source, dial.target, dial.address, dial.port, dial.kind)
 

@@ -21,7 +21,7 @@ class Traffic:
         self.sampled = reachability.sampled
         self._dials: defaultdict[tuple[str, str], list[Dial]] = defaultdict(list)
         for dial in reachability.dials:
-            if dial.kind != "master":
+            if dial.is_path:
                 self._dials[dial.source, dial.address].append(dial)
         self._own = {
             host: frozenset(address.address for link in of_host.interfaces for address in link.addresses)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from clusterctl.inventory.model import Host, Inventory
-from clusterctl.network.model import Network
+from clusterctl.network.model import HostNetwork, Network
 from clusterctl.plan.activation import without
 from clusterctl.plan.model import LaunchPlan, NodePlan, Request, Setting
 from clusterctl.plan.variables import strongest
@@ -21,15 +23,8 @@ def build(inventory: Inventory, network: Network, request: Request, *, master_po
         assert chosen is not None, host.name
         ranks = tuple(range(first_rank, first_rank + len(host.slots)))
         first_rank += len(ranks)
-        net = tuple(
-            Setting(name, value, chosen.origins.get(name, "network")) for name, value in chosen.env.items()
-        )
-        settings = strongest(
-            request.host_settings.get(host.name, ()),
-            request.settings,
-            net,
-            _ours(host, request.gpus.get(host.name, 0)),
-        )
+        own = strongest(request.host_settings.get(host.name, ()), request.settings)
+        settings = settings_of(host, chosen, own, gpus=request.gpus.get(host.name, 0))
         nodes.append(
             NodePlan(
                 host=host.name,
@@ -62,6 +57,12 @@ def build(inventory: Inventory, network: Network, request: Request, *, master_po
         enter=f"/tmp/clusterctl-{request.run}/enter" if request.start == "deepspeed-pdsh" else "",
         time_limit=request.time_limit,
     )
+
+
+def settings_of(host: Host, chosen: HostNetwork, own: Iterable[Setting], *, gpus: int) -> tuple[Setting, ...]:
+    """All that a run sets on ``host``: ``own`` is the user's; the network and what nobody set give way."""
+    net = (Setting(name, value, chosen.origins.get(name, "network")) for name, value in chosen.env.items())
+    return strongest(own, net, _ours(host, gpus))
 
 
 def _ours(host: Host, gpus: int) -> tuple[Setting, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 RELAY = "run.relay"
 RELAY_FILES = (
-    "shared.locks", "shared.processes", "shared.watch",
+    "shared.environment", "shared.locks", "shared.processes", "shared.watch",
     "run.directory", "run.installation", "run.snapshot", "run.forwarding", "run.agent_process",
     "run.agent", "run.engine", "run.ranks", "run.ends", "run.slots", "run.memory",
     "run.rank", "run.enter", "run.isolated", "run.sitecustomize",

@@ -10,13 +10,21 @@ from pathlib import Path
 import msgspec
 
 from clusterctl.ask.facts import CollectedFacts, FactsRequest, ask
+from clusterctl.ask.nccl import RunVariables
 from clusterctl.checks.evaluate import Report, evaluate
 from clusterctl.checks.name import is_address
 from clusterctl.checks.selection import EVERY_RULE, Selection
 from clusterctl.errors import UsageError
+from clusterctl.facts.model import Facts, Reachability
+from clusterctl.inventory.model import Inventory
 from clusterctl.network.choose import choose
 from clusterctl.network.model import Network, Setting
+from clusterctl.plan import activation
+from clusterctl.plan import threads as omp
+from clusterctl.plan.activation import without
+from clusterctl.plan.build import settings_of
 from clusterctl.plan.layers import Layers
+from clusterctl.plan.variables import strongest
 from clusterctl.session import capture
 from clusterctl.session.material import Invocation, Material
 from clusterctl.session.progress import Progress, Silent
@@ -89,11 +97,25 @@ def examine(
         workdirs={host: own for host in names if (own := profile.workdir_of(host))},
         master_port=_port(first.get("MASTER_PORT", "")),
     )
+
+    def merged(facts: Mapping[str, Facts]) -> dict[str, tuple[Setting, ...]]:
+        return {host: layers[host].merged(told, target.profile_name) for host, told in facts.items()}
+
+    def chosen(facts: Mapping[str, Facts], reachability: Reachability) -> dict[str, RunVariables]:
+        settings = merged(facts)
+        network = choose(inventory, facts, reachability, settings=settings, pins=profile.pins(facts))
+        return _variables(inventory, facts, network, settings)
+
     with progress(names) as asking:
-        answers = ask(link, inventory, request, on_progress=asking.answered, on_awaiting=asking.awaiting)
-    settings = {
-        host: layers[host].merged(facts, target.profile_name) for host, facts in answers.facts.items()
-    }
+        answers = ask(
+            link,
+            inventory,
+            request,
+            on_progress=asking.answered,
+            on_awaiting=asking.awaiting,
+            choose=None if target.hosts.simulated else chosen,
+        )
+    settings = merged(answers.facts)
     material = Material(
         taken=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         inventory=inventory,
@@ -130,6 +152,31 @@ def judged(material: Material, selection: Selection = EVERY_RULE) -> Examination
         selection=selection,
     )
     return Examination(material, network, report)
+
+
+def _variables(
+    inventory: Inventory,
+    facts: Mapping[str, Facts],
+    network: Network,
+    settings: Mapping[str, tuple[Setting, ...]],
+) -> dict[str, RunVariables]:
+    """What the plan of a run would set on each host that the network covers."""
+    present = msgspec.structs.replace(
+        inventory, hosts=tuple(host for host in inventory.hosts if host.name in facts)
+    )
+    threads = omp.settings(present, facts)
+    found: dict[str, RunVariables] = {}
+    for host in present.hosts:
+        entry, told = network.of(host.name), facts[host.name]
+        if entry is not None:
+            own = strongest(settings[host.name], threads[host.name])
+            planned = settings_of(host, entry, own, gpus=len(told.nvidia.gpus))
+            found[host.name] = RunVariables(
+                python=told.python.executable,
+                env=_values(planned),
+                removed=without(activation.removed(told), planned),
+            )
+    return found
 
 
 def _values(settings: tuple[Setting, ...]) -> dict[str, str]:

@@ -16,8 +16,9 @@ class Asking(Protocol):
         ...
 
     def awaiting(self, kind: str, hosts: Sequence[str], /) -> None:
-        """After their facts, ``hosts`` are waited for: ``listening``, ``dialled``, ``pong``, ``torch`` or
-        ``next``; none when all have given that. May be called often."""
+        """After their facts, ``hosts`` are waited for: ``listening``, ``dialled``, ``pong``, ``torch``,
+        ``nccl``, ``nccl-held`` or ``next``, or a few words for people; none when all have given that. May be
+        called often."""
         ...
 
 

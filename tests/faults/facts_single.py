@@ -585,7 +585,7 @@ HELD_ELSEWHERE = {
     "name.master-local": "test_checks_rules",
     "net.choice": "test_checks_rules",
     "net.interfaces": "test_checks_rules",
-    "net.nccl-pick": "test_checks_rules",
+    "net.nccl-pick": "test_checks_nccl",
     "net.rp_filter": "test_checks_rules",
     "net.backconnect": "test_checks_reach",
     "net.pmtu": "test_checks_reach",

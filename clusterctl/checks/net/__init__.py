@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from clusterctl.checks.net import interfaces, links, master_port, settings, traffic
+from clusterctl.checks.net import interfaces, links, master_port, nccl, settings, traffic
 from clusterctl.checks.rule import Rule
 
 RULES: tuple[Rule, ...] = (
     *interfaces.RULES,
+    *nccl.RULES,
     *links.RULES,
     *settings.RULES,
     *traffic.RULES,

@@ -89,34 +89,6 @@ def _same_name(evidence: Evidence) -> Iterator[Verdict]:
         )
 
 
-def _nccl_pick(evidence: Evidence) -> Iterator[Verdict]:
-    """libnccl was asked under the user's settings, before ours: a wrong pick of its own is only a note."""
-    asked = False
-    for entry, facts in evidence.chosen:
-        torch = facts.torch
-        if torch is None or not (torch.nccl_pick or torch.nccl_error):
-            continue
-        asked = True
-        forced = evidence.setting(entry.host, "NCCL_SOCKET_IFNAME") is not None
-        if torch.nccl_error and forced:
-            yield Hit(
-                hosts=(entry.host,),
-                observed=f"libnccl says: {torch.nccl_error}",
-                expected=entry.address,
-                cause=torch.nccl_error,
-            )
-        elif torch.nccl_pick and torch.nccl_pick != entry.address:
-            yield Hit(
-                hosts=(entry.host,),
-                observed=f"libnccl {'takes' if forced else 'by itself would take'} {torch.nccl_pick}",
-                expected=f"{entry.address} ({entry.ifname})",
-                severity="fail" if forced else "info",
-                cause="pick",
-            )
-    if not asked:
-        yield Skipped("no libnccl was asked which interface it would use")
-
-
 def _dual_subnet(evidence: Evidence) -> Iterator[Verdict]:
     for host, facts in evidence.facts.items():
         subnets: defaultdict[str, list[str]] = defaultdict(list)
@@ -257,15 +229,6 @@ RULES: tuple[Rule, ...] = (
         looks_at="the chosen interface's name on all hosts",
         judge=over_chosen(_same_name),
         needs=("interfaces",),
-    ),
-    Rule(
-        code="net.nccl-pick",
-        severity="fail",
-        looks_at="the address that the loaded libnccl itself chooses, asked without a GPU",
-        judge=over_chosen(_nccl_pick),
-        needs=("interfaces",),
-        symptom="NCCL listens on an address that the peers cannot reach",
-        fix="unset NCCL_SOCKET_IFNAME: clusterctl sets it per host",
     ),
     Rule(
         code="net.dual-subnet",

@@ -100,7 +100,7 @@ def _failed(evidence: Evidence, other: Candidate, chosen: int) -> Iterator[Verdi
     bad = {
         (dial.source, dial.target)
         for dial in evidence.reachability.dials
-        if dial.address in addresses and dial.kind != "master" and dial.result not in NOT_FAILED
+        if dial.address in addresses and dial.is_path and dial.result not in NOT_FAILED
     }
     touched = {host: sum(host in edge for edge in bad) for host in other.members}
     most = max(touched.values(), default=0)

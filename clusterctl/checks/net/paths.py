@@ -48,7 +48,7 @@ def edges(evidence: Evidence) -> dict[Edge, list[Dial]]:
     chosen = {entry.host: entry.address for entry in evidence.network.hosts}
     found: defaultdict[Edge, list[Dial]] = defaultdict(list)
     for dial in evidence.reachability.dials:
-        if dial.kind != "master" and dial.address == chosen.get(dial.target, dial.address):
+        if dial.is_path and dial.address == chosen.get(dial.target, dial.address):
             found[dial.source, dial.target].append(dial)
     return dict(found)
 

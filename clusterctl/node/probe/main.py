@@ -1,8 +1,9 @@
 """Everything one host can tell about itself, in one answer; then it stays to be asked more.
 
 The request comes with the bundle, and facts follow by themselves. Later messages (``do``): ``ping``,
-``torch`` (one real import), ``listen`` and ``dial`` (traffic between hosts), ``next`` (wait for another
-bundle). The end of stdin ends everything here, as does a silence of the controller.
+``torch`` (one real import), ``listen`` and ``dial`` (traffic between hosts), ``nccl`` (what libnccl takes)
+and ``nccl-held`` (whether it still holds its port), ``next`` (wait for another bundle). The end of stdin ends
+everything here, as does a silence of the controller.
 """
 
 import os
@@ -31,7 +32,7 @@ def main(request, files):
 
 
 def converse(files, environ, timeout):
-    reach = None
+    reach = nccl = None
     for message in wire.messages():
         signal.setitimer(signal.ITIMER_REAL, timeout)
         what = message["do"]
@@ -46,7 +47,16 @@ def converse(files, environ, timeout):
             _in_background("listening", reach.listen)
         elif what == "dial" and reach is not None:
             _in_background("dialled", reach.dial, message)
+        elif what == "nccl":
+            from ..traffic.nccl import Nccl
+
+            nccl = Nccl(message, files["traffic.nccl_child"])
+            nccl.start()
+        elif what == "nccl-held":
+            wire.emit({"is": "nccl-held", "held": nccl is not None and nccl.holds})
         elif what == "next":
+            if nccl is not None:
+                nccl.end()
             begin_anew()
 
 

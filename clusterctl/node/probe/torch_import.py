@@ -3,16 +3,10 @@
 It arrives on that interpreter's stdin and prints one JSON line. A crash or a hang costs this process only.
 """
 
-import ctypes
 import json
 import os
 import re
-import socket
-import struct
 import time
-
-UNIQUE_ID = 128
-MAGIC = 8
 
 
 def main():
@@ -24,7 +18,6 @@ def main():
     found = {"ok": True, "blocked": _blocked(), "distributed": torch.distributed.is_available()}
     found.update(_cuda(torch))
     found["nccl_path"] = loaded_nccl()
-    found.update(nccl_pick(found["nccl_path"] or "libnccl.so.2"))
     return found
 
 
@@ -69,30 +62,6 @@ def loaded_nccl():
     with open("/proc/self/maps") as maps:
         paths = re.findall(r"(/\S*libnccl\.so\S*)", maps.read())
     return paths[0] if paths else ""
-
-
-def nccl_pick(path):
-    """The address libnccl would listen on under these variables: asked, not predicted. Needs no GPU."""
-    try:
-        library = ctypes.CDLL(path)
-    except OSError:
-        return {}
-    unique = ctypes.create_string_buffer(UNIQUE_ID)
-    code = library.ncclGetUniqueId(unique)
-    if code != 0:
-        library.ncclGetErrorString.restype = ctypes.c_char_p
-        return {"nccl_error": library.ncclGetErrorString(code).decode("utf-8", "replace")}
-    return {"nccl_pick": address_in(unique.raw)}
-
-
-def address_in(unique):
-    """The listening address inside a ncclUniqueId: 8 bytes, then a sockaddr; "" for an unknown family."""
-    (family,) = struct.unpack_from("=H", unique, MAGIC)
-    if family == socket.AF_INET:
-        return socket.inet_ntop(socket.AF_INET, unique[MAGIC + 4 : MAGIC + 8])
-    if family == socket.AF_INET6:
-        return socket.inet_ntop(socket.AF_INET6, unique[MAGIC + 8 : MAGIC + 24])
-    return ""
 
 
 if __name__ == "__main__":

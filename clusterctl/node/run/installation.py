@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 
+from ..shared.environment import environment
 from .directory import INPUT, JOB, LEASE
 from .snapshot import ORIGIN
 
@@ -40,7 +41,7 @@ def install(directory, job, sources, snapshots, lease):
         os.close(os.open(directory.path(INPUT), os.O_WRONLY | os.O_CREAT, 0o600))
     if job["enter"]:
         install_enter(directory, job["enter"])
-    env = environment(job, os.environ)
+    env = environment(job["python"], job["env"], job["removed"], os.environ)
     directory.write(JOB, {key: value for key, value in job.items() if key != "env"})
     return env
 
@@ -61,17 +62,6 @@ def write_code(folder, sources):
 def write_text(path, text):
     with open(path, "w") as stream:
         stream.write(text)
-
-
-def environment(job, environ):
-    """The SSH session's own variables, the interpreter's directory first in PATH, then the plan's."""
-    env = {name: value for name, value in environ.items() if not name.startswith("SSH_")}
-    for name in job["removed"]:
-        env.pop(name, None)
-    env.update(job["env"])
-    if "PATH" not in job["env"]:
-        env["PATH"] = os.path.dirname(job["python"]) + os.pathsep + env.get("PATH", os.defpath)
-    return env
 
 
 def install_enter(directory, path):

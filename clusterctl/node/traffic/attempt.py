@@ -38,12 +38,13 @@ class Attempt:
     stall, foreign, connected, unsettled or error. See `facts.model.Dial`.
     """
 
-    def __init__(self, visit, position, address, port, bulk, token, timeout):
+    def __init__(self, visit, position, address, port, bulk, token, timeout, greeting):
         self.visit = visit
         self.position = position
         self.address = address
         self.bulk = bulk
         self.timeout = timeout
+        self.greeting = greeting
         self.result = self.seen = self.detail = self.rejected_by = ""
         self.rank = None
         self.seconds = 0.0
@@ -90,6 +91,8 @@ class Attempt:
                 if kernel.tcp_info(self.socket)[0] == kernel.SYN_SENT:
                     return
                 self._established()
+                if self.result:
+                    return
             if events & selectors.EVENT_WRITE and self.sent < self.to_send:
                 self._write()
             if events & selectors.EVENT_READ:
@@ -154,6 +157,8 @@ class Attempt:
         self.moved = time.monotonic()
         kernel.keep_icmp(self.socket, False)
         self.seconds = kernel.tcp_info(self.socket)[3]
+        if not self.greeting:
+            self._end("ok")
 
     def _failed_to_connect(self, code, icmp=None):
         if icmp:

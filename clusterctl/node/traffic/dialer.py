@@ -38,6 +38,7 @@ class _Dialer:
         self._token = token
         self._timeout = order["dial_timeout"]
         self._reply_timeout = order["reply_timeout"]
+        self._greeting = order["greeting"]
         self._deadline = time.monotonic() + order["timeout"]
         self._visits = collections.deque(_visits(order["peers"]))
         self._visit = None
@@ -86,7 +87,9 @@ class _Dialer:
         while self._waiting and len(self._selector.get_map()) < AT_ONCE:
             visit, (position, address, port, bulk) = self._waiting.popleft()
             try:
-                attempt = Attempt(visit, position, address, port, bulk, self._token, self._timeout)
+                attempt = Attempt(
+                    visit, position, address, port, bulk, self._token, self._timeout, self._greeting
+                )
             except OSError:  # no more descriptors: some come free when others end
                 if not self._attempts():
                     raise
