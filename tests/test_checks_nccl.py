@@ -144,3 +144,28 @@ def test_an_undecided_dial_is_unknown() -> None:
     facts = picked()
     report = judged(facts, visited(facts, {("node1", "node2"): "unsettled"}))
     assert {each.severity for each in found(report)} == {"unknown"}
+
+
+def test_what_it_would_take_without_us_is_a_note() -> None:
+    facts = picked()
+    bridge = nic("br-ab12", "172.18.0.1", kind="bridge", index=1)
+    facts = altered(facts, "node2", interfaces=(*facts["node2"].interfaces, bridge))
+    (note,) = found(judged(facts, visited(picked())))
+    assert (note.severity, note.hosts) == ("info", ("node2",))
+    assert note.observed == "without clusterctl's settings NCCL would take br-ab12, 172.18.0.1"
+
+
+def test_where_it_was_not_asked_its_rule_warns() -> None:
+    """The user's prefix fits a second card, too, and NCCL takes the first."""
+    facts = {
+        host: msgspec.structs.replace(
+            told, interfaces=(*told.interfaces, nic("eth10", f"10.7.0.{rank}", index=1, speed=1_000))
+        )
+        for rank, (host, told) in enumerate(cluster(3).items(), start=1)
+    }
+    (finding,) = found(judged(facts, mesh(facts), NCCL_SOCKET_IFNAME="eth"))
+    assert (finding.severity, finding.hosts) == ("warn", ("node1", "node2", "node3"))
+    assert finding.observed.startswith(
+        "by its rule NCCL would take eth10, 10.7.0.1, with NCCL_SOCKET_IFNAME=eth"
+    )
+    assert not found(judged(facts, mesh(facts)))

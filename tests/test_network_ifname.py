@@ -19,6 +19,9 @@ HOST = ("lo", "docker0", "eth1", "eth10", "bond0", "bond0.100")
         ("bond0,eth1", ("eth1", "eth10", "bond0", "bond0.100")),
         ("10.0.0.1", ()),
         ("e", HOST),
+        ("=,", HOST),
+        ("^=,", ()),
+        ("=eth1:4000", ("eth1",)),
     ],
 )
 def test_nccl_reads_prefixes_exact_names_and_exclusions(value: str, leaves: tuple[str, ...]) -> None:

@@ -15,10 +15,12 @@ NCCL = "NCCL_SOCKET_IFNAME"
 GLOO = "GLOO_SOCKET_IFNAME"
 TENSORPIPE = "TP_SOCKET_IFNAME"
 VARIABLES = (NCCL, GLOO, TENSORPIPE)
+MOST_NAMES = 16
+"""NCCL reads no more of a list."""
 
 
 class NcclFilter(msgspec.Struct, frozen=True):
-    """A parsed NCCL_SOCKET_IFNAME."""
+    """A parsed NCCL_SOCKET_IFNAME. Without a name it is about every interface."""
 
     excludes: bool
     exact: bool
@@ -26,7 +28,7 @@ class NcclFilter(msgspec.Struct, frozen=True):
 
     def admits(self, ifname: str) -> bool:
         hit = any(ifname == name if self.exact else ifname.startswith(name) for name in self.names)
-        return hit != self.excludes
+        return (hit or not self.names) != self.excludes
 
 
 def parse_nccl(value: str) -> NcclFilter | None:
@@ -38,7 +40,8 @@ def parse_nccl(value: str) -> NcclFilter | None:
     rest = rest[1:] if excludes else rest
     exact = rest.startswith("=")
     rest = rest[1:] if exact else rest
-    return NcclFilter(excludes, exact, tuple(name for name in rest.split(",") if name))
+    names = (part.partition(":")[0] for part in rest.split(","))
+    return NcclFilter(excludes, exact, tuple(name for name in names if name)[:MOST_NAMES])
 
 
 def admitted(variable: str, value: str, ifnames: Iterable[str]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from clusterctl.inventory.fold import fold
 from clusterctl.network.attribution import Edge
 from clusterctl.network.ifname import NCCL
 from clusterctl.network.model import HostNetwork
+from clusterctl.network.nccl_rule import predict
 
 _WHY = "the other ranks would be told to connect to an address that is not on the network chosen for the run"
 
@@ -25,6 +26,7 @@ def _nccl_pick(evidence: Evidence) -> Iterator[Verdict]:
         pick = facts.nccl
         if pick is None or pick.missing:
             missing = missing or (pick.missing if pick else "")
+            yield from () if pick else _by_its_rule(entry, facts)
             continue
         asked = True
         yield from _of_host(evidence, entry, facts, pick)
@@ -37,6 +39,7 @@ def _nccl_pick(evidence: Evidence) -> Iterator[Verdict]:
 def _of_host(evidence: Evidence, entry: HostNetwork, facts: Facts, pick: NcclPick) -> Iterator[Verdict]:
     if pick.unknown:
         yield NotKnown(entry.host, pick.unknown)
+        yield from _by_its_rule(entry, facts)
     elif pick.refused:
         yield Hit(
             hosts=(entry.host,),
@@ -58,6 +61,42 @@ def _of_host(evidence: Evidence, entry: HostNetwork, facts: Facts, pick: NcclPic
         )
     else:
         yield Passed(entry.host)
+        if evidence.setting(entry.host, NCCL) is None:
+            yield from _by_itself(entry, facts, pick)
+
+
+def _by_its_rule(entry: HostNetwork, facts: Facts) -> Iterator[Verdict]:
+    """Predicted where libnccl did not say it."""
+    predicted = predict(facts.interfaces, entry.env, _version(facts))
+    if not predicted.unknown and predicted.address != entry.address:
+        value = entry.env.get(NCCL, "")
+        taken = f"take {predicted.ifname}, {predicted.address}" if predicted.address else "find no interface"
+        yield Hit(
+            hosts=(entry.host,),
+            observed=f"by its rule NCCL would {taken}, with {NCCL}={value}; it was not asked",
+            expected=f"{entry.ifname}, {entry.address}: the network chosen for the run",
+            severity="warn",
+            cause="rule",
+            fix=f"unset {NCCL}: clusterctl sets it for each host",
+        )
+
+
+def _by_itself(entry: HostNetwork, facts: Facts, pick: NcclPick) -> Iterator[Verdict]:
+    """What it would take without us: a note for who starts a run by hand."""
+    predicted = predict(facts.interfaces, {}, pick.version)
+    if not predicted.unknown and predicted.address not in ("", entry.address):
+        yield Hit(
+            hosts=(entry.host,),
+            observed=f"without clusterctl's settings NCCL would take {predicted.ifname}, {predicted.address}",
+            severity="info",
+            cause="by itself",
+        )
+
+
+def _version(facts: Facts) -> str:
+    """Of the NCCL that torch would load, as far as that is known without asking it."""
+    wheels = (told for name, told in facts.python.packages.items() if name.startswith("nvidia-nccl"))
+    return (facts.torch.nccl_version if facts.torch else "") or next(wheels, "")
 
 
 def _of(pick: NcclPick) -> str:
