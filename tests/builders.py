@@ -116,7 +116,6 @@ def healthy(number: int, *, gpus: int = 0, **changes: object) -> Facts:
         default_device="eth0",
         firewall="iptables",
         nvidia=nvidia(host, gpus),
-        verbs_library=False,
         filesystems=(
             Filesystem(role="root", path="/", total=500 * GIB, free=300 * GIB, inodes_free_percent=90.0),
             Filesystem(role="tmp", path="/tmp", total=500 * GIB, free=300 * GIB, inodes_free_percent=90.0),

@@ -9,6 +9,7 @@ from clusterctl.facts.machine import KernelLog, Xid
 from tests.fact_sets import Case, above_a_note, judged, on
 from tests.faults.facts_odd import ODD
 from tests.faults.facts_single import FAULTS, HELD_ELSEWHERE, ONLY_NOTES
+from tests.faults.pairs import pairs
 
 
 @pytest.mark.parametrize("case", FAULTS, ids=lambda case: case.name)
@@ -21,6 +22,13 @@ def test_it_is_healthy(case: Case) -> None:
     found = judged(case)
     assert above_a_note(found) == {}
     assert found.verdict == "ready"
+
+
+def test_two_faults_on_two_hosts_are_both_told_and_nothing_else() -> None:
+    drawn = list(pairs(seed=1, most=200))
+    found = {case.name: above_a_note(judged(case)) for case in drawn}
+    assert found == {case.name: case.expected for case in drawn}
+    assert len(found) > 150
 
 
 def test_there_are_forty_and_each_is_named_once() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from ipaddress import ip_network
+from itertools import islice
 from typing import Protocol
 
 import msgspec
@@ -15,6 +17,7 @@ from clusterctl.facts.gpu import Gpu, NvidiaSmi
 from clusterctl.facts.model import Facts, Reachability
 from clusterctl.facts.sections import Section, unread
 from clusterctl.inventory.model import Inventory
+from clusterctl.network.candidates import is_usable, is_wired
 from clusterctl.network.model import HostNetwork, Network, Setting
 
 NOTHING_HERE = (6, 9, 12)
@@ -84,6 +87,33 @@ class Evidence:
         for entry in self.network.hosts:
             if entry.host in self.facts:
                 yield entry, self.facts[entry.host]
+
+    @property
+    def linked(self) -> Iterator[tuple[HostNetwork, Facts]]:
+        """As `chosen`, and hosts with an interface in that network which a setting of their user's keeps out:
+        it hides nothing that is wrong with the interface."""
+        yield from self.chosen
+        covered = {entry.host for entry in self.network.hosts}
+        subnets = {text.strip() for text in self.network.subnet.split(",")}
+        for host, facts in self.facts.items():
+            if host not in covered:
+                inside = (
+                    HostNetwork(
+                        host=host,
+                        ifname=link.name,
+                        address=address.address,
+                        env={},
+                        origins={},
+                        physical=is_wired(facts, link),
+                        speed=link.speed,
+                        mtu=link.mtu,
+                    )
+                    for link in facts.interfaces
+                    if is_usable(link)
+                    for address in link.addresses
+                    if str(ip_network(f"{address.address}/{address.prefix}", strict=False)) in subnets
+                )
+                yield from ((entry, facts) for entry in islice(inside, 1))
 
     def told(self, needs: tuple[Section, ...]) -> tuple[Evidence, dict[str, str]]:
         """The evidence of hosts that could tell all of ``needs``, and host -> why for the others."""

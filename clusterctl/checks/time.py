@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from statistics import median_low
 
 from clusterctl.checks.remedy import Remedy, install, shell
@@ -21,10 +21,19 @@ def _skew(evidence: Evidence) -> Iterator[Verdict]:
             offsets[host] = facts.clock_offset
     if len(offsets) < 2:
         return
-    middle = median_low(offsets.values())
+    errors = {host: evidence.facts[host].clock_error or 0.0 for host in offsets}
+    right = _right(offsets, errors)
+    if right is None:
+        apart = max(offsets.values()) - min(offsets.values())
+        yield Hit(
+            hosts=tuple(offsets),
+            observed=f"their clocks are up to {_span(apart)} apart",
+            expected=f"within {SKEW_WARN:g} s of one another",
+        )
+        return
     for host, offset in offsets.items():
-        skew = offset - middle
-        if abs(skew) - (evidence.facts[host].clock_error or 0.0) > SKEW_WARN:
+        skew = offset - right
+        if abs(skew) - errors[host] > SKEW_WARN:
             way = "ahead" if skew > 0 else "behind"
             yield Hit(
                 hosts=(host,),
@@ -38,6 +47,19 @@ def _skew(evidence: Evidence) -> Iterator[Verdict]:
 def _synchronised(os_release: str) -> Remedy:
     daemon = install(os_release, apt="chrony", dnf="chrony")
     return shell("sudo timedatectl set-ntp true", instead=(daemon.text,))
+
+
+def _right(offsets: Mapping[str, float], errors: Mapping[str, float]) -> float | None:
+    """The offset that more than half of the hosts agree on; without one, this machine's own clock where some
+    host agrees with it. None where nobody can say who is right."""
+    middle = median_low(offsets.values())
+    near = [
+        [host for host, offset in offsets.items() if abs(offset - right) - errors[host] <= SKEW_WARN]
+        for right in (middle, 0.0)
+    ]
+    if len(near[0]) * 2 > len(offsets):
+        return middle
+    return 0.0 if near[1] else None
 
 
 def _span(seconds: float) -> str:

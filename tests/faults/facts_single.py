@@ -345,6 +345,13 @@ FAULTS = [
     ),
     fault("gpu.present", "nothing tells", on("node2", nvidia=NvidiaSmi(), torch=None), gpus=2, quick=True),
     fault("gpu.cuda", "torch sees none", on("node2", torch={"cuda_available": False}), gpus=2),
+    fault(
+        "gpu.cuda",
+        "torch sees none of those that CUDA_VISIBLE_DEVICES names",
+        variable("*", "CUDA_VISIBLE_DEVICES", "0,1"),
+        on("node2", torch={"cuda_available": False, "device_count": 0}),
+        gpus=2,
+    ),
     fault("gpu.model", "another card", card("node2", (1,), name="NVIDIA L4", memory_total=24 * GIB), gpus=2),
     fault("gpu.busy", "a job on one card", card("node2", (1,), processes=job(60 * GIB)), gpus=2),
     fault("gpu.busy", "memory that nobody shows", card("node2", (1,), memory_used=60 * GIB), gpus=2),
@@ -424,6 +431,13 @@ FAULTS = [
     fault("os.nproc", "by its control group", on("node2", cgroup=Cgroup(pids=100))),
     fault("os.stack", "unlimited", on("node2", limits={"stack": None}), gpus=2),
     fault("os.memory", "nothing free", on("node2", memory_available=100 * MIB)),
+    fault(
+        "os.memory",
+        "half of the others', on two of five hosts",
+        on("node2 node3", memory_total=32 * GIB, memory_available=30 * GIB),
+        hosts=5,
+        at="node2 node3",
+    ),
     fault("os.memory", "half of the others'", on("node2", memory_total=32 * GIB, memory_available=30 * GIB)),
     fault(
         "os.memory",
@@ -462,6 +476,22 @@ FAULTS = [
     fault("os.logout", "RemoveIPC", on("node2", logind=Logind(remove_ipc=True, kill_processes=False))),
     fault(
         "os.logout", "KillUserProcesses", on("node2", logind=Logind(remove_ipc=False, kill_processes=True))
+    ),
+    fault("time.skew", "40 s behind, of two hosts", on("node2", clock_offset=-40.0), hosts=2),
+    fault(
+        "time.skew",
+        "half of the hosts",
+        on("node2 node3", clock_offset=-40.0),
+        hosts=4,
+        at="node2 node3",
+    ),
+    fault(
+        "time.skew",
+        "two hosts of which neither agrees with this machine",
+        on("node1", clock_offset=400.0),
+        on("node2", clock_offset=-40.0),
+        hosts=2,
+        at="node1 node2",
     ),
     fault("time.skew", "40 s", on("node2", clock_offset=-40.0)),
     fault(

@@ -198,20 +198,36 @@ def _in_torch(host: str, slots: int, facts: Facts) -> Iterator[Verdict]:
     hidden = next((each for each in facts.variables if each.name == "CUDA_VISIBLE_DEVICES"), None)
     if facts.torch is None or not facts.torch.ok:
         yield Blocked(host, "torch was not imported")
-    elif facts.python.torch_cuda == "":
-        yield Blocked(host, "torch is a build without CUDA")
-    elif facts.torch.cuda_available and facts.torch.device_count >= wanted:
         return
-    elif hidden is not None:
+    if facts.python.torch_cuda == "":
+        yield Blocked(host, "torch is a build without CUDA")
+        return
+    seen = facts.torch.device_count if facts.torch.cuda_available else 0
+    if facts.torch.cuda_available and seen >= wanted:
+        return
+    if hidden is not None and _shown(hidden.value, facts) <= seen:
         yield Blocked(host, f"CUDA_VISIBLE_DEVICES={hidden.value} hides GPUs")
-    elif not facts.torch.cuda_available:
+    elif not seen:
         yield Hit(hosts=(host,), observed="torch sees no GPU", expected=f"{len(facts.nvidia.gpus)}")
     else:
         yield Hit(
             hosts=(host,),
-            observed=f"torch sees {facts.torch.device_count} GPU(s)",
+            observed=f"torch sees {seen} GPU(s)",
             expected=f"{wanted}, as nvidia-smi and the hostfile",
         )
+
+
+def _shown(visible: str, facts: Facts) -> int:
+    """How many cards CUDA_VISIBLE_DEVICES leaves: up to the first name that is none of a card's."""
+    names = [name.strip() for name in visible.split(",")]
+    count = 0
+    for name in names:
+        if not name or not any(
+            str(card.index) == name or card.uuid.startswith(name) for card in facts.nvidia.gpus
+        ):
+            break
+        count += 1
+    return count
 
 
 def _devices_unknown(evidence: Evidence) -> Iterator[Verdict]:

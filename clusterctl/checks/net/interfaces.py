@@ -108,7 +108,7 @@ def _dual_subnet(evidence: Evidence) -> Iterator[Verdict]:
 
 
 def _mtu(evidence: Evidence) -> Iterator[Verdict]:
-    entries = {entry.host: entry for entry, _ in evidence.chosen}
+    entries = {entry.host: entry for entry, _ in evidence.linked}
     mtus = Counter(entry.mtu for entry in entries.values())
     most = max(mtus.values(), default=0)
     # Of two that are as frequent, the smaller passes everywhere.
@@ -125,7 +125,7 @@ def _mtu(evidence: Evidence) -> Iterator[Verdict]:
 
 
 def _speed(evidence: Evidence) -> Iterator[Verdict]:
-    entries = {entry.host: entry for entry, _ in evidence.chosen if entry.speed}
+    entries = {entry.host: entry for entry, _ in evidence.linked if entry.speed}
     slow = {host for host, entry in entries.items() if (entry.speed or 0) < SLOW_SPEED}
     for host in slow:
         yield Hit(
@@ -156,7 +156,7 @@ def _cable(link: str) -> Remedy:
 
 
 def _overlay(evidence: Evidence) -> Iterator[Verdict]:
-    for entry, facts in evidence.chosen:
+    for entry, facts in evidence.linked:
         kind = _link(facts, entry).kind
         if kind in OVERLAYS:
             yield Hit(

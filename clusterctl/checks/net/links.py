@@ -138,7 +138,7 @@ def _carrier(evidence: Evidence) -> Iterator[Verdict]:
 def _flaps(evidence: Evidence) -> Iterator[Verdict]:
     changes = {
         entry.host: (entry.ifname, link.carrier_changes)
-        for entry, facts in evidence.chosen
+        for entry, facts in evidence.linked
         for link in facts.interfaces
         if link.name == entry.ifname and link.carrier_changes is not None
     }
@@ -179,7 +179,7 @@ def _sysctl(setting: str) -> Remedy:
 def _errors(evidence: Evidence) -> Iterator[Verdict]:
     counts = {
         entry.host: (entry.ifname, link.errors)
-        for entry, facts in evidence.chosen
+        for entry, facts in evidence.linked
         for link in facts.interfaces
         if link.name == entry.ifname and link.errors is not None
     }

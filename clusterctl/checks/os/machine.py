@@ -31,7 +31,12 @@ def _usable(facts: Facts) -> int:
 def _memory(evidence: Evidence) -> Iterator[Verdict]:
     slots = {entry.name: len(entry.slots) for entry in evidence.inventory.hosts}
     usable = {host: _usable(facts) for host, facts in evidence.facts.items() if facts.memory_total}
-    usual = _usual(usable)
+    usual = _usual(
+        {
+            host: evidence.facts[host].memory_total if _is_of_a_session(evidence.facts[host]) else total
+            for host, total in usable.items()
+        }
+    )
     for host, total in usable.items():
         facts = evidence.facts[host]
         free = min(facts.memory_available, total)
@@ -50,7 +55,9 @@ def _memory(evidence: Evidence) -> Iterator[Verdict]:
             yield Hit(
                 hosts=(host,),
                 observed=f"{size(total)} of memory{limited}",
-                expected=f"{size(half_of)}, as on the other hosts" if half_of else size(facts.memory_total),
+                expected=f"{size(half_of)}, as on the other hosts"
+                if half_of and not (limited and _is_of_a_session(facts))
+                else size(facts.memory_total),
                 fix=_lift(facts) if limited else shell("sudo dmidecode -t memory", looks=True),
                 cause="limited" if limited else "half",
             )
@@ -67,10 +74,10 @@ def _lift(facts: Facts) -> Remedy:
 
 
 def _usual(usable: Mapping[str, int]) -> int:
-    """What most hosts have alike, where that can be said (three hosts and more); else 0."""
+    """What more than half of the hosts have alike, where that can be said (three hosts and more); else 0."""
     middle = median_low(usable.values()) if len(usable) > 2 else 0
     alike = sum(abs(total - middle) <= ALIKE * middle for total in usable.values())
-    return middle if alike * 3 >= len(usable) * 2 else 0
+    return middle if alike * 2 > len(usable) else 0
 
 
 def _cores(facts: Facts) -> float:
