@@ -120,9 +120,10 @@ def read_key(file: Path) -> paramiko.PKey | failures.Unusable:
     except TypeError:
         cure = f'load the key into an agent: eval "$(ssh-agent)" && ssh-add {tilde(file)}'
         return failures.Unusable(str(file), "needs its passphrase and no agent holds it", cure)
-    except PermissionError:
-        return failures.Unusable(str(file), "cannot be read", f"ls -l {tilde(file)}")
-    except (paramiko.SSHException, UnknownKeyType, ValueError, OSError, NotImplementedError):
+    except OSError as error:
+        why = f"cannot be read ({error.strerror or error})"
+        return failures.Unusable(str(file), why, f"ls -l {tilde(file)}")
+    except (paramiko.SSHException, UnknownKeyType, ValueError, NotImplementedError):
         why = "is of a kind this transport cannot use (a security key?)"
         cure = "use `--transport openssh`, or a key of a common type (ssh-keygen -t ed25519)"
         return failures.Unusable(str(file), why, cure)
