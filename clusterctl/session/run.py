@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from clusterctl.errors import UsageError
+from clusterctl.plan.model import LaunchPlan
 from clusterctl.run.display import Display
 from clusterctl.run.fetch import LogFetch
 from clusterctl.run.launcher import DeepSpeedLauncher
@@ -198,7 +199,7 @@ def fetch_logs(directory: RunDirectory, display: Display) -> dict[str, str]:
 
 
 def _supervisor(
-    plan: Any,
+    plan: LaunchPlan,
     link: Transport,
     directory: RunDirectory,
     display: Display,
@@ -206,11 +207,11 @@ def _supervisor(
     prepared: Prepared | None = None,
     clock_offsets: dict[str, float] | None = None,
 ) -> Supervisor:
-    launcher: Callable[[Any], DeepSpeedLauncher] | None = None
+    launcher: Callable[[LaunchPlan], DeepSpeedLauncher] | None = None
     if prepared is not None and plan.start == "deepspeed-pdsh":
         config = prepared.hosts.ssh_config
 
-        def launcher(wanted: Any) -> DeepSpeedLauncher:
+        def launcher(wanted: LaunchPlan) -> DeepSpeedLauncher:
             return DeepSpeedLauncher(wanted, directory.logs / "deepspeed.log", config)
 
     return Supervisor(
