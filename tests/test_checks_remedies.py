@@ -15,13 +15,13 @@ from clusterctl.checks.remedy import Remedy, install, safe, shell
 from clusterctl.checks.safe import CloseKey, MakeDirectory, SetAside
 from clusterctl.facts.model import Address, Name
 from tests.fact_sets import Alteration, Case, disk, judged, link, on
-from tests.faults.facts_single import FAULTS
+from tests.faults import facts_rdma, facts_single
 
 _PLACEHOLDER = re.compile(r"\b(NEW-)?(NAME|ADDRESS|HOST|VALUE|IFNAME|PORT|USER|FILE|DIR)\b|<\w+>|\.\.\.")
 
 
 def cures() -> list[Cure]:
-    return [cure for case in FAULTS for cure in judged(case).cures]
+    return [cure for case in (*facts_single.FAULTS, *facts_rdma.FAULTS) for cure in judged(case).cures]
 
 
 def test_every_command_parses_and_holds_no_placeholder() -> None:
@@ -80,7 +80,7 @@ def test_what_does_not_look_like_a_name_is_none(text: str) -> None:
 EVIL = "x;reboot"
 HOSTILE: tuple[tuple[str, Alteration], ...] = (
     ("name.own", on("node2", hostname=EVIL, names=(Name(EVIL, (), "unknown"),))),
-    ("os.logout", on("node2", user=EVIL, logind={"linger": False})),
+    ("os.logout", on("node2", user=EVIL, logind={"linger": False, "kill_processes": True})),
     ("os.write", disk("node2", "home", exists=False, path="/home/$(reboot)\n")),
     ("os.shm-stale", on("node2", stale_shm=("/dev/shm/../../etc/passwd",))),
     ("net.mtu", link("node2", mtu=9000, name=EVIL)),

@@ -12,7 +12,8 @@ from clusterctl.checks.families import RULES
 from clusterctl.checks.finding import Finding
 from clusterctl.facts.gpu import Gpu, GpuProcess, NvidiaSmi
 from clusterctl.facts.machine import Filesystem, Limits
-from clusterctl.facts.model import Facts, Name, RdmaPort, Variable
+from clusterctl.facts.model import Facts, Name, Variable
+from clusterctl.facts.rdma import RdmaPort
 from clusterctl.inventory.model import Host, HostfileWarning, Inventory
 from clusterctl.network.choose import choose
 from clusterctl.transport.protocol import Failure

@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from clusterctl.facts.model import Facts, RdmaPort, Variable
+from clusterctl.facts.model import Facts, Variable
+from clusterctl.facts.rdma import RdmaPort
 from clusterctl.network.choose import choose
 from clusterctl.network.model import Setting
 from tests.builders import DOCKER0, LOOPBACK, altered, cluster, everywhere, healthy, inventory, mesh, nic

@@ -15,16 +15,16 @@ from typing import Any
 import pytest
 
 from clusterctl.ask.bundle import REMOTE_COMMAND, pack
+from clusterctl.ask.facts import PROBE
 from clusterctl.node.probe import gpu as probe_gpu
 from clusterctl.node.probe import main as probe
 from clusterctl.node.probe import net as probe_net
 from clusterctl.node.probe import python as probe_python
+from clusterctl.node.probe import rdma as probe_rdma
 from clusterctl.node.probe import system as probe_system
 
 SMI = Path(__file__).parent / "fixtures/nvidia-smi"
 NODE = Path(__file__).parents[1] / "clusterctl/node"
-_PARTS = ("activation", "system", "machine", "kernel_log", "net", "gpu", "python")
-FILES = ("shared.files", "shared.netlink", *(f"probe.{name}" for name in _PARTS))
 MARK = b"@@clusterctl1 "
 
 
@@ -114,35 +114,28 @@ def test_gpus_on_the_pci_bus_are_counted_without_a_driver(tmp_path: Path) -> Non
     assert probe_gpu.devices(probe_gpu.NVIDIA, str(tmp_path / "missing")) is None
 
 
-def test_rdma_ports_are_read_from_sysfs(tmp_path: Path) -> None:
-    files = {
-        "fw_ver": "28.39.1002",
-        "ports/1/state": "4: ACTIVE",
-        "ports/1/phys_state": "5: LinkUp",
-        "ports/1/rate": "400 Gb/sec (4X NDR)",
-        "ports/1/link_layer": "InfiniBand",
-        "ports/1/lid": "0x1f",
-        "ports/1/sm_lid": "0x1",
-    }
-    for name, text in files.items():
-        path = tmp_path / "mlx5_0" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{text}\n")
-    (port,) = probe_net.rdma(str(tmp_path))["rdma"]
-    assert (port["device"], port["port"], port["rate"], port["lid"], port["sm_lid"]) == (
-        "mlx5_0",
-        1,
-        400.0,
-        31,
-        1,
-    )
-    assert (port["state"], port["firmware"]) == ("4: ACTIVE", "28.39.1002")
-    assert probe_net.rdma(str(tmp_path / "none")) == {
+def test_a_host_without_rdma_says_so(tmp_path: Path) -> None:
+    assert probe_rdma.rdma({}, str(tmp_path)) == {
         "rdma": [],
         "verbs_library": None,
         "verbs_devices": None,
         "peer_memory": None,
     }
+
+
+def test_the_mtu_in_use_is_what_the_verbs_tool_says() -> None:
+    text = """hca_id:\tmlx5_0
+\ttransport:\t\t\tInfiniBand (0)
+\t\tport:\t1
+\t\t\tstate:\t\t\tPORT_ACTIVE (4)
+\t\t\tmax_mtu:\t\t4096 (5)
+\t\t\tactive_mtu:\t\t1024 (3)
+hca_id:\tmlx5_1
+\t\tport:\t1
+\t\t\tactive_mtu:\t\t4096 (5)
+"""
+    assert probe_rdma.active_mtus(text) == {("mlx5_0", 1): 1024, ("mlx5_1", 1): 4096}
+    assert probe_rdma.active_mtus("No IB devices found\n") == {}
 
 
 def test_interfaces_agree_with_the_system() -> None:
@@ -301,7 +294,7 @@ def test_a_link_that_breaks_within_a_message_leaves_nothing(tmp_path: Path) -> N
         env={**os.environ, "PATH": path},
     ) as child:
         assert child.stdin is not None
-        child.stdin.write(pack("probe.main", {"timeout": 60}, FILES) + b'{"do": "pi')
+        child.stdin.write(pack("probe.main", {"timeout": 60}, PROBE) + b'{"do": "pi')
         child.stdin.flush()
         limit = time.monotonic() + 120
         while not (tmp_path / "pid").exists() or not (tmp_path / "pid").read_text():
@@ -345,7 +338,7 @@ def test_the_bundle_answers_under_a_bare_python_and_ends_with_its_input() -> Non
         ["/bin/sh", "-c", REMOTE_COMMAND], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as child:
         assert child.stdin is not None and child.stdout is not None
-        child.stdin.write(pack("probe.main", request, FILES))
+        child.stdin.write(pack("probe.main", request, PROBE))
         child.stdin.flush()
         answer = json.loads(child.stdout.readline().partition(MARK)[2])
         assert answer["facts"]["errors"] == []

@@ -17,14 +17,14 @@ from clusterctl.inventory.model import Inventory
 from clusterctl.settings import ASK, RUN, SSH
 from clusterctl.transport.protocol import Failure, Transport
 
-_PROBE = (
+PROBE = (
     "shared.files", "shared.locks", "shared.netlink",
     "probe.activation", "probe.system", "probe.machine", "probe.kernel_log",
-    "probe.net", "probe.gpu", "probe.python", "probe.torch_import",
+    "probe.net", "probe.pci", "probe.rdma", "probe.gpu", "probe.python", "probe.torch_import",
     "shared.environment", "traffic.nccl", "traffic.nccl_child",
     "traffic.listeners", "traffic.dialer", "traffic.attempt", "traffic.kernel", "traffic.master_port",
 )  # fmt: skip
-
+"""The node's modules that tell facts and dial."""
 
 _RELEASE_TIMEOUT = 1.0
 Choose = Callable[[Mapping[str, Facts], Reachability], Mapping[str, RunVariables]]
@@ -158,5 +158,5 @@ class _Openings:
         }
         key = msgspec.json.encode(asked)
         if key not in self._packed:
-            self._packed[key] = pack("probe.main", asked, _PROBE)
+            self._packed[key] = pack("probe.main", asked, PROBE)
         return self._packed[key]

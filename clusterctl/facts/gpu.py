@@ -26,6 +26,8 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True):
     ecc_errors: int | None = None
     bus: str = ""
     """PCI address, as ``00000000:3B:00.0``."""
+    numa: int | None = None
+    """The processor it hangs on, as a NUMA node."""
     persistence: str = ""
     pcie_width: int | None = None
     pcie_width_max: int | None = None

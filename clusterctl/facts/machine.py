@@ -21,6 +21,8 @@ class Logind(msgspec.Struct, frozen=True, kw_only=True):
     remove_ipc: bool | None = None
     kill_processes: bool | None = None
     linger: bool = False
+    session: bool | None = None
+    """Whether our own processes are in the scope of a session that logind keeps."""
 
 
 class Login(msgspec.Struct, frozen=True, kw_only=True):

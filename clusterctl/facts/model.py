@@ -12,6 +12,7 @@ import msgspec
 
 from clusterctl.facts.gpu import NvidiaSmi
 from clusterctl.facts.machine import Cgroup, Filesystem, KernelLog, Limits, Login, Logind
+from clusterctl.facts.rdma import RdmaPort
 
 InterfaceKind = Literal[
     "physical", "bond", "vlan", "bridge", "veth", "tun", "wireguard", "wireless", "loopback", "virtual"
@@ -54,25 +55,6 @@ class Interface(msgspec.Struct, frozen=True, kw_only=True):
     addresses: tuple[Address, ...] = ()
     bridge_of: str = ""
     """The bridge or bond this interface is enslaved to."""
-
-
-class RdmaPort(msgspec.Struct, frozen=True, kw_only=True):
-    device: str
-    port: int
-    state: str
-    physical_state: str
-    rate: float | None
-    """Gbit/s."""
-    link_layer: str
-    lid: int = 0
-    sm_lid: int = 0
-    netdev: str = ""
-    firmware: str = ""
-    netdev_mtu: int | None = None
-    gids: tuple[int, ...] | None = None
-    """Indices of GIDs of RoCE version 2 for an IPv4 address; None where none could be read."""
-    link_downed: int | None = None
-    symbol_errors: int | None = None
 
 
 class Variable(msgspec.Struct, frozen=True):

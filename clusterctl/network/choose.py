@@ -12,7 +12,7 @@ from clusterctl.network.groups import Group, Member, groups, members
 from clusterctl.network.ifname import VARIABLES, admitted
 from clusterctl.network.model import Candidate, HostNetwork, Network, Setting
 from clusterctl.network.traffic import Traffic
-from clusterctl.network.variables import user_settings, variables
+from clusterctl.network.variables import switched_off, user_settings, variables
 
 MOST_ALTERNATIVES = 3
 NOT_ASKED = Reachability()
@@ -50,7 +50,7 @@ def choose(
         return Network(problem=_why_none(answered, offered, decided, pins))
     best = ranked[0]
     missing = [host for host in answered if host not in {member.host for member in best.members}]
-    ports = rdma.select(answered)
+    ports = {} if switched_off(decided) else rdma.plan(answered)
     first = next(iter(answered))
     named = decided[first].get("MASTER_ADDR")
     master_addr = named.value if named else best.members[0].address
@@ -59,7 +59,7 @@ def choose(
         values, origins = variables(
             member,
             master_addr=master_addr,
-            rdma=ports.get(member.host, ()),
+            rdma=ports.get(member.host),
             speed=best.speed,
             settings=decided[member.host],
             origin=f"clusterctl: {'proven by traffic' if best.proven else 'common network'}",

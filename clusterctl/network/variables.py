@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from clusterctl.facts.model import Facts, RdmaPort
+from clusterctl.facts.model import Facts
 from clusterctl.network.groups import Member
 from clusterctl.network.ifname import GLOO, NCCL, TENSORPIPE, VARIABLES
 from clusterctl.network.model import Setting
+from clusterctl.network.rdma import HostRdma
 
 FAST_SOCKET = 100_000
 """Mbit/s from which one TCP stream per peer no longer fills the link."""
+HCA, IB_DISABLE = "NCCL_IB_HCA", "NCCL_IB_DISABLE"
+_RDMA = ("NCCL_IB_", "NCCL_CROSS_NIC", "NCCL_SOCKET_NTHREADS", "NCCL_NSOCKS_PERTHREAD")
 
 
 def user_settings(facts: Facts, settings: Iterable[Setting]) -> dict[str, Setting]:
@@ -19,7 +22,7 @@ def user_settings(facts: Facts, settings: Iterable[Setting]) -> dict[str, Settin
     on_host = {
         variable.name: Setting(variable.name, variable.value, f"{variable.origin} on {facts.host}")
         for variable in reversed(facts.variables)
-        if variable.name in VARIABLES
+        if variable.name in VARIABLES or variable.name.startswith(_RDMA)
     }
     return {**on_host, **{setting.name: setting for setting in settings}}
 
@@ -28,7 +31,7 @@ def variables(
     member: Member,
     *,
     master_addr: str,
-    rdma: tuple[RdmaPort, ...],
+    rdma: HostRdma | None,
     speed: int,
     settings: Mapping[str, Setting],
     origin: str,
@@ -45,18 +48,31 @@ def variables(
     decided = {name: settings.get(name, Setting(name, value, origin)) for name, value in ours.items()}
     values = {name: setting.value for name, setting in decided.items()}
     origins = {name: setting.origin for name, setting in decided.items()}
-    if not any(name.startswith("NCCL_IB_") for name in settings):
+    if HCA not in settings and IB_DISABLE not in settings:
         why, chosen = _rdma_or_sockets(rdma, speed)
-        values.update(chosen)
-        origins.update(dict.fromkeys(chosen, why))
+        for name, value in chosen.items():
+            setting = settings.get(name, Setting(name, value, why))
+            values[name], origins[name] = setting.value, setting.origin
     return values, origins
 
 
-def _rdma_or_sockets(rdma: tuple[RdmaPort, ...], speed: int) -> tuple[str, dict[str, str]]:
-    if rdma:
-        ports = ",".join(f"{port.device}:{port.port}" for port in rdma)
-        return "clusterctl: RDMA ports of one rate on all hosts", {"NCCL_IB_HCA": f"={ports}"}
-    sockets = {"NCCL_IB_DISABLE": "1"}
+def switched_off(settings: Mapping[str, Mapping[str, Setting]]) -> bool:
+    """Whether the user took RDMA from any host: NCCL hangs unless all do without it."""
+    told = (of_host.get(IB_DISABLE) for of_host in settings.values())
+    return any(setting is not None and setting.value == "1" for setting in told)
+
+
+def _rdma_or_sockets(rdma: HostRdma | None, speed: int) -> tuple[str, dict[str, str]]:
+    if rdma is not None:
+        chosen = {HCA: f"={','.join(port.name for port in rdma.ports)}"}
+        if rdma.gid_index is not None:
+            chosen["NCCL_IB_GID_INDEX"] = str(rdma.gid_index)
+        if rdma.address_range:
+            chosen["NCCL_IB_ADDR_RANGE"] = rdma.address_range
+        if rdma.same_rail:
+            chosen["NCCL_CROSS_NIC"] = "0"
+        return "clusterctl: RDMA ports of one kind on all hosts", chosen
+    sockets = {IB_DISABLE: "1"}
     if speed >= FAST_SOCKET:
         sockets |= {"NCCL_SOCKET_NTHREADS": "4", "NCCL_NSOCKS_PERTHREAD": "4"}
     return "clusterctl: no RDMA on all hosts", sockets

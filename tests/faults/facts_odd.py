@@ -6,7 +6,8 @@ from typing import Any
 
 from clusterctl.facts.gpu import GpuProcess, NvidiaSmi
 from clusterctl.facts.machine import Cgroup, KernelLog, Limits, Logind, OomKill, Xid
-from clusterctl.facts.model import Name, RdmaPort
+from clusterctl.facts.model import Name
+from clusterctl.facts.rdma import RdmaPort
 from tests.builders import DOCKER0, GIB, nic
 from tests.fact_sets import (
     Alteration,
@@ -164,6 +165,11 @@ ODD = [
         on("node2", kernel_log=KernelLog(oom_kills=(OomKill(command="java", age=60, cgroup="/docker/1"),))),
     ),
     odd("no logind in a container", on("*", logind=None)),
+    odd(
+        "logind as Debian and Ubuntu set it",
+        on("*", logind=Logind(remove_ipc=True, kill_processes=False, session=True)),
+    ),
+    odd("RemoveIPC on one host", on("node2", logind=Logind(remove_ipc=True, session=True))),
     odd("RemoveIPC for root", on("*", **ROOT, logind=Logind(remove_ipc=True))),
     odd("127.0.1.1 as on Debian", each(*({"names": (Name(f"node{n}", ("127.0.1.1",)),)} for n in (1, 2, 3)))),
     odd("other names for the interface", link("node2", name="enp5s0"), on("node2", default_device="enp5s0")),

@@ -8,7 +8,8 @@ import msgspec
 
 from clusterctl.facts.gpu import GpuProcess, NvidiaSmi
 from clusterctl.facts.machine import Cgroup, KernelLog, Limits, Logind, OomKill, Xid
-from clusterctl.facts.model import Address, Name, RdmaPort
+from clusterctl.facts.model import Address, Name
+from clusterctl.facts.rdma import RdmaPort
 from clusterctl.transport.protocol import Failure
 from tests.builders import GIB, gpu, nic
 from tests.fact_sets import (
@@ -473,7 +474,6 @@ FAULTS = [
         ),
     ),
     fault("os.reboot", "due", on("node2", reboot_required="linux-image-6.8.0-50-generic upgraded")),
-    fault("os.logout", "RemoveIPC", on("node2", logind=Logind(remove_ipc=True, kill_processes=False))),
     fault(
         "os.logout", "KillUserProcesses", on("node2", logind=Logind(remove_ipc=False, kill_processes=True))
     ),
@@ -567,7 +567,7 @@ FAULTS = [
     fault("ib.libs", "no libibverbs", ib(verbs_library=False), gpus=1),
     fault("ib.sm", "no subnet manager", ib(sm_lid=0)),
     fault("ib.devices", "closed to the user", ib(verbs_devices=False), gpus=1),
-    fault("ib.counters", "an unsteady link", ib(link_downed=12)),
+    fault("ib.counters", "an unsteady link", ib(link_errors={"link_downed": 12})),
     fault(
         "ib.peer-memory", "not loaded on one host", on("*", peer_memory=True), ib(peer_memory=False), gpus=1
     ),
@@ -630,6 +630,10 @@ ONLY_NOTES = {
     "name.loopback",
     "net.same-name",
     "ib.fw",
+    "ib.cloud",
+    "ib.software",
+    "ib.verbs",
+    "ib.bandwidth",
     "ssh.peer",
     "name.rdzv-host",
 }

@@ -9,6 +9,7 @@ from clusterctl.checks.ib.ports import active, where_present
 from clusterctl.checks.remedy import ifname, install, shell
 from clusterctl.checks.rule import Evidence, Hit, Judge, Rule, Skipped, Verdict
 from clusterctl.network.ifname import parse_nccl
+from clusterctl.network.rdma import GIDS_CHOSEN, adapters, common_gid, nccl_version, select, usable_ports
 
 _GLOO = "no GPU on any host: gloo does not use RDMA"
 
@@ -24,17 +25,19 @@ def _where_nccl(judge: Judge) -> Judge:
 
 
 def _link_layer(evidence: Evidence) -> Iterator[Verdict]:
+    """A fault where no kind of link is common to all; a port of another kind besides stays out of a run."""
     layers = {
-        host: " + ".join(sorted({port.link_layer for port in active(facts)}))
+        host: " + ".join(sorted({port.link_layer for port in usable_ports(facts)}))
         for host, facts in evidence.facts.items()
-        if active(facts)
+        if usable_ports(facts)
     }
-    yield from deviations(layers)
+    if not select({host: evidence.facts[host] for host in layers}):
+        yield from deviations(layers)
 
 
 def _libraries(evidence: Evidence) -> Iterator[Verdict]:
     for host, facts in evidence.facts.items():
-        if facts.rdma and facts.verbs_library is False:
+        if adapters(facts) and facts.verbs_library is False:
             yield Hit(
                 hosts=(host,),
                 observed="libibverbs.so.1 is missing",
@@ -45,7 +48,7 @@ def _libraries(evidence: Evidence) -> Iterator[Verdict]:
 
 def _devices(evidence: Evidence) -> Iterator[Verdict]:
     for host, facts in evidence.facts.items():
-        if facts.rdma and facts.verbs_devices is False:
+        if adapters(facts) and facts.verbs_devices is False:
             yield Hit(
                 hosts=(host,),
                 observed=f"{facts.user} may not open /dev/infiniband/uverbs*",
@@ -60,6 +63,7 @@ def _gids(evidence: Evidence) -> Iterator[Verdict]:
         for host, facts in evidence.facts.items()
     }
     some = any(port.gids for own in ports.values() for port in own)
+    yield from _without_common_index(evidence)
     for host, own in ports.items():
         told = _value(evidence, host, "NCCL_IB_GID_INDEX")
         for port in own:
@@ -86,6 +90,22 @@ def _gids(evidence: Evidence) -> Iterator[Verdict]:
                     else "",
                     cause="none",
                 )
+
+
+def _without_common_index(evidence: Evidence) -> Iterator[Verdict]:
+    """An NCCL that does not choose takes one index for all ports of a host."""
+    for host, ports in select(evidence.facts).items():
+        nccl = nccl_version(evidence.facts[host])
+        roce = ports[0].link_layer == "Ethernet" and all(port.gids for port in ports)
+        if roce and nccl and nccl < GIDS_CHOSEN and common_gid(ports) is None:
+            told = "; ".join(f"{port.name}: {', '.join(map(str, port.gids or ()))}" for port in ports)
+            yield Hit(
+                hosts=(host,),
+                observed=f"no GID index of RoCE v2 with IPv4 is common to its ports ({told})",
+                expected=f"one index, as NCCL {nccl} takes one for all",
+                fix="install a torch with NCCL 2.21 or newer, which chooses for each port",
+                cause="no common index",
+            )
 
 
 def _value(evidence: Evidence, host: str, name: str) -> str:

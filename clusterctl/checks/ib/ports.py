@@ -1,136 +1,195 @@
-"""RDMA ports as they are, whoever uses them."""
+"""RDMA ports as they are, whoever uses them: how many, in what state, how fast."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 
-import msgspec
-
-from clusterctl.checks.consistency import deviations, middle_of_others
-from clusterctl.checks.remedy import ifname, shell
-from clusterctl.checks.rule import Evidence, Hit, Judge, Rule, Skipped, Verdict
-from clusterctl.facts.model import Facts, RdmaPort
-from clusterctl.network.rdma import is_active, select
-
-MANY_DOWNS = 5
+from clusterctl.checks.consistency import deviations
+from clusterctl.checks.remedy import shell
+from clusterctl.checks.rule import Blocked, Evidence, Hit, Judge, Rule, Skipped, Verdict
+from clusterctl.facts.model import Facts
+from clusterctl.facts.rdma import RdmaPort
+from clusterctl.network.rdma import adapters, is_active, select
 
 
 def where_present(judge: Judge) -> Judge:
+    """Skips a cluster without an adapter that NCCL's own RDMA transport is made for."""
+
     def over(evidence: Evidence) -> Iterator[Verdict]:
-        if not any(facts.rdma for facts in evidence.facts.values()):
-            yield Skipped("no RDMA device on any host")
-        else:
+        if any(adapters(facts) for facts in evidence.facts.values()):
             yield from judge(evidence)
+        elif any(facts.rdma for facts in evidence.facts.values()):
+            yield Skipped("no RDMA device on any host that NCCL uses by itself")
+        else:
+            yield Skipped("no RDMA device on any host")
 
     return over
 
 
+def active(facts: Facts) -> tuple[RdmaPort, ...]:
+    return tuple(port for port in adapters(facts) if is_active(port))
+
+
+def used(evidence: Evidence) -> Mapping[str, tuple[RdmaPort, ...]]:
+    """Host -> the ports a run would use; the active ones of each where a run would use none."""
+    return select(evidence.facts) or {host: active(facts) for host, facts in evidence.facts.items()}
+
+
+def by_name(evidence: Evidence) -> Mapping[str, Mapping[str, RdmaPort]]:
+    """``mlx5_0:1`` -> host -> that port, of every adapter."""
+    found: defaultdict[str, dict[str, RdmaPort]] = defaultdict(dict)
+    for host, facts in evidence.facts.items():
+        for port in adapters(facts):
+            found[port.name][host] = port
+    return found
+
+
 def _present(evidence: Evidence) -> Iterator[Verdict]:
     """Ports that are there; whether they work is told by the rules about state, manager and library."""
-    counts = {host: len(facts.rdma) for host, facts in evidence.facts.items()}
-    lacking = tuple(host for host, count in counts.items() if not count)
+    lacking = tuple(host for host, facts in evidence.facts.items() if not adapters(facts))
     if lacking:
+        having = len(evidence.facts) - len(lacking)
         yield Hit(
             hosts=lacking,
             observed="no RDMA port",
-            expected=f"one or more, as on {len(counts) - len(lacking)} of {len(counts)} hosts",
+            expected=f"one or more, as on {having} of {len(evidence.facts)} hosts",
         )
-    else:
-        yield from deviations({host: f"{count} RDMA port(s)" for host, count in counts.items()})
+        return
+    yield from deviations({host: f"{count} RDMA port(s)" for host, count in _meant(evidence).items()})
 
 
-def active(facts: Facts) -> tuple[RdmaPort, ...]:
-    return tuple(port for port in facts.rdma if is_active(port))
+def _meant(evidence: Evidence) -> Mapping[str, int]:
+    """Host -> how many ports a run uses, or would if they were as on most hosts."""
+    chosen = select(evidence.facts)
+    if not chosen:
+        return {host: len(adapters(facts)) for host, facts in evidence.facts.items()}
+    bearers = Counter(port.name for ports in chosen.values() for port in ports)
+    return {
+        host: sum(
+            port in ports or bearers[port.name] * 2 > len(chosen) for port in adapters(evidence.facts[host])
+        )
+        for host, ports in chosen.items()
+    }
+
+
+def _down_here(evidence: Evidence) -> Iterator[tuple[str, RdmaPort]]:
+    """Ports that are down on a host and up on most hosts that have them."""
+    for bearers in by_name(evidence).values():
+        down = [host for host, port in bearers.items() if not is_active(port)]
+        if len(down) * 2 < len(bearers):
+            yield from ((host, bearers[host]) for host in down)
 
 
 def _state(evidence: Evidence) -> Iterator[Verdict]:
+    here = {(host, port.name) for host, port in _down_here(evidence)}
+    anybody = any(active(facts) for facts in evidence.facts.values())
     for host, facts in evidence.facts.items():
         others_work = bool(active(facts))
-        for port in facts.rdma:
-            if not is_active(port):
-                yield Hit(
-                    hosts=(host,),
-                    observed=f"{port.device}:{port.port} is {port.state}, {port.physical_state}",
-                    expected="ACTIVE, LinkUp",
-                    cause=f"{port.state} {port.physical_state} {others_work}",
-                    severity="info" if others_work else "warn",
-                )
+        for port in adapters(facts):
+            if is_active(port):
+                continue
+            if _without_manager(port):
+                yield Blocked(host, f"{port.name} knows no subnet manager")
+                continue
+            matters = (host, port.name) in here or (anybody and not others_work)
+            yield Hit(
+                hosts=(host,),
+                observed=f"{port.name} is {port.state}, {port.physical_state}",
+                expected="ACTIVE, LinkUp",
+                cause=f"{port.state} {port.physical_state} {matters}",
+                severity="warn" if matters else "info",
+                fix=shell("ibstat", looks=True, advice=f"look at the cable of {port.name}")
+                if matters
+                else "",
+            )
 
 
 def _rate(evidence: Evidence) -> Iterator[Verdict]:
+    """A port against the same port of the other hosts; of an adapter of another model that is no fault."""
+    slow: set[str] = set()
+    for name, bearers in by_name(evidence).items():
+        rates = {host: port.rate for host, port in bearers.items() if is_active(port) and port.rate}
+        usual, count = _usual(rates)
+        for host, rate in rates.items():
+            if rate < usual:
+                slow.add(host)
+                models = {bearers[other].model for other in rates if rates[other] == usual}
+                yield Hit(
+                    hosts=(host,),
+                    observed=f"{name} runs at {rate:g} Gb/s",
+                    expected=f"{usual:g} Gb/s, as on {count} of {len(rates)} hosts",
+                    severity="fail" if bearers[host].model in models else "warn",
+                    fix=shell(
+                        "ibstat", looks=True, advice=f"look at the cable of {name} and at the switch's port"
+                    ),
+                    cause=f"{rate:g} of {usual:g}",
+                )
     best = {
-        host: f"{max(port.rate or 0.0 for port in active(facts)):g} Gb/s"
+        host: max(port.rate or 0.0 for port in active(facts))
         for host, facts in evidence.facts.items()
         if active(facts)
     }
-    yield from deviations(best)
+    usual, count = _usual(best)
+    for host, rate in best.items():
+        if rate < usual and host not in slow:
+            yield Hit(
+                hosts=(host,),
+                observed=f"its fastest port runs at {rate:g} Gb/s",
+                expected=f"{usual:g} Gb/s, as on {count} of {len(best)} hosts",
+                severity="warn",
+                cause=f"best {rate:g} of {usual:g}",
+            )
+
+
+def _usual(rates: Mapping[str, float]) -> tuple[float, int]:
+    """The rate that most have, of equally many the higher one, and how many have it."""
+    ranked = Counter(rates.values()).items()
+    return max(ranked, key=lambda item: (item[1], item[0]), default=(0.0, 0))
+
+
+def _without_manager(port: RdmaPort) -> bool:
+    linked = port.link_layer == "InfiniBand" and "LinkUp" in port.physical_state.replace(" ", "")
+    return linked and not port.sm_lid
 
 
 def _subnet_manager(evidence: Evidence) -> Iterator[Verdict]:
+    chosen = select(evidence.facts)
     for host, facts in evidence.facts.items():
-        for port in facts.rdma:
-            linked = port.link_layer == "InfiniBand" and "LinkUp" in port.physical_state.replace(" ", "")
-            if linked and not port.sm_lid:
+        for port in adapters(facts):
+            if _without_manager(port):
+                spared = host in chosen and port not in chosen[host]
                 yield Hit(
                     hosts=(host,),
-                    observed=f"{port.device}:{port.port} knows no subnet manager",
-                    cause="no manager",
+                    observed=f"{port.name} knows no subnet manager",
+                    severity="warn" if spared else "fail",
+                    cause=f"no manager {spared}",
                 )
 
 
-def _mtu(evidence: Evidence) -> Iterator[Verdict]:
-    roce = {
-        host: ports
-        for host, ports in select(evidence.facts).items()
-        if ports and ports[0].link_layer == "Ethernet" and all(port.netdev_mtu for port in ports)
-    }
-    mtus = {host: min(port.netdev_mtu or 0 for port in ports) for host, ports in roce.items()}
-    for hit in deviations({host: f"MTU {mtu}" for host, mtu in mtus.items()}):
-        wanted = Counter(mtus.values()).most_common(1)[0][0]
-        for host in hit.hosts:
-            cards = tuple(port.netdev for port in roce[host] if port.netdev_mtu != wanted)
-            fix = shell(
-                *["sudo ip link set dev {} mtu {}"] * len(cards),
-                values=tuple(value for card in cards for value in (ifname(card), wanted)),
-                until_boot=True,
-            )
-            yield msgspec.structs.replace(hit, hosts=(host,), fix=fix if cards else "", cause=hit.observed)
-
-
-def _counters(evidence: Evidence) -> Iterator[Verdict]:
-    worst = {
-        host: max((port.link_downed or 0 for port in active(facts)), default=0)
-        for host, facts in evidence.facts.items()
-    }
-    others = middle_of_others(worst)
-    for host, count in worst.items():
-        if host in others and count >= MANY_DOWNS and count >= 4 * others[host]:
-            yield Hit(
-                hosts=(host,),
-                observed=f"an RDMA link went down {count} times since its counters began",
-                expected="about never, as on the other hosts",
-                cause="downs",
-            )
-
-
 def _firmware(evidence: Evidence) -> Iterator[Verdict]:
-    versions = {
-        host: ", ".join(sorted({port.firmware for port in active(facts) if port.firmware}))
-        for host, facts in evidence.facts.items()
-    }
-    yield from deviations({host: version for host, version in versions.items() if version})
+    """Against adapters of the same model only."""
+    models: defaultdict[str, dict[str, str]] = defaultdict(dict)
+    for host, facts in evidence.facts.items():
+        told: defaultdict[str, set[str]] = defaultdict(set)
+        for port in active(facts):
+            if port.firmware:
+                told[port.model].add(port.firmware)
+        for model, versions in told.items():
+            models[model][host] = ", ".join(sorted(versions))
+    for model, of_host in models.items():
+        yield from deviations(of_host, of=f"{model or 'adapter'}: firmware")
 
 
 RULES: tuple[Rule, ...] = (
     Rule(
         code="ib.present",
         severity="warn",
-        looks_at="RDMA ports on all hosts or on none",
+        looks_at="RDMA ports on all hosts, as many on each, or on none",
         judge=where_present(_present),
         needs=("rdma",),
         symptom="NCCL hangs when only some hosts have RDMA; clusterctl therefore switches it off everywhere",
-        fix="repair the host's RDMA, or accept TCP",
+        fix=shell("ls /sys/class/infiniband", "lspci | grep -i -e mellanox -e infiniband", looks=True),
     ),
     Rule(
         code="ib.state",
@@ -139,16 +198,15 @@ RULES: tuple[Rule, ...] = (
         judge=where_present(_state),
         needs=("rdma",),
         symptom="NCCL does not use the port",
-        fix=shell("ibstat", looks=True, advice="check the cable and the subnet manager"),
     ),
     Rule(
         code="ib.rate",
         severity="fail",
-        looks_at="the fastest usable port of each host",
+        looks_at="the rate of each usable port against the same port of the other hosts",
         judge=where_present(_rate),
         needs=("rdma",),
         symptom="half the bandwidth on every all-reduce",
-        fix=shell("ibstat", looks=True, advice="check the cable and the port"),
+        fix=shell("ibstat", looks=True, advice="look at the cable and at the switch's port"),
     ),
     Rule(
         code="ib.sm",
@@ -160,27 +218,9 @@ RULES: tuple[Rule, ...] = (
         fix="start opensm on one host, or the switch's own",
     ),
     Rule(
-        code="ib.mtu",
-        severity="fail",
-        looks_at="the MTU of the network devices under RoCE",
-        judge=where_present(_mtu),
-        needs=("rdma",),
-        symptom="small messages pass, large ones hang",
-        fix="set one MTU on all hosts and on the switches between",
-    ),
-    Rule(
-        code="ib.counters",
-        severity="warn",
-        looks_at="how often RDMA links went down, against the other hosts",
-        judge=where_present(_counters),
-        needs=("rdma",),
-        symptom="“Got completion with error 12” hours into the run",
-        fix=shell("perfquery", looks=True, advice="reseat or replace the cable"),
-    ),
-    Rule(
         code="ib.fw",
         severity="info",
-        looks_at="the adapters' firmware",
+        looks_at="the firmware of adapters of one model",
         judge=where_present(_firmware),
         needs=("rdma",),
     ),

@@ -156,28 +156,36 @@ def _reboot(evidence: Evidence) -> Iterator[Verdict]:
 
 
 def _logout(evidence: Evidence) -> Iterator[Verdict]:
-    if not any(facts.logind for facts in evidence.facts.values()):
+    """A user counts as logged in while a process is left in the scope of a session: what a run started over
+    SSH shares stays, unless logind kills the processes themselves."""
+    logins = {host: facts.logind for host, facts in evidence.facts.items() if facts.logind}
+    if not logins:
         yield Skipped("no systemd-logind on any host")
-    for host, facts in evidence.facts.items():
-        logind = facts.logind
-        if logind is None or logind.linger or facts.uid < FIRST_USER:
+    removing = [host for host, logind in logins.items() if logind.remove_ipc]
+    for host, logind in logins.items():
+        facts = evidence.facts[host]
+        if logind.linger or facts.uid == 0:
             continue
-        taken = [
-            what
-            for what, is_taken in (
-                ("shared memory (RemoveIPC)", logind.remove_ipc),
-                ("processes (KillUserProcesses)", logind.kill_processes),
-            )
-            if is_taken
-        ]
-        if taken:
+        keep = shell("sudo loginctl enable-linger {}", values=(account(facts.user),))
+        if logind.kill_processes:
             yield Hit(
                 hosts=(host,),
-                observed=f"logind takes away {facts.user}'s {' and '.join(taken)} at logout",
+                observed=f"logind kills {facts.user}'s processes at logout (KillUserProcesses)",
                 expected="lingering for this user",
-                fix=shell("sudo loginctl enable-linger {}", values=(account(facts.user),)),
-                cause=" ".join(taken),
+                fix=keep,
+                cause="kills",
             )
+        elif host in removing and facts.uid >= FIRST_USER:
+            outside = logind.session is False
+            if outside or len(removing) < len(logins):
+                yield Hit(
+                    hosts=(host,),
+                    observed=f"logind removes {facts.user}'s shared memory at the end of the last session "
+                    "(RemoveIPC)" + (", and this one is none that it knows of" if outside else ""),
+                    severity="info",
+                    fix=keep,
+                    cause=f"removes {outside}",
+                )
 
 
 RULES: tuple[Rule, ...] = (
@@ -232,6 +240,6 @@ RULES: tuple[Rule, ...] = (
         looks_at="what logind takes away at logout: RemoveIPC, KillUserProcesses, linger",
         judge=_logout,
         needs=("system", "logind"),
-        symptom="a run that outlives its SSH session loses its shared memory: “/torch_… No such file”",
+        symptom="a run that outlives its SSH session ends with it, or loses its shared memory",
     ),
 )

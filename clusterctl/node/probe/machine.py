@@ -144,6 +144,7 @@ def logind(environ, root=""):
             "remove_ipc": said.get("RemoveIPC"),
             "kill_processes": said.get("KillUserProcesses"),
             "linger": user in listing(root + "/var/lib/systemd/linger"),
+            "session": bool(re.search(r"/session-[^/]+\.scope", read("/proc/self/cgroup"))),
         }
     }
 

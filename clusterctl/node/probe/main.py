@@ -13,7 +13,7 @@ import threading
 import time
 
 from ..shared import wire
-from . import activation, gpu, kernel_log, machine, net, python, system
+from . import activation, gpu, kernel_log, machine, net, python, rdma, system
 
 GRACE = 1.0
 SECTION_TIMEOUT = 10.0
@@ -116,7 +116,7 @@ def collect(request, environ):
         "logind": (lambda: machine.logind(environ), machine.LOGIND_TIMEOUT),
         "interfaces": (net.interfaces, SECTION_TIMEOUT),
         "routes": (net.routes, SECTION_TIMEOUT),
-        "rdma": (net.rdma, SECTION_TIMEOUT),
+        "rdma": (lambda: rdma.rdma(environ), SECTION_TIMEOUT),
         "names": (lambda: net.names(queries), net.NAME_TIMEOUT),
         "gpus": (lambda: gpu.nvidia(environ), gpu.SMI_TIMEOUT),
         "python": (lambda: _python(request, environ), 3 * python.PYTHON_TIMEOUT),

@@ -1,4 +1,4 @@
-"""Interfaces, routes, ports, RDMA and names, as this host sees them."""
+"""Interfaces, routes, ports and names, as this host sees them."""
 
 import os
 import re
@@ -7,7 +7,7 @@ import threading
 import time
 
 from ..shared import netlink
-from ..shared.files import listing, number, read, which
+from ..shared.files import number, read, which
 
 IFF_UP, IFF_LOOPBACK, IFF_RUNNING = 0x1, 0x8, 0x40
 KINDS = {
@@ -15,7 +15,6 @@ KINDS = {
     "veth": "veth", "tun": "tun", "wireguard": "wireguard", "ipoib": "physical",
 }  # fmt: skip
 NAME_TIMEOUT = 8.0
-MAPPED = "0000:0000:0000:0000:0000:ffff:"
 NOT_NETWORKS = ("tmfifo_net",)
 """The cable between a BlueField card and its host: one address on every such host."""
 
@@ -109,84 +108,6 @@ def default_device():
         six = [line.split() for line in read("/proc/net/ipv6_route").splitlines()]
         usual = [(int(row[5], 16), row[9]) for row in six if row[1] == "00" and row[9] != "lo"]
     return min(usual)[1] if usual else ""
-
-
-def rdma(root="/sys/class/infiniband"):
-    ports = []
-    for device in listing(root):
-        base = "%s/%s" % (root, device)
-        for port in listing(base + "/ports"):
-            ports.append(_rdma_port(base, device, port))
-    return {
-        "rdma": ports,
-        "verbs_library": _verbs() if ports else None,
-        "verbs_devices": _verbs_devices() if ports else None,
-        "peer_memory": _peer_memory() if ports else None,
-    }
-
-
-def _verbs_devices(root="/dev/infiniband"):
-    names = [name for name in listing(root) if name.startswith("uverbs")]
-    return bool(names) and all(os.access("%s/%s" % (root, name), os.R_OK | os.W_OK) for name in names)
-
-
-def _peer_memory():
-    modules = ("nvidia_peermem", "nv_peer_mem")
-    loaded = any(os.path.isdir("/sys/module/" + name) for name in modules)
-    return loaded or "Open Kernel Module" in read("/proc/driver/nvidia/version")
-
-
-def _rdma_port(base, device, port):
-    at = "%s/ports/%s" % (base, port)
-    netdev = read(at + "/gid_attrs/ndevs/0") or _netdev(base + "/device/net", int(port))
-    rate = read(at + "/rate").split()
-    return {
-        "device": device,
-        "port": int(port),
-        "state": read(at + "/state"),
-        "physical_state": read(at + "/phys_state"),
-        "rate": float(rate[0]) if rate else None,
-        "link_layer": read(at + "/link_layer"),
-        "lid": int(read(at + "/lid") or "0", 16),
-        "sm_lid": int(read(at + "/sm_lid") or "0", 16),
-        "netdev": netdev,
-        "firmware": read(base + "/fw_ver"),
-        "netdev_mtu": number("/sys/class/net/%s/mtu" % netdev) if netdev else None,
-        "gids": _gids(at) if listing(at + "/gids") else None,
-        "link_downed": number(at + "/counters/link_downed"),
-        "symbol_errors": number(at + "/counters/symbol_error"),
-    }
-
-
-def _gids(at):
-    """Indices of those that carry an IPv4 address over RoCE version 2; reading an empty place fails."""
-    found = [
-        int(name)
-        for name in listing(at + "/gids")
-        if name.isdigit()
-        and read("%s/gid_attrs/types/%s" % (at, name)) == "RoCE v2"
-        and read("%s/gids/%s" % (at, name)).startswith(MAPPED)
-    ]
-    return sorted(found)
-
-
-def _netdev(directory, port):
-    """A function of two ports shows both devices: ``dev_port`` counts from 0."""
-    names = listing(directory)
-    for name in names:
-        if number("%s/%s/dev_port" % (directory, name)) == port - 1:
-            return name
-    return names[0] if names else ""
-
-
-def _verbs():
-    import ctypes
-
-    try:
-        ctypes.CDLL("libibverbs.so.1")
-    except OSError:
-        return False
-    return True
 
 
 def names(queries):

@@ -1,0 +1,173 @@
+"""Where the adapters are: beside which GPUs, in which rail, in whose cloud."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from clusterctl.checks.gpu.asked import numbers
+from clusterctl.checks.ib.ports import where_present
+from clusterctl.checks.remedy import shell
+from clusterctl.checks.rule import Evidence, Hit, Rule, Skipped, Verdict, never_asked
+from clusterctl.facts.model import Facts
+from clusterctl.network.rdma import is_adapter, network_of, rails_apart, select
+
+_GOOGLE = "Google"
+GOOGLE_RAILS = 4
+"""From so many interfaces besides the default one, a machine of Google's has a network for its GPUs."""
+
+
+def _affinity(evidence: Evidence) -> Iterator[Verdict]:
+    """GPUs without an adapter on their own processor, where the other hosts' have one: a card in the wrong
+    slot. Alike everywhere it is how the machines are built."""
+    far: dict[str, str] = {}
+    counts: dict[str, int] = {}
+    for host, ports in select(evidence.facts).items():
+        cards = evidence.cards(host)
+        nodes = {port.numa for port in ports}
+        if not cards or None in nodes or any(card.numa is None for card in cards):
+            continue
+        lonely = tuple(card for card in cards if card.numa not in nodes)
+        counts[host] = len(lonely)
+        far[host] = numbers(lonely) if lonely else ""
+    if not counts:
+        yield Skipped("no host tells which processor its GPUs and RDMA adapters are at")
+        return
+    usual = Counter(counts.values()).most_common(1)[0][0]
+    for host, count in counts.items():
+        if count:
+            worse = count > usual
+            yield Hit(
+                hosts=(host,),
+                observed=f"{far[host]} without an RDMA adapter at the same processor",
+                expected=f"{usual or 'none'}, as on the other hosts" if worse else "",
+                severity="warn" if worse else "info",
+                cause=f"far {worse}",
+            )
+
+
+def _rails(evidence: Evidence) -> Iterator[Verdict]:
+    """A rail is the network that one port of each host is in. Where each host has networks of its own, as
+    behind routers, nothing can be said."""
+    ports = select(evidence.facts)
+    known = {
+        host: {port.name: network_of(evidence.facts[host], port) for port in own}
+        for host, own in ports.items()
+    }
+    rails = {host: own for host, own in known.items() if len(own) > 1 and all(own.values())}
+    if not rails:
+        yield Skipped("no host has two RDMA ports in networks that are known")
+        return
+    counted = Counter(tuple(own.items()) for own in rails.values())
+    most, count = counted.most_common(1)[0]
+    usual = dict(most)
+    for host, own in rails.items():
+        if count * 2 > len(rails) and own != usual and own.keys() == usual.keys():
+            name = next(name for name in own if own[name] != usual[name])
+            yield Hit(
+                hosts=(host,),
+                observed=f"{name} is in {own[name]}",
+                expected=f"{usual[name]}, as on {count} of {len(rails)} hosts",
+                cause="crossed",
+            )
+    if rails_apart(evidence.facts, ports):
+        yield Hit(
+            hosts=tuple(rails),
+            observed=f"{len(usual)} rails, each a network of its own: NCCL_CROSS_NIC=0",
+            severity="info",
+        )
+
+
+def _cloud(evidence: Evidence) -> Iterator[Verdict]:
+    """A cloud's fast network that NCCL reaches through a plugin only."""
+    told: dict[str, str] = {}
+    for host, facts in evidence.facts.items():
+        plugin = facts.python.net_plugin
+        found = f"found {plugin}" if plugin else "none was found where the loader looks"
+        if any(port.driver == "efa" for port in facts.rdma):
+            told[host] = f"EFA, which NCCL reaches through aws-ofi-nccl only: {found}"
+        elif facts.vendor.startswith(_GOOGLE) and _rails_of_google(facts) >= GOOGLE_RAILS:
+            told[host] = f"Google's network for GPUs, which NCCL reaches through a plugin only: {found}"
+    if not told:
+        yield Skipped("no cloud's own network on any host")
+    for host, text in told.items():
+        yield Hit(hosts=(host,), observed=text, severity="info")
+
+
+def _rails_of_google(facts: Facts) -> int:
+    if not facts.nvidia.gpus or any(is_adapter(port) for port in facts.rdma):
+        return 0
+    others = [
+        link for link in facts.interfaces if link.kind == "physical" and link.name != facts.default_device
+    ]
+    return len(others)
+
+
+def _software(evidence: Evidence) -> Iterator[Verdict]:
+    for host, facts in evidence.facts.items():
+        left = {
+            port.name: "RDMA in software" if port.software else "iWARP"
+            for port in facts.rdma
+            if port.software or port.node_type == "RNIC"
+        }
+        if left:
+            yield Hit(
+                hosts=(host,),
+                observed="; ".join(
+                    f"{name}: {what}, which a run does not use" for name, what in left.items()
+                ),
+                severity="info",
+                cause=", ".join(sorted(set(left.values()))),
+            )
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        code="ib.affinity",
+        severity="warn",
+        looks_at="RDMA adapters at the same processor as the GPUs, against the other hosts",
+        judge=where_present(_affinity),
+        needs=("rdma", "gpus"),
+        symptom="this host's data crosses between its processors, and it sets the pace for all",
+        fix=shell(
+            "nvidia-smi topo -m", looks=True, advice="put the adapter into a slot of the other processor"
+        ),
+    ),
+    Rule(
+        code="ib.rails",
+        severity="warn",
+        looks_at="the network of each RDMA port, against the same port of the other hosts",
+        judge=where_present(_rails),
+        needs=("rdma", "interfaces"),
+        symptom="ports that NCCL pairs cannot reach one another: “ibv_modify_qp failed” or a hang",
+        fix=shell("ip -br addr", looks=True, advice="connect each port to the same switch on every host"),
+    ),
+    Rule(
+        code="ib.cloud",
+        severity="info",
+        looks_at="EFA and Google's networks for GPUs, and their NCCL plugins",
+        judge=_cloud,
+        needs=("rdma", "gpus", "python", "interfaces"),
+    ),
+    Rule(
+        code="ib.software",
+        severity="info",
+        looks_at="RDMA in software (rxe, siw) and iWARP adapters, which a run leaves alone",
+        judge=_software,
+        needs=("rdma",),
+    ),
+    Rule(
+        code="ib.verbs",
+        severity="fail",
+        looks_at="a connection of two RDMA adapters by the verbs library itself",
+        judge=never_asked("it needs two idle adapters: ibv_rc_pingpong -d DEVICE, on one host and the other"),
+    ),
+    Rule(
+        code="ib.bandwidth",
+        severity="warn",
+        looks_at="what two RDMA adapters carry between them",
+        judge=never_asked(
+            "it needs idle hosts and perftest: ib_write_bw -d DEVICE, on one host and the other"
+        ),
+    ),
+)

@@ -1,0 +1,19 @@
+"""Where a device is: its way from the root of the PCI bus, and the NUMA node it hangs on."""
+
+import os
+import re
+
+from ..shared.files import number
+
+ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-9a-f]")
+
+
+def path(device):
+    """``0000:3a:00.0/0000:3b:00.0``: the bridges down to the device; "" for what is not on the bus."""
+    return "/".join(part for part in os.path.realpath(device).split("/") if ADDRESS.match(part))
+
+
+def numa(device):
+    """None where the machine does not tell, as virtual ones."""
+    node = number(device + "/numa_node")
+    return node if node is not None and node >= 0 else None
