@@ -112,8 +112,22 @@ class AskDefaults:
     master_ports: int = 100
 
 
+@dataclass(frozen=True)
+class ProofDefaults:
+    """Trials over all hosts, in seconds. None of these decides a verdict: what is late is unknown."""
+
+    timeout: float = 180.0
+    still: float = 10.0
+    """For so long all that is left must stand still before it is given up."""
+    tick: float = 1.0
+    alive_interval: float = 20.0
+    end_timeout: float = 60.0
+    """After the timeout: when a process that nobody has ended ends by itself."""
+
+
 SSH = SshDefaults()
 ASK = AskDefaults()
+PROOF = ProofDefaults()
 RUN = RunDefaults()
 SYNC = SyncDefaults()
 EXEC = ExecDefaults()

@@ -16,6 +16,8 @@ import pytest
 
 from clusterctl.ask.bundle import REMOTE_COMMAND, pack
 from clusterctl.ask.facts import PROBE
+from clusterctl.node.e2e.imported import import_torch
+from clusterctl.node.e2e.program import MARK as TOLD
 from clusterctl.node.probe import gpu as probe_gpu
 from clusterctl.node.probe import main as probe
 from clusterctl.node.probe import net as probe_net
@@ -311,13 +313,16 @@ def test_a_link_that_breaks_within_a_message_leaves_nothing(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("script", "answer"),
     [
-        ("echo 'node1:1 NCCL INFO x'; echo '{\"ok\": true, \"device_count\": 2}'; echo late", (True, None)),
+        (f"echo 'NCCL INFO x'; echo '{TOLD}{{\"ok\": true}}'; echo late", (True, None)),
         ("echo 'Traceback' >&2; echo 'Illegal instruction' >&2; exit 132", (False, "Illegal instruction")),
         ("kill -11 $$", (False, "killed by signal 11 while importing torch")),
         ("exec sleep 100", (False, "`import torch` did not end within 0.5 s")),
         ("while :; do :; done", (False, "`import torch` did not end within 0.5 s")),
         # However slow it is, it gets on.
-        ("for i in 1 2 3 4 5 6; do /bin/sleep 0.2; /bin/true; done; echo '{\"ok\": true}'", (True, None)),
+        (
+            f"for i in 1 2 3 4 5 6; do /bin/sleep 0.2; /bin/true; done; echo '{TOLD}{{\"ok\": true}}'",
+            (True, None),
+        ),
     ],
 )
 def test_however_an_import_ends_it_is_told(
@@ -328,7 +333,8 @@ def test_however_an_import_ends_it_is_told(
         "python": str(tmp_path / "python"),
         "timeout": 0.5 if "100" in script or ":;" in script else 1.0 if "sleep" in script else 30,
     }
-    found = probe.import_torch(order, {"probe.torch_import": ""}, dict(os.environ))["torch"]
+    files = {"e2e.program": "", "probe.torch_import": ""}
+    found = import_torch(order, files, dict(os.environ))[0]["torch"]
     assert (found["ok"], found.get("error")) == answer
 
 

@@ -116,6 +116,18 @@ class FactCollector:
         self._until(done, deadline)
         return {host: answers[host] for host in hosts if host in answers}
 
+    def hear(self, kind: type[Kind], done: Callable[[Mapping[str, Kind]], bool], deadline: float) -> None:
+        """Take what comes until ``done``, which is given the latest answers of this kind by host."""
+        self._until(lambda: done(self._answers[kind]), deadline)
+
+    def latest(self, kind: type[Kind]) -> Mapping[str, Kind]:
+        """The last answer of this kind by host."""
+        return self._answers[kind]
+
+    def awaiting(self, what: str, hosts: Sequence[str]) -> None:
+        """Say whom we wait for."""
+        self._on_awaiting(what, hosts)
+
     def ask(
         self, kind: type[Kind], questions: Mapping[str, msgspec.Struct], timeout: float, *, phase: str = ""
     ) -> dict[str, Kind]:
@@ -131,7 +143,7 @@ class FactCollector:
         while awaited and time.monotonic() < deadline:
             end = min(deadline, time.monotonic() + ASK.alive_interval)
             told = self.wait(kind, awaited, end, phase=phase)
-            awaited = self._alive([host for host in awaited if host not in told])
+            awaited = self.alive([host for host in awaited if host not in told])
         answers: dict[str, Kind] = self._answers[kind]
         return {host: answers[host] for host in questions if host in answers}
 
@@ -143,9 +155,9 @@ class FactCollector:
         awaited = tuple(self._importing)
         while awaited:
             told = self.wait(TorchImported, awaited, time.monotonic() + ASK.alive_interval)
-            awaited = self._alive([host for host in awaited if host not in told])
+            awaited = self.alive([host for host in awaited if host not in told])
 
-    def _alive(self, hosts: Sequence[str]) -> tuple[str, ...]:
+    def alive(self, hosts: Sequence[str]) -> tuple[str, ...]:
         """Those of ``hosts`` that answer at all: what they were asked takes the time that it takes there."""
         pongs = self._answers[Pong]
         for host in hosts:

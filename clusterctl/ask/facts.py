@@ -8,12 +8,16 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from clusterctl.ask import mesh
+from clusterctl.ask import allreduce, mesh
+from clusterctl.ask.allreduce import Backend
 from clusterctl.ask.bundle import REMOTE_COMMAND, pack
 from clusterctl.ask.collector import FactCollector, OnAwaiting, Progress
-from clusterctl.ask.nccl import RunVariables, ask_nccl
+from clusterctl.ask.nccl import ask_nccl
+from clusterctl.facts.e2e import Proof
 from clusterctl.facts.model import Facts, Reachability
 from clusterctl.inventory.model import Inventory
+from clusterctl.plan.group import Group
+from clusterctl.plan.model import RunVariables
 from clusterctl.settings import ASK, RUN, SSH
 from clusterctl.transport.protocol import Failure, Transport
 
@@ -23,6 +27,7 @@ PROBE = (
     "probe.net", "probe.pci", "probe.rdma", "probe.gpu", "probe.python", "probe.torch_import",
     "shared.environment", "traffic.nccl", "traffic.nccl_child",
     "traffic.listeners", "traffic.dialer", "traffic.attempt", "traffic.kernel", "traffic.master_port",
+    "e2e.ranks", "e2e.child", "e2e.imported", "e2e.program", "e2e.allreduce", "e2e.sockets",
 )  # fmt: skip
 """The node's modules that tell facts and dial."""
 
@@ -66,7 +71,12 @@ class CollectedFacts(msgspec.Struct, frozen=True, kw_only=True):
     facts: dict[str, Facts]
     failures: dict[str, Failure]
     reachability: Reachability
+    proof: Proof = Proof()
     seconds: float
+
+
+Arrange = Callable[[Mapping[str, Facts], Reachability], Group]
+"""Which ranks are to prove these hosts end to end: the launch's own, as far as hosts can take part."""
 
 
 def ask(
@@ -77,12 +87,14 @@ def ask(
     on_progress: Progress | None = None,
     on_awaiting: OnAwaiting | None = None,
     choose: Choose | None = None,
+    arrange: Arrange | None = None,
 ) -> CollectedFacts:
     """Ask all hosts at once. A sick host is an outcome in ``failures``; nothing is raised for it.
 
     ``on_progress(host, facts or failure)`` is called once for each host, as they answer, in this thread;
     ``on_awaiting(kind, hosts)`` whenever it is other hosts, or something else, that is waited for.
     With ``choose``, and traffic, libnccl is asked what it takes under the variables that it names.
+    With ``arrange`` the ranks it names make a real all-reduce once all else is known.
     Nothing stays on any host, whatever ends the session.
     """
     began = time.monotonic()
@@ -122,6 +134,10 @@ def ask(
             )
             facts |= {host: msgspec.structs.replace(facts[host], nccl=pick) for host, pick in picks.items()}
             reachability = msgspec.structs.replace(reachability, dials=reachability.dials + dials)
+        proof = Proof()
+        if arrange is not None and facts:
+            group = arrange(facts, reachability)
+            proof = Proof(gloo=allreduce.all_reduce(collector, group, Backend(reuse=True)))
         if request.then_more:
             collector.release(time.monotonic() + _RELEASE_TIMEOUT)
     finally:
@@ -133,6 +149,7 @@ def ask(
         facts={host: facts[host] for host in inventory.names if host in facts and host not in failures},
         failures=failures,
         reachability=msgspec.structs.replace(reachability, dials=dials),
+        proof=proof,
         seconds=time.monotonic() - began,
     )
 

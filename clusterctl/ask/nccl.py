@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import msgspec
-
 from clusterctl.ask.collector import FactCollector
 from clusterctl.ask.dialling import Dialling
 from clusterctl.facts.decode import decode_nccl
@@ -13,15 +11,8 @@ from clusterctl.facts.model import Dial, Facts, NcclPick, Reachability
 from clusterctl.messages.examination import AskNccl, IsNcclHeld, NcclAsked, NcclHeld
 from clusterctl.network import repeats
 from clusterctl.network.dials import Listener
+from clusterctl.plan.model import RunVariables
 from clusterctl.settings import ASK
-
-
-class RunVariables(msgspec.Struct, frozen=True, kw_only=True):
-    """What the processes of a run will have on one host: all that the plan sets, and what it takes away."""
-
-    python: str
-    env: dict[str, str]
-    removed: tuple[str, ...] = ()
 
 
 def ask_nccl(

@@ -14,6 +14,7 @@ from clusterctl.checks.merge import Told, one_finding
 from clusterctl.checks.remedy import remedy
 from clusterctl.checks.rule import Blocked, Evidence, Hit, NoAnswer, NotKnown, Passed, Rule, Skipped, Verdict
 from clusterctl.checks.selection import EVERY_RULE, Selection
+from clusterctl.facts.e2e import Proof
 from clusterctl.facts.model import Facts, Reachability
 from clusterctl.inventory.model import Inventory
 from clusterctl.network.model import Network, Setting
@@ -60,6 +61,7 @@ def evaluate(
     reachability: Reachability | None = None,
     network: Network | None = None,
     *,
+    proof: Proof | None = None,
     expect: Mapping[str, str] | None = None,
     settings: Mapping[str, tuple[Setting, ...]] | None = None,
     quick: bool = False,
@@ -75,6 +77,7 @@ def evaluate(
             failures=tuple(failures),
             reachability=reachability or Reachability(),
             network=network or Network(),
+            proof=proof or Proof(),
             expect=expect or {},
             settings=settings or {},
             quick=quick,

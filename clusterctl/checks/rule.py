@@ -13,6 +13,7 @@ import msgspec
 
 from clusterctl.checks.finding import Severity
 from clusterctl.checks.remedy import Fix
+from clusterctl.facts.e2e import Proof
 from clusterctl.facts.gpu import Gpu, NvidiaSmi
 from clusterctl.facts.model import Facts, Reachability
 from clusterctl.facts.sections import Section, unread
@@ -58,6 +59,7 @@ class Evidence:
     failures: tuple[NoAnswer, ...] = ()
     reachability: Reachability = field(default_factory=Reachability)
     network: Network = field(default_factory=Network)
+    proof: Proof = field(default_factory=Proof)
     expect: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, tuple[Setting, ...]] = field(default_factory=dict)
     quick: bool = False

@@ -172,7 +172,14 @@ def _print_json(seen: Examination) -> None:
 
     answers = seen.answers
     typer.echo(
-        doctor_json.encode(seen.material.inventory, answers.facts, seen.network, seen.report, answers.seconds)
+        doctor_json.encode(
+            seen.material.inventory,
+            answers.facts,
+            seen.network,
+            seen.report,
+            answers.seconds,
+            proof=answers.proof,
+        )
     )
 
 

@@ -26,6 +26,7 @@ _PHASES = {
     "torch": "importing torch",
     "nccl": "asking NCCL which address it takes",
     "nccl-held": "asking NCCL whether it still listens",
+    "ranks": "one all-reduce over all hosts",
     "next": "getting ready to start",
 }
 

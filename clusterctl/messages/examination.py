@@ -91,6 +91,39 @@ class IsNcclHeld(_Asked, frozen=True, kw_only=True, tag="nccl-held"):
     """Is that port still open? Answer: `NcclHeld`."""
 
 
+class RankOrder(msgspec.Struct, frozen=True, kw_only=True):
+    """One rank. ``env`` and ``removed`` make the launch's environment of the session's; ``sizes`` are bytes
+    of all-reduces whose time is taken, ``timeout`` is when its process ends at the latest."""
+
+    rank: int
+    world: int
+    backend: str
+    device: str
+    master_addr: str
+    master_port: int
+    env: dict[str, str]
+    removed: tuple[str, ...] = ()
+    sizes: tuple[int, ...] = ()
+    repeats: int = 3
+    timeout: float
+
+
+class Join(_Asked, frozen=True, kw_only=True, tag="join"):
+    """Begin these ranks, each in a process of ``python``; with ``reuse`` in that of the import, if there is
+    one. Gives back the ports of `Listen`. Answers: `RanksTold`, as often as there is news."""
+
+    group: int
+    python: str
+    reuse: bool
+    ranks: tuple[RankOrder, ...]
+
+
+class Leave(_Asked, frozen=True, kw_only=True, tag="leave"):
+    """End the ranks of a group."""
+
+    group: int
+
+
 class AwaitBundle(_Asked, frozen=True, kw_only=True, tag="next"):
     """Become a bare interpreter that waits for another bundle. Answer: `Awaiting`."""
 
@@ -172,10 +205,34 @@ class NcclHeld(_Answer, frozen=True, kw_only=True, tag="nccl-held"):
     held: bool
 
 
+class RankNews(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a rank has come by now. See `facts.e2e.Rank`; ``port`` is that of rank 0's store."""
+
+    stage: Literal["", "begun", "store", "group", "reduced"] = ""
+    done: bool = False
+    port: Port | None = None
+    error: Text = ""
+    ended: Text = ""
+    state: Literal["works", "waits", "stopped"] = "works"
+    unanswered: tuple[tuple[Text, Literal["connect", "data"]], ...] = ()
+    missing: tuple[Count, ...] = ()
+    times: tuple[tuple[Count, float], ...] = ()
+    log: tuple[Text, ...] = ()
+
+
+class RanksTold(_Answer, frozen=True, kw_only=True, tag="ranks"):
+    """All ranks of a group on this host, in the order of the `Join`."""
+
+    group: int
+    ranks: tuple[RankNews, ...]
+
+
 class Awaiting(_Answer, frozen=True, kw_only=True, tag="next"):
     """The last word of this examination: another bundle may be sent."""
 
 
-ExaminationAnswer = FactsTold | Pong | TorchImported | Listening | Dialled | NcclAsked | NcclHeld | Awaiting
+ExaminationAnswer = (
+    FactsTold | Pong | TorchImported | Listening | Dialled | NcclAsked | NcclHeld | RanksTold | Awaiting
+)
 
 examination_answers: Decoder[ExaminationAnswer] = Decoder(ExaminationAnswer)

@@ -30,6 +30,14 @@ class Code(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
 
 
+class RunVariables(msgspec.Struct, frozen=True, kw_only=True):
+    """What the processes of a run will have on one host: all that the plan sets, and what it takes away."""
+
+    python: str
+    env: dict[str, str]
+    removed: tuple[str, ...] = ()
+
+
 class NodePlan(msgspec.Struct, frozen=True, kw_only=True):
     """One host's part. ``ranks`` are global, in local-rank order. ``removed`` are variables of the host's own
     sessions that the run is not to have. ``workdir`` is where the working directory lies on this host; empty

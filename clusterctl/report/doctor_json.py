@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from clusterctl.checks.evaluate import Report
+from clusterctl.facts.e2e import Proof
 from clusterctl.facts.model import Facts
 from clusterctl.inventory.model import Inventory
 from clusterctl.network.model import Network
@@ -14,10 +15,17 @@ from clusterctl.plan import activation
 from clusterctl.plan.variables import shown
 
 SCHEMA = "clusterctl.doctor/1"
+NOT_ASKED = Proof()
 
 
 def encode(
-    inventory: Inventory, facts: Mapping[str, Facts], network: Network, report: Report, seconds: float
+    inventory: Inventory,
+    facts: Mapping[str, Facts],
+    network: Network,
+    report: Report,
+    seconds: float,
+    *,
+    proof: Proof = NOT_ASKED,
 ) -> str:
     """One JSON object, indented. A host that gave no answer has ``facts`` null. Secret values are hidden."""
     document = {
@@ -36,6 +44,7 @@ def encode(
             entry.host: {"ifname": entry.ifname, "address": entry.address, "env": entry.env}
             for entry in network.hosts
         },
+        "proof": proof,
         "findings": report.findings,
         "checks": report.checks,
         "seconds": round(seconds, 3),

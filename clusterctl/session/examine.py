@@ -10,7 +10,6 @@ from pathlib import Path
 import msgspec
 
 from clusterctl.ask.facts import CollectedFacts, FactsRequest, ask
-from clusterctl.ask.nccl import RunVariables
 from clusterctl.checks.evaluate import Report, evaluate
 from clusterctl.checks.name import is_address
 from clusterctl.checks.selection import EVERY_RULE, Selection
@@ -23,7 +22,9 @@ from clusterctl.plan import activation
 from clusterctl.plan import threads as omp
 from clusterctl.plan.activation import without
 from clusterctl.plan.build import settings_of
+from clusterctl.plan.group import Group, one_rank_a_host
 from clusterctl.plan.layers import Layers
+from clusterctl.plan.model import RunVariables
 from clusterctl.plan.variables import strongest
 from clusterctl.session import capture
 from clusterctl.session.material import Invocation, Material
@@ -76,8 +77,8 @@ def examine(
     """Everything there is to know about the hosts of ``target``, asked over ``link``. A sick host is in the
     report, never an exception.
 
-    ``quick`` asks for facts only; without ``torch`` traffic is sent, but torch is not imported; ``all_pairs``
-    sends it between all hosts, where else more than 64 would try a sample.
+    ``quick`` asks for facts only; without ``torch`` traffic is sent, but torch is not imported, and no
+    all-reduce made; ``all_pairs`` sends it between all hosts, where else more than 64 would try a sample.
     ``then_more``: a run follows over the same ``link``. Raises UsageError for a MASTER_PORT that is none.
     """
     names, profile, inventory = target.names, target.profile, target.hosts.inventory
@@ -106,6 +107,12 @@ def examine(
         network = choose(inventory, facts, reachability, settings=settings, pins=profile.pins(facts))
         return _variables(inventory, facts, network, settings)
 
+    def arrange(facts: Mapping[str, Facts], reachability: Reachability) -> Group:
+        settings = merged(facts)
+        network = choose(inventory, facts, reachability, settings=settings, pins=profile.pins(facts))
+        variables = _variables(inventory, facts, network, settings)
+        return one_rank_a_host(inventory, facts, reachability, network, variables)
+
     with progress(names) as asking:
         answers = ask(
             link,
@@ -114,6 +121,7 @@ def examine(
             on_progress=asking.answered,
             on_awaiting=asking.awaiting,
             choose=None if target.hosts.simulated else chosen,
+            arrange=arrange if torch and not quick else None,
         )
     settings = merged(answers.facts)
     material = Material(
@@ -145,6 +153,7 @@ def judged(material: Material, selection: Selection = EVERY_RULE) -> Examination
         answers.failures.values(),
         answers.reachability,
         network,
+        proof=answers.proof,
         expect=profile.expect,
         settings=material.settings,
         quick=material.quick,

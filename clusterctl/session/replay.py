@@ -16,6 +16,7 @@ import yaml
 from clusterctl.ask.facts import CollectedFacts
 from clusterctl.checks.selection import EVERY_RULE, Selection
 from clusterctl.errors import UsageError, in_words
+from clusterctl.facts.e2e import AllReduce, Proof
 from clusterctl.facts.model import Dial, Reachability
 from clusterctl.inventory.model import Inventory
 from clusterctl.plan import profile
@@ -54,6 +55,11 @@ def read(folder: Path) -> Material:
     reachability = _decoded(folder / "traffic.json", Reachability)
     if strangers := ({*reachability.listen_errors, *reachability.neighbours} - set(inventory.names)):
         raise _damaged(folder / "traffic.json", f"{min(strangers)!r} is no host of hostfile.json")
+    proof = Proof()
+    if files.is_regular(folder / "proof.json"):  # what an earlier version kept has none
+        proof = _decoded(folder / "proof.json", Proof)
+    if strangers := ({rank.host for rank in (proof.gloo or AllReduce()).ranks} - set(inventory.names)):
+        raise _damaged(folder / "proof.json", f"{min(strangers)!r} is no host of hostfile.json")
     dials = tuple(_dials(folder / "dials.jsonl", facts))
     return Material(
         taken=header.taken,
@@ -63,6 +69,7 @@ def read(folder: Path) -> Material:
             facts=facts,
             failures={host: record.failure for host, record in records.items() if record.failure},
             reachability=msgspec.structs.replace(reachability, dials=dials),
+            proof=proof,
             seconds=header.seconds,
         ),
         settings={host: records[host].settings for host in facts},

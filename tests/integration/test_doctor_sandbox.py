@@ -63,7 +63,7 @@ def test_a_healthy_sandbox_is_ready_and_quiet(sandbox: Sandbox) -> None:
     assert {host["verdict"] for host in report["hosts"].values()} == {"ready"}
     assert {entry["ifname"] for entry in report["network"].values()} == {"eth0"}
     ran = {check["code"] for check in report["checks"] if check["status"] == "pass"}
-    assert {"net.backconnect", "net.pmtu", "sw.torch-import", "net.master-port"} <= ran
+    assert {"net.backconnect", "net.pmtu", "sw.torch-import", "net.master-port", "e2e.gloo"} <= ran
 
 
 def test_the_page_for_people_ends_with_what_to_type(sandbox: Sandbox) -> None:

@@ -2,8 +2,9 @@
 
 The request comes with the bundle, and facts follow by themselves. Later messages (``do``): ``ping``,
 ``torch`` (one real import), ``listen`` and ``dial`` (traffic between hosts), ``nccl`` (what libnccl takes)
-and ``nccl-held`` (whether it still holds its port), ``next`` (wait for another bundle). The end of stdin ends
-everything here, as does a silence of the controller.
+and ``nccl-held`` (whether it still holds its port), ``join`` and ``leave`` (ranks of a collective of all
+hosts), ``next`` (wait for another bundle). The end of stdin ends everything here, as does a silence of the
+controller.
 """
 
 import os
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 
+from ..e2e.ranks import Ranks
 from ..shared import wire
 from . import activation, gpu, kernel_log, machine, net, python, rdma, system
 
@@ -32,14 +34,14 @@ def main(request, files):
 
 
 def converse(files, environ, timeout):
-    reach = nccl = None
+    reach, nccl, ranks = None, None, Ranks(files, environ)
     for message in wire.messages():
         signal.setitimer(signal.ITIMER_REAL, timeout)
         what = message["do"]
         if what == "ping":
             wire.emit({"is": "pong", "sent": message["sent"], "time": time.time()})
         elif what == "torch":
-            _in_background("torch", import_torch, message, files, environ)
+            _in_background("torch", ranks.import_torch, message)
         elif what == "listen":
             from ..traffic.listeners import Reach
 
@@ -54,7 +56,14 @@ def converse(files, environ, timeout):
             nccl.start()
         elif what == "nccl-held":
             wire.emit({"is": "nccl-held", "held": nccl is not None and nccl.holds})
+        elif what == "join":
+            if reach is not None:
+                reach.close()
+            ranks.join(message)
+        elif what == "leave":
+            ranks.leave(message["group"])
         elif what == "next":
+            ranks.leave()
             if nccl is not None:
                 nccl.end()
             begin_anew()
@@ -164,46 +173,3 @@ def _python(request, environ):
     found = python.python(request, environ)
     executable = found["python"]["executable"]
     return dict(found, compilers=python.compilers(executable, environ), probe_python=sys.executable)
-
-
-def import_torch(order, files, environ):
-    """What one real import shows: ``torch_import`` under the training interpreter, its source on stdin.
-
-    It may take as long as it gets on: it is ended when it stood still for the timeout, or has computed for
-    that long. How busy the machine is does not count.
-    """
-    import json
-    import subprocess
-
-    began = time.monotonic()
-    child = subprocess.Popen(
-        [order["python"], "-"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env=environ,
-        cwd="/",  # a script's own folder comes first in its path, but no script lies here
-    )
-    source, done, moved = files["probe.torch_import"].encode("utf-8"), (0.0, 0), began
-    while True:
-        try:
-            out, err = child.communicate(source, timeout=min(5.0, order["timeout"] / 4))
-            break
-        except subprocess.TimeoutExpired:
-            source, before, done = None, done, system.progress(child.pid)
-            now = time.monotonic()
-            moved = now if done != before else moved
-            if now - moved > order["timeout"] or done[0] > order["timeout"]:
-                child.kill()
-                why = "`import torch` did not end within %g s" % order["timeout"]
-                return {"torch": {"ok": False, "error": why}}
-    seconds = round(time.monotonic() - began, 3)
-    # NCCL and others print to the same stream, before our line and after it.
-    for line in reversed(out.decode("utf-8", "replace").splitlines()):
-        if line.startswith('{"ok"'):
-            return {"torch": dict(json.loads(line), seconds=seconds)}
-    said = [line for line in err.decode("utf-8", "replace").splitlines() if line.strip()]
-    why = said[-1].strip() if said else "ended without a word"
-    if child.returncode < 0:
-        why = "killed by signal %d while importing torch" % -child.returncode
-    return {"torch": {"ok": False, "seconds": seconds, "error": why}}

@@ -1,15 +1,15 @@
 """One real `import torch` in its own process, under the interpreter that will train.
 
-It arrives on that interpreter's stdin and prints one JSON line. A crash or a hang costs this process only.
+It runs there as a program (`e2e.program`): a crash or a hang costs that process only, which stays with torch
+in it for what is asked next.
 """
 
-import json
 import os
 import re
 import time
 
 
-def main():
+def main(order, tell):
     try:
         import torch
     except BaseException as error:  # an extension may raise anything, SystemExit included
@@ -62,7 +62,3 @@ def loaded_nccl():
     with open("/proc/self/maps") as maps:
         paths = re.findall(r"(/\S*libnccl\.so\S*)", maps.read())
     return paths[0] if paths else ""
-
-
-if __name__ == "__main__":
-    print(json.dumps(main()))

@@ -7,6 +7,7 @@ token, and end with this process.
 
 import errno
 import selectors
+import socket
 import threading
 import time
 
@@ -24,6 +25,8 @@ class Reach:
         self.order = order
         self.token = bytes.fromhex(order["token"])
         self.selector = selectors.DefaultSelector()
+        self._serving = None
+        self._waker, self._wakeup = socket.socketpair()
 
     def listen(self):
         """Open all listeners and serve them from a thread; tells the ports, and the master port if asked."""
@@ -50,7 +53,9 @@ class Reach:
             made.setblocking(False)
             self.selector.register(made, selectors.EVENT_READ, None)
         if found:
-            threading.Thread(target=self._serve, daemon=True).start()
+            self.selector.register(self._wakeup, selectors.EVENT_READ, None)
+            self._serving = threading.Thread(target=self._serve, daemon=True)
+            self._serving.start()
         answer["listeners"] = [
             [made.getsockname()[0].partition("%")[0], made.getsockname()[1], kind] for kind, made in found
         ]
@@ -60,9 +65,20 @@ class Reach:
         """Visit all peers in the order; tells one row for each dial that was made in time."""
         return dialer.dial_all(order, self.token)
 
+    def close(self):
+        """Give all ports back, the master port for one. Returns when that is done."""
+        if self._serving:
+            self._waker.send(b"1")
+            self._serving.join()
+            self._serving = None
+
     def _serve(self):
         while True:
             for key, events in self.selector.select(1.0):
+                if key.fileobj is self._wakeup:
+                    for each in list(self.selector.get_map().values()):
+                        self._drop(each.fileobj)
+                    return
                 if key.data is None:
                     self._accept(key.fileobj)
                 elif not key.data.move(events):

@@ -1,0 +1,57 @@
+"""What was proved by doing it: a collective over all hosts, as training makes it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Stage = Literal["", "begun", "store", "group", "reduced"]
+State = Literal["works", "waits", "stopped", "silent"]
+
+
+class Rank(msgspec.Struct, frozen=True, kw_only=True):
+    """How far one rank came: it has ``begun``, has a connection to the ``store`` of rank 0 (which holds it
+    itself), is in the ``group`` with all others, has ``reduced``.
+
+    ``done`` is true at its good end. ``error`` is what its library said, ``ended`` how its process ended
+    before its time. ``state`` is what its process did when it was last looked at: it ``works`` (or wants to),
+    ``waits``, is ``stopped`` by a signal; ``silent``: the host did not say.
+    """
+
+    host: str
+    rank: int
+    device: str = "cpu"
+    stage: Stage = ""
+    done: bool = False
+    error: str = ""
+    ended: str = ""
+    state: State = "works"
+    unanswered: tuple[tuple[str, str], ...] = ()
+    """(address, ``connect`` or ``data``) of peers whose kernel left it without an answer three times."""
+    missing: tuple[int, ...] = ()
+    """Ranks whose part is not in the sum."""
+    times: tuple[tuple[int, float], ...] = ()
+    """Bytes of an all-reduce, and its seconds."""
+    log: tuple[str, ...] = ()
+    """What its library logged of itself."""
+
+
+class AllReduce(msgspec.Struct, frozen=True, kw_only=True):
+    """One trial. ``left_out`` is host -> why it was not in it. It was not made where ``skipped`` says why it
+    need not be, or ``blocked`` what stands in its way."""
+
+    backend: str = "gloo"
+    ranks: tuple[Rank, ...] = ()
+    master_addr: str = ""
+    master_port: int | None = None
+    left_out: dict[str, str] = {}
+    skipped: str = ""
+    blocked: str = ""
+    seconds: float = 0.0
+
+
+class Proof(msgspec.Struct, frozen=True, kw_only=True):
+    """``gloo`` is None where nothing of it was asked for."""
+
+    gloo: AllReduce | None = None

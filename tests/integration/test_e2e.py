@@ -1,0 +1,189 @@
+"""A real all-reduce over real hosts: who is named when it does not end well, and what is left of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import msgspec
+import pytest
+
+from clusterctl.ask.facts import CollectedFacts, FactsRequest, ask
+from clusterctl.checks.evaluate import Report, evaluate
+from clusterctl.facts.model import Facts, Reachability
+from clusterctl.inventory.hostfile import parse
+from clusterctl.inventory.model import Inventory
+from clusterctl.network.choose import choose
+from clusterctl.node.e2e.child import BOOT
+from clusterctl.plan.group import Group, one_rank_a_host
+from clusterctl.sandbox import HostSpec, Sandbox
+from clusterctl.sandbox.host import VirtualHost
+from clusterctl.session.examine import _variables as variables_of_a_run
+from clusterctl.transport import connect
+from tests.integration.test_doctor_sandbox import doctor, problems
+
+pytestmark = pytest.mark.sandbox
+
+MakeSandbox = Callable[..., Sandbox]
+Meddle = Callable[[Group], Group]
+
+
+def examined(box: Sandbox, meddle: Meddle, *, mesh: bool = True) -> tuple[CollectedFacts, Report]:
+    """``meddle`` comes between the examination and the all-reduce."""
+    inventory = parse(box.hostfile.read_text(encoding="utf-8"), str(box.hostfile))
+
+    def arrange(facts: Mapping[str, Facts], reachability: Reachability) -> Group:
+        network = choose(inventory, facts, reachability)
+        variables = variables_of_a_run(inventory, facts, network, dict.fromkeys(facts, ()))
+        return meddle(one_rank_a_host(inventory, facts, reachability, network, variables))
+
+    transport = connect("fabric", box.ssh_config)
+    try:
+        answers = ask(transport, inventory, FactsRequest(mesh=mesh), arrange=arrange)
+    finally:
+        transport.close()
+    return answers, judged(inventory, answers)
+
+
+def judged(inventory: Inventory, answers: CollectedFacts) -> Report:
+    network = choose(inventory, answers.facts, answers.reachability)
+    failures = tuple(answers.failures.values())
+    return evaluate(inventory, answers.facts, failures, answers.reachability, network, proof=answers.proof)
+
+
+def told(report: Report) -> dict[str, tuple[tuple[str, ...], str]]:
+    return {each.severity: (each.hosts, each.observed) for each in report.findings if each.code == "e2e.gloo"}
+
+
+def ranks_of(host: VirtualHost) -> list[int]:
+    """Processes of the training interpreter that an examination has on this host."""
+    found = []
+    for pid in host.pids():
+        try:
+            argv = (host.root / "proc" / str(pid) / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if BOOT.encode() in argv:
+            found.append(pid)
+    return found
+
+
+@contextmanager
+def nothing_left(box: Sandbox) -> Iterator[None]:
+    before = {host.name: host.pids() for host in box.hosts}
+    yield
+    limit = time.monotonic() + 120
+    while (after := {host.name: host.pids() for host in box.hosts}) != before and time.monotonic() < limit:
+        time.sleep(0.1)
+    assert after == before
+
+
+def test_a_wrong_interface_on_one_host_is_named_in_plain_words(sandbox: Sandbox) -> None:
+    def meddle(group: Group) -> Group:
+        own = group.members[2].variables
+        wrong = msgspec.structs.replace(own, env={**own.env, "GLOO_SOCKET_IFNAME": "eth9"})
+        odd = msgspec.structs.replace(group.members[2], variables=wrong)
+        return msgspec.structs.replace(group, members=(*group.members[:2], odd, *group.members[3:]))
+
+    with nothing_left(sandbox):
+        answers, report = examined(sandbox, meddle)
+    assert told(report)["fail"][0] == ("node3",)
+    assert "no interface of the name eth9" in told(report)["fail"][1]
+    assert answers.proof.gloo is not None
+    assert answers.proof.gloo.master_port == answers.reachability.master_port
+
+
+def test_a_rank_that_was_stopped_is_unknown_and_no_other_host_is_blamed(sandbox: Sandbox) -> None:
+    def meddle(group: Group) -> Group:
+        host = sandbox.host("node2")
+        (pid,) = ranks_of(host)
+        host.admin(["kill", "-STOP", str(pid)])
+        return group
+
+    with nothing_left(sandbox):
+        _, report = examined(sandbox, meddle, mesh=False)
+    assert list(told(report)) == ["unknown"]
+    assert told(report)["unknown"][0] == ("node2",)
+    assert "stopped by a signal" in told(report)["unknown"][1]
+    assert report.hosts["node3"] == "ready"
+
+
+@pytest.mark.long
+def test_a_path_between_two_other_hosts_that_drops_everything_is_named(make_sandbox: MakeSandbox) -> None:
+    box = make_sandbox(hosts=[HostSpec(name) for name in "abcd"])
+
+    def meddle(group: Group) -> Group:
+        for one, other in (("b", "d"), ("d", "b")):
+            box.host(one).block("in", "drop", peer=box.host(other).address())
+        return group
+
+    with nothing_left(box):
+        _, report = examined(box, meddle, mesh=False)
+    assert told(report)["fail"][0] == ("b", "d")
+    assert "without an answer" in told(report)["fail"][1]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("kind", ["drop", "reset"])
+def test_a_host_that_does_not_reach_the_store_is_named(make_sandbox: MakeSandbox, kind: str) -> None:
+    box = make_sandbox(hosts=[HostSpec(name) for name in "abc"])
+
+    def meddle(group: Group) -> Group:
+        box.host("c").block("out", kind, (1024, 65535), peer=box.host("a").address())  # type: ignore[arg-type]
+        return group
+
+    _, report = examined(box, meddle, mesh=False)
+    assert told(report)["fail"][0] == ("c",)
+
+
+@pytest.mark.long
+def test_without_torch_on_rank_0_the_others_are_proven(make_sandbox: MakeSandbox) -> None:
+    import importlib.util
+
+    found = importlib.util.find_spec("torch")
+    assert found is not None and found.origin is not None
+    box = make_sandbox(hosts=[HostSpec(name) for name in "abc"])
+    box.host("a").install(found.origin, "raise ImportError('libx.so.1: no such file')\n")
+    code, report = doctor(box)
+    assert (code, problems(report)) == (1, {"sw.torch-import": {"a"}})
+    status = {
+        host: each["status"]
+        for each in report["checks"]
+        if each["code"] == "e2e.gloo"
+        for host in each["hosts"]
+    }
+    assert status == {"a": "unknown", "b": "pass", "c": "pass"}
+
+
+@pytest.mark.long
+def test_a_busy_machine_fools_nobody(sandbox: Sandbox) -> None:
+    spinning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
+    try:
+        _, report = examined(sandbox, lambda group: group, mesh=False)
+    finally:
+        for each in spinning:
+            each.kill()
+            each.wait()
+    assert "fail" not in told(report)
+
+
+def test_nothing_is_left_when_the_controller_is_killed(sandbox: Sandbox) -> None:
+    with nothing_left(sandbox):
+        environment = {**os.environ, "CLUSTERCTL_SSH_CONFIG": str(sandbox.ssh_config)}
+        running = subprocess.Popen(
+            [sys.executable, "-m", "clusterctl", "doctor", str(sandbox.hostfile)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+        )
+        limit = time.monotonic() + 120
+        while not all(ranks_of(host) for host in sandbox.hosts) and time.monotonic() < limit:
+            time.sleep(0.05)
+        assert running.poll() is None
+        running.send_signal(signal.SIGKILL)
+        running.wait()
