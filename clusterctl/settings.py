@@ -119,6 +119,8 @@ class ProofDefaults:
     timeout: float = 180.0
     still: float = 10.0
     """For so long all that is left must stand still before it is given up."""
+    failed: float = 2.0
+    """The same once a rank has failed: what others could say of it they have said."""
     tick: float = 1.0
     alive_interval: float = 20.0
     end_timeout: float = 60.0

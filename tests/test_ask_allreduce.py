@@ -69,7 +69,7 @@ class Players:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    quick = dataclasses.replace(PROOF, still=0.2, tick=0.01, alive_interval=0.1)
+    quick = dataclasses.replace(PROOF, still=0.2, failed=0.1, tick=0.01, alive_interval=0.1)
     monkeypatch.setattr(allreduce, "PROOF", quick)
 
 

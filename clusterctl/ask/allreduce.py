@@ -186,7 +186,8 @@ class _Trial:
 
     def _is_over(self) -> bool:
         """Whether each rank that is not through stands still, and has for a while: none hears of another."""
-        if time.monotonic() - self._changed < PROOF.still:
+        failed = any(each.error or each.ended for news in self._known.values() for each in news)
+        if time.monotonic() - self._changed < (PROOF.failed if failed else PROOF.still):
             return False
         unfinished = self._unfinished()
         return bool(unfinished) and all(

@@ -6,6 +6,7 @@ away would only look to the others like a second fault.
 """
 
 import os
+import socket
 import time
 
 FILLER = 1 << 16
@@ -36,6 +37,8 @@ def _steps(order):
     timeout = timedelta(seconds=order["timeout"])
     if order["device"].startswith("cuda"):
         torch.cuda.set_device(torch.device(order["device"]))
+    if rank:  # the store is open by now, and torch would try for minutes what the kernel refuses
+        socket.create_connection((order["master_addr"], order["master_port"])).close()
     store = dist.TCPStore(  # type: ignore[attr-defined]
         order["master_addr"],
         order["master_port"],
