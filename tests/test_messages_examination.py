@@ -13,7 +13,7 @@ import pytest
 
 from clusterctl.ask.bundle import pack
 from clusterctl.ask.clean import Part, clean
-from clusterctl.ask.facts import _PROBE, FactsRequest, ask
+from clusterctl.ask.facts import PROBE, FactsRequest, ask
 from clusterctl.ask.host_session import MARK, HostSession, listen
 from clusterctl.ask.pull import Source, pull
 from clusterctl.facts.decode import decode_facts, decode_nccl
@@ -59,7 +59,7 @@ def test_a_whole_examination_of_the_real_program_is_understood(tmp_path: Path) -
     talk = HostSession(channel, examination_answers)
     request = {"timeout": 100, "controller_python": sys.executable, "env": {name: os.fsdecode(b"\xfe")}}
     try:
-        channel.send(pack("probe.main", request, _PROBE))
+        channel.send(pack("probe.main", request, PROBE))
         facts = decode_facts("here", hear(talk, FactsTold).facts)
         assert facts.errors == ()
         assert facts.boot_id
@@ -94,7 +94,7 @@ def test_a_whole_examination_of_the_real_program_is_understood(tmp_path: Path) -
         assert hear(talk, NcclHeld).held
         talk.send(AwaitBundle())
         hear(talk, Awaiting)
-        channel.send(pack("probe.main", request, _PROBE))
+        channel.send(pack("probe.main", request, PROBE))
         hear(talk, FactsTold)
     finally:
         talk.close()
