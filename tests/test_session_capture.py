@@ -333,7 +333,7 @@ def test_no_hostfile_without_a_ready_host(
         (("--replay", "."), "it has no capture.json"),
         (("--replay", ".", "--quick"), "--quick is of no use with --replay"),
         (("--replay", ".", "hostfile"), "HOSTFILE is of no use with --replay"),
-        (("--force",), "--force is of use with --hostfile-out only"),
+        (("--force",), "--force is of use where a file is written"),
         (("--replay", ""), "--replay was given an empty text"),
         (("--capture", "."), "the folder is not empty"),
         (("--hostfile-out", "hostfile"), "hostfile exists"),

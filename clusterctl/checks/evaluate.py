@@ -15,6 +15,7 @@ from clusterctl.checks.remedy import remedy
 from clusterctl.checks.rule import Blocked, Evidence, Hit, NoAnswer, NotKnown, Passed, Rule, Skipped, Verdict
 from clusterctl.checks.selection import EVERY_RULE, Selection
 from clusterctl.facts.e2e import Proof
+from clusterctl.facts.lasting import Baseline
 from clusterctl.facts.model import Facts, Reachability
 from clusterctl.inventory.model import Inventory
 from clusterctl.network.model import Network, Setting
@@ -66,6 +67,7 @@ def evaluate(
     settings: Mapping[str, tuple[Setting, ...]] | None = None,
     quick: bool = False,
     simulated: bool = False,
+    baseline: Baseline | None = None,
     selection: Selection = EVERY_RULE,
     rules: tuple[Rule, ...] = RULES,
 ) -> Report:
@@ -82,6 +84,7 @@ def evaluate(
             settings=settings or {},
             quick=quick,
             simulated=simulated,
+            baseline=baseline,
         ),
         rules,
         selection,

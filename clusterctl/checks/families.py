@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clusterctl.checks import e2e, env, gpu, host, hostfile, ib, ip, name, net, os, ssh, sw, time
+from clusterctl.checks import baseline, e2e, env, gpu, host, hostfile, ib, ip, name, net, os, ssh, sw, time
 from clusterctl.checks.rule import Rule
 
 FAMILIES: tuple[tuple[str, tuple[Rule, ...]], ...] = (
@@ -19,5 +19,6 @@ FAMILIES: tuple[tuple[str, tuple[Rule, ...]], ...] = (
     ("Network", net.RULES),
     ("RDMA", ib.RULES),
     ("End to end", e2e.RULES),
+    ("Baseline", baseline.RULES),
 )
 RULES: tuple[Rule, ...] = tuple(rule for _, rules in FAMILIES for rule in rules)

@@ -15,6 +15,7 @@ from clusterctl.checks.finding import Severity
 from clusterctl.checks.remedy import Fix
 from clusterctl.facts.e2e import Proof
 from clusterctl.facts.gpu import Gpu, NvidiaSmi
+from clusterctl.facts.lasting import Baseline
 from clusterctl.facts.model import Facts, Reachability
 from clusterctl.facts.sections import Section, unread
 from clusterctl.inventory.model import Inventory
@@ -51,7 +52,7 @@ class Evidence:
     ``expect`` is what the profile wants: ``python``, ``driver``, ``kernel``, ``nccl``, ``cuda`` or a
     package's name -> version. ``settings`` is what the user set for the run on each host. ``quick`` says
     that neither `import torch` nor the mesh was asked for; ``simulated`` that all hosts are one machine's
-    loopback.
+    loopback. ``baseline`` is how the hosts were when somebody called them good.
     """
 
     inventory: Inventory
@@ -64,6 +65,7 @@ class Evidence:
     settings: Mapping[str, tuple[Setting, ...]] = field(default_factory=dict)
     quick: bool = False
     simulated: bool = False
+    baseline: Baseline | None = None
 
     def setting(self, host: str, name: str) -> Setting | None:
         """What the user set ``name`` to on ``host``, whoever of the sources it came from."""

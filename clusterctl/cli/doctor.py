@@ -75,9 +75,39 @@ def command(
             help="Write a hostfile of the hosts that are ready.",
         ),
     ] = "",
-    force: Annotated[
-        bool, typer.Option("--force", help="Replace the file of --hostfile-out if it exists.")
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Print a script of what would cure the hosts, and nothing else.")
     ] = False,
+    fix_out: Annotated[
+        str,
+        typer.Option(
+            "--fix-out", metavar="FILE", callback=options.not_empty, help="Write that script into a file."
+        ),
+    ] = "",
+    apply: Annotated[
+        bool,
+        typer.Option("--apply", help="Do what is safe of it, after asking, and look again. Never as root."),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="With --apply: do not ask.")] = False,
+    save_baseline: Annotated[
+        str,
+        typer.Option(
+            "--save-baseline",
+            metavar="FILE",
+            callback=options.not_empty,
+            help="Keep the state of the hosts, for --baseline.",
+        ),
+    ] = "",
+    baseline: Annotated[
+        str,
+        typer.Option(
+            "--baseline",
+            metavar="FILE",
+            callback=options.not_empty,
+            help="Tell what has changed on each host since.",
+        ),
+    ] = "",
+    force: Annotated[bool, typer.Option("--force", help="Replace files to be written that exist.")] = False,
     transport: options.Transport = "fabric",
     ssh_config: options.SshConfig = "",
 ) -> int:
@@ -86,8 +116,9 @@ def command(
     Exit code 0: ready, warnings allowed. 1: something fails. 2: something could not be asked.
     """
     from clusterctl.checks.selection import read
-    from clusterctl.cli import screen
+    from clusterctl.cli import cure, outputs, screen
     from clusterctl.cli.progress import Asking
+    from clusterctl.session.baseline import read as read_baseline
     from clusterctl.session.capture import check
     from clusterctl.session.cluster import Cluster
     from clusterctl.session.material import Invocation
@@ -98,10 +129,22 @@ def command(
     selection = read(only or (), skip or ())
     if capture:
         check(Path(capture))
-    if force and not hostfile_out:
-        raise UsageError("--force is of use with --hostfile-out only", hint="--hostfile-out FILE --force")
-    if hostfile_out:
-        new_file.check(Path(hostfile_out), "--hostfile-out", force=force)
+    written = {"--hostfile-out": hostfile_out, "--fix-out": fix_out, "--save-baseline": save_baseline}
+    if force and not any(written.values()):
+        raise UsageError(
+            f"--force is of use where a file is written: {', '.join(written)}",
+            hint="--hostfile-out FILE --force",
+        )
+    for option, output in written.items():
+        if output:
+            new_file.check(Path(output), option, force=force)
+    if as_json and (fix or apply):
+        raise UsageError(
+            f"--json and --{'fix' if fix else 'apply'} both want stdout", hint="--fix-out writes a file"
+        )
+    if apply or yes:
+        cure.check(apply=apply, yes=yes, replay=replay, fix=fix)
+    before = read_baseline(Path(baseline)) if baseline else None
     named = hostfile or positional
     reach = [("--ssh-config", ssh_config), ("--profile", profile), ("--env-file", env_file)]
     reach += [("--env", _suggested(setting)) for setting in env or ()]
@@ -114,9 +157,9 @@ def command(
                 f"{found} is of no use with --replay: nothing is asked any more",
                 hint="--only, --skip, --strict, --json and -v judge and show it otherwise",
             )
-        seen = judge_again(replay, selection)
+        seen = judge_again(replay, selection, before)
         invocation = seen.material.invocation
-        if not as_json:
+        if not as_json and not fix:
             screen.out().print(f"{invocation.how}, as of {seen.material.taken}", style="dim")
         screen.print_warnings(invocation.warnings)
     else:
@@ -138,32 +181,45 @@ def command(
             reach=tuple(each for each in reach if each[1]),
             choose=tuple(each for each in choose if each[1]),
         )
-        if not as_json:
+        if not as_json and not fix:
             screen.out().print(invocation.how, style="dim")
         screen.print_warnings(invocation.warnings)
-        seen = cluster.examine(
-            env=env or (),
-            env_file=env_file,
-            quick=quick,
-            all_pairs=all_pairs,
-            selection=selection,
-            progress=Asking,
-        )
-    code = seen.report.exit_code(strict=strict)
+
+        def examine() -> Examination:
+            return cluster.examine(
+                env=env or (),
+                env_file=env_file,
+                quick=quick,
+                all_pairs=all_pairs,
+                selection=selection,
+                baseline=before,
+                progress=Asking,
+            )
+
+        seen = examine()
     if as_json:
         _print_json(seen)
+    elif fix:
+        cure.print_script(seen, invocation)
     else:
         _print_page(seen, invocation, verbose=verbose)
-        if strict and code != seen.report.exit_code():
-            screen.err().print("--strict: warnings fail")
+    if apply:
+        seen = cure.apply(cluster.target, seen, examine, invocation, yes=yes)
+    code = seen.report.exit_code(strict=strict)
+    if not as_json and strict and code != seen.report.exit_code():
+        screen.err().print("--strict: warnings fail")
     if capture:
         seen.capture(capture, invocation)
         screen.err().print(
             f"what the hosts said is in {capture}; next: clusterctl doctor --replay {shlex.quote(capture)}",
             style="dim",
         )
+    if fix_out:
+        cure.write_script(seen, invocation, Path(fix_out), force=force)
+    if save_baseline:
+        outputs.write_baseline(seen, Path(save_baseline), force=force)
     if hostfile_out:
-        _write_hostfile(seen, invocation, Path(hostfile_out), force=force)
+        outputs.write_hostfile(seen, invocation, Path(hostfile_out), force=force)
     return code
 
 
@@ -203,22 +259,6 @@ def _print_page(seen: Examination, invocation: Invocation, *, verbose: bool) -> 
         soft_wrap=False,
         crop=False,
     )
-
-
-def _write_hostfile(seen: Examination, invocation: Invocation, output: Path, *, force: bool) -> None:
-    from clusterctl.cli import screen
-    from clusterctl.report.ready_hosts import hostfile
-
-    text = hostfile(seen.material.inventory, seen.report, seen.material.taken)
-    if not text:
-        screen.complain(
-            "warning", f"no host is ready, so {output} was not written", "mend what is said above"
-        )
-        return
-    new_file.write(output, text, "--hostfile-out", force=force)
-    ready, total = len(seen.report.ready), len(seen.material.inventory.hosts)
-    launch = invocation.launch_from(str(output))
-    screen.err().print(f"wrote {output}: {ready} of {total} hosts; next: {launch}", style="dim")
 
 
 def _suggested(setting: str) -> str:

@@ -55,7 +55,7 @@ def render(
     if network.hosts:
         blocked = any(finding.severity == "fail" for finding in shown if finding.code.startswith("net."))
         parts.append(_network(network, "see above" if blocked else "by subnet; no traffic was sent"))
-    parts.append(_verdict(inventory, report, launch))
+    parts.append(verdict(inventory, report, launch))
     return Group(*parts)
 
 
@@ -82,7 +82,8 @@ def _network(network: Network, unproven: str) -> RenderableType:
     return row
 
 
-def _verdict(inventory: Inventory, report: Report, launch: str) -> Text:
+def verdict(inventory: Inventory, report: Report, launch: str) -> Text:
+    """The last line: how many are ready, and what to type."""
     total, ready = len(inventory.hosts), len(report.ready)
     counts = Counter(finding.severity for finding in report.findings)
     noted = f" with {counts['warn']} warning{'s' * (counts['warn'] != 1)}" if counts["warn"] else ""

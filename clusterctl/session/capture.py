@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from clusterctl.facts.model import Facts
 from clusterctl.network.model import Setting
 from clusterctl.plan.profile import Profile
 from clusterctl.plan.redaction import Redaction
+from clusterctl.session import documents
 from clusterctl.session.material import Invocation, Material
 from clusterctl.store import files
 from clusterctl.transport.protocol import Failure
@@ -123,7 +123,7 @@ def _files(material: Material, redaction: Redaction) -> Iterator[tuple[str, byte
     yield "proof.json", document(_of_proof(answers.proof, redaction))
     header = Header(
         schema=SCHEMA,
-        clusterctl=_version(),
+        clusterctl=documents.version(),
         taken=material.taken,
         seconds=answers.seconds,
         quick=material.quick,
@@ -131,14 +131,6 @@ def _files(material: Material, redaction: Redaction) -> Iterator[tuple[str, byte
         invocation=material.invocation,
     )
     yield "capture.json", document(header)
-
-
-def _version() -> str:
-    """Of the installed package; "" for a source tree that nobody installed."""
-    try:
-        return metadata.version("clusterctl")
-    except metadata.PackageNotFoundError:
-        return ""
 
 
 def _variables(material: Material) -> Iterator[tuple[str, str]]:

@@ -18,6 +18,7 @@ from clusterctl.ask.exec import Answer, OnOutput
 from clusterctl.checks.evaluate import Report
 from clusterctl.checks.selection import EVERY_RULE, Selection
 from clusterctl.errors import UsageError
+from clusterctl.facts.lasting import Baseline
 from clusterctl.inventory.model import HostfileWarning
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.session import hosts as choosing
@@ -150,11 +151,12 @@ class Cluster:
         torch: bool = True,
         all_pairs: bool = False,
         selection: Selection = EVERY_RULE,
+        baseline: Baseline | None = None,
         progress: Progress = Silent,
     ) -> Examination:
         """Ask every host about itself and, unless ``quick``, let them try one another: each all others with
         ``all_pairs``, else beyond 64 hosts a sample. `doctor` gives the judgement alone. ``selection`` says
-        which rules judge the answers."""
+        which rules judge the answers, ``baseline`` how the hosts were."""
         layers = variables.read(self.target, env=_options(env), env_file=env_file)
         link = self.target.connect()
         try:
@@ -166,6 +168,7 @@ class Cluster:
                 torch=torch,
                 all_pairs=all_pairs,
                 selection=selection,
+                baseline=baseline,
                 progress=progress,
             )
         finally:

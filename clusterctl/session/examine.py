@@ -14,6 +14,7 @@ from clusterctl.checks.evaluate import Report, evaluate
 from clusterctl.checks.name import is_address
 from clusterctl.checks.selection import EVERY_RULE, Selection
 from clusterctl.errors import UsageError
+from clusterctl.facts.lasting import Baseline
 from clusterctl.facts.model import Facts, Reachability
 from clusterctl.inventory.model import Inventory
 from clusterctl.network.choose import choose
@@ -72,6 +73,7 @@ def examine(
     then_more: bool = False,
     workdir: Path | None = None,
     selection: Selection = EVERY_RULE,
+    baseline: Baseline | None = None,
     progress: Progress = Silent,
 ) -> Examination:
     """Everything there is to know about the hosts of ``target``, asked over ``link``. A sick host is in the
@@ -134,10 +136,12 @@ def examine(
         simulated=target.hosts.simulated,
         invocation=Invocation(how=target.hosts.how),
     )
-    return judged(material, selection)
+    return judged(material, selection, baseline)
 
 
-def judged(material: Material, selection: Selection = EVERY_RULE) -> Examination:
+def judged(
+    material: Material, selection: Selection = EVERY_RULE, baseline: Baseline | None = None
+) -> Examination:
     """The network and the report that follow from what was heard; nothing is asked."""
     answers, profile = material.answers, material.profile
     network = choose(
@@ -158,6 +162,7 @@ def judged(material: Material, selection: Selection = EVERY_RULE) -> Examination
         settings=material.settings,
         quick=material.quick,
         simulated=material.simulated,
+        baseline=baseline,
         selection=selection,
     )
     return Examination(material, network, report)

@@ -36,6 +36,12 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True):
         """The same for another hostfile, which selects by itself."""
         return self._command(hostfile, (("--ssh-config", self.ssh_config), *self.reach))
 
+    @property
+    def ssh(self) -> tuple[str, ...]:
+        """Options with which `ssh` reaches the hosts."""
+        config = self.ssh_config or dict(self.reach).get("--ssh-config", "")
+        return ("-F", config) if config else ()
+
     def _command(self, hostfile: str, options: tuple[Option, ...]) -> str:
         given = [("-H", hostfile), *options]
         return shlex.join(["clusterctl", "launch", *(word for each in given if each[1] for word in each)])

@@ -4,22 +4,22 @@ UsageError with its file and line."""
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
-import yaml
 
 from clusterctl.ask.facts import CollectedFacts
 from clusterctl.checks.selection import EVERY_RULE, Selection
-from clusterctl.errors import UsageError, in_words
+from clusterctl.errors import UsageError
 from clusterctl.facts.e2e import AllReduce, Proof
+from clusterctl.facts.lasting import Baseline
 from clusterctl.facts.model import Dial, Reachability
 from clusterctl.inventory.model import Inventory
 from clusterctl.plan import profile
+from clusterctl.session import documents
 from clusterctl.session.capture import SCHEMA, Header, HostRecord
 from clusterctl.session.examine import Examination, judged
 from clusterctl.session.material import Material
@@ -30,34 +30,32 @@ Kind = TypeVar("Kind")
 _BROKEN = "a folder of `clusterctl doctor --capture` is copied as a whole; is a file cut off or edited?"
 
 
-class _Schema(msgspec.Struct):
-    schema: str
-
-
-def replay(folder: str | os.PathLike[str], selection: Selection = EVERY_RULE) -> Examination:
+def replay(
+    folder: str | os.PathLike[str], selection: Selection = EVERY_RULE, baseline: Baseline | None = None
+) -> Examination:
     """The examination whose `capture` wrote ``folder``, judged by the rules of this version.
 
     Raises UsageError for any other folder.
     """
-    return judged(read(Path(folder)), selection)
+    return judged(read(Path(folder)), selection, baseline)
 
 
 def read(folder: Path) -> Material:
     """What ``folder`` holds. Raises UsageError with file and line."""
     header = _header(folder)
-    inventory = _decoded(folder / "hostfile.json", Inventory)
+    inventory = documents.decoded(folder / "hostfile.json", Inventory, _BROKEN)
     if not inventory.names or len(set(inventory.names)) < len(inventory.names):
         raise _damaged(
             folder / "hostfile.json", "a host is named twice" if inventory.names else "no host is named"
         )
     records = _records(folder, inventory)
     facts = {host: record.facts for host, record in records.items() if record.facts}
-    reachability = _decoded(folder / "traffic.json", Reachability)
+    reachability = documents.decoded(folder / "traffic.json", Reachability, _BROKEN)
     if strangers := ({*reachability.listen_errors, *reachability.neighbours} - set(inventory.names)):
         raise _damaged(folder / "traffic.json", f"{min(strangers)!r} is no host of hostfile.json")
     proof = Proof()
     if files.is_regular(folder / "proof.json"):  # what an earlier version kept has none
-        proof = _decoded(folder / "proof.json", Proof)
+        proof = documents.decoded(folder / "proof.json", Proof, _BROKEN)
     if strangers := ({rank.host for rank in (proof.gloo or AllReduce()).ranks} - set(inventory.names)):
         raise _damaged(folder / "proof.json", f"{min(strangers)!r} is no host of hostfile.json")
     dials = tuple(_dials(folder / "dials.jsonl", facts))
@@ -86,20 +84,20 @@ def _header(folder: Path) -> Header:
         raise UsageError(
             f"--replay {folder}: {what}", hint="name a folder that `clusterctl doctor --capture` wrote"
         )
-    schema = _decoded(path, _Schema).schema
+    schema = documents.schema_of(path, _BROKEN)
     if schema != SCHEMA:
         raise UsageError(
             f"{path}: its schema is {schema!r}, and this version reads {SCHEMA}",
             hint="replay it with the version that wrote it; `clusterctl` in that file names it",
         )
-    return _decoded(path, Header)
+    return documents.decoded(path, Header, _BROKEN)
 
 
 def _records(folder: Path, inventory: Inventory) -> dict[str, HostRecord]:
     """In the order of the inventory."""
     found: dict[str, HostRecord] = {}
     for path in sorted((folder / "hosts").glob("[!.]*.json")):
-        record = _decoded(path, HostRecord)
+        record = documents.decoded(path, HostRecord, _BROKEN)
         problem = _problem(record)
         if record.host not in inventory.names:
             problem = f"{record.host!r} is no host of hostfile.json"
@@ -130,11 +128,11 @@ def _problem(record: HostRecord) -> str:
 
 def _dials(path: Path, answered: dict[str, object] | dict[str, Kind]) -> Iterator[Dial]:
     decoder = msgspec.json.Decoder(Dial)
-    for number, line in enumerate(_content(path).splitlines(), start=1):
+    for number, line in enumerate(documents.content(path, _BROKEN).splitlines(), start=1):
         try:
             dial = decoder.decode(line)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise _damaged(path, _said(error), line=number) from None
+        except documents.ERRORS as error:
+            raise _damaged(path, documents.said(error), line=number) from None
         for host in (dial.source, dial.target):
             if host not in answered:
                 raise _damaged(path, f"{host!r} is no host that answered", line=number)
@@ -151,58 +149,12 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def _decoded(path: Path, kind: type[Kind]) -> Kind:
-    content = _content(path)
-    try:
-        return msgspec.json.decode(content, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise _damaged(path, _said(error), line=_line(content, str(error))) from None
-
-
-def _content(path: Path) -> bytes:
-    try:
-        content = files.read(path)
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}", hint=_BROKEN) from None
-    if content is None:
-        raise _damaged(path, "the file is missing")
-    return content
-
-
 def _text(path: Path) -> str:
     try:
-        return _content(path).decode()
+        return documents.content(path, _BROKEN).decode()
     except UnicodeDecodeError:
         raise _damaged(path, "it is not UTF-8 text") from None
 
 
 def _damaged(path: Path, problem: str, *, line: int = 0) -> UsageError:
-    return UsageError(f"{path}{f' line {line}' if line else ''}: {problem}", hint=_BROKEN)
-
-
-def _said(error: Exception) -> str:
-    return "it is nested too deeply" if isinstance(error, RecursionError) else in_words(error)
-
-
-def _line(content: bytes, error: str) -> int:
-    """The line that a decoder's error is about; 0 where nobody can tell."""
-    if found := re.search(r"\(byte (\d+)\)", error):
-        return content.count(b"\n", 0, int(found[1])) + 1
-    if error.startswith("Input data was truncated"):
-        return content.rstrip().count(b"\n") + 1
-    place = error.partition(" - at `")[2].partition("[...]")[0]
-    try:
-        node = yaml.compose(content.decode(), Loader=yaml.BaseLoader)  # JSON is YAML, which knows its lines
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
-        return 0
-    line = 0
-    for key, index in re.findall(r"\.(\w+)|\[(\d+)\]", place):
-        if isinstance(node, yaml.SequenceNode) and index and int(index) < len(node.value):
-            node = node.value[int(index)]
-            line = node.start_mark.line + 1
-        elif isinstance(node, yaml.MappingNode):
-            inside = next(((name, value) for name, value in node.value if name.value == key), None)
-            if inside is None:
-                break
-            line, node = inside[0].start_mark.line + 1, inside[1]
-    return line
+    return documents.damaged(path, problem, _BROKEN, line=line)

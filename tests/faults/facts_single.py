@@ -607,6 +607,10 @@ FAULTS = [
 
 
 HELD_ELSEWHERE = {
+    **dict.fromkeys(
+        (f"baseline.{subject}" for subject in ("machine", "software", "gpus", "network", "limits")),
+        "test_checks_baseline",
+    ),
     "hostfile.line": "test_checks_rules",
     "host.dup": "test_checks_rules",
     "host.shared-gpu": "test_checks_rules",
@@ -623,6 +627,7 @@ HELD_ELSEWHERE = {
     "net.egress": "test_checks_reach",
 }
 ONLY_NOTES = {
+    "baseline.hosts",
     "gpu.acs",
     "env.path",
     "env.sudo",
