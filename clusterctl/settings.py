@@ -17,8 +17,11 @@ class SshDefaults:
     torch_timeout: float = 120.0
     window: int = 256
     gateway_window: int = 8
-    retries: int = 1
+    logins_per_address: int = 8
+    """Logins under way at once at one sshd: MaxStartups begins to drop them at ten."""
+    retries: int = 3
     retry_pause: tuple[float, float] = (0.5, 1.5)
+    """Doubled with each retry."""
     send_timeout: float = 30.0
     send_buffer: int = 1 << 20
     close_timeout: float = 2.0

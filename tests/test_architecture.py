@@ -106,9 +106,9 @@ def test_the_machine_has_no_clock_and_no_thread() -> None:
         assert not tops(path) & {"time", "threading", "logging", "os", "selectors", "subprocess"}, path
 
 
-def test_fabric_and_paramiko_are_known_to_two_files() -> None:
+def test_fabric_and_paramiko_are_known_to_three_files() -> None:
     users = [path for path in FILES if tops(path) & {"fabric", "paramiko"}]
-    assert users == [PACKAGE / "transport" / name for name in ("fabric.py", "identities.py")]
+    assert users == [PACKAGE / "transport" / name for name in ("fabric.py", "identities.py", "login.py")]
 
 
 def test_the_controller_never_imports_what_trains() -> None:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from clusterctl.cli import progress
 from clusterctl.cli.console import HarmlessConsole
 from clusterctl.cli.progress import Asking
 
@@ -74,8 +75,10 @@ def test_what_is_printed_has_no_trailing_blanks_and_steers_nothing() -> None:
         assert not [line for line in text.splitlines() if line.endswith((" ", " \x1b[0m"))]
 
 
-def test_the_bar_is_full_only_when_nothing_is_awaited() -> None:
+def test_the_bar_is_full_only_when_nothing_is_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_is_seen", lambda: True)
     asking = Asking(("node1", "node2"))
+    assert asking._progress is not None
     task = asking._progress.tasks[0]
     seen = []
 

@@ -11,8 +11,9 @@ import pytest
 
 from clusterctl.errors import UsageError
 from clusterctl.transport import connect, failures
-from clusterctl.transport.endpoint import Endpoint, parse_hop, resolve
+from clusterctl.transport.endpoint import Endpoint, parse_hop
 from clusterctl.transport.protocol import Failure
+from clusterctl.transport.resolve import resolve
 
 
 def endpoint(tmp_path: Path, config: str, name: str, port: int | None = None) -> Endpoint:

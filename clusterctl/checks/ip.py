@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Set
-from ipaddress import ip_address, ip_network
 
 from clusterctl.checks.remedy import Fix, Remedy, ifname, shell
 from clusterctl.checks.remedy import address as address_of
 from clusterctl.checks.rule import Evidence, Hit, Rule
 from clusterctl.facts.model import Interface
+from clusterctl.network.addresses import ip_address, ip_network
 from clusterctl.network.candidates import is_usable, is_wired, machine
 
 Bearers = dict[tuple[object, ...], tuple[str, Interface, int]]
@@ -20,11 +20,12 @@ def duplicate_addresses(evidence: Evidence) -> Iterator[Hit]:
     """One hit for each address that two machines bear where it matters."""
     bearers: defaultdict[str, Bearers] = defaultdict(dict)
     for host, facts in evidence.facts.items():
+        this = machine(facts)
         for link in facts.interfaces:
             if is_usable(link) and link.kind != "loopback":
                 for address in link.addresses:
                     if not ip_address(address.address).is_link_local:
-                        bearers[address.address][machine(facts)] = (host, link, address.prefix)
+                        bearers[address.address][this] = (host, link, address.prefix)
     for text, by_machine in bearers.items():
         if len(by_machine) > 1 and _joins_hosts(evidence, text, by_machine):
             places = ", ".join(f"{link.name} of {host}" for host, link, _ in by_machine.values())

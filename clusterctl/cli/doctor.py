@@ -118,16 +118,15 @@ def command(
     from clusterctl.checks.selection import read
     from clusterctl.cli import cure, outputs, screen
     from clusterctl.cli.progress import Asking
-    from clusterctl.session.baseline import read as read_baseline
-    from clusterctl.session.capture import check
     from clusterctl.session.cluster import Cluster
     from clusterctl.session.material import Invocation
-    from clusterctl.session.replay import replay as judge_again
 
     if positional and hostfile and positional != hostfile:
         raise UsageError(f"two hostfiles: {positional} and --hostfile {hostfile}", hint="name one of them")
     selection = read(only or (), skip or ())
     if capture:
+        from clusterctl.session.capture import check
+
         check(Path(capture))
     written = {"--hostfile-out": hostfile_out, "--fix-out": fix_out, "--save-baseline": save_baseline}
     if force and not any(written.values()):
@@ -144,7 +143,11 @@ def command(
         )
     if apply or yes:
         cure.check(apply=apply, yes=yes, replay=replay, fix=fix)
-    before = read_baseline(Path(baseline)) if baseline else None
+    before = None
+    if baseline:
+        from clusterctl.session.baseline import read as read_baseline
+
+        before = read_baseline(Path(baseline))
     named = hostfile or positional
     reach = [("--ssh-config", ssh_config), ("--profile", profile), ("--env-file", env_file)]
     reach += [("--env", _suggested(setting)) for setting in env or ()]
@@ -157,6 +160,8 @@ def command(
                 f"{found} is of no use with --replay: nothing is asked any more",
                 hint="--only, --skip, --strict, --json and -v judge and show it otherwise",
             )
+        from clusterctl.session.replay import replay as judge_again
+
         seen = judge_again(replay, selection, before)
         invocation = seen.material.invocation
         if not as_json and not fix:

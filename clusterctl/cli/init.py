@@ -89,11 +89,13 @@ def _wanted(names: list[str], from_ssh_config: bool, config: Path | None) -> tup
 def _distinct_hosts(config: Path | None) -> list[str]:
     """The names of ssh_config, without second names for a machine that has been named already."""
     from clusterctl.cli.ssh_hosts import named_hosts
-    from clusterctl.transport.endpoint import Endpoint, resolve
+    from clusterctl.transport.endpoint import Endpoint
+    from clusterctl.transport.resolve import Endpoints
 
     first: dict[object, str] = {}
+    endpoints = Endpoints(config)
     for name in named_hosts(config):
-        found = resolve(name, config, time.monotonic() + SSH.connect_timeout)
+        found = endpoints.get(name, time.monotonic() + SSH.connect_timeout)
         # Behind different jump hosts, one address may be several machines.
         key = (found.hostname, found.port, found.jumps) if isinstance(found, Endpoint) else name
         first.setdefault(key, name)

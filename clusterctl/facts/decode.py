@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -45,10 +46,14 @@ def decode_nccl(answer: Mapping[str, Any]) -> NcclPick:
     return said
 
 
+# msgspec reads a type's annotations anew each time, which costs more than all the values.
+_fields_of = cache(msgspec.structs.fields)
+
+
 def _fields(model: type[Value], answer: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     values: dict[str, Any] = {}
     errors: list[str] = []
-    for field in msgspec.structs.fields(model):
+    for field in _fields_of(model):
         if field.name not in answer:
             continue
         try:

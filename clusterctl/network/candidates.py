@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_interface
+from ipaddress import IPv4Network, IPv6Network
 from typing import TypeAlias
 
 from clusterctl.facts.model import Address, Facts, Interface
+from clusterctl.network.addresses import ip_address, ip_network
 
 WIRED = frozenset({"physical", "bond", "vlan"})
 Machine: TypeAlias = tuple[object, ...]
@@ -93,7 +94,7 @@ def _of_family(facts: Mapping[str, Facts], family: str) -> dict[str, tuple[tuple
 
 
 def _network(address: Address) -> Network:
-    return ip_interface(f"{address.address}/{address.prefix}").network
+    return ip_network(f"{address.address}/{address.prefix}", strict=False)
 
 
 def _addresses(facts: Facts, *, loopback: bool = False) -> list[tuple[Interface, Address]]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network
 from itertools import permutations
 from statistics import median
 
 import msgspec
 
 from clusterctl.facts.model import Facts, Interface
+from clusterctl.network.addresses import ip_network
 from clusterctl.network.candidates import is_wired
 from clusterctl.network.traffic import Proof, Traffic
 

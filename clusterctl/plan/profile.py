@@ -6,16 +6,18 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from ipaddress import ip_address, ip_network
 from types import UnionType
-from typing import Any, get_args, get_origin
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 import msgspec
 
 from clusterctl.errors import UsageError
 from clusterctl.facts import versions
 from clusterctl.facts.model import Facts
-from clusterctl.plan import yaml_lines
 from clusterctl.plan.variables import check_name
-from clusterctl.plan.yaml_lines import Path
+
+if TYPE_CHECKING:
+    from clusterctl.plan import yaml_lines
+    from clusterctl.plan.yaml_lines import Path
 
 EXPECTABLE = (
     "python", "torch", "cuda", "nccl", "driver", "kernel", "deepspeed", "transformers", "accelerate",
@@ -98,6 +100,8 @@ class Profile(msgspec.Struct, frozen=True, kw_only=True):
 
 def decode(text: str, source: str) -> Profile:
     """Read a profile. Raises UsageError that names the place: ``envs/x.yaml line 4, expect.torhc: ...``."""
+    from clusterctl.plan import yaml_lines  # yaml is not for those who have no profile
+
     document = yaml_lines.load(text, source)
     profile: Profile = _convert(document, document.value, (), Profile)
     _check(document, profile)

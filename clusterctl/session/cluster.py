@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import msgspec
 
@@ -25,14 +25,15 @@ from clusterctl.session import hosts as choosing
 from clusterctl.session import profiles, variables
 from clusterctl.session.examine import Examination, examine
 from clusterctl.session.hosts import Hosts
-from clusterctl.session.launch import prepare
 from clusterctl.session.options import LaunchOptions, checked
 from clusterctl.session.progress import Progress, Silent
-from clusterctl.session.run import Run
 from clusterctl.session.target import Target
 from clusterctl.settings import EXEC, SANDBOX
 from clusterctl.store.home import make_home
 from clusterctl.transport import Kind
+
+if TYPE_CHECKING:
+    from clusterctl.session.run import Run
 
 _DEFAULTS = LaunchOptions()
 
@@ -204,6 +205,8 @@ class Cluster:
         progress: Progress = Silent,
     ) -> LaunchPlan:
         """What `launch` would do: every host's command and variables. Starts nothing. Raises as `launch`."""
+        from clusterctl.session.launch import prepare
+
         wanted = _filled(options, script, args, env)
         link = self.target.connect()
         try:
@@ -231,6 +234,10 @@ class Cluster:
 
     def open_run(self, options: LaunchOptions, *, progress: Progress = Silent) -> Run:
         """As `launch`, but nothing has started: for callers that show the plan before ``Run.start``."""
+        # A launch brings along what an examination needs nothing of.
+        from clusterctl.session.launch import prepare
+        from clusterctl.session.run import Run
+
         make_home()
         link = self.target.connect()
         try:

@@ -27,7 +27,6 @@ from clusterctl.plan.group import Group, one_rank_a_host
 from clusterctl.plan.layers import Layers
 from clusterctl.plan.model import RunVariables
 from clusterctl.plan.variables import strongest
-from clusterctl.session import capture
 from clusterctl.session.material import Invocation, Material
 from clusterctl.session.progress import Progress, Silent
 from clusterctl.session.target import Target
@@ -56,6 +55,8 @@ class Examination(msgspec.Struct, frozen=True):
 
         Raises UsageError for a folder that holds anything, ClusterctlError where none can be written.
         """
+        from clusterctl.session import capture
+
         material = self.material
         if invocation is not None:
             material = msgspec.structs.replace(material, invocation=invocation)

@@ -13,10 +13,11 @@ from typing import ClassVar, Protocol, cast
 import msgspec
 
 from clusterctl.settings import SSH
+from clusterctl.transport import failures
 from clusterctl.transport.channel_cache import ChannelCache, Renewable
 from clusterctl.transport.child import Child, end_all
-from clusterctl.transport.endpoint import Endpoints
 from clusterctl.transport.protocol import Channel, Failure
+from clusterctl.transport.resolve import Endpoints
 from clusterctl.transport.window import allow_descriptors, open_window
 
 
@@ -45,7 +46,12 @@ class BaseTransport(ABC):
         if kept is not None:
             return kept
         began = time.monotonic()
-        opened = self._open(host, command, deadline)
+        try:
+            opened = self._open(host, command, deadline)
+        except RuntimeError as error:
+            if "new thread" not in str(error):
+                raise
+            opened = failures.no_thread(host)
         if isinstance(opened, Failure):
             return msgspec.structs.replace(opened, seconds=time.monotonic() - began)
         with self._lock:
@@ -55,7 +61,7 @@ class BaseTransport(ABC):
     def open_all(
         self, hosts: Sequence[str], command: str, deadline: float
     ) -> Iterator[tuple[str, Channel | Failure]]:
-        allow_descriptors(len(hosts) * self.descriptors_per_host)
+        allow_descriptors(len(hosts), self.descriptors_per_host, SSH.window)
         return open_window(lambda host: self.open(host, command, deadline), hosts, SSH.window)
 
     def address_of(self, host: str) -> tuple[str, int] | None:

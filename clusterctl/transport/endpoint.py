@@ -1,4 +1,4 @@
-"""Where a host name leads: OpenSSH's own answer (`ssh -G`), which knows Include and every Match."""
+"""Where a host name leads, as OpenSSH itself tells it (`ssh -G`)."""
 
 from __future__ import annotations
 
@@ -7,21 +7,11 @@ import pwd
 import re
 import shlex
 import stat
-import subprocess
-import threading
-import time
 from pathlib import Path
 
 import msgspec
 
-from clusterctl.transport.protocol import Failure
-
-_RESOLVERS = threading.BoundedSemaphore(4 * (os.cpu_count() or 1))
-# What ssh itself refuses in names since 9.6: a ProxyCommand's %h and %r reach a shell.
-_UNSAFE = re.compile(r"""[\s'"`$\\;&<>|(){}\x00-\x1f\x7f]""")
-_AT_LINE = re.compile(r"(?P<file>.+?):? line (?P<line>\d+): (?P<what>.+)")
-# ssh takes the home directory from the password database, not from $HOME.
-_HOME = Path(pwd.getpwuid(os.getuid()).pw_dir)
+from clusterctl.transport.ssh_config import HOME
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,75 +49,6 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         return self.hostname if self.port == 22 else f"{self.hostname} port {self.port}"
 
 
-def resolve(
-    name: str, config: Path | None, deadline: float, *, port: int | None = None
-) -> Endpoint | Failure:
-    """Ask `ssh -G` before ``deadline`` (time.monotonic). ``name`` may be ``user@host``."""
-    if name.startswith("-") or not name or _UNSAFE.search(name):
-        return Failure(
-            host=name,
-            stage="resolve",
-            message=f"'{name}' cannot be a host name",
-            hint="names hold no spaces, quotes or shell signs and do not begin with '-'",
-        )
-    command = ["ssh", "-G"]
-    command += ["-F", str(config)] if config else []
-    command += ["-p", str(port)] if port else []
-    try:
-        with _RESOLVERS:
-            answer = subprocess.run(
-                [*command, "--", name],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=max(0.1, deadline - time.monotonic()),
-                check=False,
-            )
-    except subprocess.TimeoutExpired:
-        return Failure(
-            host=name,
-            stage="deadline",
-            message="`ssh -G` did not finish in time",
-            hint=f"run `{shlex.join([*command, name])}`: a Match exec or a slow name server may hold it up",
-        )
-    if answer.returncode != 0:
-        message, where = _complaint(answer.stderr.decode(errors="replace"))
-        return Failure(
-            host=name,
-            stage="resolve",
-            message=message or f"`ssh -G` ended with {answer.returncode}",
-            hint=f"correct {where or config or 'your ssh_config'}; "
-            f"`{shlex.join([*command, name])}` must work",
-        )
-    return read(name, answer.stdout.decode(errors="replace"), config)
-
-
-class Endpoints:
-    """Endpoints by name, each asked for once. From any thread."""
-
-    def __init__(self, config: Path | None) -> None:
-        self._config = config
-        self._lock = threading.Lock()
-        self._known: dict[tuple[str, int | None], Endpoint] = {}
-
-    def get(self, name: str, deadline: float, port: int | None = None) -> Endpoint | Failure:
-        """See `resolve`."""
-        with self._lock:
-            known = self._known.get((name, port))
-        if known is not None:
-            return known
-        endpoint = resolve(name, self._config, deadline, port=port)
-        if isinstance(endpoint, Endpoint):
-            with self._lock:
-                self._known[name, port] = endpoint
-        return endpoint
-
-    def address_of(self, name: str) -> tuple[str, int] | None:
-        """See `Transport.address_of`."""
-        with self._lock:
-            endpoint = self._known.get((name, None))
-        return (endpoint.hostname, endpoint.port) if endpoint is not None else None
-
-
 def read(name: str, text: str, config: Path | None = None) -> Endpoint:
     """Endpoint from the text `ssh -G` prints: a lower-case keyword and its value on each line."""
     options: dict[str, list[str]] = {}
@@ -142,7 +63,7 @@ def read(name: str, text: str, config: Path | None = None) -> Endpoint:
     hostname, user = first("hostname", name.rpartition("@")[2]), first("user")
     tokens = {"h": hostname, "n": name.rpartition("@")[2], "p": first("port", "22"), "r": user}
     alias = first("hostkeyalias")
-    tokens |= {"%": "%", "d": str(_HOME), "i": str(os.getuid()), "k": alias or tokens["n"]}
+    tokens |= {"%": "%", "d": str(HOME), "i": str(os.getuid()), "k": alias or tokens["n"]}
     tokens["u"] = pwd.getpwuid(os.getuid()).pw_name
 
     def paths(values: list[str]) -> tuple[Path, ...]:
@@ -173,18 +94,6 @@ def read(name: str, text: str, config: Path | None = None) -> Endpoint:
     )
 
 
-def _complaint(text: str) -> tuple[str, str]:
-    """(what ssh says about a configuration, the file and line it means): its first sentence that names a
-    line, because the last one only counts them."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    for line in lines:
-        found = _AT_LINE.match(line)
-        if found:
-            where = f"{tilde(Path(found['file']))} line {found['line']}"
-            return f"{where}: {found['what']}", where
-    return (lines[-1] if lines else ""), ""
-
-
 def open_mode(file: Path) -> str:
     """The mode (``0644``) of a private key that ssh refuses, as others may read it; else an empty text."""
     try:
@@ -198,8 +107,8 @@ def open_mode(file: Path) -> str:
 def tilde(file: Path) -> str:
     """The path as a shell takes it, with ~ for the home directory."""
     return (
-        f"~/{shlex.quote(str(file.relative_to(_HOME)))}"
-        if file.is_relative_to(_HOME)
+        f"~/{shlex.quote(str(file.relative_to(HOME)))}"
+        if file.is_relative_to(HOME)
         else shlex.quote(str(file))
     )
 
@@ -225,7 +134,7 @@ def _list(value: str) -> list[str]:
 
 
 def _path(text: str) -> Path:
-    return _HOME / text[2:] if text.startswith("~/") else Path(text)
+    return HOME / text[2:] if text.startswith("~/") else Path(text)
 
 
 def _substitute(text: str, tokens: dict[str, str]) -> str:

@@ -1,22 +1,22 @@
-"""The default transport: fabric's connections, raw paramiko channels.
+"""The default transport: gateways are fabric's connections, everything else is paramiko itself.
 
-fabric logs in: its `Connection` carries user, port, stream and timeouts to paramiko, and its hook for
-authentication strategies offers keys in ssh's order. The rest is paramiko itself. Configuration is what
-`ssh -G` says: paramiko's parser, which fabric uses, does not know all of Include and Match. One connection
-to a gateway is shared by all hosts behind it, where fabric opens one for each. A command runs on a raw
-channel: `Connection.run` has three threads per host, one of which polls 100 times a second, and no deadline
-for a write that is stuck.
+Configuration is what `ssh -G` says: paramiko's parser, which fabric uses, does not know all of Include and
+Match. One fabric `Connection` to a gateway is shared by all hosts behind it, where fabric opens one for each.
+Hosts have none: it costs a fifth of the CPU of a login, for nothing that is used here. A command runs on a
+raw channel: `Connection.run` has three threads per host, one of which polls 100 times a second, and no
+deadline for a write that is stuck.
 """
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import random
+import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import fabric
 import msgspec
 import paramiko
 from paramiko.common import cMSG_CHANNEL_WINDOW_ADJUST
@@ -27,29 +27,23 @@ from clusterctl.transport.base import BaseTransport
 from clusterctl.transport.channel import FabricChannel
 from clusterctl.transport.endpoint import Endpoint, parse_hop
 from clusterctl.transport.gateway import Gateway
-from clusterctl.transport.identities import Identities, read_key
-from clusterctl.transport.known_hosts import KnownHosts, fingerprint
 from clusterctl.transport.link import Link, Stream, Tunnel
+from clusterctl.transport.login import Client, Login, gateway_client, plain_client
 from clusterctl.transport.protocol import Failure
 from clusterctl.transport.watchdog import Watchdog
-
-# paramiko logs whole tracebacks for what becomes a Failure here.
-logging.getLogger("paramiko").addHandler(logging.NullHandler())
-
-_RSA_SIGNATURES = ("rsa-sha2-512", "rsa-sha2-256")
 
 
 class FabricTransport(BaseTransport):
     """`Transport` in this process. Endpoints, keys, known_hosts and gateways are made once and shared."""
 
-    descriptors_per_host = 4
+    descriptors_per_host = 2  # a socket, and what wakes whoever listens
 
     def __init__(self, config: Path | None) -> None:
         super().__init__(config)
-        self._known_hosts: dict[tuple[Path, ...], KnownHosts] = {}
-        self._keys: dict[Path, paramiko.PKey | failures.Unusable] = {}
         self._gateways: dict[tuple[str, ...], Gateway] = {}
         self._watchdog = Watchdog()
+        self._login = Login(self._watchdog)
+        self._places: dict[object, threading.BoundedSemaphore] = {}
 
     def _close_gateways(self) -> None:
         with self._lock:
@@ -67,15 +61,19 @@ class FabricTransport(BaseTransport):
         if isinstance(link, Failure):
             return link
         connected = time.monotonic() - began
+        hang_up: Callable[[], None] = link.close
         try:
             with self._watchdog.guard(deadline, link.close):
                 raw = link.transport.open_session(timeout=max(0.1, deadline - time.monotonic()))
                 channel = FabricChannel(host, link, raw, deadline, connected, self._watchdog, _allow)
+                hang_up = channel.close
                 raw.exec_command(command)
         except (paramiko.SSHException, EOFError, OSError) as error:
-            link.close()
+            hang_up()
             if time.monotonic() >= deadline:
                 return failures.late(endpoint, "the start of the command")
+            if failures.is_ours(error):
+                return failures.unconnected(endpoint, error, connected)
             return failures.failure(
                 endpoint,
                 "exec",
@@ -85,19 +83,42 @@ class FabricTransport(BaseTransport):
             )
         return channel
 
-    def _link(self, endpoint: Endpoint, deadline: float) -> Link | Failure:
-        """A logged-in connection. What a retry can cure, a drop before the greeting, is tried once more."""
-        for retries_left in range(SSH.retries, -1, -1):
-            stream = self._stream(endpoint, deadline)
-            if isinstance(stream, Failure):
-                return stream
-            link = self._log_in(endpoint, stream, deadline)
-            pause = random.uniform(*SSH.retry_pause)
-            dropped = isinstance(link, Failure) and link == failures.dropped_before_banner(endpoint)
-            if not dropped or not retries_left or time.monotonic() + pause >= deadline:
+    def _link(
+        self, endpoint: Endpoint, deadline: float, client: Callable[[Endpoint], Client] = plain_client
+    ) -> Link | Failure:
+        """A logged-in connection. A drop before the greeting is tried again, each time later."""
+        retries = 1 if endpoint.proxy_command else SSH.retries
+        for attempt in range(retries + 1):
+            with self._place(endpoint, deadline) as granted:
+                if not granted:
+                    return failures.late(endpoint, f"the wait for other logins at {endpoint.address}")
+                stream = self._stream(endpoint, deadline)
+                if isinstance(stream, Failure):
+                    return stream
+                link = self._login.run(endpoint, stream, deadline, client(endpoint))
+            pause = random.uniform(*SSH.retry_pause) * 2**attempt
+            if (
+                not isinstance(link, failures.Dropped)
+                or attempt == retries
+                or time.monotonic() + pause >= deadline
+            ):
                 return link
             time.sleep(pause)
         raise AssertionError("the last round returns")
+
+    @contextlib.contextmanager
+    def _place(self, endpoint: Endpoint, deadline: float) -> Iterator[bool]:
+        """True inside the block when a place among the logins at this very sshd was free before ``deadline``:
+        its MaxStartups drops more than ten at once, and counts none that has logged in."""
+        way = (endpoint.jumps, endpoint.proxy_command, endpoint.hostname, endpoint.port)
+        with self._lock:
+            places = self._places.setdefault(way, threading.BoundedSemaphore(SSH.logins_per_address))
+        granted = places.acquire(timeout=max(0.0, deadline - time.monotonic()))
+        try:
+            yield granted
+        finally:
+            if granted:
+                places.release()
 
     def _stream(self, endpoint: Endpoint, deadline: float) -> Stream | Failure:
         timeout = endpoint.connect_timeout or SSH.connect_timeout
@@ -159,63 +180,7 @@ class FabricTransport(BaseTransport):
         elif any(parse_hop(hop)[0].rpartition("@")[2] == name.rpartition("@")[2] for hop in endpoint.jumps):
             # `Host *` with a ProxyJump also matches the gateway; ssh does not jump to itself either.
             endpoint = msgspec.structs.replace(endpoint, jumps=())
-        return self._link(endpoint, deadline)
-
-    def _log_in(self, endpoint: Endpoint, stream: Stream, deadline: float) -> Link | Failure:
-        """Key exchange, host key, authentication on a fresh stream, which is closed on failure."""
-        policy = _HostKeyCheck(endpoint, self._files(endpoint))
-        strategy = Identities(endpoint, self._load_key, deadline)
-        began = time.monotonic()
-        left = max(0.1, deadline - began)
-        connection = fabric.Connection(
-            host=endpoint.hostname,
-            user=endpoint.user,
-            port=endpoint.port,
-            # An empty SSHConfig: `ssh -G` has answered already, and paramiko's parser knows no Include.
-            # Not shared: a Connection writes into its Config, which empties itself for a moment.
-            config=fabric.Config(ssh_config=paramiko.SSHConfig(), lazy=True),
-            connect_kwargs={
-                "sock": stream.socket,
-                "timeout": left,
-                "banner_timeout": min(SSH.banner_timeout, left),
-                "auth_timeout": min(SSH.auth_timeout, left),
-                "auth_strategy": strategy,
-                "transport_factory": policy.make_transport,
-            },
-        )
-        connection.client.set_missing_host_key_policy(policy)
-        link = Link(connection, stream)
-        try:
-            with self._watchdog.guard(deadline, link.close):
-                connection.open()
-        except (paramiko.SSHException, EOFError, OSError, ValueError) as error:
-            link.close()
-            if policy.refusal is not None:
-                return policy.refusal
-            if time.monotonic() >= deadline:
-                return failures.late(endpoint, "the login")
-            if isinstance(error, paramiko.AuthenticationException) or strategy.tried:
-                return failures.refused_login(endpoint, strategy.tried, strategy.unusable)
-            return failures.unfinished_handshake(endpoint, error, time.monotonic() - began)
-        if not link.transport.is_authenticated():
-            link.close()
-            return failures.second_factor(endpoint)
-        link.transport.set_keepalive(int(SSH.keepalive))
-        return link
-
-    def _files(self, endpoint: Endpoint) -> KnownHosts:
-        files = endpoint.user_known_hosts + endpoint.global_known_hosts
-        with self._lock:
-            if files not in self._known_hosts:
-                self._known_hosts[files] = KnownHosts(files)
-            return self._known_hosts[files]
-
-    def _load_key(self, file: Path) -> paramiko.PKey | failures.Unusable | None:
-        """The key in ``file``, or why it cannot be used; None where there is no file."""
-        with self._lock:
-            if file not in self._keys and file.exists():
-                self._keys[file] = read_key(file)
-            return self._keys.get(file)
+        return self._link(endpoint, deadline, gateway_client)
 
 
 def _allow(raw: Any, count: int) -> None:
@@ -225,48 +190,3 @@ def _allow(raw: Any, count: int) -> None:
     message.add_int(raw.remote_chanid)
     message.add_int(count)
     raw.transport._send_user_message(message)
-
-
-class _HostKeyCheck(paramiko.MissingHostKeyPolicy):
-    """Judges every host key. fabric's own clients know no keys, so paramiko asks here about each of them."""
-
-    def __init__(self, endpoint: Endpoint, known: KnownHosts) -> None:
-        self.refusal: Failure | None = None
-        self._endpoint = endpoint
-        self._known = known
-
-    def make_transport(self, sock: Any, **options: Any) -> paramiko.Transport:
-        """A transport that asks the server for a key of a type we have on file, as ssh does."""
-        transport = paramiko.Transport(sock, **options)
-        security = transport.get_security_options()
-        wanted: list[str] = []
-        for key_type in self._known.key_types(self._endpoint.key_names):
-            wanted += _RSA_SIGNATURES if key_type == "ssh-rsa" else [key_type]
-        ours = [key_type for key_type in wanted if key_type in security.key_types]
-        security.key_types = (*ours, *(other for other in security.key_types if other not in ours))
-        return transport
-
-    def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:
-        endpoint, blob, key_type = self._endpoint, key.asbytes(), key.get_name()
-        verdict, entry = self._known.judge(endpoint.key_names, key_type, blob)
-        if verdict == "known":
-            return
-        if verdict == "unknown" and entry is None and endpoint.strict_host_keys == "accept-new":
-            try:
-                self._known.add(
-                    endpoint.user_known_hosts[0],
-                    endpoint.key_names[0],
-                    key_type,
-                    blob,
-                    hashed=endpoint.hash_known_hosts,
-                )
-                return
-            except (OSError, IndexError) as error:
-                self.refusal = failures.failure(
-                    endpoint,
-                    "hostkey",
-                    f"the new host key of {endpoint.address} cannot be written down: {error}",
-                )
-                raise paramiko.SSHException("host key not saved") from error
-        self.refusal = failures.bad_host_key(endpoint, verdict, entry, key_type, fingerprint(blob))
-        raise paramiko.SSHException("host key refused")

@@ -7,6 +7,7 @@ import shlex
 import socket
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeGuard
 
 import msgspec
 
@@ -44,8 +45,29 @@ def unresolved(endpoint: Endpoint) -> Failure:
     )
 
 
+def is_ours(error: Exception) -> TypeGuard[OSError]:
+    """Whether it is this machine that lacks something, and not the host."""
+    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS)
+
+
+def no_thread(host: str) -> Failure:
+    return Failure(
+        host=host,
+        stage="connect",
+        message="this machine allows no further thread",
+        hint="ulimit -u shows the limit; ask fewer hosts at a time (--nodes), or end something else",
+    )
+
+
 def unconnected(endpoint: Endpoint, error: OSError, waited: float) -> Failure:
     """TCP did not come about. ``waited`` is seconds."""
+    if is_ours(error):
+        return failure(
+            endpoint,
+            "connect",
+            f"this machine has no means left for a connection: {error.strerror}",
+            "ulimit -n shows how many files may be open; ask fewer hosts at a time (--nodes)",
+        )
     if isinstance(error, (TimeoutError, socket.timeout)) or error.errno == errno.ETIMEDOUT:
         return failure(
             endpoint,
@@ -77,21 +99,43 @@ def unconnected(endpoint: Endpoint, error: OSError, waited: float) -> Failure:
     )
 
 
-def dropped_before_banner(endpoint: Endpoint) -> Failure:
+class Dropped(Failure, frozen=True, kw_only=True):
+    """Whoever took the connection ended it before a greeting: another try, a moment later, may cure it."""
+
+
+_REFUSALS = ("Exceeded MaxStartups", "Not allowed at this time")
+"""What sshd says instead of its greeting: up to 9.7 of MaxStartups, then of penalties, too."""
+
+
+def dropped_before_banner(endpoint: Endpoint, greeting: Sequence[str] = ()) -> Failure:
+    """``greeting``: what the server did say, line by line."""
     if endpoint.proxy_command:
-        return failure(
-            endpoint,
-            "connect",
-            "the ProxyCommand ended before sshd answered",
-            f"run it by hand: {endpoint.proxy_command}",
+        return Dropped(
+            host=endpoint.name,
+            stage="connect",
+            message="the ProxyCommand ended before sshd answered",
+            hint=f"run it by hand: {endpoint.proxy_command}",
         )
-    return failure(
-        endpoint,
-        "banner",
-        f"sshd on {endpoint.address} closed the connection before its greeting",
-        "too many logins at once for MaxStartups, a penalty for this address, or hosts.deny; wait a minute, "
-        "then look into sshd's log on the host",
-    )
+    said = next((line.strip() for line in greeting if line.strip().startswith(_REFUSALS)), "")
+    message = f"sshd on {endpoint.address} closed the connection before its greeting"
+    if said.startswith(_REFUSALS[1]):
+        message = (
+            f"sshd on {endpoint.address} refuses connections from this address for now (“{said}”): a penalty "
+            "for earlier ones that did not log in, or too many at once"
+        )
+        hint = (
+            "penalties last up to ten minutes (PerSourcePenalties in sshd_config, PerSourcePenaltyExemptList "
+            f"spares an address); sshd's log on {endpoint.name} says which: journalctl -u ssh"
+        )
+    elif said:
+        message += f" (“{said}”)"
+        hint = f"raise MaxStartups in sshd_config on {endpoint.name}, or wait until others have logged in"
+    else:
+        hint = (
+            "too many logins at once for MaxStartups, a penalty for this address, or hosts.deny; wait a "
+            "minute, then look into sshd's log on the host"
+        )
+    return Dropped(host=endpoint.name, stage="banner", message=message, hint=hint)
 
 
 def silent(endpoint: Endpoint, waited: float) -> Failure:
@@ -233,13 +277,15 @@ def through(gateway: str, broken: Failure, host: str) -> Failure:
     )
 
 
-def unfinished_handshake(endpoint: Endpoint, error: Exception, seconds: float) -> Failure:
-    """A connection that ended between TCP and authentication."""
+def unfinished_handshake(
+    endpoint: Endpoint, error: Exception, seconds: float, greeting: Sequence[str] = ()
+) -> Failure:
+    """A connection that ended between TCP and authentication; ``greeting`` is what the server had said."""
     cause = error.__context__ or error
     if "protocol banner" in str(error):
         if isinstance(cause, TimeoutError):
             return silent(endpoint, seconds)
-        return dropped_before_banner(endpoint)
+        return dropped_before_banner(endpoint, greeting)
     if isinstance(error, (EOFError, ConnectionError)):
-        return dropped_before_banner(endpoint)
+        return dropped_before_banner(endpoint, greeting)
     return no_ssh_server(endpoint, str(error) or type(error).__name__)

@@ -1,6 +1,7 @@
 """known_hosts files, read once and shared: plain, hashed and pattern entries, @revoked, @cert-authority.
 
-Keys stay text until they are compared, which makes a file of a thousand lines cost a few milliseconds.
+Entries of plain names are found by name, so that a thousand hosts do not cost a million comparisons. A hashed
+name tells whom it covers to nobody but who hashes each of the names asked for, once.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import hashlib
 import hmac
 import os
 import threading
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -31,10 +33,12 @@ class Entry(msgspec.Struct, frozen=True):
     marker: str = ""
     file: Path = Path()
     line: int = 0
+    hashed: tuple[bytes, bytes] = (b"", b"")
+    """Salt and digest of the one name that it covers."""
 
     def covers(self, name: str) -> bool:
-        if self.patterns[0].startswith("|1|"):
-            return _hash_matches(self.patterns[0], name)
+        if self.hashed[0]:
+            return hmac.compare_digest(hmac.digest(self.hashed[0], name.encode(), "sha1"), self.hashed[1])
         wanted = [pattern for pattern in self.patterns if not pattern.startswith("!")]
         refused = [pattern[1:] for pattern in self.patterns if pattern.startswith("!")]
         return any(_matches(p, name) for p in wanted) and not any(_matches(p, name) for p in refused)
@@ -50,7 +54,15 @@ class KnownHosts:
 
     def __init__(self, files: Iterable[Path]) -> None:
         self._lock = threading.Lock()
-        self._entries = [entry for file in files for entry in _read(file)]
+        self._entries: list[Entry] = []
+        self._by_name: defaultdict[str, list[int]] = defaultdict(list)
+        self._others: list[int] = []
+        """Entries that are not found by name: patterns, hashes, and whatever has a marker."""
+        self._covering: dict[str, list[int]] = {}
+        """What was found before: a login asks twice."""
+        for file in files:
+            for entry in _read(file):
+                self._enter(entry)
 
     def key_types(self, names: Sequence[str]) -> tuple[str, ...]:
         """Types of the keys on file, so that the server can be asked for one of them."""
@@ -61,20 +73,19 @@ class KnownHosts:
 
         Only the first of ``names`` can make a key ``changed``; the others can only vouch for it.
         """
-        with self._lock:
-            entries = tuple(self._entries)
-        for entry in entries:
-            if entry.marker == "@revoked" and entry.blob == blob and any(map(entry.covers, names)):
+        covering = self._of(names)
+        for entry in covering:
+            if entry.marker == "@revoked" and entry.blob == blob:
                 return "revoked", entry
         mine = self._plain(names)
         for entry in mine:
             if entry.blob == blob:
                 return "known", entry
-        for entry in mine:
-            if entry.key_type == key_type and entry.covers(names[0]):
+        for entry in self._plain(names[:1]):
+            if entry.key_type == key_type:
                 return "changed", entry
-        for entry in entries:
-            if entry.marker == "@cert-authority" and any(map(entry.covers, names)):
+        for entry in covering:
+            if entry.marker == "@cert-authority":
                 return "authority", entry
         return "unknown", mine[0] if mine else None
 
@@ -89,12 +100,31 @@ class KnownHosts:
             if any(e.blob == blob and e.covers(name) for e in self._entries if not e.marker):
                 return
             _append(file, f"{pattern} {key_type} {base64.b64encode(blob).decode()}\n".encode())
-            self._entries.append(Entry((pattern,), key_type, blob, file=file))
+            self._enter(Entry((pattern,), key_type, blob, file=file, hashed=_unhashed(pattern)))
+            self._covering.pop(name, None)
+
+    def _enter(self, entry: Entry) -> None:
+        number = len(self._entries)
+        self._entries.append(entry)
+        if entry.marker or any(set("*?!|") & set(pattern) for pattern in entry.patterns):
+            self._others.append(number)
+        else:
+            for pattern in dict.fromkeys(entry.patterns):
+                self._by_name[pattern].append(number)
+
+    def _of(self, names: Sequence[str]) -> list[Entry]:
+        """Entries that cover one of ``names``, in the order of the files."""
+        found: dict[int, Entry] = {}
+        with self._lock:
+            for name in names:
+                if name not in self._covering:
+                    others = [number for number in self._others if self._entries[number].covers(name)]
+                    self._covering[name] = sorted({*self._by_name.get(name, ()), *others})
+                found.update((number, self._entries[number]) for number in self._covering[name])
+        return [found[number] for number in sorted(found)]
 
     def _plain(self, names: Sequence[str]) -> list[Entry]:
-        with self._lock:
-            entries = tuple(self._entries)
-        return [entry for entry in entries if not entry.marker and any(map(entry.covers, names))]
+        return [entry for entry in self._of(names) if not entry.marker]
 
 
 def _read(file: Path) -> list[Entry]:
@@ -113,7 +143,7 @@ def _read(file: Path) -> list[Entry]:
         except binascii.Error:
             continue
         patterns = tuple(fields[0].split(",")) if fields[0].startswith("|") else _lowered(fields[0])
-        entries.append(Entry(patterns, fields[1], blob, marker, file, number))
+        entries.append(Entry(patterns, fields[1], blob, marker, file, number, _unhashed(patterns[0])))
     return entries
 
 
@@ -128,18 +158,21 @@ def _matches(pattern: str, name: str) -> bool:
     return fnmatch.fnmatchcase(name, pattern.replace("[", "[[]"))
 
 
-def _hash(name: str, salt: bytes | None = None) -> str:
-    salt = salt or os.urandom(hashlib.sha1().digest_size)
+def _hash(name: str) -> str:
+    salt = os.urandom(hashlib.sha1().digest_size)
     digest = hmac.digest(salt, name.encode(), "sha1")
     return f"|1|{base64.b64encode(salt).decode()}|{base64.b64encode(digest).decode()}"
 
 
-def _hash_matches(hashed: str, name: str) -> bool:
+def _unhashed(pattern: str) -> tuple[bytes, bytes]:
+    """(salt, digest) of a hashed name; empty for any other pattern."""
+    if not pattern.startswith("|1|"):
+        return b"", b""
     try:
-        _, _, salt, _ = hashed.split("|")
-        return hmac.compare_digest(_hash(name, base64.b64decode(salt)), hashed)
+        salt, digest = pattern[3:].split("|")
+        return base64.b64decode(salt), base64.b64decode(digest)
     except ValueError:
-        return False
+        return b"", b""
 
 
 def _append(file: Path, line: bytes) -> None:

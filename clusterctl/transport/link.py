@@ -50,10 +50,10 @@ class Stream(msgspec.Struct, frozen=True):
 
 
 class Link:
-    """A logged-in connection and the stream under it. `close` may come from any thread, repeatedly."""
+    """A logged-in client of paramiko, and the stream under it. `close`: from any thread, and again."""
 
-    def __init__(self, connection: Any, stream: Stream) -> None:
-        self._connection = connection
+    def __init__(self, client: Any, stream: Stream) -> None:
+        self._client = client
         self._stream = stream
         self._lock = threading.Lock()
         self._closed = False
@@ -61,7 +61,7 @@ class Link:
     @property
     def transport(self) -> Any:
         """The paramiko transport."""
-        return self._connection.transport
+        return self._client.get_transport()
 
     @property
     def alive(self) -> bool:
@@ -73,4 +73,4 @@ class Link:
                 return
             self._closed = True
         self._stream.close()
-        self._connection.close()
+        self._client.close()

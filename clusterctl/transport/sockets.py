@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import subprocess
 import threading
@@ -26,14 +27,21 @@ def connect_tcp(endpoint: Endpoint, timeout: float, deadline: float) -> socket.s
         left = min(began + timeout, deadline) - time.monotonic()
         if left <= 0:
             break
-        connection = socket.socket(family, socket.SOCK_STREAM)
-        connection.settimeout(left)
         try:
+            connection = socket.socket(family, socket.SOCK_STREAM)
+        except OSError as problem:  # no descriptor left, or no IPv6 here
+            error = problem
+            continue
+        try:
+            connection.settimeout(left)
             connection.connect(address)
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         except OSError as problem:
             connection.close()
             error = problem
+        except BaseException:
+            connection.close()
+            raise
         else:
             return connection
     return failures.unconnected(endpoint, error, time.monotonic() - began)
@@ -59,7 +67,11 @@ def start_proxy(endpoint: Endpoint) -> tuple[socket.socket, Child]:
 
 
 def _addresses(endpoint: Endpoint, deadline: float) -> list[tuple[int, tuple[str, int]]] | Failure:
-    """getaddrinfo knows no timeout, so a thread that may be left behind asks."""
+    """getaddrinfo knows no timeout, so a thread that may be left behind asks, but for a plain address."""
+    if endpoint.address_family != "inet6":
+        with contextlib.suppress(OSError):
+            socket.inet_pton(socket.AF_INET, endpoint.hostname)
+            return [(socket.AF_INET, (endpoint.hostname, endpoint.port))]
     found: list[tuple[int, tuple[str, int]]] = []
 
     def ask() -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from contextlib import suppress
+
+_ONE = (1).to_bytes(8, sys.byteorder)
 
 
 class WakeupPipe:
@@ -16,8 +19,11 @@ class WakeupPipe:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._reader, self._writer = os.pipe()
-        os.set_blocking(self._reader, False)
+        if hasattr(os, "eventfd"):  # Linux: one descriptor instead of two
+            self._reader = self._writer = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        else:
+            self._reader, self._writer = os.pipe()
+            os.set_blocking(self._reader, False)
         self._set = False
         self._closed = False
 
@@ -28,7 +34,7 @@ class WakeupPipe:
         with self._lock:
             if not self._set and not self._closed:
                 self._set = True
-                os.write(self._writer, b"*")
+                os.write(self._writer, _ONE)
 
     def clear(self) -> None:
         return
@@ -45,5 +51,5 @@ class WakeupPipe:
         with self._lock:
             if not self._closed:
                 self._closed = True
-                os.close(self._reader)
-                os.close(self._writer)
+                for descriptor in {self._reader, self._writer}:
+                    os.close(descriptor)

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+_IDLE = 5.0
+
 
 class Watchdog:
     """One thread for any number of guarded blocks. The thread ends when nothing is guarded."""
@@ -20,6 +22,8 @@ class Watchdog:
         self._guards: dict[int, tuple[float, Callable[[], None]]] = {}
         self._next = 0
         self._running = False
+        self._wakes = 0.0
+        """When the thread looks next by itself: a guard that is due no earlier need not wake it."""
 
     @contextmanager
     def guard(self, deadline: float, cut: Callable[[], None]) -> Iterator[None]:
@@ -31,7 +35,8 @@ class Watchdog:
             if not self._running:
                 self._running = True
                 threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
-            self._changed.notify()
+            elif deadline < self._wakes:
+                self._changed.notify()
         try:
             yield
         finally:
@@ -41,13 +46,17 @@ class Watchdog:
     def _watch(self) -> None:
         while True:
             with self._changed:
-                if not self._guards and not self._changed.wait(timeout=5.0) and not self._guards:
-                    self._running = False
-                    return
                 now = time.monotonic()
                 due = [ticket for ticket, (deadline, _) in self._guards.items() if deadline <= now]
                 cuts = [self._guards.pop(ticket)[1] for ticket in due]
-                if not cuts and self._guards:
-                    self._changed.wait(min(deadline for deadline, _ in self._guards.values()) - now)
+                if not cuts:
+                    idle = not self._guards
+                    self._wakes = min(
+                        (deadline for deadline, _ in self._guards.values()), default=now + _IDLE
+                    )
+                    self._changed.wait(self._wakes - now)
+                    if idle and not self._guards:
+                        self._running = False
+                        return
             for cut in cuts:
                 cut()

@@ -6,10 +6,14 @@ import queue
 import resource
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
+from clusterctl.errors import UsageError
 from clusterctl.transport.protocol import Channel, Failure
 
 Opened = Channel | Failure
+_SPARE = 64
+"""Descriptors for everything else: logs, pipes of helpers, the terminal."""
 
 
 def open_window(
@@ -56,10 +60,28 @@ def open_window(
                 late.close()
 
 
-def allow_descriptors(count: int) -> None:
-    """Raise the limit on open files for ``count`` more, as far as this machine lets us."""
+def allow_descriptors(hosts: int, each: int, window: int) -> None:
+    """Raise the limit on open files so that sessions with all ``hosts`` may stand at once.
+
+    ``each`` session keeps so many open, and a login needs two more for a moment. Raises UsageError where this
+    machine does not allow that, before anybody is asked.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = count + 256
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        limit = wanted if hard == resource.RLIM_INFINITY else min(hard, wanted)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, limit), hard))
+    wanted = _open_now() + each * hosts + 2 * min(hosts, window) + _SPARE
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    if hard != resource.RLIM_INFINITY and hard < wanted:
+        fits = max(1, (hard - _open_now() - _SPARE) // (each + 2))
+        raise UsageError(
+            f"{hosts} hosts at once need some {wanted} open files, and this machine allows {hard}",
+            hint=f"ask fewer at a time (--nodes {fits}), or raise the hard limit as root: `nofile` in "
+            "/etc/security/limits.conf, then log in again",
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _open_now() -> int:
+    try:
+        return sum(1 for _ in Path("/dev/fd").iterdir())
+    except OSError:
+        return _SPARE

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from ipaddress import ip_address, ip_network
 
 import msgspec
 
@@ -14,6 +13,7 @@ from clusterctl.checks.net.settings import gloo_name, nccl_name
 from clusterctl.checks.remedy import Remedy, ifname, shell
 from clusterctl.checks.rule import Blocked, Evidence, Hit, Judge, NotKnown, Rule, Skipped, Verdict
 from clusterctl.facts.model import Facts, Interface
+from clusterctl.network.addresses import ip_address, ip_network
 from clusterctl.network.candidates import is_usable
 from clusterctl.network.model import HostNetwork
 

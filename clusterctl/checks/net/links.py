@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Network, IPv6Network
 
 import msgspec
 
@@ -14,6 +14,7 @@ from clusterctl.checks.net.paths import Paths, edges
 from clusterctl.checks.remedy import Remedy, ifname, shell
 from clusterctl.checks.rule import Blocked, Evidence, Hit, Rule, Verdict
 from clusterctl.facts.model import Facts, Interface
+from clusterctl.network.addresses import ip_address, ip_network
 from clusterctl.network.candidates import is_usable, is_wired
 from clusterctl.network.groups import NCCL_ASSUMED_SPEED
 from clusterctl.network.model import Candidate
