@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from clusterctl.node.probe import gpu, kernel_log, machine, net, python, system
+from clusterctl.node.probe import gpu, gpu_links, gpu_nodes, kernel_log, machine, net, python, system
 
 # As dmesg of util-linux shows the words of a kernel 6.1.
 KERNEL = (Path(__file__).parent / "fixtures/kernel/xid-and-oom.txt").read_text()
@@ -141,7 +142,7 @@ def test_figures_that_the_driver_refuses_with_exit_code_0() -> None:
 
 def test_links_are_counted_under_their_card() -> None:
     cards = [{"index": 0}, {"index": 1}, {"index": 2}]
-    gpu.add_nvlinks(
+    gpu_links.add_nvlinks(
         cards,
         "GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-a)\n\t Link 0: 26.562 GB/s\n\t Link 1: 26.562 GB/s\n"
         "GPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-b)\n\t Link 0: <inactive>\n\t Link 1: 26.562 GB/s\n"
@@ -156,8 +157,8 @@ def test_the_matrix_of_peer_to_peer(cell: str, told: bool) -> None:
         f" \tGPU0\tGPU1\t\n GPU0\tX\t{cell}\t\n GPU1\t{cell}\tX\t\n\n"
         "Legend:\n\n  X    = Self\n  OK   = Status Ok\n  CNS  = Chipset not supported\n"
     )
-    assert gpu.offers_p2p(text) is told
-    assert gpu.offers_p2p("Unknown option -p2p\n") is None
+    assert gpu_links.offers_p2p(text) is told
+    assert gpu_links.offers_p2p("Unknown option -p2p\n") is None
 
 
 def test_a_field_that_a_driver_does_not_know_costs_only_itself(tmp_path: Path) -> None:
@@ -239,3 +240,60 @@ def test_a_home_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/nowhere/at/all")
     home = next(each for each in system.filesystems()["filesystems"] if each["role"] == "home")
     assert home["exists"] is False and home["writable"] is False
+
+
+def test_the_matrix_of_connections_is_read_without_its_colours_and_adapters() -> None:
+    text = (
+        "\t\x1b[4mGPU0\tGPU1\tGPU2\tNIC0\tCPU Affinity\tNUMA Affinity\tGPU NUMA ID\x1b[0m\n"
+        "GPU0\t X \tNV12\tSYS\tPXB\t0-31\t0\t\tN/A\nGPU1\tNV12\t X \tSYS\tPXB\t0-31\t0\t\tN/A\n"
+        "GPU2\tSYS\tSYS\t X \tNODE\t32-63\t1\t\tN/A\nNIC0\tPXB\tPXB\tNODE\t X \t\t\t\t\n"
+        "\nLegend:\n\n  X    = Self\n"
+    )
+    assert gpu_links.topology(text) == {"0-1": "NV12", "0-2": "SYS", "1-2": "SYS"}
+    assert gpu_links.topology("Failed to initialize NVML: Unknown Error\n") == {}
+
+
+def test_device_nodes_that_this_user_may_not_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("nvidia0", "nvidia1", "nvidiactl", "nvidia-uvm", "nvidia-modeset", "null"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "nvidia1").chmod(0o060)
+    monkeypatch.setattr(os, "access", lambda path, _: not path.endswith(("1", "uvm")))
+    (first, second) = sorted(gpu_nodes.closed(str(tmp_path)), key=lambda node: str(node["path"]))
+    assert (first["path"], first["group"]) == (f"{tmp_path}/nvidia-uvm", "")
+    assert second["path"] == f"{tmp_path}/nvidia1" and second["group"]
+
+
+def process(root: Path, pid: int, state: str, pending: str = "0" * 16, node: str = "") -> None:
+    directory = root / str(pid)
+    (directory / "fd").mkdir(parents=True)
+    (directory / "stat").write_text(f"{pid} (python) train) {state} 1 1 0\n")
+    (directory / "status").write_text(f"Name:\tpython\nSigPnd:\t{pending}\nShdPnd:\t{'0' * 16}\n")
+    if node:
+        (directory / "fd/3").symlink_to(node)
+
+
+def test_processes_that_hold_a_card_and_do_not_end(tmp_path: Path) -> None:
+    killed = f"{1 << 8:016x}"
+    process(tmp_path, 10, "D", killed)
+    process(tmp_path, 11, "D", killed, "/dev/nvidia0")
+    process(tmp_path, 12, "D", node="/dev/nvidia0")
+    process(tmp_path, 13, "Z")
+    process(tmp_path, 14, "Z")
+    process(tmp_path, 15, "R", killed, "/dev/nvidia0")
+    process(tmp_path, 16, "D", killed, "/dev/nvme0")
+    found = gpu_nodes.stuck([10, 13], str(tmp_path))
+    assert [(each["pid"], each["state"]) for each in found] == [
+        (10, "killed"),
+        (11, "killed"),
+        (13, "zombie"),
+    ]
+
+
+def test_a_computer_whose_gpu_is_in_its_processor(tmp_path: Path) -> None:
+    tree = tmp_path / "proc/device-tree"
+    tree.mkdir(parents=True)
+    (tree / "model").write_bytes(b"NVIDIA Jetson AGX Orin Developer Kit\0")
+    (tree / "compatible").write_bytes(b"nvidia,p3737-0000+p3701-0000\0nvidia,p3701-0000\0nvidia,tegra234\0")
+    assert gpu_nodes.soc(str(tmp_path)) == "NVIDIA Jetson AGX Orin Developer Kit"
+    (tree / "compatible").write_bytes(b"raspberrypi,5-model-b\0brcm,bcm2712\0")
+    assert gpu_nodes.soc(str(tmp_path)) == ""

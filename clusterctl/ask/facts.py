@@ -24,7 +24,8 @@ from clusterctl.transport.protocol import Failure, Transport
 PROBE = (
     "shared.files", "shared.locks", "shared.netlink",
     "probe.activation", "probe.system", "probe.machine", "probe.kernel_log",
-    "probe.net", "probe.pci", "probe.rdma", "probe.gpu", "probe.python", "probe.torch_import",
+    "probe.net", "probe.pci", "probe.rdma", "probe.gpu", "probe.gpu_links", "probe.gpu_nodes",
+    "probe.python", "probe.torch_import",
     "shared.environment", "traffic.nccl", "traffic.nccl_child",
     "traffic.listeners", "traffic.dialer", "traffic.attempt", "traffic.kernel", "traffic.master_port",
     "e2e.ranks", "e2e.child", "e2e.imported", "e2e.program", "e2e.allreduce", "e2e.sockets",

@@ -33,7 +33,8 @@ def _shared_gpus(evidence: Evidence) -> Iterator[Verdict]:
     bearers: defaultdict[str, list[str]] = defaultdict(list)
     for host, facts in evidence.facts.items():
         for gpu in facts.nvidia.gpus:
-            bearers[gpu.uuid].append(host)
+            if gpu.uuid:
+                bearers[gpu.uuid].append(host)
     shared = {uuid: hosts for uuid, hosts in bearers.items() if len(set(hosts)) > 1}
     counted = Counter(tuple(dict.fromkeys(hosts)) for hosts in shared.values())
     for hosts, count in counted.items():

@@ -39,11 +39,33 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True):
     """State of NVSwitch's fabric for this card; "" where it has none."""
     power_limit: float | None = None
     """Watts."""
+    clock_limit: int | None = None
+    """The application clock in MHz; newer drivers have none."""
+    vbios: str = ""
+    board: str = ""
+    """The board's own PCI id: who made it, and which of theirs."""
+    ecc_mode: str = ""
     nvlinks: tuple[int, int] | None = None
     """Active and inactive links; None where the card has none or was not asked."""
     faults: tuple[str, ...] = ()
     """``field: [text]`` of figures that the driver refused with an error, such as ``[Unknown Error]``."""
     processes: tuple[GpuProcess, ...] = ()
+
+
+class DeviceNode(msgspec.Struct, frozen=True):
+    """One of /dev/nvidia*, and the group that may use it ("" for none)."""
+
+    path: str
+    group: str = ""
+
+
+class StuckProcess(msgspec.Struct, frozen=True):
+    """A process on a card that does not end: ``state`` is ``zombie`` or ``killed``."""
+
+    pid: int
+    user: str
+    command: str
+    state: str
 
 
 class NvidiaSmi(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,3 +87,10 @@ class NvidiaSmi(msgspec.Struct, frozen=True, kw_only=True):
     """AMD functions on the bus that compute (their driver is amdgpu)."""
     kernel_driver: str = ""
     """Version in /proc/driver/nvidia/version."""
+    soc: str = ""
+    """The model of a machine whose GPU is part of its processor, as Jetson's; "" elsewhere."""
+    topology: dict[str, str] = {}
+    """``0-1`` -> how these two cards are connected: ``NV12``, ``PIX``, ``SYS`` ..."""
+    closed: tuple[DeviceNode, ...] = ()
+    """Device nodes that this user may not open."""
+    stuck: tuple[StuckProcess, ...] = ()

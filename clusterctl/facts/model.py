@@ -191,6 +191,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """How this host's firewall is told: ufw, firewalld, nft, iptables; "" where none of them is there."""
     vendor: str = ""
     """Who made the machine, by its firmware; clouds write their names there."""
+    product: str = ""
+    """Which machine of the vendor's it is."""
     port_range: tuple[int, int] = (32768, 60999)
     rdma: tuple[RdmaPort, ...] = ()
     verbs_library: bool | None = None

@@ -45,7 +45,7 @@ _TOLD: Mapping[Section, tuple[str, ...]] = {
     "kernel log": ("kernel_log",),
     "logind": ("logind",),
     "interfaces": ("interfaces",),
-    "routes": ("default_device", "port_range", "firewall", "vendor"),
+    "routes": ("default_device", "port_range", "firewall", "vendor", "product"),
     "rdma": ("rdma", "verbs_library", "verbs_devices", "peer_memory"),
     "names": ("names",),
     "gpus": ("nvidia",),

@@ -625,6 +625,7 @@ HELD_ELSEWHERE = {
     "net.pmtu": "test_checks_reach",
     "net.nat": "test_checks_reach",
     "net.egress": "test_checks_reach",
+    "e2e.gloo": "test_checks_e2e",
 }
 ONLY_NOTES = {
     "baseline.hosts",

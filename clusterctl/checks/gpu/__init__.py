@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from clusterctl.checks.gpu import cards, driver, health, kernel
+from clusterctl.checks.gpu import alike, cards, driver, health, kernel, nodes, settings
 from clusterctl.checks.rule import Rule
 
-RULES: tuple[Rule, ...] = (*driver.RULES, *cards.RULES, *health.RULES, *kernel.RULES)
+RULES: tuple[Rule, ...] = (
+    *driver.RULES,
+    *nodes.RULES,
+    *cards.RULES,
+    *alike.RULES,
+    *health.RULES,
+    *settings.RULES,
+    *kernel.RULES,
+)

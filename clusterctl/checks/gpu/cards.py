@@ -36,10 +36,21 @@ def _model(evidence: Evidence) -> Iterator[Verdict]:
 
 
 def _model_of(card: Gpu) -> str:
-    return f"{card.name} ({card.memory_total / GIB:.0f} GiB)"
+    return f"{card.name} ({card.memory_total / GIB:.0f} GiB)" if card.memory_total else card.name
 
 
-def _busy(host: str, cards: tuple[Gpu, ...]) -> Iterator[Verdict]:
+def _busy(evidence: Evidence) -> Iterator[Verdict]:
+    """Of processes that live: those that cannot be ended are told by gpu.zombie."""
+
+    def judge(host: str, cards: tuple[Gpu, ...]) -> Iterator[Verdict]:
+        dead = {process.pid for process in evidence.facts[host].nvidia.stuck}
+        if not any(process.pid in dead for card in cards for process in card.processes):
+            yield from _jobs(host, cards)
+
+    yield from of_cards(judge)(evidence)
+
+
+def _jobs(host: str, cards: tuple[Gpu, ...]) -> Iterator[Verdict]:
     """A job on eight GPUs of many hosts is one finding: its owner and program are the cause."""
     jobs: defaultdict[tuple[str, str], list[tuple[Gpu, GpuProcess]]] = defaultdict(list)
     for card in cards:
@@ -132,7 +143,7 @@ RULES: tuple[Rule, ...] = (
         code="gpu.busy",
         severity="fail",
         looks_at="foreign processes and used memory on the GPUs of the selected slots",
-        judge=of_cards(_busy),
+        judge=where_gpus(_busy),
         needs=("gpus",),
         symptom="out of memory, or one slow rank that holds up the rest",
         fix="ask their owner to stop them, or --exclude the host",

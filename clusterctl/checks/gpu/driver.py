@@ -11,6 +11,7 @@ from clusterctl.checks.rule import Blocked, Evidence, Hit, NotKnown, Rule, Skipp
 from clusterctl.facts.model import Facts
 
 SMI_SLOW = 5.0
+_CLOSED = "device nodes are closed to the user"
 
 
 def _look(pattern: str, advice: str) -> Remedy:
@@ -45,6 +46,8 @@ def _smi(evidence: Evidence) -> Iterator[Verdict]:
             yield Blocked(host, "the driver's halves do not fit together")
         elif not smi.present and smi.devices:
             yield _without_driver(host, facts)
+        elif smi.present and smi.exit_code and smi.closed:
+            yield Blocked(host, _CLOSED)
         elif smi.present and smi.exit_code:
             meaning, fix = _SMI_CODES.get(
                 smi.exit_code, (smi.error or "see its output", "run nvidia-smi there")
@@ -142,6 +145,10 @@ def _without_gpus(evidence: Evidence) -> Iterator[Verdict]:
         taken = [driver for driver in smi.bound if driver]
         if smi.amd:
             what = f"{smi.amd} AMD GPU(s): doctor knows NVIDIA's only, and leaves them to you"
+        elif smi.soc:
+            what = (
+                f"{smi.soc}, whose GPU nvidia-smi does not tell of: a run there is what its torch makes of it"
+            )
         elif smi.devices and taken:
             what = f"{smi.devices} NVIDIA card(s) under {taken[0]}, without CUDA: counted as a CPU host"
         else:
@@ -207,6 +214,8 @@ def _in_torch(host: str, slots: int, facts: Facts) -> Iterator[Verdict]:
         return
     if hidden is not None and _shown(hidden.value, facts) <= seen:
         yield Blocked(host, f"CUDA_VISIBLE_DEVICES={hidden.value} hides GPUs")
+    elif not seen and facts.nvidia.closed:
+        yield Blocked(host, _CLOSED)
     elif not seen:
         yield Hit(hosts=(host,), observed="torch sees no GPU", expected=f"{len(facts.nvidia.gpus)}")
     else:

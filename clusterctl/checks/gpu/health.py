@@ -10,8 +10,8 @@ from clusterctl.checks.remedy import shell
 from clusterctl.checks.rule import Evidence, Hit, Rule, Skipped, Verdict
 from clusterctl.facts.gpu import Gpu
 
-POWER_LESS = 0.8
-"""Boards of one model by several makers differ by a tenth or so."""
+_BRIDGED = ("GeForce", "RTX", "TITAN", "Quadro", "PCI", "NVL", "A40", "A30", "A10")
+"""Cards that have NVLink by a bridge, if somebody has bought one."""
 
 _SLOWED = {
     0x08: "hardware slowdown",
@@ -110,7 +110,17 @@ def _nvlink(evidence: Evidence) -> Iterator[Verdict]:
     for cards in by_model.values():
         most = max(active for _, _, active, _ in cards)
         for host, card, active, dead in cards:
-            if active < most and dead:
+            bridge = not active and any(word in card.name for word in _BRIDGED)
+            if active < most and dead and bridge:
+                yield Hit(
+                    hosts=(host,),
+                    observed=f"GPU {card.index} has no NVLink bridge, or one that does not work",
+                    expected=f"{most} links up, as on its like",
+                    severity="warn",
+                    fix="put the bridge on, or accept PCIe between the cards of this host",
+                    cause="no bridge",
+                )
+            elif active < most and dead:
                 yield Hit(
                     hosts=(host,),
                     observed=f"GPU {card.index}: {dead} of {active + dead} NVLinks are down",
@@ -127,44 +137,6 @@ def _fabric(host: str, cards: tuple[Gpu, ...]) -> Iterator[Verdict]:
             observed=f"{numbers(waiting)}: the NVSwitch fabric is {waiting[0].fabric}",
             expected="Completed",
             cause="fabric",
-        )
-
-
-def _power(evidence: Evidence) -> Iterator[Verdict]:
-    """Less power than most cards of the kind may draw: a limit that somebody left on some of them."""
-    by_model: defaultdict[str, list[tuple[str, Gpu, float]]] = defaultdict(list)
-    for host in evidence.facts:
-        for card in evidence.cards(host):
-            if card.power_limit:
-                by_model[card.name].append((host, card, card.power_limit))
-    for cards in by_model.values():
-        usual, count = Counter(limit for _, _, limit in cards).most_common(1)[0]
-        for host, card, limit in cards:
-            if limit < POWER_LESS * usual and count * 2 > len(cards):
-                yield Hit(
-                    hosts=(host,),
-                    observed=f"GPU {card.index} may draw {limit:g} W",
-                    expected=f"{usual:g} W, as most of its kind",
-                    fix=shell(
-                        "sudo nvidia-smi -i {} -pl {}", values=(card.index, f"{usual:g}"), until_boot=True
-                    ),
-                    cause=f"{limit:g} of {usual:g}",
-                )
-
-
-def _persistence(evidence: Evidence) -> Iterator[Verdict]:
-    modes = {
-        host: {card.persistence for card in evidence.cards(host) if card.persistence}
-        for host in evidence.facts
-    }
-    off = tuple(host for host, found in modes.items() if "Disabled" in found)
-    on = [host for host, found in modes.items() if found == {"Enabled"}]
-    if off:
-        yield Hit(
-            hosts=off,
-            observed="persistence mode is off",
-            expected=f"on, as on {len(on)} other host(s)" if on else "",
-            severity="warn" if on else "info",
         )
 
 
@@ -222,22 +194,5 @@ RULES: tuple[Rule, ...] = (
         needs=("gpus",),
         symptom="CUDA error 802, “system not yet initialized”, at the first CUDA call",
         fix=shell("sudo systemctl restart nvidia-fabricmanager"),
-    ),
-    Rule(
-        code="gpu.power",
-        severity="warn",
-        looks_at="the power limit of each card against its like",
-        judge=where_gpus(_power),
-        needs=("gpus",),
-        symptom="one slow rank sets the pace for all",
-    ),
-    Rule(
-        code="gpu.persistence",
-        severity="warn",
-        looks_at="persistence mode, where other hosts have it on",
-        judge=where_gpus(_persistence),
-        needs=("gpus",),
-        symptom="every start waits seconds for the driver to load",
-        fix=shell("sudo nvidia-smi -pm 1", until_boot=True),
     ),
 )

@@ -2,25 +2,32 @@
 
 import os
 import re
+import threading
 import time
 
 from ..shared.files import listing, owner_of, read, which
+from . import gpu_links, gpu_nodes, pci
 
 SMI_TIMEOUT = 20.0
 MIB = 1024 * 1024
 COMPUTING = ("0x03", "0x12")
 NVIDIA, AMD = "0x10de", "0x1002"
-CONSUMER = ("RTX 40", "RTX 50")
 FIELDS = (
     "index", "uuid", "name", "memory.total", "memory.used", "driver_version", "utilization.gpu",
     "compute_mode", "mig.mode.current", "ecc.errors.uncorrected.volatile.total", "pci.bus_id",
     "persistence_mode", "pcie.link.width.current", "pcie.link.width.max", "clocks_throttle_reasons.active",
     "remapped_rows.pending", "remapped_rows.failure", "retired_pages.pending", "fabric.state", "power.limit",
+    "vbios_version", "pci.sub_device_id", "ecc.mode.current", "clocks.applications.graphics",
 )  # fmt: skip
 OLDEST_FIELDS = 6
 """How many of them every driver knows."""
-NOT_ASKED_OF = ("n/a", "not supported", "not available", "insufficient permissions", "not found")
+NOT_ASKED_OF = (
+    "n/a", "not supported", "not available", "insufficient permissions", "not found", "deprecated", "no data",
+    "in use by another client",
+)  # fmt: skip
 """What stands in brackets where a card merely has no such figure."""
+APPS = "--query-compute-apps=gpu_uuid,pid,used_memory,process_name"
+CSV = "--format=csv,noheader,nounits"
 SMI_PLACES = ":/usr/bin:/usr/local/bin:/usr/local/nvidia/bin:/usr/lib/wsl/lib"
 
 
@@ -32,6 +39,8 @@ def nvidia(environ):
         "bound": bound or [],
         "amd": (devices(AMD) or []).count("amdgpu"),
         "kernel_driver": kernel_driver(read("/proc/driver/nvidia/version")),
+        "soc": gpu_nodes.soc(),
+        "closed": gpu_nodes.closed(),
     }
     tool = which("nvidia-smi", environ.get("PATH", "") + SMI_PLACES)
     if tool:
@@ -69,7 +78,7 @@ def _ask(tool, environ):
     fields = list(FIELDS)
     while True:
         asked = time.monotonic()
-        code, text = run("--query-gpu=" + ",".join(fields), "--format=csv,noheader,nounits")
+        code, text = run("--query-gpu=" + ",".join(fields), CSV)
         unknown = re.search(r'Field "([^"]+)" is not a valid field', text) if code == 2 else None
         if not unknown or unknown.group(1) not in fields[OLDEST_FIELDS:]:
             break
@@ -79,17 +88,39 @@ def _ask(tool, environ):
         found["error"] = " ".join(text.split())[:300]
         return found
     found["gpus"] = gpus(text, fields)
-    if len(found["gpus"]) > 1:
-        add_nvlinks(found["gpus"], run("nvlink", "-s")[1])
-        if any(name in card["name"] for card in found["gpus"] for name in CONSUMER):
-            found["p2p"] = offers_p2p(run("topo", "-p2p", "r")[1])
     if found["gpus"]:
-        query = "--query-compute-apps=gpu_uuid,pid,used_memory,process_name"
-        code, text = run(query, "--format=csv,noheader,nounits")
-        if code == 0:
-            add_processes(found["gpus"], text)
-        found["cuda"] = _cuda() or cuda_in(run()[1])
+        _add_the_rest(found, run)
     return found
+
+
+def _add_the_rest(found, run):
+    """The tables that each take a process of their own, side by side: NVML is slow to wake."""
+    cards = found["gpus"]
+    asked: dict[str, tuple[str, ...]] = {
+        "apps": ("--query-compute-apps=gpu_uuid,pid,used_memory,process_name", CSV)
+    }
+    if len(cards) > 1:
+        asked.update(links=("nvlink", "-s"), topology=("topo", "-m"))
+        if gpu_links.may_lack_p2p(cards):
+            asked["p2p"] = ("topo", "-p2p", "r")
+    answers: dict[str, tuple[int, str]] = {}
+
+    def ask(what):
+        answers[what] = run(*asked[what])
+
+    threads = [threading.Thread(target=ask, args=(what,), daemon=True) for what in asked]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    told = {what: text for what, (code, text) in answers.items() if code == 0 or what == "links"}
+    gpu_links.add_nvlinks(cards, told.get("links", ""))
+    found["topology"] = gpu_links.topology(told.get("topology", ""))
+    if "p2p" in asked:
+        found["p2p"] = gpu_links.offers_p2p(answers["p2p"][1])
+    add_processes(cards, told.get("apps", ""))
+    found["stuck"] = gpu_nodes.stuck([each["pid"] for card in cards for each in card["processes"]])
+    found["cuda"] = _cuda() or cuda_in(run()[1])
 
 
 def _run(argv, environ, deadline):
@@ -122,7 +153,7 @@ def gpus(text, fields=FIELDS):
         found.append(
             {
                 "index": int(row[0]),
-                "uuid": row[1],
+                "uuid": _word(row[1]),
                 "name": row[2],
                 "memory_total": (_figure(row[3]) or 0) * MIB,
                 "memory_used": (_figure(row[4]) or 0) * MIB,
@@ -140,6 +171,11 @@ def gpus(text, fields=FIELDS):
                 "remap_failed": _yes(cells["remapped_rows.failure"]),
                 "fabric": "" if cells["fabric.state"] == "N/A" else _word(cells["fabric.state"]),
                 "power_limit": _watts(cells["power.limit"]),
+                "vbios": _word(cells["vbios_version"]),
+                "board": _word(cells["pci.sub_device_id"]),
+                "ecc_mode": _word(cells["ecc.mode.current"]),
+                "clock_limit": _figure(cells["clocks.applications.graphics"]),
+                "numa": pci.numa(pci.device(_word(cells["pci.bus_id"]))),
                 "faults": ["%s: %s" % (name, cell) for name, cell in cells.items() if _is_refused(cell)],
                 "processes": [],
             }
@@ -149,28 +185,6 @@ def gpus(text, fields=FIELDS):
 
 def _is_refused(cell):
     return cell.startswith("[") and not any(each in cell.lower() for each in NOT_ASKED_OF)
-
-
-def add_nvlinks(cards, text):
-    """Put the links of `nvidia-smi nvlink -s` under their GPU: (active, inactive)."""
-    by_index = {card["index"]: card for card in cards}
-    card = None
-    for line in text.splitlines():
-        head = re.match(r"\s*GPU (\d+):", line)
-        link = re.match(r"\s*Link \d+: (\S+)", line)
-        if head:
-            card = by_index.get(int(head.group(1)))
-        elif link and card is not None:
-            active, dead = card.get("nvlinks", (0, 0))
-            is_dead = "inactive" in link.group(1).lower()
-            card["nvlinks"] = (active + (not is_dead), dead + is_dead)
-
-
-def offers_p2p(text):
-    """Whether any two cards are ``OK`` in the matrix of `nvidia-smi topo -p2p r`; None without a matrix."""
-    rows = [line.split() for line in text.splitlines() if re.match(r"\s*GPU\d+\s+(X|OK|[A-Z]+)\b", line)]
-    rows = [row[1:] for row in rows if not all(re.match(r"GPU\d+$", cell) for cell in row)]
-    return any("OK" in row for row in rows) if rows else None
 
 
 def add_processes(cards, text):

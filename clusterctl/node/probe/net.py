@@ -86,6 +86,7 @@ def routes():
         "port_range": [int(low), int(high)],
         "firewall": firewall(),
         "vendor": read("/sys/class/dmi/id/sys_vendor"),
+        "product": read("/sys/class/dmi/id/product_name"),
     }
 
 

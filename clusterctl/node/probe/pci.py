@@ -8,6 +8,12 @@ from ..shared.files import number
 ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-9a-f]")
 
 
+def device(bus):
+    """The directory of a PCI address as nvidia-smi writes it, ``00000000:3B:00.0``; "" for another text."""
+    match = re.match(r"0*([0-9A-Fa-f]{4}:[0-9A-Fa-f]{2}:[0-9A-Fa-f]{2}\.[0-9A-Fa-f])$", bus)
+    return "/sys/bus/pci/devices/" + match.group(1).lower() if match else ""
+
+
 def path(device):
     """``0000:3a:00.0/0000:3b:00.0``: the bridges down to the device; "" for what is not on the bus."""
     return "/".join(part for part in os.path.realpath(device).split("/") if ADDRESS.match(part))
