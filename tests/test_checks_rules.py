@@ -336,6 +336,7 @@ def test_a_package_that_is_missing_is_asked_for_in_the_range_of_the_profile() ->
 FAILURES = [
     ("resolve", "ssh.reach"),
     ("connect", "ssh.reach"),
+    ("dropped", "ssh.reach"),
     ("banner", "ssh.reach"),
     ("hostkey", "ssh.hostkey"),
     ("auth", "ssh.auth"),
@@ -506,7 +507,7 @@ def test_a_thousand_equal_hosts_are_a_handful_of_findings() -> None:
 def test_sessions_dropped_when_many_open_at_once() -> None:
     facts = cluster(12)
     hosts = inventory(facts)
-    dropped = [Failure(host=f"node{n}", stage="banner", message="closed") for n in (11, 12)]
+    dropped = [Failure(host=f"node{n}", stage="dropped", message="closed") for n in (11, 12)]
     found = report({host: facts[host] for host in hosts.names[:10]}, hosts=hosts, failures=dropped)
     (finding,) = of("ssh.fanout", found)
     assert finding.hosts == ("node11", "node12")

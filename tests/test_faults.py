@@ -7,12 +7,9 @@ import pytest
 from clusterctl.checks.families import RULES
 from clusterctl.facts.machine import KernelLog, Xid
 from tests.fact_sets import Case, above_a_note, judged, on
-from tests.faults import facts_machines, facts_odd, facts_rdma, facts_single
+from tests.faults.facts import FAULTS, ODD
 from tests.faults.facts_single import HELD_ELSEWHERE, ONLY_NOTES
 from tests.faults.pairs import pairs
-
-FAULTS = [*facts_single.FAULTS, *facts_rdma.FAULTS, *facts_machines.FAULTS]
-ODD = [*facts_odd.ODD, *facts_rdma.ODD, *facts_machines.ODD]
 
 
 @pytest.mark.parametrize("case", FAULTS, ids=lambda case: case.name)

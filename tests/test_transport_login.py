@@ -148,7 +148,7 @@ def test_a_server_that_always_hangs_up_is_left_alone(serve: Callable[[Greet], Se
     server = serve(lambda number, connection: False)
     (found,) = opened(server, 1)
     assert isinstance(found, Failure)
-    assert found.stage == "banner"
+    assert found.stage == "dropped"
     assert server.connections == SSH.retries + 1
 
 
@@ -169,7 +169,7 @@ def test_what_sshd_says_instead_of_a_greeting_is_told(
 
     (found,) = opened(serve(greet), 1)
     assert isinstance(found, Failure)
-    assert found.stage == "banner"
+    assert found.stage == "dropped"
     assert message in found.message
     assert hint in found.hint
 

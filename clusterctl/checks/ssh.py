@@ -13,10 +13,11 @@ MANY_HOSTS = 8
 
 
 def _fanout(evidence: Evidence) -> Iterator[Verdict]:
-    dropped = tuple(failure.host for failure in evidence.failures if failure.stage == "banner")
+    """One host alone has a fault of its own: ssh.reach tells it."""
+    dropped = tuple(failure.host for failure in evidence.failures if failure.stage == "dropped")
     if len(evidence.inventory.hosts) < MANY_HOSTS:
         yield Skipped(f"fewer than {MANY_HOSTS} hosts")
-    elif dropped and len(dropped) < len(evidence.inventory.hosts):
+    elif 1 < len(dropped) < len(evidence.inventory.hosts):
         yield Hit(hosts=dropped, observed=f"sshd dropped {len(dropped)} of the sessions opened at once")
 
 
@@ -25,7 +26,7 @@ RULES: tuple[Rule, ...] = (
         code="ssh.reach",
         severity="fail",
         looks_at="name resolution and the connection to sshd, for every host",
-        judge=breaks_at("resolve", "connect", "banner"),
+        judge=breaks_at("resolve", "connect", "dropped", "banner"),
         symptom="the other hosts wait at the rendezvous for a node that never starts",
         fix="start sshd on the host, open its port, or correct HostName in ~/.ssh/config",
     ),

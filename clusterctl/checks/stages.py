@@ -11,7 +11,18 @@ from clusterctl.checks.remedy import Fix, path, remedy, safe
 from clusterctl.checks.rule import Evidence, Hit, Judge, NoAnswer, Passed, Verdict
 from clusterctl.checks.safe import CloseKey
 
-_STAGES = ("resolve", "connect", "banner", "hostkey", "auth", "exec", "python", "deadline", "decode")
+_STAGES = (
+    "resolve",
+    "connect",
+    "dropped",
+    "banner",
+    "hostkey",
+    "auth",
+    "exec",
+    "python",
+    "deadline",
+    "decode",
+)
 """In the order a session passes through them."""
 
 

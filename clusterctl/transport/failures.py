@@ -135,7 +135,7 @@ def dropped_before_banner(endpoint: Endpoint, greeting: Sequence[str] = ()) -> F
             "too many logins at once for MaxStartups, a penalty for this address, or hosts.deny; wait a "
             "minute, then look into sshd's log on the host"
         )
-    return Dropped(host=endpoint.name, stage="banner", message=message, hint=hint)
+    return Dropped(host=endpoint.name, stage="dropped", message=message, hint=hint)
 
 
 def silent(endpoint: Endpoint, waited: float) -> Failure:

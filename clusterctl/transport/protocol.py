@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 import msgspec
 
 Stage = Literal[
-    "resolve", "connect", "hostkey", "auth", "banner", "exec", "python", "deadline", "decode", "ok"
+    "resolve", "connect", "hostkey", "auth", "dropped", "banner", "exec", "python", "deadline", "decode", "ok"
 ]
 
 

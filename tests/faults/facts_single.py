@@ -97,6 +97,18 @@ def slow_and(**extra: Any) -> tuple[Alteration, ...]:
 
 FAULTS = [
     fault("ssh.reach", "down", **broken("connect", "no answer from 10.0.0.3 port 22 within 10 s")),
+    fault(
+        "ssh.reach",
+        "frozen, among many",
+        **broken("banner", "10.0.0.3 accepts connections but sent no SSH greeting within 10 s"),
+        hosts=12,
+    ),
+    fault(
+        "ssh.reach",
+        "one sshd that hangs up, among many",
+        **broken("dropped", "sshd on 10.0.0.3 closed the connection before its greeting"),
+        hosts=12,
+    ),
     fault("ssh.hostkey", "changed", **broken("hostkey", "the host key of node2 has changed")),
     fault("ssh.auth", "refused", **broken("auth", "node2 does not let alice in")),
     fault("env.shell", "exit in a start-up file", **broken("exec", "the login shell ended with 0")),

@@ -219,7 +219,7 @@ def test_a_server_that_closes_before_its_greeting(
     fail: Fail, impostor: Callable[[bytes | None], int]
 ) -> None:
     found = fail("x", f"  HostName 127.0.0.1\n  Port {impostor(b'')}")
-    assert found.stage == "banner"
+    assert found.stage == "dropped"
     assert "MaxStartups" in found.hint
 
 
