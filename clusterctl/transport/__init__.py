@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -29,32 +26,14 @@ def connect(kind: Kind = "fabric", ssh_config: Path | None = None) -> Transport:
         )
     if ssh_config is not None:
         _must_be_readable(ssh_config)
-    # Imported here: paramiko costs 0.1 s, which `--help` must not pay.
+    # Imported here: paramiko costs 0.2 s, which `--help` must not pay.
     if kind == "openssh":
         from clusterctl.transport.openssh import OpensshTransport
 
         return OpensshTransport(ssh_config)
-    with _as_if_missing("invoke"):
-        from clusterctl.transport.fabric import FabricTransport
+    from clusterctl.transport.fabric import FabricTransport
 
     return FabricTransport(ssh_config)
-
-
-@contextlib.contextmanager
-def _as_if_missing(module: str) -> Iterator[None]:
-    """Imports in the block do without ``module`` unless it is loaded already.
-
-    paramiko does so with invoke, which it wants for `Match exec` alone, and ssh answers that here. It costs
-    a third of the import of both, for asyncio and unittest. fabric gets it as always, for gateways.
-    """
-    loaded = module in sys.modules
-    if not loaded:
-        sys.modules[module] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        if not loaded:
-            del sys.modules[module]
 
 
 def _must_be_readable(ssh_config: Path) -> None:
