@@ -104,6 +104,14 @@ def test_a_host_without_libnccl_says_so(asked: list[Nccl], said: list[Mapping[st
     assert decode_nccl(answer).missing.startswith("no libnccl beside this Python's packages")
 
 
+def test_a_libnccl_that_does_not_load_is_unknown(
+    asked: list[Nccl], said: list[Mapping[str, Any]], tmp_path: Path
+) -> None:
+    (tmp_path / "libnccl.so.2").write_text("half a download")
+    answer = ask(asked, said, CHILD, LD_LIBRARY_PATH=str(tmp_path))
+    assert answer["unknown"].startswith("libnccl does not load: ")
+
+
 def test_the_users_own_meeting_point_is_no_choice_of_libnccls(
     asked: list[Nccl], said: list[Mapping[str, Any]]
 ) -> None:
@@ -118,11 +126,11 @@ def test_the_loader_is_asked_which_libnccl_torch_gets(tmp_path: Path) -> None:
     for folder in (near, first):
         folder.mkdir()
         build = ["gcc", "-shared", "-x", "c", "/dev/null", "-Wl,-soname,libnccl.so.2"]
-        subprocess.run([*build, "-o", folder / "libnccl.so.2"], check=True)
+        subprocess.run([*build, "-o", str(folder / "libnccl.so.2")], check=True)
     torch = tmp_path / "libtorch_cuda.so"
     path = "-Wl,--no-as-needed,--enable-new-dtags,-rpath,$ORIGIN/near"
-    needing = ["gcc", "-shared", path, "-x", "c", "/dev/null", "-x", "none", near / "libnccl.so.2"]
-    subprocess.run([*needing, "-o", torch], check=True)
+    needing = ["gcc", "-shared", path, "-x", "c", "/dev/null", "-x", "none", f"{near}/libnccl.so.2"]
+    subprocess.run([*needing, "-o", str(torch)], check=True)
     call = f"['by_loader']({str(torch)!r})"
     code = f"import runpy; print(runpy.run_path({nccl_child.__file__!r}){call})"
     for before, expected in (("", near), (str(first), first)):

@@ -30,7 +30,8 @@ def main():
     try:
         library = ctypes.CDLL(path)
     except OSError as error:
-        return {"missing": why or str(error)}
+        absent = "No such file" in str(error)
+        return {"missing": why or str(error)} if absent else {"unknown": "libnccl does not load: %s" % error}
     found = {"library": loaded(), "version": version(library)}
     unique = ctypes.create_string_buffer(UNIQUE_ID)
     code = library.ncclGetUniqueId(unique)
