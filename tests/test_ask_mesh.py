@@ -70,7 +70,7 @@ class Players:
 
 
 def reached(players: Players) -> tuple[Reachability, dict[tuple[str, str], str]]:
-    found = reach(players, everywhere=True, all_pairs=False, master_port=None, preferred=29500)  # type: ignore[arg-type]
+    found = reach(players, everywhere=True, all_pairs=False, master_port=None, preferred=29500).reachability  # type: ignore[arg-type]
     return found, {(dial.source, dial.target): dial.result for dial in found.dials}
 
 

@@ -101,8 +101,31 @@ def test_a_one_way_block_names_its_direction() -> None:
         mesh(facts), lambda dial: dial.source == "node1" and is_ephemeral(dial), result="timeout"
     )
     finding = only("net.backconnect", report(facts, blocked))
-    assert finding.hosts == ("node2",)
-    assert finding.observed == "inbound TCP from node1 dropped (timeout)"
+    assert finding.hosts == ("node1", "node2")
+    assert finding.observed == (
+        "TCP from node1 to node2 dropped (timeout): node2 does not let it in, or node1 does not let it out"
+    )
+
+
+@pytest.mark.parametrize(
+    ("departed", "host", "observed"),
+    [
+        (True, "node2", "inbound TCP from node1 dropped (timeout)"),
+        (False, "node1", "outbound TCP to node2 dropped (timeout)"),
+    ],
+)
+def test_of_two_hosts_the_senders_kernel_tells_whether_it_let_it_out(
+    departed: bool, host: str, observed: str
+) -> None:
+    facts = cluster(2)
+    blocked = spoiled(
+        mesh(facts),
+        lambda dial: dial.source == "node1" and is_ephemeral(dial),
+        result="timeout",
+        departed=departed,
+    )
+    finding = only("net.backconnect", report(facts, blocked))
+    assert (finding.hosts, finding.observed) == ((host,), observed)
 
 
 def test_a_firewall_that_opens_a_part_of_the_range() -> None:

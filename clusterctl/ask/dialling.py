@@ -8,14 +8,20 @@ from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from itertools import groupby
 from typing import Any
 
+import msgspec
+
 from clusterctl.ask.collector import FactCollector
-from clusterctl.facts.model import Dial, Facts
+from clusterctl.facts.model import Dial, Facts, Flow
 from clusterctl.messages.examination import DialAll, Dialled
-from clusterctl.network import repeats
+from clusterctl.network import flows, repeats
 from clusterctl.network.attribution import Edge
 from clusterctl.network.candidates import borne, machine
 from clusterctl.network.dials import Listener, Order, is_sampled, orders, plan_dials
 from clusterctl.settings import ASK
+
+MEASUREMENTS = 4
+PACKETS = 100
+"""On each of so many connections; one every hundredth of a second."""
 
 
 class Dialling:
@@ -74,6 +80,27 @@ class Dialling:
             repeated |= repeats.failed(again)
         self._doubt(repeats.unconfirmed(self.dials, repeated), "and could not be repeated alone")
 
+    def measure_again(self, addresses: Mapping[str, str]) -> None:
+        """What seems lossy or slow at its address in ``addresses``: small packets now and then, which no link
+        loses for want of speed, and the megabyte again, alone."""
+
+        def chosen() -> list[Dial]:
+            return [
+                dial for dial in self.dials if dial.is_path and dial.address == addresses.get(dial.target)
+            ]
+
+        deadline = time.monotonic() + ASK.repeat_timeout
+        doubted = set(flows.edges_to_repeat(chosen(), flows.losing(chosen())))
+        if doubted:
+            plan = _measuring(chosen(), doubted, MEASUREMENTS, bulk=False)
+            self._keep(self._visit(plan, packets=PACKETS, phase="looking for packets that get lost"))
+        for edge in flows.edges_to_repeat(chosen(), flows.slow(chosen())):
+            if time.monotonic() < deadline:
+                self._keep(self._visit(_measuring(chosen(), {edge}, 1, bulk=True), scouts=False))
+
+    def _keep(self, measured: Iterable[Dial]) -> None:
+        self.dials += tuple(dial for dial in measured if dial.result == "ok" and dial.flow)
+
     def _doubt(self, edges: Set[Edge], reason: str) -> None:
         self.dials = tuple(
             repeats.unsettled(dial, reason)
@@ -100,7 +127,14 @@ class Dialling:
                 plan[source] += orders(target, heard, thorough=True)
         self.dials = repeats.merged(self.dials, self._visit(plan))
 
-    def _visit(self, plan: Mapping[str, Collection[Order]], *, scouts: bool = True) -> tuple[Dial, ...]:
+    def _visit(
+        self,
+        plan: Mapping[str, Collection[Order]],
+        *,
+        scouts: bool = True,
+        packets: int = 0,
+        phase: str = "",
+    ) -> tuple[Dial, ...]:
         """Every host in the plan makes its visits; the dials of those that told, as they told them.
 
         Without ``scouts`` every dial is a visit of its own.
@@ -118,16 +152,21 @@ class Dialling:
                     reply_timeout=ASK.reply_timeout,
                     timeout=ASK.traffic_timeout,
                     greeting=self._greeting,
+                    packets=packets,
                 )
                 for host, found in kept.items()
             },
             ASK.traffic_timeout + ASK.tell_timeout,
-            phase="" if scouts else repeats.in_words(_edges(kept)),
+            phase=phase if scouts else repeats.in_words(_edges(kept)),
         )
         for host, answer in told.items():
             if answer.neighbours_refused:
                 self.neighbours[host] = self.neighbours.get(host, 0) + answer.neighbours_refused
         dials = [dial for host, answer in told.items() for dial in self._dials(host, kept[host], answer)]
+        if packets:
+            dials = [_steady(dial) for dial in dials]
+        if not scouts:
+            dials = [_departed(dial, told[dial.source], dials) for dial in dials]
         silent = kept.keys() - told.keys()
         return tuple(
             repeats.unsettled(dial, f"while {dial.target} itself did not answer us")
@@ -160,7 +199,39 @@ class Dialling:
                 detail=f"{answered} answered" if other else each.detail,
                 rejected_by=each.rejected_by,
                 answered=answered,
+                flow=Flow(**msgspec.structs.asdict(each.flow)) if each.flow else None,
             )
+
+
+def _departed(dial: Dial, told: Dialled, dials: Iterable[Dial]) -> Dial:
+    """Whether what a host got no answer to left it at all, where it dialled nothing else meanwhile."""
+    if dial.result != "timeout" or told.kept_back is None:
+        return dial
+    unanswered = sum(each.source == dial.source and each.result == "timeout" for each in dials)
+    if told.kept_back == 0:
+        return msgspec.structs.replace(dial, departed=True)
+    # Of each request the kernel has asked again at least twice.
+    return msgspec.structs.replace(dial, departed=False) if told.kept_back >= 2 * unanswered else dial
+
+
+def _steady(dial: Dial) -> Dial:
+    flow = msgspec.structs.replace(dial.flow, steady=True) if dial.flow else None
+    return msgspec.structs.replace(dial, flow=flow)
+
+
+def _measuring(
+    dials: Iterable[Dial], edges: Set[Edge], most: int, *, bulk: bool
+) -> dict[str, tuple[Order, ...]]:
+    """``most`` ports of each edge that were dialled before and passed."""
+    ports: defaultdict[Edge, list[Order]] = defaultdict(list)
+    for dial in dials:
+        edge = (dial.source, dial.target)
+        if edge in edges and dial.kind == "ephemeral" and dial.result == "ok" and len(ports[edge]) < most:
+            ports[edge].append(Order(dial.target, dial.address, dial.port, dial.kind, bulk))
+    plan: defaultdict[str, tuple[Order, ...]] = defaultdict(tuple)
+    for (source, _), made in ports.items():
+        plan[source] += tuple(made)
+    return dict(plan)
 
 
 def _edges(plan: Mapping[str, Iterable[Order]]) -> set[Edge]:

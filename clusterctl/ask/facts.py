@@ -116,7 +116,7 @@ def ask(
     )
     try:
         collector.gather(min(ASK.facts_timeout, request.timeout) + activating, deadline)
-        reachability = mesh.reach(
+        reached = mesh.reach(
             collector,
             everywhere=everywhere,
             all_pairs=request.all_pairs,
@@ -125,16 +125,19 @@ def ask(
         )
         collector.settle()
         facts = collector.facts()
+        reachability = reached.reachability
         if choose is not None and everywhere:
+            variables = choose(facts, reached.reachability)
+            reached.measure_again({host: of_host.address for host, of_host in variables.items()})
             picks, dials = ask_nccl(
                 collector,
                 facts,
-                choose(facts, reachability),
-                reachability=reachability,
+                variables,
+                reachability=reached.reachability,
                 all_pairs=request.all_pairs,
             )
             facts |= {host: msgspec.structs.replace(facts[host], nccl=pick) for host, pick in picks.items()}
-            reachability = msgspec.structs.replace(reachability, dials=reachability.dials + dials)
+            reachability = reached.with_dials(dials)
         proof = Proof()
         if arrange is not None and facts:
             group = arrange(facts, reachability)

@@ -5,13 +5,33 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 
+import msgspec
+
 from clusterctl.ask.collector import FactCollector
 from clusterctl.ask.dialling import Dialling
-from clusterctl.facts.model import Reachability
+from clusterctl.facts.model import Dial, Reachability
 from clusterctl.messages.examination import Listen, Listening, MasterPort
 from clusterctl.network.candidates import candidates
 from clusterctl.network.dials import Listener, ephemeral_ports, is_sampled
 from clusterctl.settings import ASK
+
+
+class Reached:
+    """What is known of the traffic between hosts, which can be added to as long as their sessions last."""
+
+    def __init__(self, reachability: Reachability, dialling: Dialling | None = None) -> None:
+        self.reachability = reachability
+        self._dialling = dialling
+
+    def measure_again(self, addresses: Mapping[str, str]) -> None:
+        """What seems slow or lossy between these addresses, each a host's, alone."""
+        if self._dialling is not None and self.reachability.asked:
+            self._dialling.measure_again(addresses)
+            self.reachability = msgspec.structs.replace(self.reachability, dials=self._dialling.dials)
+
+    def with_dials(self, dials: tuple[Dial, ...]) -> Reachability:
+        """All that is known, and these."""
+        return msgspec.structs.replace(self.reachability, dials=self.reachability.dials + dials)
 
 
 def reach(
@@ -21,7 +41,7 @@ def reach(
     all_pairs: bool,
     master_port: int | None,
     preferred: int,
-) -> Reachability:
+) -> Reached:
     """Find a free master port on the first host and, with ``everywhere``, let the hosts dial one another.
 
     ``master_port`` is the user's own choice and must be free; else the first free one from ``preferred`` on.
@@ -29,7 +49,7 @@ def reach(
     """
     hosts = collector.present
     if not hosts:
-        return Reachability()
+        return Reached(Reachability())
     offered = candidates(hosts)
     first = next(iter(hosts))
     asked = tuple(hosts) if everywhere and len(hosts) > 1 else (first,)
@@ -56,7 +76,7 @@ def reach(
     if len(opened) > 1:
         dialling.visit_all()
         dialling.repeat()
-    return Reachability(
+    reachability = Reachability(
         dials=tuple(dialling.dials),
         listen_errors=errors,
         neighbours=dialling.neighbours,
@@ -65,6 +85,7 @@ def reach(
         master_error=found.master_error,
         asked=len(asked) > 1,
     )
+    return Reached(reachability, dialling)
 
 
 def _opened(

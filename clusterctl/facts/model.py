@@ -224,6 +224,24 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """``what: why`` for each fact that could not be read; it is None or empty above."""
 
 
+class Flow(msgspec.Struct, frozen=True, kw_only=True):
+    """How what a dial sent fared, as the sender's kernel counted it.
+
+    ``busy`` is how many seconds the network had some of it: time in which the sender's process or the peer's
+    was slow is not in it. ``again`` are packets sent again that the peer had not had before.
+    """
+
+    acknowledged: int
+    busy: float
+    packets: int
+    again: int
+    round_trip: float
+    """At the end; a queue on the way makes it longer than the ``shortest``."""
+    shortest: float
+    steady: bool = False
+    """Small packets, one now and then: what was lost of them was lost by a fault, not by too much haste."""
+
+
 class Dial(msgspec.Struct, frozen=True, kw_only=True):
     """One TCP attempt from ``source`` host to an address and port of ``target`` host.
 
@@ -259,6 +277,10 @@ class Dial(msgspec.Struct, frozen=True, kw_only=True):
     rejected_by: str = ""
     answered: str = ""
     bulk: bool = False
+    departed: bool | None = None
+    """Of a timeout that was repeated alone: whether the requests left the sender, or its own kernel kept them
+    back; None where that is not known."""
+    flow: Flow | None = None
 
     @property
     def is_path(self) -> bool:

@@ -14,6 +14,7 @@ from clusterctl.messages.events import Text
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class _Asked(msgspec.Struct, frozen=True, kw_only=True, tag_field="do"):
@@ -60,6 +61,7 @@ class DialAll(_Asked, frozen=True, kw_only=True, tag="dial"):
     """Visit these peers in this order; each is (address, port, with 1 MB) for every dial. Answer: `Dialled`.
 
     ``greeting``: somebody there answers who we are to one another; without, a handshake is all there is.
+    With ``packets`` so many small ones are sent now and then, in the place of 1 MB.
 
     ``dial_timeout`` is how long kernels may leave one attempt unanswered; ``reply_timeout`` how long, after
     the last news from anybody, accepted connections may stay silent; ``timeout`` is for all. They begin when
@@ -71,6 +73,7 @@ class DialAll(_Asked, frozen=True, kw_only=True, tag="dial"):
     reply_timeout: float
     timeout: float
     greeting: bool = True
+    packets: Count = 0
 
 
 class AskNccl(_Asked, frozen=True, kw_only=True, tag="nccl"):
@@ -167,6 +170,17 @@ class Listening(_Answer, frozen=True, kw_only=True, tag="listening"):
     error: Text = ""
 
 
+class FlowTold(msgspec.Struct, frozen=True, array_like=True):
+    """See `facts.model.Flow`."""
+
+    acknowledged: Count
+    busy: Seconds
+    packets: Count
+    again: Count
+    round_trip: Seconds
+    shortest: Seconds
+
+
 class DialResult(msgspec.Struct, frozen=True, array_like=True):
     """How one dial ended; ``order`` counts all dials of a `DialAll` from 0. See `facts.model.Dial`.
 
@@ -181,18 +195,20 @@ class DialResult(msgspec.Struct, frozen=True, array_like=True):
     detail: Text
     rejected_by: Text
     rank: Count | None
+    flow: FlowTold | None = None
 
 
 class Dialled(_Answer, frozen=True, kw_only=True, tag="dialled"):
     """Dials not begun in time are missing, and so are those to further ports of an address without a way.
 
     ``neighbours_refused`` is how often meanwhile the neighbour table had no room; None where the kernel does
-    not show it.
+    not show it; ``kept_back`` how often the host itself did not let a packet out that it sent again.
     """
 
     results: tuple[DialResult, ...] = ()
     error: Text = ""
     neighbours_refused: Count | None = None
+    kept_back: Count | None = None
 
 
 class NcclAsked(_Answer, frozen=True, kw_only=True, tag="nccl"):

@@ -31,8 +31,10 @@ class Code(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RunVariables(msgspec.Struct, frozen=True, kw_only=True):
-    """What the processes of a run will have on one host: all that the plan sets, and what it takes away."""
+    """What the processes of a run will have on one host: all that the plan sets, and what it takes away; and
+    the host's address in the network that was chosen."""
 
+    address: str
     python: str
     env: dict[str, str]
     removed: tuple[str, ...] = ()

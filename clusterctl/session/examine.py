@@ -187,6 +187,7 @@ def _variables(
             own = strongest(settings[host.name], threads[host.name])
             planned = settings_of(host, entry, own, gpus=len(told.nvidia.gpus))
             found[host.name] = RunVariables(
+                address=entry.address,
                 python=told.python.executable,
                 env=_values(planned),
                 removed=without(activation.removed(told), planned),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clusterctl.checks.net import interfaces, links, master_port, nccl, settings, traffic
+from clusterctl.checks.net import flows, interfaces, links, master_port, nccl, settings, traffic
 from clusterctl.checks.rule import Rule
 
 RULES: tuple[Rule, ...] = (
@@ -11,5 +11,6 @@ RULES: tuple[Rule, ...] = (
     *links.RULES,
     *settings.RULES,
     *traffic.RULES,
+    *flows.RULES,
     *master_port.RULES,
 )

@@ -66,10 +66,18 @@ def _closed(evidence: Evidence, paths: Paths, first: str, sources: Set[str]) -> 
         port = evidence.reachability.master_port or 0
         yield Hit(
             hosts=(first,),
-            observed=f"port {port}: connections from {fold(sorted(sources))} are {_how(paths, sources)}",
+            observed=f"port {port}: connections from {fold(sorted(sources))} are {_how(paths, sources)}"
+            f"{_or_by_themselves(evidence, paths, sources)}",
             expected="open to every host",
             fix=firewall.inbound(evidence.facts.get(first), (port, port), _one(evidence.network.subnet)),
         )
+
+
+def _or_by_themselves(evidence: Evidence, paths: Paths, sources: Set[str]) -> str:
+    broken = [edge for edge in paths.failed if edge[0] in sources]
+    if len(evidence.facts) > 2 or not paths.either_end(broken):
+        return ""
+    return f", here or by {fold(sorted(sources))} on their way out"
 
 
 def _not_let_out(evidence: Evidence, paths: Paths, first: str, sources: Set[str]) -> Iterator[Verdict]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from clusterctl.checks.rule import Evidence, Judge, NotKnown, Skipped, Verdict
 from clusterctl.facts.model import Dial
@@ -94,21 +94,32 @@ class Paths:
             self.unknown[edge] = (undecided or list(dials))[0]
 
     def witnessed(self) -> list[Blame]:
-        """Hosts that a message names as having rejected the connection themselves."""
+        """Hosts that a message names as having rejected the connection themselves, and those whose own kernel
+        did not let it out."""
         seen: defaultdict[tuple[Side, str], set[Edge]] = defaultdict(set)
         for edge, dials in self.failed.items():
             for dial in dials:
                 if dial.result == "prohibited" and dial.rejected_by == dial.address:
                     seen["inbound", edge[1]].add(edge)
-                elif dial.result == "prohibited" and self._is_own(edge[0], dial.rejected_by):
+                elif self._kept_back(dial):
                     seen["outbound", edge[0]].add(edge)
         return [blame(side, host, broken) for (side, host), broken in sorted(seen.items())]
+
+    def _kept_back(self, dial: Dial) -> bool:
+        rejected = dial.result == "prohibited" and self._is_own(dial.source, dial.rejected_by)
+        return rejected or dial.departed is False
 
     def blames(self) -> list[Blame]:
         """Who is at fault: who said so, and for what is left who explains most."""
         named = self.witnessed()
         left = self.failed.keys() - {edge for found in named for edge in explained(found, self.failed.keys())}
         return [*named, *attribute(left, left | self.open)]
+
+    def either_end(self, broken: Iterable[Edge]) -> bool:
+        """Whether of these paths it is not known that what was sent left its sender: either end may have kept
+        it from passing."""
+        dials = [dial for edge in broken for dial in self.failed[edge]]
+        return not any(dial.departed or dial.result in NO_WAY or dial.rejected_by for dial in dials)
 
     def undecided(self) -> Iterator[NotKnown]:
         """What nobody can say is said of the host that was dialled."""

@@ -10,6 +10,7 @@ from clusterctl.checks.net.paths import NO_WAY, Paths, edges, reaching_themselve
 from clusterctl.checks.remedy import Fix, Remedy, ifname, shell
 from clusterctl.checks.remedy import address as address_of
 from clusterctl.checks.rule import Blocked, Evidence, Hit, NotKnown, Rule, Verdict
+from clusterctl.facts.model import Dial
 from clusterctl.inventory.fold import fold
 from clusterctl.network.attribution import Blame, attribute, explained
 
@@ -51,6 +52,9 @@ def _blocked(evidence: Evidence, paths: Paths, found: Blame) -> Iterator[Hit]:
     broken = explained(found, paths.failed.keys())
     dials = [dial for edge in sorted(broken) for dial in paths.failed[edge]]
     partly = " on some of the ports tried" if broken <= paths.partly else ""
+    if _is_one_way(found, len(evidence.facts)) and paths.either_end(broken):
+        yield from _at_either_end(evidence, paths, found, dials, partly)
+        return
     observed = (
         f"{_subject(found, len(evidence.facts))} {paths.describe(dials)}{partly}"
         f"{_master_is_open(evidence, found)}"
@@ -62,6 +66,36 @@ def _blocked(evidence: Evidence, paths: Paths, found: Blame) -> Iterator[Hit]:
             expected="TCP on OS-chosen ports passes both ways between all hosts",
             fix=_rule_to_add(evidence, host, found, {dial.result for dial in dials}),
             cause=f"{found.hosts} {observed}",
+        )
+
+
+def _is_one_way(found: Blame, hosts: int) -> bool:
+    """One path alone: nobody else's traffic tells which of its ends is sick."""
+    return (
+        found.side in ("inbound", "pair") and len(found.peers) == 1 and (hosts == 2 or found.side == "pair")
+    )
+
+
+def _at_either_end(
+    evidence: Evidence, paths: Paths, found: Blame, dials: Sequence[Dial], partly: str
+) -> Iterator[Hit]:
+    """A listener that answers with a reset is the likelier end; of silence either is."""
+    (target,), (source,) = found.hosts, found.peers
+    causes = {dial.result for dial in dials}
+    ends = [(target, found)]
+    if causes == {"timeout"}:
+        ends.append((source, Blame("outbound", (source,), (target,))))
+    observed = (
+        f"TCP from {source} to {target} {paths.describe(dials)}{partly}: {target} does not let it in, or "
+        f"{source} does not let it out{_master_is_open(evidence, found)}"
+    )
+    for host, blame in ends:
+        yield Hit(
+            hosts=(host,),
+            observed=observed,
+            expected="TCP on OS-chosen ports passes both ways between all hosts",
+            fix=_rule_to_add(evidence, host, blame, causes),
+            cause=observed,
         )
 
 

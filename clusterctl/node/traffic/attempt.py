@@ -34,19 +34,23 @@ _ZEROS = bytes(1 << 16)
 class Attempt:
     """Connect, say hello, hear who answers and whom they think we are; with ``bulk`` send 1 MB after that.
 
+    With ``packets`` it sends so many small ones instead, one now and then: more than any link can carry is
+    never sent, so what is lost is lost by a fault.
+
     ``result`` is empty while it goes on: ok, refused, unreachable, prohibited, no-host, no-route, timeout,
     stall, foreign, connected, unsettled or error. See `facts.model.Dial`.
     """
 
-    def __init__(self, visit, position, address, port, bulk, token, timeout, greeting):
+    def __init__(self, visit, position, address, port, bulk, token, timeout, greeting, packets):
         self.visit = visit
         self.position = position
         self.address = address
         self.bulk = bulk
         self.timeout = timeout
         self.greeting = greeting
+        self.packets = packets
         self.result = self.seen = self.detail = self.rejected_by = ""
-        self.rank = None
+        self.rank = self.flow = None
         self.seconds = 0.0
         self.began = self.moved = self.judged = time.monotonic()
         self.nonce = os.urandom(8)
@@ -64,10 +68,16 @@ class Attempt:
     @property
     def to_send(self):
         """A peer that is not ours gets the hello only, never a megabyte."""
-        return len(self.hello) + (BULK if self.bulk and self.greeted else 0)
+        more = self.packets or (BULK if self.bulk else 0)
+        return len(self.hello) + (more if self.greeted else 0)
+
+    @property
+    def is_paced(self):
+        """Whether its next packet waits for its time."""
+        return self.packets > 0 and self.greeted and self.sent < self.to_send
 
     def interest(self):
-        wants = not self.connected or self.sent < self.to_send
+        wants = not self.connected or (self.sent < self.to_send and not self.is_paced)
         return selectors.EVENT_READ | (selectors.EVENT_WRITE if wants else 0)
 
     @property
@@ -110,6 +120,9 @@ class Attempt:
         self.judged = now
         if not self.connected:
             self._judge_request(now)
+            return
+        if self.is_paced:
+            self._send_next()
             return
         _, resends, probes, _ = kernel.tcp_info(self.socket)
         acknowledged = self.sent - kernel.unacknowledged(self.socket)
@@ -184,6 +197,15 @@ class Attempt:
         self.sent += self.socket.send(rest)
         self.moved = time.monotonic()
 
+    def _send_next(self):
+        try:
+            self.sent += self.socket.send(b"\0")
+            self.moved = time.monotonic()
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._end("error", "%s after it was connected" % error.strerror)
+
     def _read(self):
         data = self.socket.recv(1 << 16)
         if not data:
@@ -201,5 +223,7 @@ class Attempt:
         self.greeted, self.rank = True, rank
         self.moved = time.monotonic()
         self.seen = seen.rstrip(b"\0").decode("ascii", "replace")
-        if not self.bulk:
+        if self.packets:
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        elif not self.bulk:
             self._end("ok")

@@ -24,13 +24,20 @@ HOPEFUL = 1.0
 def dial_all(order, token):
     """An answer with ``results``, rows as in `messages.examination.DialResult`; dials not begun are left out.
 
-    ``neighbours_refused`` counts how often the neighbour table had no room meanwhile.
+    ``neighbours_refused`` counts how often the neighbour table had no room meanwhile, ``kept_back`` how often
+    this host itself let a packet not out.
     """
-    before = kernel.neighbour_table_fulls()
+    fulls, failed = kernel.neighbour_table_fulls(), kernel.retransmissions_failed()
     rows = _Dialer(order, token).run()
-    after = kernel.neighbour_table_fulls()
-    fulls = None if before is None or after is None else max(0, after - before)
-    return {"results": rows, "neighbours_refused": fulls}
+    return {
+        "results": rows,
+        "neighbours_refused": _more(fulls, kernel.neighbour_table_fulls()),
+        "kept_back": _more(failed, kernel.retransmissions_failed()),
+    }
+
+
+def _more(old, new):
+    return None if old is None or new is None else max(0, new - old)
 
 
 class _Dialer:
@@ -39,6 +46,7 @@ class _Dialer:
         self._timeout = order["dial_timeout"]
         self._reply_timeout = order["reply_timeout"]
         self._greeting = order["greeting"]
+        self._packets = order["packets"]
         self._deadline = time.monotonic() + order["timeout"]
         self._visits = collections.deque(_visits(order["peers"]))
         self._visit = None
@@ -88,7 +96,8 @@ class _Dialer:
             visit, (position, address, port, bulk) = self._waiting.popleft()
             try:
                 attempt = Attempt(
-                    visit, position, address, port, bulk, self._token, self._timeout, self._greeting
+                    *(visit, position, address, port, bulk, self._token),
+                    *(self._timeout, self._greeting, self._packets),
                 )
             except OSError:  # no more descriptors: some come free when others end
                 if not self._attempts():
@@ -102,14 +111,15 @@ class _Dialer:
                 self._selector.register(attempt.socket, attempt.interest(), attempt)
 
     def _tick(self):
-        hurry = self._visits or any(attempt.is_sending for attempt in self._attempts())
+        hurry = self._visits or any(each.is_sending or each.is_paced for each in self._attempts())
         return SHORT_TICK if hurry else TICK
 
     def _look(self):
         now = time.monotonic()
         for key in list(self._selector.get_map().values()):
             attempt = key.data
-            if not attempt.result and (attempt.is_sending or now - attempt.judged > TICK):
+            prompt = attempt.is_sending or attempt.is_paced
+            if not attempt.result and (prompt or now - attempt.judged > TICK):
                 attempt.judge(now)
             if attempt.result:
                 self._selector.unregister(key.fileobj)
@@ -119,6 +129,8 @@ class _Dialer:
             self._waiting.extend(attempt.visit.follow(attempt, now))
 
     def _tell(self, attempt):
+        if attempt.greeted:
+            attempt.flow = kernel.flow(attempt.socket)
         attempt.socket.close()
         if attempt.address not in self._devices:
             self._devices[attempt.address] = _device(attempt.address)
@@ -132,6 +144,7 @@ class _Dialer:
                 attempt.detail,
                 attempt.rejected_by,
                 attempt.rank,
+                attempt.flow,
             ]
         )
 

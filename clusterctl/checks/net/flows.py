@@ -1,0 +1,108 @@
+"""How fast data gets through, and what is lost: hosts are held against one another, not against a clock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from clusterctl.checks.net.paths import edges, with_traffic
+from clusterctl.checks.remedy import Fix, ifname, shell
+from clusterctl.checks.rule import Evidence, Hit, Rule, Verdict
+from clusterctl.facts.model import Dial
+from clusterctl.network import flows
+from clusterctl.network.flows import Side
+
+
+def _dials(evidence: Evidence) -> list[Dial]:
+    return [dial for dials in edges(evidence).values() for dial in dials if dial.flow]
+
+
+def in_words(rate: float) -> str:
+    """``4.8 Mbit/s``; what is faster than a tick can tell is "2 Gbit/s or more"."""
+    most = 8 * (1 << 20) / flows.TICK
+    if rate >= 0.95 * most:
+        return f"{most / 1e9:.0f} Gbit/s or more"
+    if rate >= 1e9:
+        return f"{rate / 1e9:.2g} Gbit/s"
+    return f"{rate / 1e6:.0f} Mbit/s" if rate >= 1e7 else f"{rate / 1e6:.2g} Mbit/s"
+
+
+def _slow(evidence: Evidence) -> Iterator[Verdict]:
+    told: dict[str, list[Side]] = {}
+    usual: dict[str, float] = {}
+    for side, rate in flows.slow(_dials(evidence)):
+        told.setdefault(side.host, []).append(side)
+        usual.setdefault(side.host, rate)
+    for host, sides in told.items():
+        what = " and ".join(
+            f"{_what(evidence, side)} gets through at {in_words(side.rate or 0)}" for side in sides
+        )
+        yield from _hits(
+            evidence,
+            host,
+            f"{what} at best, with every peer and when nothing else is sent",
+            expected=f"{in_words(usual[host])}, as between the others",
+        )
+
+
+def _loss(evidence: Evidence) -> Iterator[Verdict]:
+    told: dict[str, list[Side]] = {}
+    for side in flows.lossy(_dials(evidence)):
+        told.setdefault(side.host, []).append(side)
+    for host, sides in told.items():
+        what = " and ".join(f"{side.loss:.0%} of {_what(evidence, side)}" for side in sides)
+        yield from _hits(
+            evidence,
+            host,
+            f"{what} is lost on the way and sent again, though little is sent",
+            expected="nothing is lost on a path without other traffic",
+        )
+
+
+def _what(evidence: Evidence, side: Side) -> str:
+    if len(evidence.facts) > 2:
+        return "what it sends" if side.direction == "out" else "what is sent to it"
+    (other,) = (host for host in evidence.facts if host != side.host)
+    source, target = (side.host, other) if side.direction == "out" else (other, side.host)
+    return f"what {source} sends to {target}"
+
+
+def _hits(evidence: Evidence, host: str, observed: str, *, expected: str) -> Iterator[Hit]:
+    """Of two hosts, either may be why."""
+    either = len(evidence.facts) == 2
+    for each in evidence.facts if either else (host,):
+        yield Hit(
+            hosts=(each,),
+            observed=f"{observed}: either of the two hosts may be why" if either else observed,
+            expected=expected,
+            fix=_look(evidence, each),
+        )
+
+
+def _look(evidence: Evidence, host: str) -> Fix:
+    entry = evidence.network.of(host)
+    name = ifname(entry.ifname) if entry else None
+    return shell(
+        "tc -s qdisc show dev {}; ip -s link show {}; sudo ethtool {}",
+        values=(name, name, name),
+        looks=True,
+        advice="look at cable, switch port and rate limits of this host",
+    )
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        code="net.tcp-slow",
+        severity="warn",
+        looks_at="how fast 1 MB gets through by the kernel's own count of the time that the network had it, "
+        "against the other hosts",
+        judge=with_traffic(_slow),
+        symptom="every all-reduce waits for this host",
+    ),
+    Rule(
+        code="net.loss",
+        severity="warn",
+        looks_at="packets that had to be sent again on paths without other traffic",
+        judge=with_traffic(_loss),
+        symptom="collectives stall for tenths of a second now and then",
+    ),
+)
