@@ -632,6 +632,8 @@ HELD_ELSEWHERE = {
     "net.choice": "test_checks_rules",
     "net.interfaces": "test_checks_rules",
     "net.nccl-pick": "test_checks_nccl",
+    "net.tcp-slow": "test_checks_flows",
+    "net.loss": "test_checks_flows",
     "net.rp_filter": "test_checks_rules",
     "net.backconnect": "test_checks_reach",
     "net.pmtu": "test_checks_reach",

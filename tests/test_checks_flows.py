@@ -1,0 +1,83 @@
+"""Flows between hosts -> what is said about them."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from clusterctl.checks.evaluate import Report
+from clusterctl.checks.net.flows import in_words
+from clusterctl.facts.model import Dial, Facts, Reachability
+from tests.builders import cluster, mesh
+from tests.test_checks_reach import only, report
+from tests.test_network_flows import Measure, flow
+
+
+def measured(facts: dict[str, Facts], measure: Measure, *, steady: bool = False) -> Reachability:
+    """All traffic passes, and its megabytes fare like this."""
+    reached = mesh(facts)
+
+    def with_flow(dial: Dial) -> Dial:
+        if not dial.bulk:
+            return dial
+        return msgspec.structs.replace(dial, bulk=not steady, flow=measure(dial.source, dial.target))
+
+    return msgspec.structs.replace(reached, dials=tuple(map(with_flow, reached.dials)))
+
+
+def judged(count: int, measure: Measure, *, steady: bool = False) -> Report:
+    facts = cluster(count)
+    return report(facts, measured(facts, measure, steady=steady))
+
+
+def test_a_slow_link_is_held_against_the_others() -> None:
+    finding = only(
+        "net.tcp-slow", judged(4, lambda source, target: flow(busy=1.6 if source == "node2" else 0.016))
+    )
+    assert (finding.severity, finding.hosts) == ("warn", ("node2",))
+    assert finding.observed.startswith("what it sends gets through at 5.2 Mbit/s at best")
+    assert finding.expected == "524 Mbit/s, as between the others"
+    assert "tc -s qdisc show dev eth0" in finding.fix
+
+
+def test_of_two_hosts_both_are_named() -> None:
+    finding = only(
+        "net.tcp-slow", judged(2, lambda source, target: flow(busy=1.6 if source == "node2" else 0.016))
+    )
+    assert finding.hosts == ("node1", "node2")
+    assert finding.observed == (
+        "what node2 sends to node1 gets through at 5.2 Mbit/s at best, with every peer and when nothing else "
+        "is sent: either of the two hosts may be why"
+    )
+
+
+def test_lost_packets_are_a_share_of_what_was_sent() -> None:
+    found = judged(
+        4, lambda source, target: flow(steady=True, again=7 if target == "node3" else 0), steady=True
+    )
+    finding = only("net.loss", found)
+    assert finding.hosts == ("node3",)
+    assert finding.observed.startswith("7% of what is sent to it is lost on the way")
+
+
+def test_lost_packets_between_two_hosts_name_both() -> None:
+    found = judged(
+        2, lambda source, target: flow(steady=True, again=7 if target == "node1" else 0), steady=True
+    )
+    finding = only("net.loss", found)
+    assert finding.hosts == ("node1", "node2")
+    assert "of what node2 sends to node1" in finding.observed
+
+
+@pytest.mark.parametrize(
+    ("rate", "words"),
+    [
+        (4.8e6, "4.8 Mbit/s"),
+        (48e6, "48 Mbit/s"),
+        (940e6, "940 Mbit/s"),
+        (1.3e9, "1.3 Gbit/s"),
+        (2.1e9, "2 Gbit/s or more"),
+    ],
+)
+def test_a_rate_is_said_as_people_do(rate: float, words: str) -> None:
+    assert in_words(rate) == words
