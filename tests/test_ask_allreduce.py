@@ -21,7 +21,11 @@ GROUP = Group(
         Member(
             host=host,
             address=f"10.0.0.{rank}",
-            variables=RunVariables(python="/venv/bin/python", env={"GLOO_SOCKET_IFNAME": f"eth{rank}"}),
+            variables=RunVariables(
+                address=f"10.0.0.{rank}",
+                python="/venv/bin/python",
+                env={"GLOO_SOCKET_IFNAME": f"eth{rank}"},
+            ),
         )
         for rank, host in enumerate("abc", 1)
     ),

@@ -15,7 +15,7 @@ HOSTS = inventory(["node1", "node2", "node3"])
 
 def group(facts: dict[str, Facts], reachability: Reachability | None = None) -> Group:
     reached = mesh(facts) if reachability is None else reachability
-    variables = {host: RunVariables(python=host, env={}) for host in facts}
+    variables = {host: RunVariables(address="10.0.0.1", python=host, env={}) for host in facts}
     return one_rank_a_host(HOSTS, facts, reached, choose(HOSTS, facts, reached), variables)
 
 
