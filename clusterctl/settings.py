@@ -128,6 +128,10 @@ class ProofDefaults:
     alive_interval: float = 20.0
     end_timeout: float = 60.0
     """After the timeout: when a process that nobody has ended ends by itself."""
+    transfer: float = 1.0
+    streams: int = 4
+    connect_timeout: float = 30.0
+    tell_timeout: float = 60.0
 
 
 SSH = SshDefaults()

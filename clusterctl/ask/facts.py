@@ -8,15 +8,14 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from clusterctl.ask import allreduce, mesh
-from clusterctl.ask.allreduce import Backend
+from clusterctl.ask import mesh, proving
 from clusterctl.ask.bundle import REMOTE_COMMAND, pack
 from clusterctl.ask.collector import FactCollector, OnAwaiting, Progress
 from clusterctl.ask.nccl import ask_nccl
 from clusterctl.facts.e2e import Proof
 from clusterctl.facts.model import Facts, Reachability
 from clusterctl.inventory.model import Inventory
-from clusterctl.plan.group import Group
+from clusterctl.plan.group import Trials
 from clusterctl.plan.model import RunVariables
 from clusterctl.settings import ASK, RUN, SSH
 from clusterctl.transport.protocol import Failure, Transport
@@ -29,6 +28,7 @@ PROBE = (
     "shared.environment", "traffic.nccl", "traffic.nccl_child",
     "traffic.listeners", "traffic.dialer", "traffic.attempt", "traffic.kernel", "traffic.master_port",
     "e2e.ranks", "e2e.child", "e2e.imported", "e2e.program", "e2e.allreduce", "e2e.sockets",
+    "e2e.bandwidth",
 )  # fmt: skip
 """The node's modules that tell facts and dial."""
 
@@ -76,8 +76,8 @@ class CollectedFacts(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
 
 
-Arrange = Callable[[Mapping[str, Facts], Reachability], Group]
-"""Which ranks are to prove these hosts end to end: the launch's own, as far as hosts can take part."""
+Arrange = Callable[[Mapping[str, Facts], Reachability], Trials]
+"""What is to prove these hosts end to end: the launch's own ranks, as far as hosts can take part."""
 
 
 def ask(
@@ -95,7 +95,7 @@ def ask(
     ``on_progress(host, facts or failure)`` is called once for each host, as they answer, in this thread;
     ``on_awaiting(kind, hosts)`` whenever it is other hosts, or something else, that is waited for.
     With ``choose``, and traffic, libnccl is asked what it takes under the variables that it names.
-    With ``arrange`` the ranks it names make a real all-reduce once all else is known.
+    With ``arrange`` hosts are proven as it says once all else is known.
     Nothing stays on any host, whatever ends the session.
     """
     began = time.monotonic()
@@ -140,8 +140,7 @@ def ask(
             reachability = reached.with_dials(dials)
         proof = Proof()
         if arrange is not None and facts:
-            group = arrange(facts, reachability)
-            proof = Proof(gloo=allreduce.all_reduce(collector, group, Backend(reuse=True)))
+            proof = proving.prove(collector, arrange(facts, reachability))
         if request.then_more:
             collector.release(time.monotonic() + _RELEASE_TIMEOUT)
     finally:

@@ -30,6 +30,9 @@ def command(
     all_pairs: Annotated[
         bool, typer.Option("--all-pairs", help="Traffic between all hosts; else beyond 64 a sample of pairs.")
     ] = False,
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="Also bandwidth between the hosts, and what idle GPUs do.")
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Warnings fail too.")] = False,
     profile: options.Profile = "",
     env: options.Env = None,
@@ -123,6 +126,8 @@ def command(
 
     if positional and hostfile and positional != hostfile:
         raise UsageError(f"two hostfiles: {positional} and --hostfile {hostfile}", hint="name one of them")
+    if quick and thorough:
+        raise UsageError("--quick and --thorough exclude each other", hint="without either it is in between")
     selection = read(only or (), skip or ())
     if capture:
         from clusterctl.session.capture import check
@@ -155,6 +160,7 @@ def command(
     choose = [("-i", include), ("-e", exclude), ("--nodes", str(nodes or ""))]
     if replay:
         asked = [("HOSTFILE", named), *reach, *choose, ("--quick", quick), ("--all-pairs", all_pairs)]
+        asked += [("--thorough", thorough)]
         if found := next((option for option, value in asked if value), ""):
             raise UsageError(
                 f"{found} is of no use with --replay: nothing is asked any more",
@@ -196,6 +202,7 @@ def command(
                 env_file=env_file,
                 quick=quick,
                 all_pairs=all_pairs,
+                thorough=thorough,
                 selection=selection,
                 baseline=before,
                 progress=Asking,

@@ -51,7 +51,34 @@ class AllReduce(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float = 0.0
 
 
+class Transfer(msgspec.Struct, frozen=True, kw_only=True):
+    """What TCP carried from ``source`` to ``target``, in bit/s of what was acknowledged.
+
+    Shares of the time: ``busy`` with something to send, waiting for the ``receiver``, or for room in its own
+    ``buffer``; ``cpu`` is of one core, ``idle`` of the sender's machine.
+    """
+
+    source: str
+    target: str
+    rate: float = 0.0
+    busy: float = 0.0
+    receiver: float = 0.0
+    buffer: float = 0.0
+    cpu: float = 0.0
+    idle: float = 0.0
+    error: str = ""
+
+
+class Bandwidth(msgspec.Struct, frozen=True, kw_only=True):
+    """``errors``: host -> why it could not take part."""
+
+    transfers: tuple[Transfer, ...] = ()
+    errors: dict[str, str] = {}
+    skipped: str = ""
+
+
 class Proof(msgspec.Struct, frozen=True, kw_only=True):
-    """``gloo`` is None where nothing of it was asked for."""
+    """What was not asked for is None."""
 
     gloo: AllReduce | None = None
+    bandwidth: Bandwidth | None = None

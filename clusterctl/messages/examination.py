@@ -127,6 +127,25 @@ class Leave(_Asked, frozen=True, kw_only=True, tag="leave"):
     group: int
 
 
+class Receive(_Asked, frozen=True, kw_only=True, tag="receive"):
+    """Take, and drop, what whoever knows ``token`` (hex) sends to a port on this address. Answer:
+    `Receiving`."""
+
+    address: str
+    token: str
+
+
+class Send(_Asked, frozen=True, kw_only=True, tag="send"):
+    """Fill so many connections to a receiver for so long. Answer: `Sent`."""
+
+    address: str
+    port: int
+    token: str
+    seconds: float
+    streams: int
+    timeout: float
+
+
 class AwaitBundle(_Asked, frozen=True, kw_only=True, tag="next"):
     """Become a bare interpreter that waits for another bundle. Answer: `Awaiting`."""
 
@@ -243,12 +262,39 @@ class RanksTold(_Answer, frozen=True, kw_only=True, tag="ranks"):
     ranks: tuple[RankNews, ...]
 
 
+class Receiving(_Answer, frozen=True, kw_only=True, tag="receiving"):
+    port: Port | None = None
+    error: Text = ""
+
+
+class Sent(_Answer, frozen=True, kw_only=True, tag="sent"):
+    """See `facts.e2e.Transfer`."""
+
+    rate: float = 0.0
+    busy: float = 0.0
+    receiver: float = 0.0
+    buffer: float = 0.0
+    cpu: float = 0.0
+    idle: float = 0.0
+    error: Text = ""
+
+
 class Awaiting(_Answer, frozen=True, kw_only=True, tag="next"):
     """The last word of this examination: another bundle may be sent."""
 
 
 ExaminationAnswer = (
-    FactsTold | Pong | TorchImported | Listening | Dialled | NcclAsked | NcclHeld | RanksTold | Awaiting
+    FactsTold
+    | Pong
+    | TorchImported
+    | Listening
+    | Dialled
+    | NcclAsked
+    | NcclHeld
+    | RanksTold
+    | Receiving
+    | Sent
+    | Awaiting
 )
 
 examination_answers: Decoder[ExaminationAnswer] = Decoder(ExaminationAnswer)

@@ -36,6 +36,15 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     blocked: str = ""
 
 
+class Trials(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to prove the hosts. ``addresses`` of the chosen network, by host; beyond ``gloo`` all is for
+    ``thorough`` only."""
+
+    gloo: Group
+    addresses: dict[str, str] = {}
+    thorough: bool = False
+
+
 def one_rank_a_host(
     inventory: Inventory,
     facts: Mapping[str, Facts],

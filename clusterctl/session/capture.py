@@ -169,7 +169,7 @@ def _of_proof(proof: Proof, redaction: Redaction) -> Proof:
         )
         for rank in proof.gloo.ranks
     )
-    return Proof(gloo=msgspec.structs.replace(proof.gloo, ranks=ranks))
+    return msgspec.structs.replace(proof, gloo=msgspec.structs.replace(proof.gloo, ranks=ranks))
 
 
 def _of_settings(settings: tuple[Setting, ...], redaction: Redaction) -> tuple[Setting, ...]:

@@ -151,13 +151,15 @@ class Cluster:
         quick: bool = False,
         torch: bool = True,
         all_pairs: bool = False,
+        thorough: bool = False,
         selection: Selection = EVERY_RULE,
         baseline: Baseline | None = None,
         progress: Progress = Silent,
     ) -> Examination:
         """Ask every host about itself and, unless ``quick``, let them try one another: each all others with
-        ``all_pairs``, else beyond 64 hosts a sample. `doctor` gives the judgement alone. ``selection`` says
-        which rules judge the answers, ``baseline`` how the hosts were."""
+        ``all_pairs``, else beyond 64 hosts a sample; ``thorough`` adds bandwidth and what idle GPUs do.
+        `doctor` gives the judgement alone. ``selection`` says which rules judge the answers, ``baseline`` how
+        the hosts were."""
         layers = variables.read(self.target, env=_options(env), env_file=env_file)
         link = self.target.connect()
         try:
@@ -168,6 +170,7 @@ class Cluster:
                 quick=quick,
                 torch=torch,
                 all_pairs=all_pairs,
+                thorough=thorough,
                 selection=selection,
                 baseline=baseline,
                 progress=progress,

@@ -23,7 +23,7 @@ from clusterctl.plan import activation
 from clusterctl.plan import threads as omp
 from clusterctl.plan.activation import without
 from clusterctl.plan.build import settings_of
-from clusterctl.plan.group import Group, one_rank_a_host
+from clusterctl.plan.group import Trials, one_rank_a_host
 from clusterctl.plan.layers import Layers
 from clusterctl.plan.model import RunVariables
 from clusterctl.plan.variables import strongest
@@ -71,6 +71,7 @@ def examine(
     quick: bool = False,
     torch: bool = True,
     all_pairs: bool = False,
+    thorough: bool = False,
     then_more: bool = False,
     workdir: Path | None = None,
     selection: Selection = EVERY_RULE,
@@ -82,6 +83,7 @@ def examine(
 
     ``quick`` asks for facts only; without ``torch`` traffic is sent, but torch is not imported, and no
     all-reduce made; ``all_pairs`` sends it between all hosts, where else more than 64 would try a sample.
+    ``thorough`` adds what takes its time: bandwidth between the hosts and, where GPUs are idle, what they do.
     ``then_more``: a run follows over the same ``link``. Raises UsageError for a MASTER_PORT that is none.
     """
     names, profile, inventory = target.names, target.profile, target.hosts.inventory
@@ -110,11 +112,15 @@ def examine(
         network = choose(inventory, facts, reachability, settings=settings, pins=profile.pins(facts))
         return _variables(inventory, facts, network, settings)
 
-    def arrange(facts: Mapping[str, Facts], reachability: Reachability) -> Group:
+    def arrange(facts: Mapping[str, Facts], reachability: Reachability) -> Trials:
         settings = merged(facts)
         network = choose(inventory, facts, reachability, settings=settings, pins=profile.pins(facts))
         variables = _variables(inventory, facts, network, settings)
-        return one_rank_a_host(inventory, facts, reachability, network, variables)
+        return Trials(
+            gloo=one_rank_a_host(inventory, facts, reachability, network, variables, thorough=thorough),
+            addresses={entry.host: entry.address for entry in network.hosts},
+            thorough=thorough,
+        )
 
     with progress(names) as asking:
         answers = ask(

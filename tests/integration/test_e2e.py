@@ -20,7 +20,7 @@ from clusterctl.inventory.hostfile import parse
 from clusterctl.inventory.model import Inventory
 from clusterctl.network.choose import choose
 from clusterctl.node.e2e.child import BOOT
-from clusterctl.plan.group import Group, one_rank_a_host
+from clusterctl.plan.group import Group, Trials, one_rank_a_host
 from clusterctl.sandbox import HostSpec, Sandbox
 from clusterctl.sandbox.host import VirtualHost
 from clusterctl.session.examine import _variables as variables_of_a_run
@@ -33,14 +33,18 @@ MakeSandbox = Callable[..., Sandbox]
 Meddle = Callable[[Group], Group]
 
 
-def examined(box: Sandbox, meddle: Meddle, *, mesh: bool = True) -> tuple[CollectedFacts, Report]:
+def examined(
+    box: Sandbox, meddle: Meddle, *, mesh: bool = True, thorough: bool = False
+) -> tuple[CollectedFacts, Report]:
     """``meddle`` comes between the examination and the all-reduce."""
     inventory = parse(box.hostfile.read_text(encoding="utf-8"), str(box.hostfile))
 
-    def arrange(facts: Mapping[str, Facts], reachability: Reachability) -> Group:
+    def arrange(facts: Mapping[str, Facts], reachability: Reachability) -> Trials:
         network = choose(inventory, facts, reachability)
         variables = variables_of_a_run(inventory, facts, network, dict.fromkeys(facts, ()))
-        return meddle(one_rank_a_host(inventory, facts, reachability, network, variables))
+        group = meddle(one_rank_a_host(inventory, facts, reachability, network, variables))
+        addresses = {entry.host: entry.address for entry in network.hosts}
+        return Trials(gloo=group, addresses=addresses, thorough=thorough)
 
     transport = connect("fabric", box.ssh_config)
     try:
@@ -170,6 +174,20 @@ def test_a_busy_machine_fools_nobody(sandbox: Sandbox) -> None:
             each.kill()
             each.wait()
     assert "fail" not in told(report)
+
+
+@pytest.mark.long
+def test_a_host_whose_link_carries_less_is_named(make_sandbox: MakeSandbox) -> None:
+    box = make_sandbox(hosts=[HostSpec(name) for name in "abc"])
+    box.host("b").limit_bandwidth("eth0", "50mbit")
+    with nothing_left(box):
+        _, report = examined(box, lambda group: group, mesh=False, thorough=True)
+    found = {
+        each.severity: (each.hosts, each.observed) for each in report.findings if each.code == "e2e.tcp-bw"
+    }
+    assert found["fail"][0] == ("b",)
+    assert "receives 0.04" in found["fail"][1]
+    assert "TCP carries" in found["info"][1]
 
 
 def test_nothing_is_left_when_the_controller_is_killed(sandbox: Sandbox) -> None:

@@ -1,0 +1,8 @@
+"""End to end: what was proven by doing it."""
+
+from __future__ import annotations
+
+from clusterctl.checks.e2e import bandwidth, gloo
+from clusterctl.checks.rule import Rule
+
+RULES: tuple[Rule, ...] = (*gloo.RULES, *bandwidth.RULES)
