@@ -20,6 +20,7 @@ from clusterctl.node.e2e.imported import import_torch
 from clusterctl.node.e2e.program import MARK as TOLD
 from clusterctl.node.probe import gpu as probe_gpu
 from clusterctl.node.probe import main as probe
+from clusterctl.node.probe import mounts as probe_mounts
 from clusterctl.node.probe import net as probe_net
 from clusterctl.node.probe import python as probe_python
 from clusterctl.node.probe import rdma as probe_rdma
@@ -275,9 +276,29 @@ def test_one_broken_subsystem_costs_itself_only(monkeypatch: pytest.MonkeyPatch)
 def test_a_home_on_one_export_has_one_token(tmp_path: Path) -> None:
     local = "/dev/sda1 / ext4 rw 0 0\n"
     shared = f"{local}filer:/export/home {tmp_path.parent} nfs4 rw 0 0\n"
-    token = probe_system.shared_token(str(tmp_path), shared)
-    assert "filer:/export/home" in token and token == probe_system.shared_token(str(tmp_path), shared)
-    assert probe_system.shared_token(str(tmp_path), local) == ""
+    here, there = probe_mounts.table(shared), probe_mounts.table(local)
+    token = probe_system.shared_token(str(tmp_path), here)
+    assert "filer:/export/home" in token and token == probe_system.shared_token(str(tmp_path), here)
+    assert probe_system.shared_token(str(tmp_path), there) == ""
+
+
+def test_what_is_mounted_where() -> None:
+    table = probe_mounts.table(
+        "/dev/sda1 / ext4 rw,relatime 0 0\nfiler:/home /home nfs4 rw,hard,sec=sys 0 0\n"
+        "//nas/x /mnt/a\\040b cifs rw,username=bob,vers=3 0 0\ntmpfs /home tmpfs rw 0 0\n"
+    )
+    assert probe_mounts.of("/homes/x", table)["source"] == "/dev/sda1"
+    assert probe_mounts.of("/home/alice", table)["kind"] == "tmpfs", "the last one covers the others"
+    share = probe_mounts.of("/mnt/a b/c", table)
+    assert (share["kind"], share["options"], probe_mounts.shared(share)) == ("cifs", ["rw", "vers=3"], True)
+
+
+def test_what_the_kernel_s_file_systems_show(tmp_path: Path) -> None:
+    nothing = {"sysfs": False, "hides_processes": True, "exports": False}
+    assert probe_mounts.kernel(str(tmp_path)) == nothing
+    for place in ("sys/class/net/lo", "sys/devices", "proc/1", "proc/fs/nfsd/threads"):
+        (tmp_path / place).mkdir(parents=True)
+    assert probe_mounts.kernel(str(tmp_path)) == {name: not value for name, value in nothing.items()}
 
 
 @pytest.mark.parametrize("path", sorted(NODE.rglob("*.py")), ids=lambda path: str(path.relative_to(NODE)))

@@ -22,7 +22,7 @@ from clusterctl.transport.protocol import Failure, Transport
 
 PROBE = (
     "shared.files", "shared.locks", "shared.netlink",
-    "probe.activation", "probe.system", "probe.machine", "probe.kernel_log",
+    "probe.activation", "probe.system", "probe.machine", "probe.mounts", "probe.kernel_log",
     "probe.net", "probe.pci", "probe.rdma", "probe.gpu", "probe.gpu_links", "probe.gpu_nodes",
     "probe.python", "probe.torch_import",
     "shared.environment", "traffic.nccl", "traffic.nccl_child",

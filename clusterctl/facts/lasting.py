@@ -222,7 +222,7 @@ def _disks(facts: Facts) -> dict[str, dict[str, Value]]:
             ),
         }
         for entry in facts.filesystems
-        if entry.exists and entry.role != "run"
+        if entry.exists and entry.role not in ("run", "workdir", "cache")
     }
 
 

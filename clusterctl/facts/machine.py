@@ -60,7 +60,10 @@ class KernelLog(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Filesystem(msgspec.Struct, frozen=True, kw_only=True):
-    """``role`` is what the path is for: root, tmp, home, shm, run."""
+    """``role`` is what the path is for: root, tmp, home, shm, run, workdir, cache (Hugging Face's).
+
+    ``kind``, ``source`` and ``options`` are those of the mount it lies in, ``inode`` its number there.
+    """
 
     role: str
     path: str
@@ -71,6 +74,10 @@ class Filesystem(msgspec.Struct, frozen=True, kw_only=True):
     device: str = ""
     read_only: bool = False
     noexec: bool = False
+    kind: str = ""
+    source: str = ""
+    options: tuple[str, ...] = ()
+    inode: int = 0
     exists: bool = True
     """False where nothing lies at ``path``: no figure means anything then."""
 
@@ -82,3 +89,14 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     nofile: int | None = None
     stack: int | None = None
     nproc: int | None = None
+
+
+class Mounts(msgspec.Struct, frozen=True, kw_only=True):
+    """What of the kernel's own file systems this session sees."""
+
+    sysfs: bool = True
+    """/sys tells of networks and devices."""
+    hides_processes: bool = False
+    """/proc does not show other users' processes."""
+    exports: bool = False
+    """The host is an NFS server itself."""

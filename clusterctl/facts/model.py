@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 from clusterctl.facts.gpu import NvidiaSmi
-from clusterctl.facts.machine import Cgroup, Filesystem, KernelLog, Limits, Login, Logind
+from clusterctl.facts.machine import Cgroup, Filesystem, KernelLog, Limits, Login, Logind, Mounts
 from clusterctl.facts.rdma import RdmaPort
 
 InterfaceKind = Literal[
@@ -202,6 +202,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """Whether adapters may reach GPU memory: nvidia_peermem is loaded, or the driver's open modules."""
     nvidia: NvidiaSmi = NvidiaSmi()
     filesystems: tuple[Filesystem, ...] = ()
+    mounts: Mounts = Mounts()
     stale_shm: tuple[str, ...] = ()
     limits: Limits = Limits()
     variables: tuple[Variable, ...] = ()

@@ -40,7 +40,7 @@ _TOLD: Mapping[Section, tuple[str, ...]] = {
         *("ssh_address", "ssh_peer"),
     ),
     "settings": ("variables", "accelerate_config"),
-    "disks": ("filesystems", "shared_token"),
+    "disks": ("filesystems", "shared_token", "mounts"),
     "shared memory": ("stale_shm",),
     "kernel log": ("kernel_log",),
     "logind": ("logind",),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clusterctl.checks.os import disks, limits, machine
+from clusterctl.checks.os import disks, limits, machine, shared
 from clusterctl.checks.rule import Rule
 
-RULES: tuple[Rule, ...] = (*disks.RULES, *limits.RULES, *machine.RULES)
+RULES: tuple[Rule, ...] = (*disks.RULES, *limits.RULES, *machine.RULES, *shared.RULES)

@@ -82,7 +82,7 @@ def _removed(segments: tuple[str, ...]) -> Remedy:
 
 def _disk(evidence: Evidence) -> Iterator[Verdict]:
     for host, facts in evidence.facts.items():
-        disks = [entry for entry in facts.filesystems if entry.role not in ("shm", "run")]
+        disks = [entry for entry in facts.filesystems if entry.role not in ("shm", "run", "workdir")]
         if not disks:
             yield NotKnown(host, "no file system could be read")
         worst: dict[str, Hit] = {}
@@ -131,11 +131,15 @@ def _write(evidence: Evidence) -> Iterator[Verdict]:
                     severity="fail" if entry.role == "home" else "warn",
                     fix=_made(facts, entry),
                 )
-            elif entry.exists and entry.role not in ("root", "run") and not entry.writable:
+            elif entry.exists and entry.role in ("home", "tmp", "shm") and not entry.writable:
+                squashed = entry.kind.startswith("nfs") and facts.uid == 0 and not entry.read_only
                 yield Hit(
                     hosts=(host,),
-                    observed=f"{entry.path} is not writable for {facts.user}",
-                    fix=_writable(facts, entry),
+                    observed=f"{entry.path} is not writable for {facts.user}"
+                    + ", whom its NFS server takes for nobody (root_squash)" * squashed,
+                    fix="log in as the user whose directory it is, not as root"
+                    if squashed
+                    else _writable(facts, entry),
                 )
 
 
@@ -199,7 +203,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         code="os.disk",
         severity="fail",
-        looks_at="free space and inodes of /, /tmp and the home directory",
+        looks_at="free space and inodes of /, /tmp, the home directory and Hugging Face's cache",
         judge=_disk,
         needs=("disks",),
         symptom="writing a checkpoint fails hours into the run",

@@ -124,7 +124,7 @@ def collect(request, environ):
     sections = {
         "system": (system.system, SECTION_TIMEOUT),
         "settings": (lambda: system.settings(environ, activated), SECTION_TIMEOUT),
-        "disks": (system.filesystems, SECTION_TIMEOUT),
+        "disks": (lambda: system.filesystems(environ, request.get("workdir", "")), SECTION_TIMEOUT),
         "shared memory": (system.stale_segments, SECTION_TIMEOUT),
         "kernel log": (lambda: kernel_log.kernel_log(environ), 2 * kernel_log.LOG_TIMEOUT),
         "logind": (lambda: machine.logind(environ), machine.LOGIND_TIMEOUT),

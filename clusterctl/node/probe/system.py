@@ -6,7 +6,7 @@ import re
 import resource
 
 from ..shared.files import listing, read
-from . import machine
+from . import machine, mounts
 
 PREFIXES = ("NCCL_", "GLOO_", "TP_", "UCX_", "TORCH_NCCL_", "TORCH_DISTRIBUTED_", "MASTER_")
 NAMES = (
@@ -14,7 +14,6 @@ NAMES = (
     "WORLD_SIZE", "RANK", "LOCAL_RANK", "HF_HUB_OFFLINE", "TRITON_CACHE_DIR", "TORCH_EXTENSIONS_DIR",
     *(name for low in ("http_proxy", "https_proxy", "all_proxy", "no_proxy") for name in (low, low.upper())),
 )  # fmt: skip
-SHARED = ("nfs", "lustre", "ceph", "gpfs", "beegfs", "glusterfs", "fuse.", "cifs", "smb", "afs", "virtiofs")
 SEGMENTS = ("nccl-", "torch_")
 
 
@@ -78,47 +77,51 @@ def limits():
     }
 
 
-def filesystems():
-    home = os.environ.get("HOME", "/")
+def filesystems(environ=None, workdir=""):
+    environ = os.environ if environ is None else environ
+    home = environ.get("HOME", "/")
     runs = home + "/.clusterctl"
     places = {
         "root": "/",
-        "tmp": os.environ.get("TMPDIR", "/tmp"),
+        "tmp": environ.get("TMPDIR", "/tmp"),
         "home": home,
         "shm": "/dev/shm",
         "run": runs if os.path.isdir(runs) else home,
     }
+    further = {
+        "workdir": os.path.expanduser(workdir),
+        "cache": environ.get("HF_HOME", home + "/.cache/huggingface"),
+    }
+    places.update({role: path for role, path in further.items() if path and os.path.isdir(path)})
+    table = mounts.table(read("/proc/mounts"))
     found = [
-        _filesystem(role, path) if os.path.isdir(path) else _missing(role, path)
+        _filesystem(role, path, table) if os.path.isdir(path) else _missing(role, path)
         for role, path in places.items()
     ]
-    return {"filesystems": found, "shared_token": shared_token(home, read("/proc/mounts"))}
+    return {
+        "filesystems": found,
+        "shared_token": shared_token(home, table),
+        "mounts": mounts.kernel(),
+    }
 
 
-def shared_token(path, mounts):
+def shared_token(path, table):
     """Equal on hosts that see ``path`` on one network filesystem; "" where it lies on a local one.
 
     What was mounted and the file's number there: nothing is written to find out.
     """
     real = os.path.realpath(path)
-    best = ("", "", "")
-    for line in mounts.splitlines():
-        source, point, kind = line.split()[:3]
-        inside = point == "/" or real == point or real.startswith(point + "/")
-        if inside and len(point) >= len(best[1]):
-            best = (source, point, kind)
-    source, _, kind = best
-    if not kind.startswith(SHARED):
-        return ""
-    return "%s %s %d" % (kind, source, os.stat(real).st_ino)
+    mount = mounts.of(real, table)
+    return "%s %s %d" % (mount["kind"], mount["source"], os.stat(real).st_ino) if mounts.shared(mount) else ""
 
 
 def _missing(role, path):
     return {"role": role, "path": path, "total": 0, "free": 0, "writable": False, "exists": False}
 
 
-def _filesystem(role, path):
+def _filesystem(role, path, table):
     space = os.statvfs(path)
+    mount = mounts.of(os.path.realpath(path), table)
     return {
         "role": role,
         "path": path,
@@ -130,6 +133,10 @@ def _filesystem(role, path):
         "device": str(os.stat(path).st_dev),
         "read_only": bool(space.f_flag & os.ST_RDONLY),
         "noexec": bool(space.f_flag & os.ST_NOEXEC),
+        "kind": mount["kind"],
+        "source": mount["source"],
+        "options": mount["options"] if mounts.shared(mount) else [],
+        "inode": os.stat(path).st_ino,
     }
 
 
