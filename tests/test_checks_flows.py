@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from clusterctl.checks.evaluate import Report
-from clusterctl.checks.net.flows import in_words
 from clusterctl.facts.model import Dial, Facts, Reachability
+from clusterctl.network.flows import in_words
 from tests.builders import cluster, mesh
 from tests.test_checks_reach import only, report
 from tests.test_network_flows import Measure, flow

@@ -20,6 +20,8 @@ from clusterctl.network.model import Network
 from clusterctl.report import doctor, doctor_json, findings
 from clusterctl.transport.protocol import Failure
 from tests.builders import cluster, inventory, mesh
+from tests.test_checks_flows import measured
+from tests.test_network_flows import flow
 
 GOLDEN = Path(__file__).parent / "fixtures" / "doctor"
 Case = tuple[Inventory, dict[str, Facts], Network, Report]
@@ -150,3 +152,28 @@ def test_the_json_has_the_promised_shape() -> None:
     fields = {"code", "severity", "hosts", "observed", "expected", "symptom", "fix"}
     assert all(finding.keys() == fields for finding in document["findings"])
     assert all(check.keys() == {"code", "status", "hosts", "reason"} for check in document["checks"])
+
+
+def test_how_fast_data_got_through_is_told_for_each_host() -> None:
+    facts = cluster(3)
+    hosts = inventory(facts)
+    slow = measured(facts, lambda source, target: flow(busy=1.6 if target == "node2" else 0.016))
+    network = choose(hosts, facts, slow)
+    report = evaluate(hosts, facts, (), slow, network)
+    screen = Console(width=80, file=StringIO())
+    screen.print(doctor.render(hosts, facts, network, report, width=80, verbose=True, reachability=slow))
+    lines = [" ".join(line.split()) for line in screen.file.getvalue().splitlines()]  # type: ignore[attr-defined]
+    assert "traffic sent, at best received, at best lost" in lines
+    assert "node[1,3] 524 Mbit/s 524 Mbit/s not looked for" in lines
+    assert "node2 524 Mbit/s 5.2 Mbit/s not looked for" in lines
+    told = json.loads(doctor_json.encode(hosts, facts, network, report, 1.0, reachability=slow))["traffic"]
+    assert told["hosts"]["node2"]["receives"]["bits_per_second"] == pytest.approx(5242880)
+    assert len(told["pairs"]) == 6
+    assert told["pairs"][0] | {"bits_per_second": 0} == {
+        "source": "node1",
+        "target": "node2",
+        "bits_per_second": 0,
+        "round_trip": 0.0001,
+        "sent_again": 0,
+        "packets": 725,
+    }

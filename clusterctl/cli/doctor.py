@@ -246,6 +246,7 @@ def _print_json(seen: Examination) -> None:
             seen.network,
             seen.report,
             answers.seconds,
+            reachability=answers.reachability,
             proof=answers.proof,
         )
     )
@@ -267,6 +268,7 @@ def _print_page(seen: Examination, invocation: Invocation, *, verbose: bool) -> 
             width=screen.out().width,
             verbose=verbose,
             launch=launch,
+            reachability=seen.answers.reachability,
         ),
         soft_wrap=False,
         crop=False,

@@ -61,6 +61,13 @@ def sides(dials: Iterable[Dial]) -> dict[tuple[str, Direction], Side]:
     return {key: _side(*key, flows) for key, flows in found.items()}
 
 
+def measured(dials: Iterable[Dial], addresses: Mapping[str, str]) -> list[Dial]:
+    """The dials that tell something of the network in which hosts have these addresses."""
+    return [
+        dial for dial in dials if dial.flow and dial.is_path and dial.address == addresses.get(dial.target)
+    ]
+
+
 def _side(host: str, direction: Direction, flows: list[Flow]) -> Side:
     large = [flow for flow in flows if not flow.steady]
     steady = [flow for flow in flows if flow.steady]
@@ -77,6 +84,16 @@ def _side(host: str, direction: Direction, flows: list[Flow]) -> Side:
 def rate(flow: Flow) -> float:
     """Bit/s, at most what a tick can tell."""
     return 8 * flow.acknowledged / max(flow.busy, TICK)
+
+
+def in_words(rate: float) -> str:
+    """``4.8 Mbit/s``; what is faster than a tick can tell is "2 Gbit/s or more"."""
+    most = 8 * (1 << 20) / TICK
+    if rate >= 0.95 * most:
+        return f"{most / 1e9:.0f} Gbit/s or more"
+    if rate >= 1e9:
+        return f"{rate / 1e9:.2g} Gbit/s"
+    return f"{rate / 1e6:.0f} Mbit/s" if rate >= 1e7 else f"{rate / 1e6:.2g} Mbit/s"
 
 
 def _is_slow(flow: Flow) -> bool:

@@ -11,14 +11,17 @@ from rich.text import Text
 
 from clusterctl.checks.evaluate import Report
 from clusterctl.checks.finding import CheckResult
-from clusterctl.facts.model import Facts
+from clusterctl.facts.model import Facts, Reachability
 from clusterctl.inventory.model import Inventory
+from clusterctl.network import flows
 from clusterctl.network.model import Network
 from clusterctl.report import findings, hosts
 from clusterctl.report.findings import brief
 
 MOST_EXCLUDED = 64
 """More than these are no command to paste any more."""
+
+NO_TRAFFIC = Reachability()
 
 _SHOWN_ELSEWHERE = frozenset({"net.choice", "net.same-name"})
 """Notes that the network's own line already tells."""
@@ -33,10 +36,12 @@ def render(
     width: int,
     verbose: bool = False,
     launch: str = "clusterctl launch",
+    reachability: Reachability = NO_TRAFFIC,
 ) -> RenderableType:
     """The whole report, fitted to ``width``; print it uncropped, as commands to paste are never broken.
 
-    ``launch`` is the command to suggest, with its hostfile option.
+    ``launch`` is the command to suggest, with its hostfile option. ``reachability`` is what ``verbose`` tells
+    how fast data got through.
     """
     total = len(inventory.hosts)
     shown = [
@@ -51,12 +56,33 @@ def render(
     if shown:
         parts += [findings.render(shown, hosts=total), Text()]
     if verbose:
-        parts += [_checks(report, total), Text()]
+        parts += [_checks(report, total), Text(), *_speeds(network, reachability)]
     if network.hosts:
         blocked = any(finding.severity == "fail" for finding in shown if finding.code.startswith("net."))
         parts.append(_network(network, "see above" if blocked else "by subnet; no traffic was sent"))
     parts.append(verdict(inventory, report, launch))
     return Group(*parts)
+
+
+def _speeds(network: Network, reachability: Reachability) -> tuple[RenderableType, ...]:
+    """A line for each host; hosts with the same figures share one."""
+    addresses = {entry.host: entry.address for entry in network.hosts}
+    sides = flows.sides(flows.measured(reachability.dials, addresses))
+    alike: defaultdict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for host in addresses:
+        ways = [sides.get((host, "out")), sides.get((host, "in"))]
+        rates = [flows.in_words(side.rate) if side and side.rate else "–" for side in ways]
+        lost = [f"{side.loss:.1%}" for side in ways if side and side.packets]
+        if any(ways):
+            alike[rates[0], rates[1], " and ".join(lost)].append(host)
+    if not alike:
+        return ()
+    grid = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim", style="dim")
+    for name in ("traffic", "sent, at best", "received, at best", "lost"):
+        grid.add_column(name, overflow="fold")
+    for (sent, received, share), hosts_alike in alike.items():
+        grid.add_row(brief(hosts_alike), sent, received, share or "not looked for")
+    return (grid, Text())
 
 
 def _network(network: Network, unproven: str) -> RenderableType:

@@ -9,21 +9,11 @@ from clusterctl.checks.remedy import Fix, ifname, shell
 from clusterctl.checks.rule import Evidence, Hit, Rule, Verdict
 from clusterctl.facts.model import Dial
 from clusterctl.network import flows
-from clusterctl.network.flows import Side
+from clusterctl.network.flows import Side, in_words
 
 
 def _dials(evidence: Evidence) -> list[Dial]:
     return [dial for dials in edges(evidence).values() for dial in dials if dial.flow]
-
-
-def in_words(rate: float) -> str:
-    """``4.8 Mbit/s``; what is faster than a tick can tell is "2 Gbit/s or more"."""
-    most = 8 * (1 << 20) / flows.TICK
-    if rate >= 0.95 * most:
-        return f"{most / 1e9:.0f} Gbit/s or more"
-    if rate >= 1e9:
-        return f"{rate / 1e9:.2g} Gbit/s"
-    return f"{rate / 1e6:.0f} Mbit/s" if rate >= 1e7 else f"{rate / 1e6:.2g} Mbit/s"
 
 
 def _slow(evidence: Evidence) -> Iterator[Verdict]:
