@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from clusterctl.ask.facts import CollectedFacts, FactsRequest
+from clusterctl.ask.facts import Choose, CollectedFacts, FactsRequest
 from clusterctl.facts.model import Facts
+from clusterctl.plan.model import RunVariables
 from clusterctl.sandbox import HostSpec, Sandbox
 from clusterctl.sandbox.lifecycle import take_down
 from clusterctl.sandbox.spec import numbered
@@ -50,14 +51,25 @@ def clusterctl_home() -> Iterator[Path]:
 
 class AnsweringHosts:
     """node1 and node2 of ``./hostfile``, which answer with ``facts`` without a network; ``requests`` are what
-    they were asked."""
+    they were asked, ``variables`` what a run would have there."""
 
     def __init__(self) -> None:
         self.facts: dict[str, Facts] = cluster(2)
         self.requests: list[FactsRequest] = []
+        self.variables: dict[str, RunVariables] = {}
 
-    def ask(self, link: object, inventory: object, request: FactsRequest, **_: object) -> CollectedFacts:
+    def ask(
+        self,
+        link: object,
+        inventory: object,
+        request: FactsRequest,
+        *,
+        choose: Choose | None = None,
+        **_: object,
+    ) -> CollectedFacts:
         self.requests.append(request)
+        if choose is not None:
+            self.variables = dict(choose(self.facts, mesh(self.facts)))
         return CollectedFacts(facts=self.facts, failures={}, reachability=mesh(self.facts), seconds=0.1)
 
 

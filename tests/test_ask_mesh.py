@@ -27,6 +27,7 @@ class Players:
         self.silent = silent
         self.rounds: list[set[tuple[str, str]]] = []
         self.phases: list[str] = []
+        self.kept_back: dict[str, int] = {}
         self.answering: dict[str, str] = {}
         self._outcome = outcome
         self._owners: dict[str, str] = {}
@@ -66,7 +67,7 @@ class Players:
             results.append(
                 DialResult(position, self._outcome(host, target, before), 0.1, "", "eth0", "", "", who)
             )
-        return Dialled(results=tuple(results))
+        return Dialled(results=tuple(results), kept_back=self.kept_back.get(host))
 
 
 def reached(players: Players) -> tuple[Reachability, dict[tuple[str, str], str]]:
@@ -134,3 +135,14 @@ def test_beyond_64_hosts_a_suspect_is_tried_by_three_more() -> None:
     assert len(others) == 6
     assert all("node9" in edge and edge not in first for edge in others)
     assert {source for (source, _), result in results.items() if result == "timeout"} == {"node9"}
+
+
+@pytest.mark.parametrize(("kept_back", "departed"), [(0, True), (2, False), (1, None), (None, None)])
+def test_the_senders_kernel_tells_whether_a_request_left_it(
+    kept_back: int | None, departed: bool | None
+) -> None:
+    players = Players(2, lambda source, target, before: "timeout" if source == "node1" else "ok")
+    players.kept_back = {} if kept_back is None else {"node1": kept_back}
+    found, _ = reached(players)
+    (dial,) = [each for each in found.dials if each.source == "node1" and each.kind != "master"]
+    assert (dial.result, dial.departed) == ("timeout", departed)

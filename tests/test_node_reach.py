@@ -27,9 +27,7 @@ def reach(**order: Any) -> tuple[Reach, dict[str, Any]]:
     return made, made.listen()
 
 
-def visits(
-    *peers: tuple[tuple[str, int, bool], ...], token: str = TOKEN, **limits: float
-) -> list[DialResult]:
+def visits(*peers: tuple[tuple[str, int, bool], ...], token: str = TOKEN, **limits: Any) -> list[DialResult]:
     usual = {"dial_timeout": 0.3, "reply_timeout": 0.5, "timeout": 60.0}
     order = DialAll(peers=peers, **{**usual, **limits})
     answer = dialer.dial_all(msgspec.to_builtins(order), bytes.fromhex(token))
@@ -255,3 +253,41 @@ def test_an_arp_entry_without_an_answer_is_told_from_one_with(monkeypatch: pytes
     monkeypatch.setattr(kernel, "read", lambda path: recorded)
     asked = {address: kernel.answers_arp(address) for address in ("10.1.0.2", "10.1.0.9", "10.2.0.1")}
     assert asked == {"10.1.0.2": True, "10.1.0.9": False, "10.2.0.1": None}
+
+
+def test_a_megabyte_tells_how_it_fared() -> None:
+    _, answer = reach(ephemeral=1)
+    address, port, _ = answer["listeners"][0]
+    heavy, light = visits(((address, port, True),), ((address, port, False),))
+    assert heavy.flow is not None and heavy.flow.acknowledged >= attempt.BULK
+    assert heavy.flow.packets > 0 and heavy.flow.shortest > 0
+    assert light.flow is not None and light.flow.acknowledged < 1000
+
+
+def test_small_packets_are_sent_one_by_one() -> None:
+    _, answer = reach(ephemeral=1)
+    address, port, _ = answer["listeners"][0]
+    (row,) = visits(((address, port, True),), packets=20)
+    assert row.result == "ok"
+    assert row.flow is not None
+    assert row.flow.packets >= 20
+    assert row.flow.acknowledged < 1000
+
+
+def test_without_a_greeting_a_handshake_is_all_there_is() -> None:
+    with stopped(512) as address:
+        order = DialAll(
+            peers=(((*address, False),),), dial_timeout=20, reply_timeout=60, timeout=60, greeting=False
+        )
+        answer = dialer.dial_all(msgspec.to_builtins(order), bytes.fromhex(TOKEN))
+    assert [row[1] for row in answer["results"]] == ["ok"]
+
+
+def test_what_a_host_keeps_back_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded = (
+        "TcpExt: SyncookiesSent TCPRetransFail TCPSynRetrans\nTcpExt: 0 7 9\nIpExt: InOctets\nIpExt: 5\n"
+    )
+    monkeypatch.setattr(kernel, "read", lambda path: recorded)
+    assert kernel.retransmissions_failed() == 7
+    monkeypatch.setattr(kernel, "read", lambda path: "TcpExt: SyncookiesSent\nTcpExt: 0\n")
+    assert kernel.retransmissions_failed() is None

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from clusterctl.errors import UsageError
+from clusterctl.facts.model import Activation
+from clusterctl.plan.model import RunVariables
 from clusterctl.session.cluster import Cluster
 from clusterctl.session.options import LaunchOptions, checked
+from tests.builders import cluster
 from tests.conftest import AnsweringHosts
 
 
@@ -53,3 +57,26 @@ def test_a_transport_that_does_not_exist_is_said_at_once(answering_hosts: Answer
     wrong: Any = "telnet"
     with pytest.raises(UsageError, match="telnet"):
         Cluster.from_hostfile(transport=wrong)
+
+
+def test_libnccl_is_asked_under_the_very_variables_of_the_plan(answering_hosts: AnsweringHosts) -> None:
+    activation = Activation(variables={"LD_LIBRARY_PATH": "/opt/nccl"}, removed=("NCCL_DEBUG", "MODULEPATH"))
+    answering_hosts.facts = {
+        host: msgspec.structs.replace(facts, activation=activation)
+        for host, facts in cluster(2, gpus=2).items()
+    }
+    env = {"NCCL_SOCKET_IFNAME": "eth0", "NCCL_DEBUG": "INFO"}
+    plan = Cluster.from_hostfile().plan("train.py", env=env)
+    assert answering_hosts.variables == {
+        node.host: RunVariables(
+            address=node.address,
+            python=node.python,
+            env={setting.name: setting.value for setting in node.settings},
+            removed=node.removed,
+        )
+        for node in plan.nodes
+    }
+    of_first = answering_hosts.variables["node1"]
+    assert of_first.removed == ("MODULEPATH",)
+    assert {"NCCL_SOCKET_FAMILY", "GLOO_SOCKET_IFNAME", "CUDA_VISIBLE_DEVICES"} <= of_first.env.keys()
+    assert of_first.env.items() >= {**env, "LD_LIBRARY_PATH": "/opt/nccl"}.items()
