@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,17 +18,17 @@ SESSION = """
 import os, sys
 sys.path.append(sys.argv[1])
 from clusterctl.node.traffic import master_port
-order = {"port": None, "preferred": int(sys.argv[2]), "tries": 50, "lock_dir": sys.argv[3]}
+order = {"port": None, "preferred": int(sys.argv[2]), "tries": 50}
 port, _ = master_port.find(order, (32768, 60999))
 waits = "import sys; print(sys.argv[1], flush=True); sys.stdin.read()"
 os.execv(sys.executable, [sys.executable, "-c", waits, str(port)])
 """
 
 
-def session(preferred: int, lock_dir: Path) -> tuple[subprocess.Popen[str], int]:
+def session(preferred: int) -> tuple[subprocess.Popen[str], int]:
     root = str(Path(__file__).parents[1])
     process = subprocess.Popen(
-        [sys.executable, "-S", "-c", SESSION, root, str(preferred), str(lock_dir)],
+        [sys.executable, "-S", "-c", SESSION, root, str(preferred)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -37,15 +37,15 @@ def session(preferred: int, lock_dir: Path) -> tuple[subprocess.Popen[str], int]
     return process, int(process.stdout.readline())
 
 
-def test_a_port_is_reserved_as_long_as_the_session_lives(tmp_path: Path) -> None:
+def test_a_port_is_reserved_as_long_as_the_session_lives() -> None:
     sessions = []
     try:
         for _ in range(3):
-            sessions.append(session(27300, tmp_path))
+            sessions.append(session(27300))
         first, second, third = (port for _, port in sessions)
         assert len({first, second, third}) == 3
         sessions[0][0].communicate("")
-        sessions.append(session(27300, tmp_path))
+        sessions.append(session(27300))
         assert sessions[-1][1] == first
     finally:
         for process, _ in sessions:
@@ -53,21 +53,28 @@ def test_a_port_is_reserved_as_long_as_the_session_lives(tmp_path: Path) -> None
             process.communicate()
 
 
-def test_what_is_no_lock_costs_its_port_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(master_port, "_reserved", {})
-    order = {"port": None, "preferred": 27400, "tries": 50, "lock_dir": str(tmp_path)}
-    free = next(port for port in range(27400, 27450) if not master_port.problem(port))
-    os.mkfifo(tmp_path / f"clusterctl-{host_mark()}-port-{free}.lock")
-    port, why = master_port.find(order, RANGE)
-    assert port is not None
-    assert (port > free, why) == (True, "")
-
-
-def test_without_a_place_for_locks_a_free_port_is_still_offered(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_where_others_have_taken_every_name_a_free_port_is_still_offered(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(master_port, "_reserved", {})
-    order = {"port": None, "preferred": 27500, "tries": 50, "lock_dir": str(tmp_path / "missing")}
-    port, why = master_port.find(order, RANGE)
-    assert port is not None
-    assert not why
+    taken = []
+    try:
+        for port in range(27500, 27505):
+            taken.append(socket.socket(socket.AF_UNIX))
+            taken[-1].bind(f"\0clusterctl-{host_mark()}-port-{port}")
+        port, why = master_port.find({"port": None, "preferred": 27500, "tries": 5}, RANGE)
+        assert (port in range(27500, 27505), why) == (True, "")
+        elsewhere, _ = master_port.find({"port": None, "preferred": 27500, "tries": 50}, RANGE)
+        assert elsewhere is not None and elsewhere >= 27505
+    finally:
+        for each in taken:
+            each.close()
+
+
+def test_a_reservation_leaves_no_file() -> None:
+    process, port = session(27600)
+    try:
+        assert not list(Path("/tmp").glob(f"clusterctl-*-port-{port}.lock"))
+    finally:
+        process.kill()
+        process.communicate()

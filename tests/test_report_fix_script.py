@@ -61,7 +61,7 @@ def test_each_host_has_a_section_with_its_own_lines(tmp_path: Path) -> None:
             "== node2\n"
             "ssh -F /a b/config -- node2 sudo ip link set dev eth0 mtu 1500\n"
             "== node3\n"
-            'ssh -F /a b/config -- node3 sudo mount -o remount,exec "$(findmnt -n -o TARGET -T /tmp)"\n'
+            'ssh -F /a b/config -- node3 sudo mount -o remount,exec "$(findmnt -fno TARGET -T /tmp)"\n'
             "\n"
             "echo 'alice - nofile 131072' | sudo tee /etc/security/limits.d/nofile.conf\n"
         ).replace("noexec", "")

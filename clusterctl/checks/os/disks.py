@@ -163,7 +163,7 @@ def _writable(facts: Facts, entry: Filesystem) -> Remedy:
 def _remounted(option: str, place: str | None) -> Remedy:
     """The mount that ``place`` lies in, which need not begin there."""
     return shell(
-        f'sudo mount -o remount,{option} "$(findmnt -n -o TARGET -T {{}})"', values=(place,), until_boot=True
+        f'sudo mount -o remount,{option} "$(findmnt -fno TARGET -T {{}})"', values=(place,), until_boot=True
     )
 
 

@@ -1,17 +1,18 @@
 """A port on which rank 0 could hold the store: outside the range from which the OS takes ports for others.
 
-The port offered is reserved by a lock that this session holds, also after it has become the relay of a run:
-two launches at once on the same host get two ports.
+The port offered is reserved by this session, also after it has become the relay of a run: two launches at
+once on the same host get two ports. The reservation is a name in the host's network, not a file: it ends with
+the session, whatever ends it, and leaves nothing.
 """
 
 import os
 import socket
 
 from ..shared.files import listing, owner_of, read, user_name
-from ..shared.locks import host_mark, open_lock, try_lock
+from ..shared.locks import host_mark
 
 LISTENING = "0A"
-_reserved: "dict[int, int]" = {}
+_reserved: "dict[int, socket.socket]" = {}
 
 
 def find(order, port_range):
@@ -23,26 +24,25 @@ def find(order, port_range):
     outside = [port for port in tried if not low <= port <= high]
     free = [port for port in outside or tried if not problem(port)]
     for port in free:
-        if reserve(port, order.get("lock_dir", "/tmp")):
+        if reserve(port):
             return port, ""
-    if free:  # where no lock can be had, as in a full /tmp
+    if free:  # somebody has taken all the names: no reason to offer none
         return free[0], ""
     return None, "every port from %d to %d is held" % (tried[0], tried[-1])
 
 
-def reserve(port, lock_dir):
+def reserve(port):
     """Whether no other session on this host has been offered the port; from now on it is ours."""
     if port in _reserved:
         return True
+    name = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        lock = open_lock("%s/clusterctl-%s-port-%d.lock" % (lock_dir, host_mark(), port))
+        name.bind("\0clusterctl-%s-port-%d" % (host_mark(), port))  # abstract: in no file system
     except OSError:
+        name.close()
         return False
-    if not try_lock(lock):
-        os.close(lock)
-        return False
-    os.set_inheritable(lock, True)  # this process executes another program and stays the same session
-    _reserved[port] = lock
+    os.set_inheritable(name.fileno(), True)  # this process executes another program and stays the session
+    _reserved[port] = name
     return True
 
 
