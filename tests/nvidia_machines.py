@@ -51,6 +51,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     unknown: tuple[str, ...] = ()
     links: int = 0
     dead_links: int = 0
+    link_errors: Mapping[int, int] = {}
     connected: str = "PHB"
     pairs: Mapping[str, str] = {}
     p2p: str = "OK"
@@ -281,6 +282,7 @@ def _told(machine: Machine) -> dict[str, Any]:
             "": f"| NVIDIA-SMI {machine.driver}   Driver Version: {machine.driver}   "
             f"CUDA Version: {machine.cuda}     |",
             "nvlink -s": "\n".join(_links(machine, index) for index in range(machine.count)),
+            "nvlink -e": "\n".join(_errors(machine, index) for index in range(machine.count)),
             "topo -m": _matrix(machine),
             "topo -p2p r": _matrix(
                 msgspec.structs.replace(machine, connected=machine.p2p, pairs={}), plain=True
@@ -293,6 +295,14 @@ def _links(machine: Machine, index: int) -> str:
     lines = [f"GPU {index}: {machine.name} (UUID: GPU-{index})"]
     lines += [f"\t Link {link}: 26.562 GB/s" for link in range(machine.links)]
     lines += [f"\t Link {machine.links + link}: <inactive>" for link in range(machine.dead_links)]
+    return "\n".join(lines)
+
+
+def _errors(machine: Machine, index: int) -> str:
+    lines = [f"GPU {index}: {machine.name} (UUID: GPU-{index})"]
+    for link in range(machine.links):
+        count = machine.link_errors.get(index, 0) if not link else 0
+        lines += [f"\t Link {link}: Replay Errors: {count}", f"\t Link {link}: CRC Errors: 0"]
     return "\n".join(lines)
 
 

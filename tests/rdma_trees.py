@@ -30,6 +30,7 @@ class Adapter(msgspec.Struct, frozen=True, kw_only=True):
     node_type: str = "1: CA"
     bus: str = "0000:15:01.0/0000:16:00.0"
     numa: int = 0
+    lanes: int = 16
     software: bool = False
     state: str = "4: ACTIVE"
     physical_state: str = "5: LinkUp"
@@ -105,6 +106,8 @@ def _device(root: Path, each: Adapter) -> None:
         place = root / "sys/devices/pci0000:00" / each.bus
         real = place / "infiniband" / each.device
         _write(place / "numa_node", str(each.numa))
+        _write(place / "current_link_speed", "16.0 GT/s PCIe")
+        _write(place / "current_link_width", str(each.lanes))
         driver = root / "sys/bus/pci/drivers" / each.driver
         driver.mkdir(parents=True, exist_ok=True)
         (place / "driver").symlink_to(driver)

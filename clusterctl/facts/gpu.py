@@ -47,6 +47,8 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True):
     ecc_mode: str = ""
     nvlinks: tuple[int, int] | None = None
     """Active and inactive links; None where the card has none or was not asked."""
+    nvlink_errors: int | None = None
+    """Of all its links together, since the driver was loaded."""
     faults: tuple[str, ...] = ()
     """``field: [text]`` of figures that the driver refused with an error, such as ``[Unknown Error]``."""
     processes: tuple[GpuProcess, ...] = ()

@@ -39,6 +39,8 @@ class RdmaPort(msgspec.Struct, frozen=True, kw_only=True):
     """The partition key at index 0, as ``0xffff``."""
     path: str = ""
     """PCI addresses from the root of the bus to the adapter, by slashes."""
+    pcie: str = ""
+    """How fast and how wide it is connected, as ``16.0 GT/s x16``."""
     numa: int | None = None
     link_errors: dict[str, int] = {}
     """By counter's name, since the counters began."""

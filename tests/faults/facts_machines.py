@@ -59,6 +59,7 @@ STUCK = (StuckProcess(4711, "bob", "python train.py", "killed"),)
 ODD = [
     *(healthy(machine) for machine in (RIG_3090, V100, A100, H100, H200, T4, GH200, ORIN, RTX_5090, L40S)),
     healthy(XAVIER, gpus=0),
+    healthy(msgspec.structs.replace(L40S, p2p="CNS"), "peer-to-peer on no host"),
     Case(
         name="3090s of two makers",
         alter=(
@@ -102,6 +103,8 @@ FAULTS = [
     sick("gpu.nvlink", "no bridge", RIG_3090, links=0, dead_links=4, pairs={}),
     sick("gpu.nvlink", "a link that is down", V100, links=5, dead_links=1),
     sick("gpu.nvlink", "two links down", H100, links=16, dead_links=2, connected="NV16"),
+    sick("gpu.nvlink", "errors on a link", A100, link_errors={6: 4000}),
+    sick("gpu.p2p", "none on one host", L40S, p2p="CNS"),
     sick("gpu.topo", "a switch less", L40S, on("*", product="R750"), pairs={"0-1": "SYS", **L40S.pairs}),
     sick("gpu.topo", "no NVLink between two", A100, pairs={"3-5": "SYS"}),
     sick("gpu.vbios", "an older one", H100, **all_of(H100, vbios_version="96.00.5E.00.01")),

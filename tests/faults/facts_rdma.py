@@ -187,6 +187,7 @@ FAULTS = [
         "messages sent again",
         alike(flat, hw_counters={"packet_seq_err": 4_000, "local_ack_timeout_err": 900}),
     ),
+    fault("ib.pcie", "half the lanes", alike(ndr, lanes=8)),
     fault("ib.flaps", "a loose cable", alike(railed, changes=300)),
     fault("ib.rails", "two cables exchanged", equipped({host: crossed(host) for host in HOSTS})),
     fault(

@@ -117,7 +117,10 @@ def _p2p(evidence: Evidence) -> Iterator[Verdict]:
             (each for each in facts.variables if each.name == "NCCL_P2P_DISABLE"), None
         )
         driver = version(facts.nvidia.kernel_driver or (cards[0].driver if cards else ""))
-        if len(cards) < 2 or (off is not None and off.value == "1"):
+        if off is not None and off.value == "1":
+            continue
+        if len(cards) < 2:
+            yield from _less_p2p(evidence, host)
             continue
         if driver is None:
             yield NotKnown(host, "the version of the NVIDIA driver")
@@ -127,6 +130,26 @@ def _p2p(evidence: Evidence) -> Iterator[Verdict]:
                 observed=f"{len(cards)} {cards[0].name} under driver {driver}, which offers peer-to-peer",
                 expected="a driver that knows that these cards have none, or NCCL_P2P_DISABLE=1",
             )
+
+
+def _less_p2p(evidence: Evidence, host: str) -> Iterator[Verdict]:
+    """Cards that have it on the other hosts: an IOMMU that is on, a virtual machine, a jumper."""
+    own = evidence.facts[host].nvidia
+    names = [card.name for card in evidence.cards(host)]
+    others = [
+        facts.nvidia.p2p
+        for other, facts in evidence.facts.items()
+        if other != host and [card.name for card in evidence.cards(other)] == names
+    ]
+    if own.p2p is False and others.count(True) > len(others) / 2:
+        yield Hit(
+            hosts=(host,),
+            observed="no two cards may read one another's memory",
+            expected=f"peer-to-peer, as on {others.count(True)} hosts with the same cards",
+            symptom="NCCL copies through the host's memory: a fraction of the bandwidth between the cards",
+            fix=shell("nvidia-smi topo -p2p r", looks=True, advice="look at the BIOS: IOMMU and ACS"),
+            cause="less",
+        )
 
 
 RULES: tuple[Rule, ...] = (
@@ -169,7 +192,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         code="gpu.p2p",
         severity="warn",
-        looks_at="GeForce RTX 40 and 50 cards under a driver that offers a peer-to-peer they do not have",
+        looks_at="peer-to-peer that RTX 40 and 50 cards do not have but are offered, or that one host lacks",
         judge=where_gpus(_p2p),
         needs=("gpus", "settings"),
         symptom="a hang with the GPUs at 100 %, or copies between cards that are silently wrong",

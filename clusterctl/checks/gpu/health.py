@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
+from clusterctl.checks.consistency import middle_of_others
 from clusterctl.checks.gpu.asked import numbers, of_cards, where_gpus
 from clusterctl.checks.remedy import shell
 from clusterctl.checks.rule import Evidence, Hit, Rule, Skipped, Verdict
 from clusterctl.facts.gpu import Gpu
+
+MANY_ERRORS = 100
 
 _BRIDGED = ("GeForce", "RTX", "TITAN", "Quadro", "PCI", "NVL", "A40", "A30", "A10")
 """Cards that have NVLink by a bridge, if somebody has bought one."""
@@ -98,6 +101,11 @@ def _usual_lanes(cards: tuple[Gpu, ...], name: str) -> int:
     return usual if count >= 2 and count * 2 > len(widths) else 0
 
 
+def _nvlinks(evidence: Evidence) -> Iterator[Verdict]:
+    yield from _nvlink(evidence)
+    yield from _nvlink_errors(evidence)
+
+
 def _nvlink(evidence: Evidence) -> Iterator[Verdict]:
     """Cards without a bridge have no active link at all: a fault is a card with fewer than its like."""
     by_model: defaultdict[str, list[tuple[str, Gpu, int, int]]] = defaultdict(list)
@@ -126,6 +134,28 @@ def _nvlink(evidence: Evidence) -> Iterator[Verdict]:
                     observed=f"GPU {card.index}: {dead} of {active + dead} NVLinks are down",
                     expected=f"{most} up, as on its like",
                     cause="down",
+                )
+
+
+def _nvlink_errors(evidence: Evidence) -> Iterator[Verdict]:
+    """Since the driver was loaded, which nobody knows: only against the like."""
+    by_model: defaultdict[str, dict[str, tuple[str, Gpu]]] = defaultdict(dict)
+    for host in evidence.facts:
+        for card in evidence.cards(host):
+            if card.nvlink_errors is not None:
+                by_model[card.name][f"{host} {card.index}"] = host, card
+    for cards in by_model.values():
+        others = middle_of_others({key: card.nvlink_errors or 0 for key, (_, card) in cards.items()})
+        for key, (host, card) in cards.items():
+            count = card.nvlink_errors or 0
+            if count >= MANY_ERRORS and count >= 10 * others.get(key, count):
+                yield Hit(
+                    hosts=(host,),
+                    observed=f"GPU {card.index}: {count} errors on its NVLinks",
+                    expected=f"few, as the {others[key]:g} of its like",
+                    severity="warn",
+                    symptom="all-reduce inside the host is slow, until a link goes down",
+                    cause="errors",
                 )
 
 
@@ -180,8 +210,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         code="gpu.nvlink",
         severity="fail",
-        looks_at="NVLinks that are down, against cards of the same kind",
-        judge=where_gpus(_nvlink),
+        looks_at="NVLinks that are down and errors on them, against cards of the same kind",
+        judge=where_gpus(_nvlinks),
         needs=("gpus",),
         symptom="all-reduce inside the host is slow or hangs",
         fix=shell("sudo nvidia-smi -r", advice="reseat the bridge or the baseboard where that does not help"),

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from clusterctl.checks.gpu.asked import numbers
-from clusterctl.checks.ib.ports import where_present
+from clusterctl.checks.ib.ports import by_name, where_present
 from clusterctl.checks.remedy import shell
 from clusterctl.checks.rule import Evidence, Hit, Rule, Skipped, Verdict, never_asked
 from clusterctl.facts.model import Facts
@@ -44,6 +44,34 @@ def _affinity(evidence: Evidence) -> Iterator[Verdict]:
                 severity="warn" if worse else "info",
                 cause=f"far {worse}",
             )
+
+
+def _slots(evidence: Evidence) -> Iterator[Verdict]:
+    """The PCIe link of an adapter against the same one of the other hosts. Alike everywhere it is the
+    mainboard's."""
+    asked = False
+    for name, bearers in by_name(evidence).items():
+        for model in {port.model for port in bearers.values()}:
+            told = {host: port.pcie for host, port in bearers.items() if port.model == model and port.pcie}
+            asked = asked or bool(told)
+            best = max(
+                Counter(told.values()).items(), key=lambda each: (each[1], _capacity(each[0])), default=None
+            )
+            for host, link in told.items():
+                if best and _capacity(link) < _capacity(best[0]):
+                    yield Hit(
+                        hosts=(host,),
+                        observed=f"{name} is connected by PCIe {link}",
+                        expected=f"{best[0]}, as on {best[1]} of {len(told)} hosts",
+                        cause=f"{link} of {best[0]}",
+                    )
+    if not asked:
+        yield Skipped("no host tells how its RDMA adapters are connected")
+
+
+def _capacity(link: str) -> float:
+    speed, _, width = link.partition(" GT/s x")
+    return float(speed) * int(width) if width.isdigit() and speed.replace(".", "", 1).isdigit() else 0.0
 
 
 def _rails(evidence: Evidence) -> Iterator[Verdict]:
@@ -132,6 +160,15 @@ RULES: tuple[Rule, ...] = (
         fix=shell(
             "nvidia-smi topo -m", looks=True, advice="put the adapter into a slot of the other processor"
         ),
+    ),
+    Rule(
+        code="ib.pcie",
+        severity="warn",
+        looks_at="the PCIe link of each RDMA adapter against the same one of the other hosts",
+        judge=where_present(_slots),
+        needs=("rdma",),
+        symptom="half the bandwidth on every all-reduce, though the port itself has its full rate",
+        fix="reseat the adapter, then look at the slot's setting in the BIOS",
     ),
     Rule(
         code="ib.rails",

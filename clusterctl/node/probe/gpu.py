@@ -6,7 +6,7 @@ import threading
 import time
 
 from ..shared.files import listing, owner_of, read, which
-from . import gpu_links, gpu_nodes, pci
+from . import pci
 
 SMI_TIMEOUT = 20.0
 MIB = 1024 * 1024
@@ -39,9 +39,11 @@ def nvidia(environ):
         "bound": bound or [],
         "amd": (devices(AMD) or []).count("amdgpu"),
         "kernel_driver": kernel_driver(read("/proc/driver/nvidia/version")),
-        "soc": gpu_nodes.soc(),
-        "closed": gpu_nodes.closed(),
     }
+    if os.path.exists("/dev/nvidiactl") or os.path.isdir("/proc/device-tree"):
+        from . import gpu_nodes  # here and below: a host without a card need not compile them
+
+        found.update(soc=gpu_nodes.soc(), closed=gpu_nodes.closed())
     tool = which("nvidia-smi", environ.get("PATH", "") + SMI_PLACES)
     if tool:
         found.update(_ask(tool, environ))
@@ -95,14 +97,19 @@ def _ask(tool, environ):
 
 def _add_the_rest(found, run):
     """The tables that each take a process of their own, side by side: NVML is slow to wake."""
+    from . import gpu_links, gpu_nodes
+
     cards = found["gpus"]
     asked: dict[str, tuple[str, ...]] = {
         "apps": ("--query-compute-apps=gpu_uuid,pid,used_memory,process_name", CSV)
     }
     if len(cards) > 1:
-        asked.update(links=("nvlink", "-s"), topology=("topo", "-m"))
-        if gpu_links.may_lack_p2p(cards):
-            asked["p2p"] = ("topo", "-p2p", "r")
+        asked.update(
+            links=("nvlink", "-s"),
+            errors=("nvlink", "-e"),
+            topology=("topo", "-m"),
+            p2p=("topo", "-p2p", "r"),
+        )
     answers: dict[str, tuple[int, str]] = {}
 
     def ask(what):
@@ -115,6 +122,7 @@ def _add_the_rest(found, run):
         thread.join()
     told = {what: text for what, (code, text) in answers.items() if code == 0 or what == "links"}
     gpu_links.add_nvlinks(cards, told.get("links", ""))
+    gpu_links.add_nvlink_errors(cards, told.get("errors", ""))
     found["topology"] = gpu_links.topology(told.get("topology", ""))
     if "p2p" in asked:
         found["p2p"] = gpu_links.offers_p2p(answers["p2p"][1])

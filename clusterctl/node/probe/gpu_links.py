@@ -2,13 +2,7 @@
 
 import re
 
-CONSUMER = ("RTX 40", "RTX 50")
-"""GeForce cards without peer-to-peer."""
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-
-
-def may_lack_p2p(cards):
-    return any(name in card["name"] for card in cards for name in CONSUMER)
 
 
 def add_nvlinks(cards, text):
@@ -24,6 +18,19 @@ def add_nvlinks(cards, text):
             active, dead = card.get("nvlinks", (0, 0))
             is_dead = "inactive" in link.group(1).lower()
             card["nvlinks"] = (active + (not is_dead), dead + is_dead)
+
+
+def add_nvlink_errors(cards, text):
+    """The sum of all errors of `nvidia-smi nvlink -e` under their GPU."""
+    by_index = {card["index"]: card for card in cards}
+    card = None
+    for line in text.splitlines():
+        head = re.match(r"\s*GPU (\d+):", line)
+        error = re.match(r"\s*Link \d+: .*Errors: (\d+)\s*$", line)
+        if head:
+            card = by_index.get(int(head.group(1)))
+        elif error and card is not None:
+            card["nvlink_errors"] = card.get("nvlink_errors", 0) + int(error.group(1))
 
 
 def offers_p2p(text):

@@ -16,7 +16,7 @@ import time
 from ..e2e import bandwidth
 from ..e2e.ranks import Ranks
 from ..shared import wire
-from . import activation, gpu, kernel_log, machine, net, python, rdma, system
+from . import activation, gpu, kernel_log, machine, net, python, system
 
 GRACE = 1.0
 SECTION_TIMEOUT = 10.0
@@ -130,7 +130,7 @@ def collect(request, environ):
         "logind": (lambda: machine.logind(environ), machine.LOGIND_TIMEOUT),
         "interfaces": (net.interfaces, SECTION_TIMEOUT),
         "routes": (net.routes, SECTION_TIMEOUT),
-        "rdma": (lambda: rdma.rdma(environ), SECTION_TIMEOUT),
+        "rdma": (lambda: _rdma(environ), SECTION_TIMEOUT),
         "names": (lambda: net.names(queries), net.NAME_TIMEOUT),
         "gpus": (lambda: gpu.nvidia(environ), gpu.SMI_TIMEOUT),
         "python": (lambda: _python(request, environ), 3 * python.PYTHON_TIMEOUT),
@@ -172,6 +172,15 @@ def _in_background(kind, function, *arguments):
         wire.emit(dict(answer, **{"is": kind}))
 
     threading.Thread(target=work, daemon=True).start()
+
+
+def _rdma(environ):
+    """A host without RDMA need not compile what reads it."""
+    if not os.path.isdir("/sys/class/infiniband"):
+        return {"rdma": [], "verbs_library": None, "verbs_devices": None, "peer_memory": None}
+    from . import rdma
+
+    return rdma.rdma(environ)
 
 
 def _python(request, environ):

@@ -3,7 +3,7 @@
 import os
 import re
 
-from ..shared.files import number
+from ..shared.files import number, read
 
 ADDRESS = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-9a-f]")
 
@@ -23,3 +23,9 @@ def numa(device):
     """None where the machine does not tell, as virtual ones."""
     node = number(device + "/numa_node")
     return node if node is not None and node >= 0 else None
+
+
+def link(device):
+    """``16.0 GT/s x16``: how fast and how wide the device is connected; "" where nobody tells."""
+    speed, width = read(device + "/current_link_speed"), number(device + "/current_link_width")
+    return "%s x%d" % (speed.replace(" PCIe", ""), width) if width and speed[:1].isdigit() else ""

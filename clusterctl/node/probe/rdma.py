@@ -71,6 +71,7 @@ def _port(root, device, port):
         "subnet_prefix": read(at + "/gids/0")[:19],
         "pkey": read(at + "/pkeys/0"),
         "path": pci.path(base + "/device"),
+        "pcie": pci.link(base + "/device"),
         "numa": pci.numa(base + "/device"),
         "link_errors": _counted(at + "/counters", ERRORS),
         "retries": _counted(at + "/hw_counters", RETRIES),
