@@ -76,17 +76,21 @@ def _slots(evidence: Evidence) -> Iterator[Verdict]:
         if not smi.gpus and (smi.present or smi.devices or smi.devices is None):
             yield Blocked(entry.name, "the NVIDIA driver gave no answer")
             continue
+        if smi.soc and not smi.gpus:
+            yield Blocked(entry.name, "nvidia-smi does not tell of a GPU that is part of the processor")
+            continue
         count = len(facts.nvidia.gpus)
         wanted = max(entry.declared_slots, max(entry.slots, default=-1) + 1)
         if wanted > count:
             yield Hit(
                 hosts=(entry.name,),
-                observed=f"slots={wanted}, but {count or 'no'} GPU{'s' * (count != 1)}",
+                observed=f"slots={wanted}, but {count or 'no'} GPU{'s' * (count != 1)}"
+                + f" of NVIDIA's: {smi.amd} of AMD's" * bool(smi.amd),
                 expected="at most as many slots as GPUs",
                 cause=f"{count} of {wanted}",
                 fix=f"{evidence.inventory.source} line {entry.line}: {entry.name} slots={count}"
                 if count
-                else "launch with --exclude HOST, or repair its driver",
+                else "launch with --exclude HOST: no card of NVIDIA's is on its PCI bus",
             )
         elif entry.declared_slots < count:
             yield Hit(

@@ -59,6 +59,7 @@ STUCK = (StuckProcess(4711, "bob", "python train.py", "killed"),)
 ODD = [
     *(healthy(machine) for machine in (RIG_3090, V100, A100, H100, H200, T4, GH200, ORIN, RTX_5090, L40S)),
     healthy(XAVIER, gpus=0),
+    Case(name="two generations of Jetson", alter=(running({1: ORIN, 2: XAVIER, 3: ORIN}),), gpus=1),
     healthy(msgspec.structs.replace(L40S, p2p="CNS"), "peer-to-peer on no host"),
     Case(
         name="3090s of two makers",

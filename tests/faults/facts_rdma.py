@@ -188,6 +188,11 @@ FAULTS = [
         alike(flat, hw_counters={"packet_seq_err": 4_000, "local_ack_timeout_err": 900}),
     ),
     fault("ib.pcie", "half the lanes", alike(ndr, lanes=8)),
+    fault("ib.cloud", "no EFA on one host", equipped({1: (EFA,), 3: (EFA,)})),
+    fault(
+        "ib.hca", "a name that begins another", alike(ndr, device="mlx5_01"), env={"NCCL_IB_HCA": "mlx5_0"}
+    ),
+    fault("ib.rate", "an adapter of an older kind", alike(hdr, rate="100 Gb/sec (4X EDR)", model="MT4119")),
     fault("ib.flaps", "a loose cable", alike(railed, changes=300)),
     fault("ib.rails", "two cables exchanged", equipped({host: crossed(host) for host in HOSTS})),
     fault(
@@ -283,6 +288,7 @@ ODD = [
         on("*", limits={"memlock": 65536}),
         env={"NCCL_IB_DISABLE": "1"},
     ),
+    odd("all adapters by their common beginning", alike(ndr), env={"NCCL_IB_HCA": "mlx5"}),
     odd("a timeout of the user's own", alike(hdr), variable("*", "NCCL_IB_TIMEOUT", "22")),
     odd("an old NCCL and one index", alike(flat), old_nccl),
     odd(

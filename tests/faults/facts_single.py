@@ -650,7 +650,6 @@ ONLY_NOTES = {
     "name.loopback",
     "net.same-name",
     "ib.fw",
-    "ib.cloud",
     "ib.software",
     "ib.verbs",
     "ib.bandwidth",

@@ -115,7 +115,9 @@ def _value(evidence: Evidence, host: str, name: str) -> str:
 
 
 def _hca(evidence: Evidence) -> Iterator[Verdict]:
+    """A name without ``=`` is the beginning of names: a whole one may fit others, ``mlx5`` is meant to."""
     asked = False
+    whole = {port.device for facts in evidence.facts.values() for port in facts.rdma}
     for host, facts in evidence.facts.items():
         value = _value(evidence, host, "NCCL_IB_HCA")
         wanted = parse_nccl(",".join(part.partition(":")[0] for part in value.split(",")))
@@ -124,7 +126,8 @@ def _hca(evidence: Evidence) -> Iterator[Verdict]:
         asked = True
         devices = list(dict.fromkeys(port.device for port in facts.rdma))
         fitting = [name for name in devices if wanted.admits(name)]
-        others = sorted(set(fitting) - set(wanted.names))
+        own = tuple(name for name in wanted.names if name in whole)
+        others = sorted(name for name in fitting if name not in own and name.startswith(own))
         if not fitting:
             yield Hit(
                 hosts=(host,),

@@ -110,16 +110,26 @@ def _cloud(evidence: Evidence) -> Iterator[Verdict]:
     """A cloud's fast network that NCCL reaches through a plugin only."""
     told: dict[str, str] = {}
     for host, facts in evidence.facts.items():
-        plugin = facts.python.net_plugin
-        found = f"found {plugin}" if plugin else "none was found where the loader looks"
         if any(port.driver == "efa" for port in facts.rdma):
-            told[host] = f"EFA, which NCCL reaches through aws-ofi-nccl only: {found}"
+            told[host] = "EFA, which NCCL reaches through aws-ofi-nccl only"
         elif facts.vendor.startswith(_GOOGLE) and _rails_of_google(facts) >= GOOGLE_RAILS:
-            told[host] = f"Google's network for GPUs, which NCCL reaches through a plugin only: {found}"
+            told[host] = "Google's network for GPUs, which NCCL reaches through a plugin only"
     if not told:
         yield Skipped("no cloud's own network on any host")
-    for host, text in told.items():
-        yield Hit(hosts=(host,), observed=text, severity="info")
+    for host, network in told.items():
+        plugin = evidence.facts[host].python.net_plugin
+        found = f"found {plugin}" if plugin else "none was found where the loader looks"
+        yield Hit(hosts=(host,), observed=f"{network}: {found}", severity="info")
+    lacking = tuple(host for host in evidence.facts if host not in told)
+    if lacking and len(lacking) < len(told):
+        yield Hit(
+            hosts=lacking,
+            observed=f"without {next(iter(told.values())).partition(',')[0]}",
+            expected=f"as on {len(told)} of {len(evidence.facts)} hosts",
+            severity="warn",
+            symptom="NCCL hangs, or speaks TCP between all hosts",
+            fix="give the machine the same network interfaces as the others, in the cloud's console",
+        )
 
 
 def _rails_of_google(facts: Facts) -> int:
@@ -181,8 +191,8 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         code="ib.cloud",
-        severity="info",
-        looks_at="EFA and Google's networks for GPUs, and their NCCL plugins",
+        severity="warn",
+        looks_at="EFA and Google's networks for GPUs on all hosts or on none, and their NCCL plugins",
         judge=_cloud,
         needs=("rdma", "gpus", "python", "interfaces"),
     ),

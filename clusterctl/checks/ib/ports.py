@@ -115,15 +115,19 @@ def _rate(evidence: Evidence) -> Iterator[Verdict]:
             if rate < usual:
                 slow.add(host)
                 models = {bearers[other].model for other in rates if rates[other] == usual}
+                same = bearers[host].model in models
                 yield Hit(
                     hosts=(host,),
-                    observed=f"{name} runs at {rate:g} Gb/s",
+                    observed=f"{name} runs at {rate:g} Gb/s"
+                    + f": it is a {bearers[host].model}" * (not same),
                     expected=f"{usual:g} Gb/s, as on {count} of {len(rates)} hosts",
-                    severity="fail" if bearers[host].model in models else "warn",
+                    severity="fail" if same else "warn",
                     fix=shell(
                         "ibstat", looks=True, advice=f"look at the cable of {name} and at the switch's port"
-                    ),
-                    cause=f"{rate:g} of {usual:g}",
+                    )
+                    if same
+                    else "give each host the same adapter, or accept the pace of the slowest",
+                    cause=f"{rate:g} of {usual:g} {same}",
                 )
     best = {
         host: max(port.rate or 0.0 for port in active(facts))

@@ -181,7 +181,7 @@ def _logout(evidence: Evidence) -> Iterator[Verdict]:
                 yield Hit(
                     hosts=(host,),
                     observed=f"logind removes {facts.user}'s shared memory at the end of the last session "
-                    "(RemoveIPC)" + (", and this one is none that it knows of" if outside else ""),
+                    "(RemoveIPC)" + (", and knows nothing of SSH sessions" if outside else ""),
                     severity="info",
                     fix=keep,
                     cause=f"removes {outside}",
