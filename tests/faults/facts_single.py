@@ -640,6 +640,7 @@ HELD_ELSEWHERE = {
     "net.nat": "test_checks_reach",
     "net.egress": "test_checks_reach",
     "e2e.gloo": "test_checks_e2e",
+    "e2e.tcp-bw": "test_checks_bandwidth",
 }
 ONLY_NOTES = {
     "baseline.hosts",
