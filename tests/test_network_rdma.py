@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from clusterctl.network.choose import choose
 from tests.builders import cluster, everywhere, inventory
 from tests.fact_sets import Alteration, on, variable
@@ -10,6 +12,9 @@ from tests.rdma_trees import Adapter, equipped, infiniband, read_back, roce
 
 Env = dict[str, str]
 OLD = on("*", python={"packages": {"nvidia-nccl-cu12": "2.20.5"}}, torch={"nccl_version": "2.20.5"})
+
+
+FAST = {"NCCL_NSOCKS_PERTHREAD": "4", "NCCL_SOCKET_NTHREADS": "4"}
 
 
 def told(*alter: Alteration, env: Env | None = None) -> list[Env]:
@@ -33,7 +38,7 @@ def alike(*adapters: Adapter) -> Alteration:
     return equipped(dict.fromkeys((1, 2, 3), adapters))
 
 
-def own(address: str = "10.9.0.{}", *further: str, **changes: object) -> Alteration:
+def own(address: str = "10.9.0.{}", *further: str, **changes: Any) -> Alteration:
     """One RoCE port on each host."""
     return equipped(
         {
@@ -72,6 +77,15 @@ def test_what_is_no_network_of_nccl_s_stays_out() -> None:
         assert told(alike(left_alone)) == [{"NCCL_IB_DISABLE": "1"}] * 3
     mixed = equipped({host: (*hdr(host), RXE) for host in (1, 2, 3)})
     assert told(mixed) == [{"NCCL_IB_HCA": "=mlx5_0:1"}] * 3
+
+
+def test_ethernet_that_carries_no_rdma_stays_out() -> None:
+    version_1: dict[str, Any] = {"gids": (("IB/RoCE v1", "10.9.0.1"),)}
+    assert told(own(**version_1)) == [{"NCCL_IB_DISABLE": "1", **FAST}] * 3
+    azure = on("*", vendor="Microsoft Corporation")
+    assert told(own(), azure) == [{"NCCL_IB_DISABLE": "1", **FAST}] * 3
+    found = told(equipped({host: (*hdr(host), storage(host)) for host in (1, 2, 3)}), azure)
+    assert [each["NCCL_IB_HCA"] for each in found] == ["=mlx5_0:1"] * 3
 
 
 def test_the_port_that_leads_to_the_world_stays_out_where_others_are_left() -> None:

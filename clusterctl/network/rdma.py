@@ -55,14 +55,21 @@ def adapters(facts: Facts) -> tuple[RdmaPort, ...]:
 def usable_ports(facts: Facts) -> tuple[RdmaPort, ...]:
     """Active ports of one host; none where the verbs library is missing, as NCCL then silently uses TCP.
 
-    An InfiniBand port needs a subnet manager's lid, a RoCE port a network device.
+    An InfiniBand port needs a subnet manager's lid, a RoCE port a network device and a GID for its IPv4
+    address. Azure's virtual Ethernet adapters look like RoCE and do not carry it.
     """
     if facts.verbs_library is False or facts.verbs_devices is False:
         return ()
+    ethernet = not facts.vendor.startswith("Microsoft")
     return tuple(
         port
         for port in adapters(facts)
-        if is_active(port) and (port.lid if port.link_layer == "InfiniBand" else port.netdev)
+        if is_active(port)
+        and (
+            port.lid
+            if port.link_layer == "InfiniBand"
+            else ethernet and port.netdev and (port.gids or port.gids is None)
+        )
     )
 
 

@@ -59,6 +59,11 @@ STUCK = (StuckProcess(4711, "bob", "python train.py", "killed"),)
 ODD = [
     *(healthy(machine) for machine in (RIG_3090, V100, A100, H100, H200, T4, GH200, ORIN, RTX_5090, L40S)),
     healthy(XAVIER, gpus=0),
+    healthy(
+        ORIN,
+        "a torch without NCCL, as NVIDIA builds it for Jetson",
+        on("*", python={"packages": {"nvidia-nccl-cu12": None}}, torch={"nccl_version": "", "nccl_path": ""}),
+    ),
     Case(name="two generations of Jetson", alter=(running({1: ORIN, 2: XAVIER, 3: ORIN}),), gpus=1),
     healthy(msgspec.structs.replace(L40S, p2p="CNS"), "peer-to-peer on no host"),
     Case(
@@ -118,6 +123,8 @@ FAULTS = [
     sick("gpu.fabric", "not joined", H200, **all_of(H200, fabric__state="In Progress")),
     sick("gpu.power", "limited", H100, **one(0, power__limit="350.00")),
     sick("gpu.smi", "lost", A100, **one(3, utilization__gpu="[GPU is lost]")),
+    sick("gpu.count", "seven of eight", A100, on("node2", nvidia={"devices": 8}), count=7),
+    sick("host.slots", "seven, also on the bus", A100, count=7),
     sick("gpu.compute-mode", "exclusive", GH200, **one(0, compute_mode="Exclusive_Process")),
     sick("gpu.p2p", "a driver that offers it", RTX_5090, p2p="OK"),
     sick("gpu.busy", "a job", T4, apps=("GPU-HOST-0, 4194300, 9000, python",)),

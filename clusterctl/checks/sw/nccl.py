@@ -27,7 +27,7 @@ def _nccl_loaded(evidence: Evidence) -> Iterator[Verdict]:
         if facts.torch is None or not facts.torch.ok:
             yield Blocked(host, "torch was not imported")
         elif not facts.torch.nccl_version:
-            if facts.nvidia.gpus and facts.python.torch_cuda:
+            if facts.nvidia.gpus and facts.python.torch_cuda and not facts.nvidia.soc:
                 yield NotKnown(host, "torch did not tell its NCCL version")
         else:
             loaded[host] = facts.torch.nccl_version
