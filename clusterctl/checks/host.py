@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
-from clusterctl.checks.remedy import Fix, address, hostname, shell
+from clusterctl.checks.remedy import Fix, address, by_hand, hostname, shell
 from clusterctl.checks.rule import Blocked, Evidence, Hit, Rule, Skipped, Verdict
 from clusterctl.network.candidates import machine
 
@@ -25,7 +25,7 @@ def _duplicates(evidence: Evidence) -> Iterator[Verdict]:
                 hosts=tuple(twins),
                 observed=f"{' and '.join(twins)} are one machine",
                 expected="one hostfile line per machine",
-                fix=f"delete {extra} of {evidence.inventory.source} and add its slots to {twins[0]}",
+                fix=by_hand(f"delete {extra} of {evidence.inventory.source} and add its slots to {twins[0]}"),
             )
 
 
@@ -90,7 +90,7 @@ def _slots(evidence: Evidence) -> Iterator[Verdict]:
                 + f" of NVIDIA's: {smi.amd} of AMD's" * bool(smi.amd),
                 expected="at most as many slots as GPUs",
                 cause=f"{count} of {wanted}",
-                fix=f"{evidence.inventory.source} line {entry.line}: {entry.name} slots={count}"
+                fix=by_hand(f"{evidence.inventory.source} line {entry.line}: {entry.name} slots={count}")
                 if count
                 else "launch with --exclude HOST: no card of NVIDIA's is on its PCI bus",
             )

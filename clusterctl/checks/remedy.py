@@ -11,6 +11,8 @@ import msgspec
 
 from clusterctl.checks.safe import SafeAction
 
+_LONGEST = 300
+
 Where = Literal["host", "here", "launch"]
 
 
@@ -38,7 +40,10 @@ class Remedy(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def text(self) -> str:
         """For a report: a line to type first, then what follows it, then the other ways."""
-        steps = (*self.commands, *filter(None, (self.advice,)))
+        typed = self.commands
+        if any(len(each) > _LONGEST for each in typed):
+            typed = ("clusterctl doctor --fix",)  # prints the line, too long for a page
+        steps = (*typed, *filter(None, (self.advice,)))
         follow = (f"then {step}" for step in steps[1:])
         more = ("for the lines to type: clusterctl doctor --fix",) if self.ways else ()
         return "\n".join((*steps[:1], *follow, *self.instead, *more))
@@ -104,10 +109,14 @@ def shell(
     )
 
 
-def at_launch(template: str, *values: str) -> Remedy:
-    """An option of `launch`, for a variable of every rank."""
-    setting = re.sub(r"\{\}", lambda _: shlex.quote(values[0]), template)
-    return Remedy(advice=f"launch with --env {setting}", where="launch")
+def at_launch(setting: str) -> Remedy:
+    """A variable of every rank."""
+    return Remedy(advice=f"launch with --env {shlex.quote(setting)}", where="launch")
+
+
+def by_hand(advice: str) -> Remedy:
+    """What a person does on this machine: a line of the hostfile, of the profile."""
+    return Remedy(advice=advice, where="here")
 
 
 def safe(*actions: SafeAction, instead: tuple[str, ...] = ()) -> Remedy:

@@ -48,11 +48,14 @@ def hosts_text(names: Iterable[str], total: int) -> str:
     return f"all {total} hosts" if len(chosen) == total > 1 else brief(chosen)
 
 
-def brief(names: Iterable[str]) -> str:
+def brief(names: Iterable[str], longest: int = _LONGEST) -> str:
     """The names folded, and cut where even that is long: ``node[1,3,5,… (512 hosts)``."""
     chosen = tuple(names)
     folded = fold(chosen)
-    return folded if len(folded) <= _LONGEST else f"{folded[:_LONGEST]}… ({len(chosen)} hosts)"
+    if len(folded) <= longest:
+        return folded
+    count = f"… ({len(chosen)} hosts)"
+    return folded[: max(longest - len(count), 8)] + count
 
 
 def _problem(finding: Finding, total: int) -> Iterator[RenderableType]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from clusterctl.checks.evaluate import Report
 from clusterctl.checks.finding import Cure
 from clusterctl.checks.remedy import Remedy
+from clusterctl.inventory.fold import fold
 from clusterctl.inventory.model import Inventory
 from clusterctl.report.harmless import harmless
 
@@ -88,7 +89,7 @@ def _section(hosts: Sequence[str], block: Sequence[str]) -> Iterator[str]:
         yield from block
         yield "END"
     else:
-        yield from _comment(f"{', '.join(hosts)}: nothing to run, but")
+        yield from _comment(f"{fold(hosts)}: nothing to run, but")
         yield from block
     yield ""
 

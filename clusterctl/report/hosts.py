@@ -38,6 +38,10 @@ _MARKS = {
 }
 
 
+_LONGEST_HOSTS = 28
+"""Of many hosts the findings tell which; a column that is wider pushes the others over several lines."""
+
+
 class _Row(msgspec.Struct, frozen=True):
     mark: str
     rank: int
@@ -169,7 +173,7 @@ def _rank(group: Sequence[_Row]) -> str:
 
 
 def _host(group: Sequence[_Row]) -> str:
-    return brief(row.host for row in group)
+    return brief((row.host for row in group), _LONGEST_HOSTS)
 
 
 def _value(group: Sequence[_Row], name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from clusterctl.checks.remedy import Remedy, ifname, shell
 from clusterctl.checks.rule import Evidence, Hit, NotKnown, Rule, Skipped, Verdict
 from clusterctl.network import bandwidth
 from clusterctl.network.bandwidth import Capacity
@@ -39,9 +40,18 @@ def _tcp(evidence: Evidence) -> Iterator[Verdict]:
                 observed=f"{_WAY[each.direction]} {gigabits(each.rate)} at most, with whomever",
                 expected=f"about {gigabits(usual)}, as the others",
                 severity="fail" if each.rate < usual * bandwidth.FAIL else "warn",
+                fix=_look(evidence, each.host),
                 cause="slow",
             )
     yield Hit(hosts=tuple(dict.fromkeys(each.host for each in known)), observed=_told(known), severity="info")
+
+
+def _look(evidence: Evidence, host: str) -> Remedy:
+    entry = evidence.network.of(host)
+    advice = "look at its cable, at the duplex and at the port of the switch"
+    if entry is None:
+        return Remedy(advice=advice)
+    return shell("sudo ethtool {}", values=(ifname(entry.ifname),), looks=True, advice=advice)
 
 
 def _told(known: tuple[Capacity, ...]) -> str:
@@ -71,6 +81,6 @@ RULES: tuple[Rule, ...] = (
         looks_at="bandwidth of TCP between hosts in disjoint pairs, where the network was the limit",
         judge=_tcp,
         symptom="every all-reduce is as slow as this host",
-        fix="look at cable, duplex and switch port: ethtool NAME",
+        fix="look at its cable, at the duplex and at the port of the switch",
     ),
 )

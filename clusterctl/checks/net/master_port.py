@@ -9,6 +9,7 @@ import msgspec
 
 from clusterctl.checks.net import firewall
 from clusterctl.checks.net.paths import Paths, edges, with_traffic
+from clusterctl.checks.remedy import at_launch
 from clusterctl.checks.rule import Blocked, Evidence, Hit, NotKnown, Rule, Verdict
 from clusterctl.facts.model import Dial
 from clusterctl.inventory.fold import fold
@@ -115,6 +116,6 @@ RULES: tuple[Rule, ...] = (
         looks_at="a listener on rank 0's master port, dialled from every host",
         judge=with_traffic(_master_port),
         symptom="EADDRINUSE on rank 0, or the other ranks wait for the store until they time out",
-        fix="choose another port: launch with --env MASTER_PORT=29501",
+        fix=at_launch("MASTER_PORT=29501"),
     ),
 )

@@ -29,7 +29,7 @@ FILLING = 0.80
 FILLING_FREE = 20 * GIB
 INODES_FAIL = 2.0
 INODES_WARN = 5.0
-MOST_NAMED = 32
+MOST_NAMED = 1000
 
 
 def size(count: float) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import msgspec
 
 from clusterctl.checks.consistency import deviations
-from clusterctl.checks.remedy import account, at_launch, path, safe
+from clusterctl.checks.remedy import at_launch, path, safe
 from clusterctl.checks.rule import Evidence, Hit, Rule, Skipped, Verdict
 from clusterctl.checks.safe import SetAside
 from clusterctl.facts.model import Facts
@@ -75,7 +75,7 @@ def _caches(evidence: Evidence) -> Iterator[Verdict]:
                 hosts=hosts,
                 observed=f"{variable} is unset: {package} compiles into the home directory that hosts share",
                 expected="a directory on a local disk",
-                fix=at_launch("{}", f"{variable}=/tmp/{folder}-{account(evidence.facts[hosts[0]].user)}"),
+                fix=at_launch(f"{variable}=/tmp/{folder}-{evidence.facts[hosts[0]].uid}"),
             )
 
 
