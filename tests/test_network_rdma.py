@@ -140,6 +140,16 @@ def test_the_user_s_word_stays() -> None:
     assert found == [{"NCCL_IB_HCA": "=mlx5_0:1"}] * 3
 
 
+def test_names_that_one_host_brings_count_only_where_all_have_rdma() -> None:
+    conf = variable("node1", "NCCL_IB_HCA", "mlx5_0", "/etc/nccl.conf:1")
+    found = told(equipped({1: hdr(1), 2: (), 3: hdr(3)}), conf)
+    assert [each["NCCL_IB_DISABLE"] for each in found] == ["1"] * 3
+    found = told(equipped({host: hdr(host) for host in (1, 2, 3)}), conf)
+    assert [each.get("NCCL_IB_HCA") for each in found] == [None, "=mlx5_0:1", "=mlx5_0:1"]
+    everywhere_named = told(equipped({1: hdr(1), 2: (RXE,), 3: hdr(3)}), env={"NCCL_IB_HCA": "mlx5,rxe"})
+    assert everywhere_named == [{}] * 3
+
+
 def test_rdma_that_one_host_switches_off_is_off_for_all() -> None:
     rdma = equipped({host: hdr(host) for host in (1, 2, 3)})
     found = told(rdma, variable("node2", "NCCL_IB_DISABLE", "1", "/etc/nccl.conf:1"))

@@ -261,6 +261,7 @@ def test_device_nodes_that_this_user_may_not_open(tmp_path: Path, monkeypatch: p
     (first, second) = sorted(gpu_nodes.closed(str(tmp_path)), key=lambda node: str(node["path"]))
     assert (first["path"], first["group"]) == (f"{tmp_path}/nvidia-uvm", "")
     assert second["path"] == f"{tmp_path}/nvidia1" and second["group"]
+    assert gpu_nodes.count(str(tmp_path)) == 2
 
 
 def process(root: Path, pid: int, state: str, pending: str = "0" * 16, node: str = "") -> None:

@@ -93,6 +93,8 @@ class NvidiaSmi(msgspec.Struct, frozen=True, kw_only=True):
     """The model of a machine whose GPU is part of its processor, as Jetson's; "" elsewhere."""
     topology: dict[str, str] = {}
     """``0-1`` -> how these two cards are connected: ``NV12``, ``PIX``, ``SYS`` ..."""
+    nodes: int = 0
+    """How many cards have a device node."""
     closed: tuple[DeviceNode, ...] = ()
     """Device nodes that this user may not open."""
     stuck: tuple[StuckProcess, ...] = ()

@@ -12,7 +12,7 @@ from clusterctl.network.groups import Group, Member, groups, members
 from clusterctl.network.ifname import VARIABLES, admitted
 from clusterctl.network.model import Candidate, HostNetwork, Network, Setting
 from clusterctl.network.traffic import Traffic
-from clusterctl.network.variables import switched_off, user_settings, variables
+from clusterctl.network.variables import agreed, switched_off, user_settings, variables
 
 MOST_ALTERNATIVES = 3
 NOT_ASKED = Reachability()
@@ -51,6 +51,7 @@ def choose(
     best = ranked[0]
     missing = [host for host in answered if host not in {member.host for member in best.members}]
     ports = {} if switched_off(decided) else rdma.plan(answered)
+    decided = agreed(decided, bool(ports))
     first = next(iter(answered))
     named = decided[first].get("MASTER_ADDR")
     master_addr = named.value if named else best.members[0].address

@@ -62,6 +62,17 @@ def switched_off(settings: Mapping[str, Mapping[str, Setting]]) -> bool:
     return any(setting is not None and setting.value == "1" for setting in told)
 
 
+def agreed(settings: Mapping[str, dict[str, Setting]], has_rdma: bool) -> dict[str, dict[str, Setting]]:
+    """Without a NCCL_IB_HCA that some hosts bring where not all have RDMA: those would use it and
+    the others not. One that all have is the user's word."""
+    if has_rdma or all(HCA in of_host for of_host in settings.values()):
+        return dict(settings)
+    return {
+        host: {name: setting for name, setting in of_host.items() if name != HCA}
+        for host, of_host in settings.items()
+    }
+
+
 def _rdma_or_sockets(rdma: HostRdma | None, speed: int) -> tuple[str, dict[str, str]]:
     if rdma is not None:
         chosen = {HCA: f"={','.join(port.name for port in rdma.ports)}"}

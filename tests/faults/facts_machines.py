@@ -98,7 +98,7 @@ ODD = [
     healthy(
         A100,
         "the second half closed to this user, who has the first",
-        on("*", nvidia={"closed": tuple(DeviceNode(f"/dev/nvidia{n}") for n in range(4, 8))}),
+        on("*", nvidia={"nodes": 8, "closed": tuple(DeviceNode(f"/dev/nvidia{n}") for n in range(4, 8))}),
         slots=4,
     ),
 ]
@@ -144,6 +144,7 @@ FAULTS = [
             nvidia={
                 "exit_code": 4,
                 "gpus": (),
+                "nodes": 8,
                 "closed": tuple(DeviceNode(f"/dev/nvidia{n}", "video") for n in (*range(8), "ctl")),
             },
             torch={"cuda_available": False, "device_count": 0},
@@ -155,7 +156,7 @@ FAULTS = [
         H100,
         on(
             "node2",
-            nvidia={"closed": (DeviceNode("/dev/nvidia-uvm"),)},
+            nvidia={"nodes": 8, "closed": (DeviceNode("/dev/nvidia-uvm"),)},
             torch={"cuda_available": False, "device_count": 0},
         ),
     ),

@@ -23,6 +23,13 @@ def fault(code: str, name: str, *alter: Alteration, at: str = "node2", **fields:
 FAULTS = [
     fault("os.sharedfs", "a home that is not the others'", homes(), disk("node2", "home", **OWN)),
     fault("os.sharedfs", "another export", homes(), homes("node2", source="old:/vol/home2", inode=9)),
+    fault(
+        "os.sharedfs",
+        "one host without it, all of them on one kernel that exports",
+        homes(source="node1:/export/home"),
+        disk("node2", "home", **OWN),
+        on("*", mounts=Mounts(exports=True)),
+    ),
     fault("os.sharedfs", "soft on one host", homes(), homes("node2", "soft")),
     fault("os.sharedfs", "attributes kept for an hour", homes(), homes("node2", "acregmax=3600")),
     fault(

@@ -18,7 +18,7 @@ def _vbios(evidence: Evidence) -> Iterator[Verdict]:
     boards: defaultdict[tuple[str, str], defaultdict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for host in evidence.facts:
         for card in evidence.cards(host):
-            if card.vbios and card.board:
+            if card.vbios and (card.board or "GeForce" not in card.name):
                 boards[card.name, card.board][host].add(card.vbios)
     for (name, _), told in boards.items():
         versions = {host: " and ".join(sorted(found)) for host, found in told.items()}

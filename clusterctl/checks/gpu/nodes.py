@@ -14,10 +14,14 @@ _OF_NOBODY = ("", "root")
 
 
 def _closed(evidence: Evidence) -> Iterator[Verdict]:
-    """Nodes of cards outside the selected slots are closed on purpose, as containers and schedulers do."""
-    slots = {entry.name: frozenset(entry.slots) for entry in evidence.inventory.hosts}
+    """Nodes of cards outside the selected slots are closed on purpose, as containers and schedulers do: what
+    counts is how many are left."""
+    slots = {entry.name: len(entry.slots) for entry in evidence.inventory.hosts}
     for host, facts in evidence.facts.items():
-        nodes = [node for node in facts.nvidia.closed if _matters(node, slots.get(host, frozenset()), facts)]
+        closed = facts.nvidia.closed
+        cards = [node for node in closed if node.path.rpartition("nvidia")[2].isdigit()]
+        is_short = facts.nvidia.nodes - len(cards) < slots.get(host, 0)
+        nodes = [node for node in closed if node not in cards or is_short]
         if nodes:
             names = ", ".join(node.path for node in nodes[:3])
             more = f" and {len(nodes) - 3} more" if len(nodes) > 3 else ""
@@ -28,14 +32,6 @@ def _closed(evidence: Evidence) -> Iterator[Verdict]:
                 fix=_opened(facts, nodes),
                 cause="closed",
             )
-
-
-def _matters(node: DeviceNode, slots: frozenset[int], facts: Facts) -> bool:
-    number = node.path.rpartition("nvidia")[2]
-    if not number.isdigit():
-        return True
-    # nvidia-smi counts only what it may open: where it shows cards enough, the closed ones are not meant.
-    return int(number) in slots and len(facts.nvidia.gpus) < len(slots)
 
 
 def _opened(facts: Facts, nodes: list[DeviceNode]) -> Remedy:

@@ -52,7 +52,7 @@ def _groups(evidence: Evidence, entries: Mapping[str, Filesystem], name: str) ->
         severity="info",
     )
     for host, entry in entries.items():
-        if host in most or len(most) * 2 <= len(entries) or _serves(evidence.facts[host], first):
+        if host in most or len(most) * 2 <= len(entries) or _serves(evidence, host, first):
             continue
         yield Hit(
             hosts=(host,),
@@ -70,15 +70,17 @@ def _what(entry: Filesystem) -> tuple[object, ...]:
     return entry.kind[:3], entry.source.rpartition(":")[2], entry.inode, entry.total
 
 
-def _serves(facts: Facts, entry: Filesystem) -> bool:
+def _serves(evidence: Evidence, host: str, entry: Filesystem) -> bool:
+    """Whether ``host`` is the server: by its name or address, or, where that is nobody's here, because it
+    exports something."""
     server = entry.source.rpartition(":")[0].strip("[]")
-    own = {each.address for link in facts.interfaces for each in link.addresses}
-    return facts.mounts.exports or server in {
-        *own,
-        facts.host,
-        facts.hostname,
-        facts.hostname.partition(".")[0],
-    }
+    known = {name: other for other, facts in evidence.facts.items() for name in _names(facts)}
+    return known[server] == host if server in known else evidence.facts[host].mounts.exports
+
+
+def _names(facts: Facts) -> tuple[str, ...]:
+    addresses = (each.address for link in facts.interfaces for each in link.addresses)
+    return facts.host, facts.hostname, facts.hostname.partition(".")[0], *addresses
 
 
 def _options(host: str, entry: Filesystem) -> Iterator[Verdict]:

@@ -43,7 +43,7 @@ def nvidia(environ):
     if os.path.exists("/dev/nvidiactl") or os.path.isdir("/proc/device-tree"):
         from . import gpu_nodes  # here and below: a host without a card need not compile them
 
-        found.update(soc=gpu_nodes.soc(), closed=gpu_nodes.closed())
+        found.update(soc=gpu_nodes.soc(), nodes=gpu_nodes.count(), closed=gpu_nodes.closed())
     tool = which("nvidia-smi", environ.get("PATH", "") + SMI_PLACES)
     if tool:
         found.update(_ask(tool, environ))

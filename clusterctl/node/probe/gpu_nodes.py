@@ -19,6 +19,11 @@ def closed(root="/dev"):
     ]
 
 
+def count(root="/dev"):
+    """How many cards have a node, whoever may open it."""
+    return sum(name[len("nvidia") :].isdigit() for name in listing(root) if NODES.match(name))
+
+
 def _group(path):
     """Its name where the group may read and write, else ""."""
     import grp
