@@ -30,6 +30,14 @@ CASES: dict[str, tuple[Edges, list[tuple[str, str, str | None]]]] = {
         into("b") | out_of("b") | {("c", "d")},
         [("both", "b", "acd"), ("pair", "d", "c")],
     ),
+    "two halves": (
+        into("a", "b") & out_of("c", "d") | into("c", "d") & out_of("a", "b"),
+        [("between", "cd", "ab")],
+    ),
+    "a half that the other does not let in": (
+        into("c", "d") & out_of("a", "b"),
+        [("inbound", "c", "ab"), ("inbound", "d", "ab")],
+    ),
     "everything": (set(ALL), [("all", "abcd", "abcd")]),
     "one is not let in, another not out": (
         into("a") | out_of("b"),

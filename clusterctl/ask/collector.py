@@ -250,6 +250,14 @@ class FactCollector:
         if session is None:
             return "connect", f"no connection within {seconds:.0f} s", "is the host up, and sshd reachable?"
         said = _last_words(session)
+        if not session.received:
+            return (
+                "deadline",
+                f"logged in, but nothing came back within {seconds:.0f} s: the login shell's start-up files "
+                "hang, or large packets are lost on the way",
+                f"try `ssh {session.host} true`: where that hangs, look into ~/.bashrc there; where it does "
+                "not: ping -M do -s 1472 to the host, and lower the MTU on the way",
+            )
         return (
             "deadline",
             f"connected, but no answer within {seconds:.0f} s{f'; it last said: {said}' if said else ''}",
@@ -263,6 +271,8 @@ def _ended(session: HostSession[Any]) -> tuple[Stage, str, str]:
         return "decode", f"its answer cannot be read: {session.fault}", f"try: ssh {host} true"
     if code == NO_PYTHON:
         return "python", "no Python 3.8 or newer found there", "sudo apt install python3"
+    if b"invalid literal for int()" in session.stderr:  # the length that comes before the bundle
+        return "exec", "a start-up file of the login shell reads the input that was meant for the command", ""
     if code is None or code < 0:
         return "decode", f"the session ended before an answer came{f': {said}' if said else ''}", ""
     if b"Traceback" in session.stderr:

@@ -70,7 +70,9 @@ class HostSession(Generic[Message]):
         del self._buffer[:begin]
         self._scanned = len(self._buffer)
         if self._noise_bytes > _LINE_LIMIT:
-            self.fault = f"it printed more than {_LINE_LIMIT >> 20} MiB that are none of ours"
+            self.fault = (
+                f"its login shell printed more than {_LINE_LIMIT >> 20} MiB and did not come to an end"
+            )
         if self._scanned > _LINE_LIMIT:
             self.fault = f"it sent a line of more than {_LINE_LIMIT >> 20} MiB"
         return found

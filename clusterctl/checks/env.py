@@ -32,9 +32,35 @@ def _facts(evidence: Evidence) -> Iterator[Verdict]:
 def _shell(evidence: Evidence) -> Iterator[Verdict]:
     for verdict in breaks_at("exec")(evidence):
         if isinstance(verdict, Hit):
-            cure = "look for `exit`, `exec` or an error in ~/.bashrc: ssh HOST true; echo $?"
-            verdict = msgspec.structs.replace(verdict, fix=cure)
+            verdict = msgspec.structs.replace(verdict, fix=_opened(verdict.observed))
         yield verdict
+
+
+_NO_COMMAND = (
+    (
+        "meant for the command",
+        "look for `read`, `cat`, `ssh` and the like in ~/.bashrc: they need </dev/null",
+    ),
+    ("currently not available", "the account has no login shell there: usermod -s /bin/bash gives it one"),
+    ("going down", "the host is closed for maintenance; later: sudo rm -f /etc/nologin /run/nologin"),
+    ("maintenance", "the host is closed; when its maintenance is over: sudo rm -f /etc/nologin"),
+    ("sftp", "the account may only copy files: ForceCommand or Match in /etc/ssh/sshd_config there"),
+    (
+        "started no command",
+        "sshd opens no session: MaxSessions in /etc/ssh/sshd_config, a full process table",
+    ),
+    (
+        "ended with 0",
+        "look for `exit` or `exec` in ~/.bashrc there, then for ForceCommand in /etc/ssh/sshd_config and "
+        "command= in ~/.ssh/authorized_keys: ssh HOST true; echo $?",
+    ),
+)
+"""What the session said -> where to look."""
+
+
+def _opened(said: str) -> str:
+    usual = "look for `exit`, `exec` or an error in ~/.bashrc: ssh HOST true; echo $?"
+    return next((cure for words, cure in _NO_COMMAND if words in said), usual)
 
 
 def _noninteractive(evidence: Evidence) -> Iterator[Verdict]:
@@ -153,7 +179,7 @@ RULES: tuple[Rule, ...] = (
         severity="fail",
         looks_at="whether a complete answer came in time",
         judge=_result,
-        symptom="a silent host would be taken for a healthy one",
+        symptom="a run would wait for this host at its start, and hang",
         fix=shell("clusterctl doctor -i HOST -v", where="here", looks=True),
     ),
     Rule(

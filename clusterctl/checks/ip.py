@@ -10,7 +10,7 @@ from clusterctl.checks.remedy import address as address_of
 from clusterctl.checks.rule import Evidence, Hit, Rule
 from clusterctl.facts.model import Interface
 from clusterctl.network.addresses import ip_address, ip_network
-from clusterctl.network.candidates import is_usable, is_wired, machine
+from clusterctl.network.candidates import is_usable, is_wired, leads_out, machine
 
 Bearers = dict[tuple[object, ...], tuple[str, Interface, int]]
 """Machine -> host, interface and prefix of one address."""
@@ -81,8 +81,16 @@ def _joins_hosts(evidence: Evidence, text: str, bearers: Bearers) -> bool:
     if any(facts.ssh_address == text for facts in evidence.facts.values()):
         return True
     subnets = {ip_network(f"{text}/{prefix}", strict=False) for _, _, prefix in bearers.values()}
-    beside = (entry.address for entry in evidence.network.hosts if entry.address != text)
-    return any(ip_address(each) in subnet for each in beside for subnet in subnets)
+    beside = {entry.address for entry in evidence.network.hosts}
+    if all(leads_out(evidence.facts[host], link) for host, link, _ in bearers.values()):
+        beside.update(
+            address.address
+            for facts in evidence.facts.values()
+            for link in facts.interfaces
+            if is_usable(link) and leads_out(facts, link)
+            for address in link.addresses
+        )
+    return any(ip_address(each) in subnet for each in beside - {text} for subnet in subnets)
 
 
 RULES: tuple[Rule, ...] = (

@@ -8,9 +8,13 @@ import msgspec
 
 from clusterctl.checks.finding import Finding
 from clusterctl.checks.remedy import Remedy
+from clusterctl.inventory.fold import fold
 
 EACH_NAMED, SIDE_BY_SIDE = 3, 120
 """Up to so many texts of so many characters stand beside one another; else the first speaks for all."""
+
+
+_OTHERS, _EACH = "for others: clusterctl doctor --fix", "for each: clusterctl doctor --fix"
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -38,10 +42,13 @@ def one_finding(told: Sequence[Told], order: Sequence[str]) -> Finding:
 def _fix(told: Sequence[Told], hosts: Sequence[str]) -> str:
     """The first that can be typed; where hosts need other words than the first, that is said."""
     typed = [each for each in told if each.remedy.commands]
+    if len(hosts) == 1 and len(typed) > 1:
+        here = dict.fromkeys(each.remedy.at(hosts[0]).text for each in typed)
+        return "\nthen ".join(here) if len(here) <= EACH_NAMED else "\n".join((next(iter(here)), _OTHERS))
     chosen = (typed or told)[0]
     text = chosen.remedy.at(chosen.finding.hosts[0] if chosen.finding.hosts else "").text
     if len({each.remedy.commands for each in typed}) > 1 and len(hosts) > 1:
-        text += f"\nfor {'others' if chosen is told[0] else 'each'}: clusterctl doctor --fix"
+        text += f"\n{_OTHERS if chosen is told[0] else _EACH}"
     return text
 
 
@@ -54,7 +61,7 @@ def _observed(alike: Sequence[Finding], first: Finding, hosts: Sequence[str]) ->
     if len(hosts) == 1:
         joined = "; ".join(texts)
     else:
-        joined = "; ".join(f"{', '.join(dict.fromkeys(named))}: {text}" for text, named in texts.items())
+        joined = "; ".join(f"{fold(dict.fromkeys(named))}: {text}" for text, named in texts.items())
     if len(texts) <= EACH_NAMED and len(joined) <= SIDE_BY_SIDE:
         return joined
     others = len(hosts) - len(first.hosts)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from ipaddress import ip_address
 
 from clusterctl.checks.remedy import Remedy, address, hostname, shell
 from clusterctl.checks.rule import Blocked, Evidence, Hit, NotKnown, Rule, Skipped, Verdict, never_asked
 from clusterctl.facts.model import Facts, Name
-from clusterctl.network.candidates import is_usable
+from clusterctl.inventory.fold import fold
+from clusterctl.network.candidates import borne, is_usable, machine
 
 
 def _resolved(facts: Facts, query: str) -> Name | None:
@@ -30,6 +31,30 @@ def _own(evidence: Evidence) -> Iterator[Verdict]:
                 fix=_in_etc_hosts(_address_of(evidence, host), facts.hostname),
                 cause="unresolved",
             )
+        elif elsewhere := _of_another(evidence, host, own.addresses[0]):
+            yield Hit(
+                hosts=(host,),
+                observed=f"its own name {facts.hostname} resolves to {own.addresses[0]}, the address of "
+                f"{elsewhere}",
+                expected=f"{_address_of(evidence, host)}, its own",
+                fix=f"correct the line of {facts.hostname} in /etc/hosts or in the name server",
+                cause="another host's",
+            )
+
+
+def _of_another(evidence: Evidence, host: str, found: str) -> str:
+    """The host, on another machine, that bears the address which ``host`` does not."""
+    own = evidence.facts[host]
+    if found in borne(own):
+        return ""
+    return next(
+        (
+            other
+            for other, facts in evidence.facts.items()
+            if found in borne(facts) and machine(facts) != machine(own)
+        ),
+        "",
+    )
 
 
 def _in_etc_hosts(where: str, name: str) -> Remedy:
@@ -76,13 +101,28 @@ def _master(evidence: Evidence) -> Iterator[Verdict]:
             yield Hit(hosts=(host,), observed=f"{name} does not resolve", expected="one address everywhere")
         else:
             seen[tuple(sorted(found.addresses))].append(host)
-    if len(seen) > 1:
-        parts = "; ".join(f"{', '.join(hosts[:3])}: {addresses[0]}" for addresses, hosts in seen.items())
-        yield Hit(
-            hosts=tuple(host for hosts in seen.values() for host in hosts),
-            observed=f"{name} is {parts}",
-            expected="one address everywhere",
-        )
+    right = _rightly(evidence, first, seen)
+    for addresses, hosts in seen.items():
+        if len(seen) > 1 and addresses != right:
+            others = "; ".join(f"{each[0]} on {fold(on)}" for each, on in seen.items() if each != addresses)
+            yield Hit(
+                hosts=tuple(hosts),
+                observed=f"{name} is {addresses[0]} there, and {others}",
+                expected="one address everywhere"
+                if right is None
+                else f"{right[0]}, as on {fold(seen[right])}",
+            )
+
+
+def _rightly(
+    evidence: Evidence, first: str, seen: Mapping[tuple[str, ...], list[str]]
+) -> tuple[str, ...] | None:
+    """The answer that is an address of rank 0's host, else what most hosts say; else None."""
+    fitting = [addresses for addresses in seen if borne(evidence.facts[first]).issuperset(addresses)]
+    if len(fitting) == 1:
+        return fitting[0]
+    usual = max(seen, key=lambda addresses: len(seen[addresses]))
+    return usual if 2 * len(seen[usual]) > len(evidence.facts) else None
 
 
 def is_address(text: str) -> bool:

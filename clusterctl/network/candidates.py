@@ -45,6 +45,11 @@ def is_wired(facts: Facts, link: Interface) -> bool:
     return link.kind in WIRED
 
 
+def leads_out(facts: Facts, link: Interface) -> bool:
+    """True also for a container's card, which is one end of a veth; the other end is in a bridge."""
+    return is_wired(facts, link) or (link.kind == "veth" and not link.bridge_of)
+
+
 def is_usable(link: Interface) -> bool:
     """True when packets can leave by it now. A driver that does not report carrier is believed."""
     return link.up and link.running and link.carrier is not False

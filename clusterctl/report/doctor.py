@@ -100,7 +100,9 @@ def _network(network: Network, unproven: str) -> RenderableType:
         proof = " (traffic proven both ways)" if network.proven else f" ({unproven})"
     line = Text.assemble((network.subnet, "bold"), (proof, "dim"), f": {places}")
     for other in network.alternatives:
-        line.append(f"; also possible: {other.subnet} ({other.reason})", style="dim")
+        if other.subnet != network.subnet:  # of a second card in one subnet a warning tells
+            how = "also possible" if other.proven or not network.proven else "not usable"
+            line.append(f"; {how}: {other.subnet} ({other.reason})", style="dim")
     row = Table.grid(padding=(0, 2, 0, 0))
     row.add_column(style="dim", no_wrap=True)
     row.add_column(overflow="fold")

@@ -56,6 +56,10 @@ ODD = [
     odd("nothing odd"),
     odd("nothing odd, with GPUs", gpus=8),
     odd("one host", hosts=1, gpus=2),
+    odd(
+        "containers with one private address",
+        beside(**dict.fromkeys(("node1", "node2", "node3"), nic("eth1", "172.17.0.2", kind="veth"))),
+    ),
     odd("two hosts", hosts=2),
     odd("256 hosts", hosts=256, gpus=8),
     odd(

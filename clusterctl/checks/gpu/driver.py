@@ -53,6 +53,14 @@ def _smi(evidence: Evidence) -> Iterator[Verdict]:
                 smi.exit_code, (smi.error or "see its output", "run nvidia-smi there")
             )
             yield Hit(hosts=(host,), observed=f"nvidia-smi exits {smi.exit_code}: {meaning}", fix=fix)
+        elif smi.present and smi.error:
+            yield Hit(
+                hosts=(host,),
+                observed=f"nvidia-smi told {smi.error}",
+                expected="a line for each card",
+                fix=shell("nvidia-smi", looks=True, advice="see why it does not tell its cards"),
+                cause="not to be read",
+            )
         else:
             yield from _refused_figures(evidence, host)
 
@@ -127,7 +135,9 @@ def _count(evidence: Evidence) -> Iterator[Verdict]:
         if entry.name not in evidence.facts:
             continue
         smi = evidence.facts[entry.name].nvidia
-        if smi.exit_code == 0 and smi.devices is not None and len(smi.gpus) < smi.devices:
+        if smi.error:
+            yield Blocked(entry.name, "nvidia-smi gave no answer")
+        elif smi.exit_code == 0 and smi.devices is not None and len(smi.gpus) < smi.devices:
             yield Hit(
                 hosts=(entry.name,),
                 observed=f"the driver shows {len(smi.gpus)} GPU(s)",

@@ -51,9 +51,14 @@ def _remap(host: str, cards: tuple[Gpu, ...]) -> Iterator[Verdict]:
         )
 
 
+def _slowed_by(reasons: int) -> int:
+    """Without the bit that heat and power set beside their own."""
+    return reasons & ~0x08 if reasons & (0x40 | 0x80) else reasons
+
+
 def _throttle(host: str, cards: tuple[Gpu, ...]) -> Iterator[Verdict]:
     for bit, why in _SLOWED.items():
-        slowed = tuple(card for card in cards if (card.throttle or 0) & bit)
+        slowed = tuple(card for card in cards if _slowed_by(card.throttle or 0) & bit)
         if slowed:
             yield Hit(
                 hosts=(host,),

@@ -15,7 +15,7 @@ from clusterctl.checks.remedy import Remedy, ifname, shell
 from clusterctl.checks.rule import Blocked, Evidence, Hit, Rule, Verdict
 from clusterctl.facts.model import Facts, Interface
 from clusterctl.network.addresses import ip_address, ip_network
-from clusterctl.network.candidates import is_usable, is_wired
+from clusterctl.network.candidates import is_usable, is_wired, leads_out
 from clusterctl.network.groups import NCCL_ASSUMED_SPEED
 from clusterctl.network.model import Candidate
 from clusterctl.network.repeats import NOT_FAILED
@@ -51,14 +51,15 @@ def _faster(evidence: Evidence) -> Iterator[Verdict]:
                 )
     for other in evidence.network.alternatives:
         yield from _failed(evidence, other, chosen)
+        yield from _slow_members(evidence, other, chosen)
 
 
 def _fast_subnets(evidence: Evidence) -> dict[Subnet, dict[str, Interface]]:
-    """Subnet -> host -> its wired interface there, where the driver tells a speed."""
+    """Subnet -> host -> its interface there, where the driver tells a speed."""
     found: defaultdict[Subnet, dict[str, Interface]] = defaultdict(dict)
     for host, facts in evidence.facts.items():
         for link in facts.interfaces:
-            if link.speed and is_usable(link) and is_wired(facts, link):
+            if link.speed and is_usable(link) and leads_out(facts, link):
                 for address in link.addresses:
                     if not ip_address(address.address).is_link_local:
                         subnet = ip_network(f"{address.address}/{address.prefix}", strict=False)
@@ -67,18 +68,18 @@ def _fast_subnets(evidence: Evidence) -> dict[Subnet, dict[str, Interface]]:
 
 
 def _dead_links(facts: Facts, subnet: Subnet) -> list[str]:
-    """Wired interfaces without a link that have an address in ``subnet``."""
+    """Interfaces without a link that have an address in ``subnet``."""
     return [
         link.name
         for link in facts.interfaces
-        if is_wired(facts, link)
+        if leads_out(facts, link)
         and not is_usable(link)
         and any(ip_address(address.address) in subnet for address in link.addresses)
     ]
 
 
 def _why_not(facts: Facts, subnet: Subnet) -> str:
-    wired = [link for link in facts.interfaces if is_wired(facts, link) and not link.bridge_of]
+    wired = [link for link in facts.interfaces if leads_out(facts, link) and not link.bridge_of]
     dead = _dead_links(facts, subnet) or [link.name for link in wired if not is_usable(link)]
     bare = [link.name for link in wired if is_usable(link) and not link.addresses]
     if dead:
@@ -110,6 +111,27 @@ def _failed(evidence: Evidence, other: Candidate, chosen: int) -> Iterator[Verdi
             hosts=tuple(host for host, count in touched.items() if count == most),
             observed=f"traffic failed in {other.subnet}, which runs at {min(speeds) / 1000:g} Gb/s",
             expected=f"{min(speeds) / 1000:g} Gb/s instead of {chosen / 1000:g}",
+        )
+
+
+def _slow_members(evidence: Evidence, other: Candidate, chosen: int) -> Iterator[Verdict]:
+    """A few slow links make a fast network no faster than the chosen one."""
+    speeds = {
+        host: link.speed
+        for host, ifname in other.members.items()
+        if host in evidence.facts
+        for link in evidence.facts[host].interfaces
+        if link.name == ifname and link.speed
+    }
+    fast = sorted(speed for speed in speeds.values() if speed > chosen)
+    slow = {host: speed for host, speed in speeds.items() if speed <= chosen}
+    for host, speed in slow.items() if 1 < len(fast) > len(slow) else ():
+        yield Hit(
+            hosts=(host,),
+            observed=f"{other.members[host]}, in {other.subnet}, runs at {speed / 1000:g} Gb/s",
+            expected=f"{fast[0] / 1000:g} Gb/s, as on {len(fast)} of {len(evidence.facts)} hosts",
+            fix=f"{_CABLE}; then: sudo ethtool {other.members[host]}",
+            cause=f"slow in {other.subnet}",
         )
 
 

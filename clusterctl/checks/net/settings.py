@@ -114,7 +114,7 @@ RULES: tuple[Rule, ...] = (
         looks_at="GLOO_SOCKET_IFNAME and TP_SOCKET_IFNAME, which take plain names only",
         judge=gloo_name,
         needs=("settings", "interfaces"),
-        symptom="“Unable to find address for: ^lo”",
+        symptom="“Unable to find address for: …” as soon as torch.distributed starts",
         fix="unset it: clusterctl sets it per host",
     ),
 )

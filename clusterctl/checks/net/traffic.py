@@ -47,6 +47,12 @@ def _unheard(evidence: Evidence) -> Iterator[Verdict]:
                 yield NotKnown(host, "it did not tell which peers it reached")
 
 
+_IN_BETWEEN = (
+    "let TCP pass in the router, switch or security group that joins the two groups: within each of them it "
+    "does pass"
+)
+
+
 def _blocked(evidence: Evidence, paths: Paths, found: Blame) -> Iterator[Hit]:
     """One hit for each host at fault: each may have another firewall."""
     broken = explained(found, paths.failed.keys())
@@ -65,7 +71,7 @@ def _blocked(evidence: Evidence, paths: Paths, found: Blame) -> Iterator[Hit]:
             observed=observed,
             expected="TCP on OS-chosen ports passes both ways between all hosts",
             fix=_rule_to_add(evidence, host, found, {dial.result for dial in dials}),
-            cause=f"{found.hosts} {observed}",
+            cause=observed,
         )
 
 
@@ -106,6 +112,8 @@ def _subject(blame: Blame, hosts: int) -> str:
     )
     if blame.side == "all":
         return "TCP between all hosts, both ways," if len(blame.hosts) > 2 else "TCP, both ways,"
+    if blame.side == "between":
+        return f"TCP between {fold(blame.hosts)} and {peers}, both ways,"
     if blame.side == "both":
         return f"TCP from and to {peers}"
     if blame.side == "outbound":
@@ -126,6 +134,8 @@ def _master_is_open(evidence: Evidence, blame: Blame) -> str:
 
 
 def _rule_to_add(evidence: Evidence, host: str, blame: Blame, causes: set[str]) -> Remedy:
+    if blame.side == "between" and causes <= NO_WAY | {"timeout", "prohibited"}:
+        return Remedy(advice=_IN_BETWEEN)
     if causes <= NO_WAY:
         peer = next((entry.address for entry in evidence.network.hosts if entry.host in blame.peers), "")
         advice = "check cable, VLAN and routes between the hosts"
@@ -158,7 +168,7 @@ def _pmtu(evidence: Evidence) -> Iterator[Verdict]:
                 observed=observed,
                 expected="1 MB passes",
                 fix=_smaller(evidence, host, found),
-                cause=f"{found.hosts} {observed}",
+                cause=observed,
             )
 
 

@@ -107,12 +107,15 @@ def _fullness(host: str, disk: Filesystem) -> Hit | None:
         observed = f"{disk.path}: {inodes:.0f} % of the inodes free"
     else:
         return None
+    find = "du -xh --max-depth=2 {} | sort -h | tail"
+    if not (full or filling):
+        find = "du -x --inodes --max-depth=2 {} | sort -n | tail"
     return Hit(
         hosts=(host,),
         observed=observed,
         expected="room for checkpoints and logs",
         severity="fail" if full or inodes < INODES_FAIL else "warn",
-        fix=shell("du -xh --max-depth=2 {} | sort -h | tail", values=(path(disk.path),), looks=True),
+        fix=shell(find, values=(path(disk.path),), looks=True),
         cause=f"{disk.path} {'space' if full or filling else 'inodes'}",
     )
 

@@ -92,6 +92,8 @@ def _ask(tool, environ):
     found["gpus"] = gpus(text, fields)
     if found["gpus"]:
         _add_the_rest(found, run)
+    elif text.strip() and "no devices" not in text.lower():
+        found["error"] = "nothing that can be read: %s" % " ".join(text.split())[:200]
     return found
 
 
