@@ -57,7 +57,7 @@ def test_lost_packets_are_a_share_of_what_was_sent() -> None:
     )
     finding = only("net.loss", found)
     assert finding.hosts == ("node3",)
-    assert finding.observed.startswith("7% of what is sent to it is lost on the way")
+    assert finding.observed.startswith("about 7% of what is sent to it is lost on the way")
 
 
 def test_lost_packets_between_two_hosts_name_both() -> None:

@@ -39,7 +39,7 @@ def _loss(evidence: Evidence) -> Iterator[Verdict]:
     for side in flows.lossy(_dials(evidence)):
         told.setdefault(side.host, []).append(side)
     for host, sides in told.items():
-        what = " and ".join(f"{side.loss:.0%} of {_what(evidence, side)}" for side in sides)
+        what = " and ".join(f"about {side.loss:.0%} of {_what(evidence, side)}" for side in sides)
         yield from _hits(
             evidence,
             host,

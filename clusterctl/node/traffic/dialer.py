@@ -130,7 +130,7 @@ class _Dialer:
 
     def _tell(self, attempt):
         if attempt.greeted:
-            attempt.flow = kernel.flow(attempt.socket)
+            attempt.flow = kernel.flow(attempt.socket, 1 if attempt.packets else 0)
         attempt.socket.close()
         if attempt.address not in self._devices:
             self._devices[attempt.address] = _device(attempt.address)

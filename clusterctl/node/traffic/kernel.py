@@ -67,23 +67,28 @@ def tcp_info(made):
     return data[0], data[2], data[3], struct.unpack_from("=I", data, _RTT)[0] / 1e6
 
 
-def flow(made):
+def flow(made, packet=0):
     """How what was sent fared: [bytes acknowledged, seconds under way, packets sent, packets sent again,
     round trip in seconds at the end, shortest]. None where the kernel (before 4.19) does not count them.
 
     Under way means that the network had it: neither the peer's full window nor a full buffer here counts, nor
-    does a process that sends nothing. The kernel counts these in ticks, of up to 10 ms.
+    does a process that sends nothing. The kernel counts these in ticks, of up to 10 ms. Among those sent
+    again are, roughly, those that this host itself did not let out at first: their bytes count as sent, but
+    belong to none that was acknowledged. ``packet`` is how many bytes each has, if not as many as possible.
     """
     data = made.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _FLOW_INFO)
     if len(data) < _FLOW_INFO:
         return None
     again, known_twice = (struct.unpack_from("=I", data, at)[0] for at in (100, 216))
     busy, window, buffer = struct.unpack_from("=3Q", data, 168)
+    acknowledged, sent, sent_again = (struct.unpack_from("=Q", data, at)[0] for at in (120, 200, 208))
+    kept_back = max(0, sent - sent_again - acknowledged - unacknowledged(made))
+    size = packet or struct.unpack_from("=I", data, 16)[0] or 1
     return [
-        struct.unpack_from("=Q", data, 120)[0],
+        acknowledged,
         max(0, busy - window - buffer) / 1e6,
         struct.unpack_from("=I", data, 156)[0],
-        max(0, again - known_twice),
+        max(0, again - known_twice) + -(-kept_back // size),
         struct.unpack_from("=I", data, _RTT)[0] / 1e6,
         struct.unpack_from("=I", data, 148)[0] / 1e6,
     ]

@@ -13,7 +13,6 @@ import re
 import signal
 import socket
 import struct
-import subprocess
 import sys
 
 SONAME = "libnccl.so.2"
@@ -76,9 +75,13 @@ def places(package):
 
 def by_loader(library):
     """The libnccl with which the system's own loader would load ``library``; "" where it would load none."""
+    if not os.path.exists(library):
+        return ""
+    import subprocess  # here: it costs as much as the rest of this file
+
     with open("/proc/self/maps") as maps:
         loaders = re.findall(r"(/\S*/ld-\S+)", maps.read())
-    if not loaders or not os.path.exists(library):
+    if not loaders:
         return ""
     try:
         told = subprocess.run(
