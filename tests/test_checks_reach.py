@@ -407,3 +407,23 @@ def test_one_host_has_nobody_to_dial() -> None:
     facts = cluster(1)
     found = report(facts, Reachability(asked=True))
     assert found.verdict == "ready"
+
+
+def test_what_left_a_host_once_is_kept_back_by_nobody_there() -> None:
+    """Two of three paths were repeated: a kernel that let one out is no witness against its host."""
+    facts = cluster(4)
+
+    def blocked(departed: dict[str, bool]) -> Finding:
+        reached = spoiled(mesh(facts), lambda dial: dial.source == "node4", result="timeout")
+        dials = (
+            msgspec.structs.replace(dial, departed=departed.get(dial.target))
+            if dial.source == "node4"
+            else dial
+            for dial in reached.dials
+        )
+        reached = msgspec.structs.replace(reached, dials=tuple(dials))
+        return only("net.backconnect", report(facts, reached))
+
+    assert blocked({"node1": False, "node2": False}).hosts == ("node4",)
+    assert "outbound TCP to all 3 peers" in blocked({"node1": False}).observed
+    assert "outbound TCP to all 3 peers" in blocked({"node1": False, "node2": True}).observed

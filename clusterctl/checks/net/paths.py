@@ -101,13 +101,18 @@ class Paths:
             for dial in dials:
                 if dial.result == "prohibited" and dial.rejected_by == dial.address:
                     seen["inbound", edge[1]].add(edge)
-                elif self._kept_back(dial):
+                elif dial.result == "prohibited" and self._is_own(edge[0], dial.rejected_by):
                     seen["outbound", edge[0]].add(edge)
+        for host in self._keeping_back():
+            seen["outbound", host] |= {edge for edge in self.failed if edge[0] == host}
         return [blame(side, host, broken) for (side, host), broken in sorted(seen.items())]
 
-    def _kept_back(self, dial: Dial) -> bool:
-        rejected = dial.result == "prohibited" and self._is_own(dial.source, dial.rejected_by)
-        return rejected or dial.departed is False
+    def _keeping_back(self) -> set[str]:
+        """Hosts whose kernel said of what was repeated, a part of what failed, that it never left them."""
+        said: defaultdict[str, set[bool | None]] = defaultdict(set)
+        for (source, _), dials in self.failed.items():
+            said[source] |= {dial.departed for dial in dials}
+        return {host for host, told in said.items() if False in told and True not in told}
 
     def blames(self) -> list[Blame]:
         """Who is at fault: who said so, and for what is left who explains most."""

@@ -41,7 +41,7 @@ def _unheard(evidence: Evidence) -> Iterator[Verdict]:
     for host, reason in evidence.reachability.listen_errors.items():
         yield NotKnown(host, f"it could not listen: {reason}")
     if len(evidence.facts) > 1:
-        sources = {dial.source for dial in evidence.reachability.dials}
+        sources = {dial.source for dial in evidence.reachability.dials if dial.kind != "nccl"}
         for host in evidence.facts:
             if host not in sources and host not in evidence.reachability.listen_errors:
                 yield NotKnown(host, "it did not tell which peers it reached")
