@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+from functools import cache
 
 import pytest
 
@@ -15,13 +16,14 @@ from clusterctl.checks.remedy import Remedy, install, safe, shell
 from clusterctl.checks.safe import CloseKey, MakeDirectory, SetAside
 from clusterctl.facts.model import Address, Name
 from tests.fact_sets import Alteration, Case, disk, judged, link, on
-from tests.faults import facts_rdma, facts_single
+from tests.faults.facts import FAULTS
 
 _PLACEHOLDER = re.compile(r"\b(NEW-)?(NAME|ADDRESS|HOST|VALUE|IFNAME|PORT|USER|FILE|DIR)\b|<\w+>|\.\.\.")
 
 
-def cures() -> list[Cure]:
-    return [cure for case in (*facts_single.FAULTS, *facts_rdma.FAULTS) for cure in judged(case).cures]
+@cache
+def cures() -> tuple[Cure, ...]:
+    return tuple(cure for case in FAULTS for cure in judged(case).cures)
 
 
 def test_every_command_parses_and_holds_no_placeholder() -> None:

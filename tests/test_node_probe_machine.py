@@ -298,3 +298,15 @@ def test_a_computer_whose_gpu_is_in_its_processor(tmp_path: Path) -> None:
     assert gpu_nodes.soc(str(tmp_path)) == "NVIDIA Jetson AGX Orin Developer Kit"
     (tree / "compatible").write_bytes(b"raspberrypi,5-model-b\0brcm,bcm2712\0")
     assert gpu_nodes.soc(str(tmp_path)) == ""
+
+
+def test_errors_on_nvlinks_are_those_that_cost_something() -> None:
+    cards = [{"index": 0}, {"index": 1}]
+    gpu_links.add_nvlink_errors(
+        cards,
+        "GPU 0: NVIDIA A100-SXM4-80GB (UUID: GPU-a)\n\t Link 0: Replay Errors: 3\n"
+        "\t Link 0: Recovery Errors: 0\n\t Link 1: CRC Errors: 40\n"
+        "GPU 1: NVIDIA B200 (UUID: GPU-b)\n\t Link 0: Symbol Errors: 90000\n"
+        "\t Link 0: Effective Errors: 0\n\t Link 0: FEC Errors - 0: 123456789\n",
+    )
+    assert [card.get("nvlink_errors") for card in cards] == [43, 0]

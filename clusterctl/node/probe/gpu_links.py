@@ -21,12 +21,13 @@ def add_nvlinks(cards, text):
 
 
 def add_nvlink_errors(cards, text):
-    """The sum of all errors of `nvidia-smi nvlink -e` under their GPU."""
+    """The sum of the errors of `nvidia-smi nvlink -e` under their GPU: those that had to be sent again, not
+    what newer links correct all the time."""
     by_index = {card["index"]: card for card in cards}
     card = None
     for line in text.splitlines():
         head = re.match(r"\s*GPU (\d+):", line)
-        error = re.match(r"\s*Link \d+: .*Errors: (\d+)\s*$", line)
+        error = re.match(r"\s*Link \d+: (?:Replay|Recovery|CRC|Effective) Errors: (\d+)\s*$", line)
         if head:
             card = by_index.get(int(head.group(1)))
         elif error and card is not None:
