@@ -17,6 +17,8 @@ class SshDefaults:
     torch_timeout: float = 120.0
     window: int = 256
     gateway_window: int = 8
+    handshakes: int = 48
+    """Of hosts that have greeted us, so many log in at once: the controller's one core has enough to do."""
     logins_per_address: int = 8
     """Logins under way at once at one sshd: MaxStartups begins to drop them at ten."""
     retries: int = 3

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import resource
 import selectors
@@ -131,6 +132,20 @@ def probed() -> dict[str, Any]:
     return facts
 
 
+def renamed(facts: dict[str, Any], name: str, address: str) -> dict[str, Any]:
+    """The facts of another host: what is a machine's own is its own."""
+    told: dict[str, Any] = json.loads(json.dumps(facts))
+    told |= {"hostname": name, "machine_id": name, "boot_id": name, "ssh_address": address}
+    networks = itertools.count(77)
+    for link in told["interfaces"]:
+        link["addresses"] = [
+            {**each, "address": address.replace("127.77", f"10.{next(networks)}")}
+            for each in link["addresses"]
+            if each["family"] == "inet" and each["scope"] == "global"
+        ] + [each for each in link["addresses"] if each["scope"] == "host"]
+    return told
+
+
 def key_pair() -> tuple[str, str]:
     """(private key, what a line of known_hosts says of it)."""
     key = Ed25519PrivateKey.generate()
@@ -188,8 +203,8 @@ class _Hosts:
         transport = paramiko.Transport(connection)
         transport.add_server_key(self._keys[number])
         try:
-            transport.start_server(server=Login(self._played.key))
-            channel = transport.accept(60)
+            transport.start_server(threading.Event(), Login(self._played.key))
+            channel = transport.accept(600)
             if channel is not None:
                 self._answer(channel, number)
         except (paramiko.SSHException, EOFError, OSError):
@@ -199,14 +214,14 @@ class _Hosts:
 
     def _answer(self, channel: paramiko.Channel, number: int) -> None:
         stream = channel.makefile("rb")
-        stream.read(int(stream.readline()))
+        length = stream.readline()
+        stream.read(int(length or 0))
         with self._changed:
             self._standing += 1
             self._changed.notify_all()
             self._changed.wait_for(lambda: self._standing >= self._played.hold)
-        name, address = self._played.names[number], self._played.addresses[number]
-        told = {"hostname": name, "machine_id": name, "boot_id": name, "ssh_address": address}
-        self._say(channel, {"is": "facts", "facts": {**self._played.facts, **told}})
+        facts = renamed(self._played.facts, self._played.names[number], self._played.addresses[number])
+        self._say(channel, {"is": "facts", "facts": facts})
         for line in _lines(stream):
             message = json.loads(line)
             if message["do"] == "ping":
@@ -227,6 +242,7 @@ def _lines(stream: Any) -> Iterator[bytes]:
 def main() -> None:
     """Play until killed; the port goes to stdout."""
     played = Played(**json.loads(sys.stdin.readline()))
+    paramiko.Transport._active_check_timeout = 60.0  # type: ignore[attr-defined] # a thousand threads that wake ten times a second
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     listeners: list[socket.socket] = []

@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 import pytest
 
-from clusterctl.facts.model import Facts, Variable
+from clusterctl.facts.model import Facts, Reachability, Variable
 from clusterctl.facts.rdma import RdmaPort
+from clusterctl.network.candidates import candidates
 from clusterctl.network.choose import choose
+from clusterctl.network.groups import Member, _grow, groups, members
 from clusterctl.network.model import Setting
+from clusterctl.network.traffic import Traffic
 from tests.builders import DOCKER0, LOOPBACK, altered, cluster, everywhere, healthy, inventory, mesh, nic
 
 
@@ -229,3 +233,26 @@ def test_a_thousand_hosts_are_grouped_quickly_enough_to_finish() -> None:
     facts = cluster(1024)
     network = choose(inventory(facts), facts)
     assert len(network.hosts) == 1024
+
+
+def test_without_traffic_a_subnet_is_grown_once_however_many_hosts_it_has() -> None:
+    """Each group as grown from every single member, with a second address on some, must be among them."""
+    facts = {}
+    for number in range(1, 31):
+        mine = nic("eth0", f"10.1.{number % 3}.{number}", index=2)
+        if number % 5 == 0:
+            further = msgspec.structs.replace(mine.addresses[0], address=f"10.1.{number % 3}.{number + 100}")
+            mine = msgspec.structs.replace(mine, addresses=(*mine.addresses, further))
+        facts[f"node{number}"] = healthy(number, interfaces=(LOOPBACK, mine))
+    traffic = Traffic(facts, Reachability())
+    offered = candidates(facts)
+    pools = {host: members(facts[host], offered[host]) for host in facts}
+
+    def places(group: Iterable[Member]) -> tuple[tuple[str, str], ...]:
+        return tuple((member.host, member.address) for member in group)
+
+    found = {places(group.members) for group in groups(pools, facts, traffic)}
+    assert {places(_grow(seed, pools, traffic)) for pool in pools.values() for seed in pool} == {
+        key for key in found if len(key) < len(facts)
+    }
+    assert len(found) == 3 + 6 + 1, "the subnets, the further addresses, and the way SSH arrives"

@@ -96,30 +96,36 @@ def judge(evidence: Evidence, rules: tuple[Rule, ...] = RULES, selection: Select
     findings: list[Finding] = []
     checks: list[CheckResult] = []
     cures: list[Cure] = []
+    names = evidence.inventory.names
     for rule in rules:
         if reason := selection.left_out(rule.code):
-            names = evidence.inventory.names
             checks.append(CheckResult(code=rule.code, status="skip", hosts=names, reason=reason))
             continue
         verdicts = _verdicts(rule, evidence)
         told = tuple(_told(rule, verdicts))
-        findings.extend(_findings(told, evidence.inventory.names))
+        findings.extend(_findings(told, names))
         cures.extend(cure for _, each in told for cure in _cures(each))
         checks.extend(_results(rule, verdicts, evidence))
     findings.sort(key=lambda finding: _WORST_FIRST.index(finding.severity))
     return Report(
         findings=tuple(findings),
         checks=tuple(checks),
-        hosts={host: _host_verdict(host, findings, evidence) for host in evidence.inventory.names},
+        hosts=_host_verdicts(names, findings, evidence),
         cures=tuple(cures),
     )
 
 
-def _host_verdict(host: str, findings: list[Finding], evidence: Evidence) -> Ready:
-    severities = {finding.severity for finding in findings if host in finding.hosts}
-    if "fail" in severities:
-        return "not-ready"
-    return "unknown" if host not in evidence.facts or "unknown" in severities else "ready"
+def _host_verdicts(names: tuple[str, ...], findings: list[Finding], evidence: Evidence) -> dict[str, Ready]:
+    failing = {host for finding in findings if finding.severity == "fail" for host in finding.hosts}
+    unknown = {host for finding in findings if finding.severity == "unknown" for host in finding.hosts}
+    return {
+        host: "not-ready"
+        if host in failing
+        else "unknown"
+        if host not in evidence.facts or host in unknown
+        else "ready"
+        for host in names
+    }
 
 
 def _verdicts(rule: Rule, evidence: Evidence) -> tuple[Verdict, ...]:

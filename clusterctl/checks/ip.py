@@ -8,8 +8,8 @@ from collections.abc import Iterator, Set
 from clusterctl.checks.remedy import Fix, Remedy, ifname, shell
 from clusterctl.checks.remedy import address as address_of
 from clusterctl.checks.rule import Evidence, Hit, Rule
+from clusterctl.facts.addresses import ip_address, ip_network
 from clusterctl.facts.model import Interface
-from clusterctl.network.addresses import ip_address, ip_network
 from clusterctl.network.candidates import is_usable, is_wired, leads_out, machine
 
 Bearers = dict[tuple[object, ...], tuple[str, Interface, int]]

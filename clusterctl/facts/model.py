@@ -5,11 +5,11 @@ Sizes are bytes, times are seconds. ``None`` means the node could not tell; it n
 
 from __future__ import annotations
 
-from ipaddress import ip_interface
 from typing import Literal
 
 import msgspec
 
+from clusterctl.facts.addresses import ip_network
 from clusterctl.facts.gpu import NvidiaSmi
 from clusterctl.facts.machine import Cgroup, Filesystem, KernelLog, Limits, Login, Logind, Mounts
 from clusterctl.facts.rdma import RdmaPort
@@ -32,7 +32,7 @@ class Address(msgspec.Struct, frozen=True):
     scope: str = "global"
 
     def __post_init__(self) -> None:
-        ip_interface(f"{self.address}/{self.prefix}")
+        ip_network(f"{self.address}/{self.prefix}", strict=False)
 
 
 class Interface(msgspec.Struct, frozen=True, kw_only=True):

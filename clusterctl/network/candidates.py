@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 from typing import TypeAlias
 
+from clusterctl.facts.addresses import ip_address, ip_network
 from clusterctl.facts.model import Address, Facts, Interface
-from clusterctl.network.addresses import ip_address, ip_network
 
 WIRED = frozenset({"physical", "bond", "vlan"})
 Machine: TypeAlias = tuple[object, ...]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from ipaddress import IPv4Network, IPv6Network
 from itertools import permutations
 from statistics import median
 
 import msgspec
 
+from clusterctl.facts.addresses import ip_network
 from clusterctl.facts.model import Facts, Interface
-from clusterctl.network.addresses import ip_network
-from clusterctl.network.candidates import is_wired
+from clusterctl.network.candidates import Network, is_wired
 from clusterctl.network.traffic import Proof, Traffic
 
 NCCL_ASSUMED_SPEED = 10_000
@@ -24,7 +24,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     link: Interface
     address: str
-    subnet: IPv4Network | IPv6Network
+    subnet: Network
     wired: bool
     first: bool
     ssh: bool
@@ -110,16 +110,22 @@ def groups(
 ) -> list[Group]:
     """Every group that can be grown from any member, best first. Hosts without a counterpart stay out."""
     seen: set[tuple[str, str]] = set()
+    usual = {} if traffic.asked else _by_subnet(pools)
     found: dict[tuple[tuple[str, str], ...], Group] = {}
     for pool in pools.values():
         for seed in pool:
             if (seed.host, seed.address) in seen:
                 continue
-            grown = tuple(_grow(seed, pools, traffic))
+            if traffic.asked:
+                grown = tuple(_grow(seed, pools, traffic))
+            else:
+                beside = usual[seed.subnet]
+                grown = tuple(seed if each.host == seed.host else each for each in beside)
             key = tuple((member.host, member.address) for member in grown)
             if key not in found:
                 found[key] = _weigh(grown, traffic)
-            if len(grown) == len(pools):
+            # Without traffic, those whom others would take would all grow this very group.
+            if len(grown) == len(pools) or (not traffic.asked and grown == usual[seed.subnet]):
                 seen.update(key)
     whole = [group for group in found.values() if len(group.members) == len(pools)]
     if not whole and not traffic.asked:
@@ -127,6 +133,17 @@ def groups(
         if routed:
             found[()] = _weigh(routed, traffic)
     return sorted(found.values(), key=lambda group: group.rank)
+
+
+def _by_subnet(pools: Mapping[str, tuple[Member, ...]]) -> dict[Network, tuple[Member, ...]]:
+    """Subnet -> of each host that has an address in it, the one that others there would take."""
+    found: defaultdict[Network, dict[str, Member]] = defaultdict(dict)
+    for host, pool in pools.items():
+        for member in pool:
+            taken = found[member.subnet].get(host)
+            if taken is None or (member.first and not taken.first):
+                found[member.subnet][host] = member
+    return {subnet: tuple(members.values()) for subnet, members in found.items()}
 
 
 def _grow(seed: Member, pools: Mapping[str, tuple[Member, ...]], traffic: Traffic) -> Iterator[Member]:

@@ -20,9 +20,12 @@ class Traffic:
         self.asked = reachability.asked
         self.sampled = reachability.sampled
         self._dials: defaultdict[tuple[str, str], list[Dial]] = defaultdict(list)
+        self._devices: dict[tuple[str, str], str] = {}
         for dial in reachability.dials:
             if dial.is_path:
                 self._dials[dial.source, dial.address].append(dial)
+                if dial.device:
+                    self._devices.setdefault((dial.source, dial.address), dial.device)
         self._own = {
             host: frozenset(address.address for link in of_host.interfaces for address in link.addresses)
             for host, of_host in facts.items()
@@ -30,7 +33,7 @@ class Traffic:
 
     def device(self, source: str, address: str) -> str:
         """The interface ``source`` leaves by towards ``address``; "" where unknown or not off the machine."""
-        found = next((dial.device for dial in self._dials.get((source, address), ()) if dial.device), "")
+        found = self._devices.get((source, address), "")
         return "" if found == "lo" else found
 
     def tried(self, source: str, address: str) -> bool:

@@ -9,11 +9,9 @@ deadline for a write that is stuck.
 
 from __future__ import annotations
 
-import contextlib
 import random
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +27,7 @@ from clusterctl.transport.endpoint import Endpoint, parse_hop
 from clusterctl.transport.gateway import Gateway
 from clusterctl.transport.link import Link, Stream, Tunnel
 from clusterctl.transport.login import Client, Login, gateway_client, plain_client
+from clusterctl.transport.places import Places
 from clusterctl.transport.protocol import Failure
 from clusterctl.transport.watchdog import Watchdog
 
@@ -43,7 +42,7 @@ class FabricTransport(BaseTransport):
         self._gateways: dict[tuple[str, ...], Gateway] = {}
         self._watchdog = Watchdog()
         self._login = Login(self._watchdog)
-        self._places: dict[object, threading.BoundedSemaphore] = {}
+        self._places: dict[object, Places] = {}
 
     def _close_gateways(self) -> None:
         with self._lock:
@@ -89,7 +88,7 @@ class FabricTransport(BaseTransport):
         """A logged-in connection. A drop before the greeting is tried again, each time later."""
         retries = 1 if endpoint.proxy_command else SSH.retries
         for attempt in range(retries + 1):
-            with self._place(endpoint, deadline) as granted:
+            with self._places_at(endpoint).one(deadline) as granted:
                 if not granted:
                     return failures.late(endpoint, f"the wait for other logins at {endpoint.address}")
                 stream = self._stream(endpoint, deadline)
@@ -106,19 +105,11 @@ class FabricTransport(BaseTransport):
             time.sleep(pause)
         raise AssertionError("the last round returns")
 
-    @contextlib.contextmanager
-    def _place(self, endpoint: Endpoint, deadline: float) -> Iterator[bool]:
-        """True inside the block when a place among the logins at this very sshd was free before ``deadline``:
-        its MaxStartups drops more than ten at once, and counts none that has logged in."""
+    def _places_at(self, endpoint: Endpoint) -> Places:
+        """Places for logins at this very sshd: MaxStartups drops more than ten not logged in yet."""
         way = (endpoint.jumps, endpoint.proxy_command, endpoint.hostname, endpoint.port)
         with self._lock:
-            places = self._places.setdefault(way, threading.BoundedSemaphore(SSH.logins_per_address))
-        granted = places.acquire(timeout=max(0.0, deadline - time.monotonic()))
-        try:
-            yield granted
-        finally:
-            if granted:
-                places.release()
+            return self._places.setdefault(way, Places(SSH.logins_per_address))
 
     def _stream(self, endpoint: Endpoint, deadline: float) -> Stream | Failure:
         timeout = endpoint.connect_timeout or SSH.connect_timeout
@@ -138,7 +129,7 @@ class FabricTransport(BaseTransport):
 
     def _through(self, endpoint: Endpoint, jumps: tuple[str, ...], deadline: float) -> Stream | Failure:
         gateway = self._gateway(jumps)
-        with gateway.slot(deadline) as granted:
+        with gateway.sessions.one(deadline) as granted:
             link = gateway.link(deadline) if granted else failures.late(endpoint, "the wait for the gateway")
             if isinstance(link, Failure):
                 return failures.through(gateway.name, link, endpoint.name)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from clusterctl.settings import SSH
 from clusterctl.transport.link import Link
+from clusterctl.transport.places import Places
 from clusterctl.transport.protocol import Failure
 
 
@@ -22,19 +22,10 @@ class Gateway:
         self.name = name
         self._open_link = open_link
         self._opening = threading.Lock()
-        self._slots = threading.BoundedSemaphore(SSH.gateway_window)
+        self.sessions = Places(SSH.gateway_window)
+        """For sessions that are being opened through it."""
         self._link: Link | None = None
         self._failure: tuple[float, Failure] | None = None
-
-    @contextlib.contextmanager
-    def slot(self, deadline: float) -> Iterator[bool]:
-        """True inside the block when a place was free before ``deadline`` (time.monotonic)."""
-        granted = self._slots.acquire(timeout=max(0.0, deadline - time.monotonic()))
-        try:
-            yield granted
-        finally:
-            if granted:
-                self._slots.release()
 
     def link(self, deadline: float) -> Link | Failure:
         """The shared connection. A failure is remembered briefly: 64 hosts need not wait for it in turn."""

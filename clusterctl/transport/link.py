@@ -53,15 +53,12 @@ class Link:
     """A logged-in client of paramiko, and the stream under it. `close`: from any thread, and again."""
 
     def __init__(self, client: Any, stream: Stream) -> None:
+        self.transport: Any = None
+        """The paramiko transport, once there is one; it stays known when it has been closed."""
         self._client = client
         self._stream = stream
         self._lock = threading.Lock()
         self._closed = False
-
-    @property
-    def transport(self) -> Any:
-        """The paramiko transport."""
-        return self._client.get_transport()
 
     @property
     def alive(self) -> bool:

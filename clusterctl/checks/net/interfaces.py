@@ -12,8 +12,8 @@ from clusterctl.checks.ip import duplicate_addresses
 from clusterctl.checks.net.settings import gloo_name, nccl_name
 from clusterctl.checks.remedy import Remedy, ifname, shell
 from clusterctl.checks.rule import Blocked, Evidence, Hit, Judge, NotKnown, Rule, Skipped, Verdict
+from clusterctl.facts.addresses import ip_address, ip_network
 from clusterctl.facts.model import Facts, Interface
-from clusterctl.network.addresses import ip_address, ip_network
 from clusterctl.network.candidates import is_usable
 from clusterctl.network.model import HostNetwork
 

@@ -13,8 +13,8 @@ from clusterctl.checks.net.interfaces import over_chosen
 from clusterctl.checks.net.paths import Paths, edges
 from clusterctl.checks.remedy import Remedy, ifname, shell
 from clusterctl.checks.rule import Blocked, Evidence, Hit, Rule, Verdict
+from clusterctl.facts.addresses import ip_address, ip_network
 from clusterctl.facts.model import Facts, Interface
-from clusterctl.network.addresses import ip_address, ip_network
 from clusterctl.network.candidates import is_usable, is_wired, leads_out
 from clusterctl.network.groups import NCCL_ASSUMED_SPEED
 from clusterctl.network.model import Candidate

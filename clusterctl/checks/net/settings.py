@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from clusterctl.checks.rule import Evidence, Hit, Rule, Skipped, Verdict
+from clusterctl.facts.addresses import ip_address
 from clusterctl.facts.model import Facts
-from clusterctl.network.addresses import ip_address
 from clusterctl.network.candidates import is_usable, is_wired
 from clusterctl.network.ifname import GLOO, NCCL, TENSORPIPE, admitted, parse_nccl
 
