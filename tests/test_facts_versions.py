@@ -25,6 +25,8 @@ from clusterctl.facts.versions import problem, satisfies, version
         ("6.1.0-18-amd64", "6.1.0-18-amd64", True),
         ("6.1.0-19-amd64", "6.1.0-18-amd64", False),
         ("none (a CPU build)", "12", False),
+        ("2.13.0", "2.*", True),
+        ("3.0.0", "2.*", False),
     ],
 )
 def test_a_plain_version_is_a_prefix(told: str, wanted: str, fits: bool) -> None:
@@ -49,12 +51,17 @@ def test_a_range_holds_or_does_not(told: str, wanted: str, fits: bool) -> None:
     assert satisfies(told, wanted) is fits
 
 
-@pytest.mark.parametrize("wanted", ["3.11", "2.5.1+cu124", ">=2.4,<3", "~=2.5.0", "6.1.0-18-amd64"])
+@pytest.mark.parametrize(
+    "wanted",
+    ["3.11", "2.5.1+cu124", "2.*", ">=2.4,<3", ">2.4,<2.5", "!=2.5.1", "==2.*", "~=2.5.0", "6.1.0-18-amd64"],
+)
 def test_what_can_be_wanted(wanted: str) -> None:
     assert problem(wanted) == ""
 
 
-@pytest.mark.parametrize("wanted", ["=>2.4", ">=2.x", "latest", ">=2.4 or 3", ""])
+@pytest.mark.parametrize(
+    "wanted", ["=>2.4", ">=2.x", "latest", ">=2.4 or 3", "", ">=3,<2", ">2,<2", "2.4 or newer", "2.4foo"]
+)
 def test_what_cannot_be_wanted_is_said(wanted: str) -> None:
     assert repr(wanted) in problem(wanted)
 

@@ -65,7 +65,7 @@ def test_an_empty_file_is_a_profile_that_wants_nothing() -> None:
             '">=2.4,<3"',
         ),
         ("expect: {torch: latest}\n", "p.yaml line 1, expect.torch: invalid version 'latest'", ">=2.4,<3"),
-        ("env:\n  A: [1, 2]\n", "p.yaml line 2, env.A: must be a single value, not a list", "`A: VALUE`"),
+        ("env:\n  A: [1, 2]\n", "p.yaml line 2, env.A: must be a single value, not a list", "`A: text`"),
         (
             "python: [x]\n",
             "p.yaml line 1, python: must be an absolute path, or `key: value` lines",
@@ -85,6 +85,15 @@ def test_an_empty_file_is_a_profile_that_wants_nothing() -> None:
         ("env:\n\tA: 1\n", "p.yaml line 2: found character '\\t'", "spaces"),
         ("a: &x [*x]\n", "p.yaml: an alias contains itself", ""),
         ("- a\n", "p.yaml: it must consist of `key: value` lines", ""),
+        ('expect: {torch: ">=3,<2"}\n', "expect.torch: no version is in the range '>=3,<2'", ""),
+        ("expect: {torch: 2.4 or newer}\n", "expect.torch: invalid version '2.4 or newer'", ">=2.4,<3"),
+        ("expect: {torch: 2.4foo}\n", "expect.torch: invalid version '2.4foo'", ""),
+        ('python: "/a\\0b"\n', "p.yaml line 1, python: a NUL is in it", ""),
+        ('\npython: "/a\x01b"\n', "p.yaml line 2: a control character, U+0001", "UTF-8"),
+        ("network: {ifname: eth0, subnet: 10.0.0.0/24}\n", "ifname and subnet both pin", "keep one"),
+        ("network: {ifname: eth0 eth1}\n", "network.ifname: 'eth0 eth1' cannot be the name", "eno1"),
+        ("hosts: {a: {ifname: abcdefghijklmnop}}\n", "hosts.a.ifname: 'abcdefghijklmnop'", "15"),
+        ("hosts: {a: /x}\n", "hosts.a: must be `key: value` lines", "`a: {python: /opt/venv/bin/python}`"),
     ],
 )
 def test_errors_name_the_place_and_the_cure(text: str, message: str, hint: str) -> None:

@@ -8,6 +8,8 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 _NUMBERS = re.compile(r"\d+(\.\d+)*")
+_RELEASE = re.compile(r"\d+(\.\d+)+-[\w.+~-]+")
+"""A kernel's, which is held against the host's own word for word."""
 _RANGE = re.compile(r"\s*[<>=!~]")
 
 
@@ -29,11 +31,27 @@ def problem(wanted: str) -> str:
     """Why no version could ever be held against ``wanted``; "" where it is a version or a range of them."""
     if is_range(wanted):
         try:
-            SpecifierSet(wanted)
+            asked = SpecifierSet(wanted)
         except InvalidSpecifier:
             return f"invalid version range {wanted!r}"
-        return ""
-    return "" if version(wanted) else f"invalid version {wanted!r}"
+        return "" if _is_possible(asked) else f"no version is in the range {wanted!r}"
+    return "" if _plain(wanted) or _RELEASE.fullmatch(wanted) else f"invalid version {wanted!r}"
+
+
+def _is_possible(asked: SpecifierSet) -> bool:
+    """Whether a bound of the range, or what comes right after one, lies in it."""
+    bounds = [each.version.removesuffix(".*") for each in asked]
+    near = [after for bound in bounds for after in (bound, f"{bound}.0.0.1", f"{bound}.1")]
+    known = (each for each in map(version, ("0", *near)) if each)
+    return any(asked.contains(each, prereleases=True) for each in known)
+
+
+def _plain(wanted: str) -> Version | None:
+    """A version, or the beginning of one: ``2.4``, ``2.*``."""
+    try:
+        return Version(wanted.removesuffix(".*"))
+    except InvalidVersion:
+        return None
 
 
 def satisfies(told: str, wanted: str) -> bool:
@@ -48,9 +66,8 @@ def satisfies(told: str, wanted: str) -> bool:
         return False
     if is_range(wanted):
         return SpecifierSet(wanted).contains(found, prereleases=True)
-    try:
-        exact = Version(wanted)
-    except InvalidVersion:
+    exact = _plain(wanted)
+    if exact is None:
         return False
     if exact.local or exact.is_prerelease or exact.is_postrelease:
         return found == exact

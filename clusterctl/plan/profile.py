@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from ipaddress import ip_address, ip_network
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 EXPECTABLE = (
     "python", "torch", "cuda", "nccl", "driver", "kernel", "deepspeed", "transformers", "accelerate",
-    "datasets", "tokenizers",
+    "datasets", "tokenizers", "peft", "numpy", "flash-attn", "triton", "bitsandbytes",
 )  # fmt: skip
 
 _EXAMPLES = {
@@ -123,6 +124,8 @@ def _convert(document: yaml_lines.Document, value: Any, path: Path, kind: Any) -
     if get_origin(kind) is dict and isinstance(value, dict):
         of_item = get_args(kind)[1]
         return {key: _convert(document, item, (*path, key), of_item) for key, item in value.items()}
+    if isinstance(value, str) and "\0" in value:
+        raise UsageError(f"{document.place(path)}: a NUL is in it", hint="no path or variable can hold one")
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError:
@@ -132,8 +135,12 @@ def _convert(document: yaml_lines.Document, value: Any, path: Path, kind: Any) -
             wanted = "an absolute path, or `key: value` lines with one for each host"
         raise UsageError(
             f"{document.place(path)}: must be {wanted}, not {_shape(value)}",
-            hint=f"as in `{_EXAMPLES.get(path[-1], f'{path[-1]}: VALUE')}`",
+            hint=f"as in `{_EXAMPLES.get(path[-1]) or _example(path[-1], is_map=is_map)}`",
         ) from None
+
+
+def _example(key: str, *, is_map: bool) -> str:
+    return f"{key}: {{python: /opt/venv/bin/python}}" if is_map else f"{key}: text"
 
 
 def _shape(value: Any) -> str:
@@ -171,6 +178,19 @@ def _check(document: yaml_lines.Document, profile: Profile) -> None:
                 f"{document.place(('hosts', host, 'workdir'))}: {each.workdir!r} is not an absolute path",
                 hint="where the working directory lies on that host, e.g. /data/project",
             )
+    pins: list[tuple[Path, str]] = [(("network", "ifname"), profile.network.ifname)]
+    pins += [(("hosts", host, "ifname"), each.ifname) for host, each in profile.hosts.items()]
+    for path, ifname in pins:
+        if ifname and not re.fullmatch(r"[^\s/]{1,15}", ifname):
+            raise UsageError(
+                f"{document.place(path)}: {ifname!r} cannot be the name of an interface",
+                hint="one name as in `ip link`, of at most 15 letters: eno1",
+            )
+    if profile.network.ifname and profile.network.subnet:
+        raise UsageError(
+            f"{document.place(('network', 'subnet'))}: ifname and subnet both pin the network",
+            hint="keep one of them; a host with another name has an ifname of its own under `hosts:`",
+        )
     own = [(("hosts", host, "env"), each.env) for host, each in profile.hosts.items()]
     for base, names in ((("env",), profile.env), *own):
         for name in names:

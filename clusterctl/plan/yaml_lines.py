@@ -36,6 +36,12 @@ def load(text: str, source: str) -> Document:
         mark = error.problem_mark or error.context_mark
         where = f"{source} line {mark.line + 1}" if mark else source
         raise UsageError(f"{where}: {error.problem}", hint="`key: value` lines, indented by spaces") from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, int(error.position)) + 1
+        raise UsageError(
+            f"{source} line {line}: a control character, U+{ord(text[error.position]):04X}",
+            hint="a profile is plain UTF-8 text",
+        ) from None
     except yaml.YAMLError as error:
         raise UsageError(f"{source}: {error}", hint="a profile is plain UTF-8 text") from None
     lines: dict[Path, int] = {}

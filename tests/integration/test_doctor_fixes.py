@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from clusterctl.report.fix_script import script
-from clusterctl.sandbox import HostSpec, Sandbox
+from clusterctl.sandbox import HostSpec, Nic, Sandbox
 from clusterctl.sandbox.host import VirtualHost
 from clusterctl.session import hosts
 from clusterctl.session.cluster import Cluster
@@ -61,11 +61,6 @@ def _accelerate(host: VirtualHost) -> None:
     path.write_text("mixed_precision: fp16\n")
 
 
-def _borne(host: VirtualHost) -> None:
-    """The address of another host, on a bridge that is down."""
-    host.add_decoy_bridge("br9", f"{host.address()}/32", carrier=False)
-
-
 FAULTS: dict[str, tuple[str, Callable[[VirtualHost], None]]] = {
     "nameless": ("name.own", lambda host: host.install("/etc/hosts", "127.0.0.1 localhost\n")),
     "noexec": (
@@ -87,6 +82,10 @@ FAULTS: dict[str, tuple[str, Callable[[VirtualHost], None]]] = {
 }
 """Host -> the code of its fault. Where the cure is a line, the script holds it."""
 
+BY_HAND: dict[str, tuple[str, Callable[[VirtualHost], None]]] = {
+    "noise": ("env.noise", lambda host: host.shell_profile("echo Welcome\n")),
+    "complains": ("env.stderr", lambda host: host.shell_profile(". /opt/site/setup.sh\n")),
+}
 SAFE: dict[str, tuple[str, Callable[[VirtualHost], None]]] = {
     "tmpdir": ("os.write", lambda host: host.shell_profile('export TMPDIR="$HOME/a b/scratch"\n')),
     "accelerate": ("sw.accelerate-config", _accelerate),
@@ -94,35 +93,42 @@ SAFE: dict[str, tuple[str, Callable[[VirtualHost], None]]] = {
 
 
 def test_the_script_cures_what_doctor_found(make_sandbox: Callable[..., Sandbox], tmp_path: Path) -> None:
-    box = make_sandbox(hosts=[HostSpec(name) for name in ("one", "two", "three", *FAULTS, *SAFE)])
+    every = FAULTS | SAFE | BY_HAND
+    box = make_sandbox(hosts=[HostSpec(name) for name in ("one", "two", "three", *every)])
     _sudo(box)
     strict = box.host("strict")
     strict.add_decoy_bridge("br7", f"{box.host('one').address().rpartition('.')[0]}.250/32")
-    for name, (_, spoil) in (FAULTS | SAFE).items():
+    for name, (_, spoil) in every.items():
         spoil(box.host(name))
-    only = ("--quick", "--only", "name.own,os,net.mtu,net.portrange,net.rp_filter,sw.accelerate-config")
-    _, sick = doctor(box, *only, "--skip", "os.load=busy")
+    codes = "name.own,os,net.mtu,net.portrange,net.rp_filter,sw.accelerate-config,env.noise,env.stderr"
+    asked = ("--quick", "--only", codes, "--skip", "os.load=this machine is busy")
+    _, sick = doctor(box, *asked)
     expected: dict[str, set[str]] = {}
-    for name, (code, _) in (FAULTS | SAFE).items():
+    for name, (code, _) in every.items():
         expected.setdefault(code, set()).add(name)
     assert problems(sick) == expected
 
-    applied = clusterctl(
-        box, "doctor", str(box.hostfile), *only, "--skip", "os.load=busy", "--apply", "--yes"
-    )
+    applied = clusterctl(box, "doctor", str(box.hostfile), *asked, "--apply", "--yes")
     for name, (code, _) in SAFE.items():
         assert f"✓ cured: {code} of {name}\n" in applied.stderr
     assert (box.host("tmpdir").home / "a b/scratch").is_dir()
     aside = box.host("accelerate").home / ".cache/huggingface/accelerate/default_config.yaml.old"
     assert aside.read_text() == "mixed_precision: fp16\n"
 
-    printed = clusterctl(box, "doctor", str(box.hostfile), *only, "--skip", "os.load=busy", "--fix")
+    printed = clusterctl(box, "doctor", str(box.hostfile), *asked, "--fix")
     done = _run(printed.stdout, tmp_path)
     assert "not all of it worked" not in done.stderr, done.stderr
     assert {line.removeprefix("== ") for line in done.stdout.splitlines() if line.startswith("== ")} == {
         *FAULTS
     }
-    _, well = doctor(box, *only, "--skip", "os.load=busy")
+    _, better = doctor(box, *asked)
+    assert problems(better) == {"env.noise": {"noise"}, "env.stderr": {"complains"}}
+
+    fix = next(finding["fix"] for finding in better["findings"] if finding["code"] == "env.noise")
+    line = str(fix).removeprefix("in ~/.bashrc, before the printing: ")
+    box.host("noise").shell_profile(f"{line}\necho Welcome\n")
+    box.host("complains").shell_profile("")  # corrected, as the fix says
+    _, well = doctor(box, *asked)
     assert problems(well) == {}
 
 
@@ -140,10 +146,11 @@ def _codes(seen: Examination) -> dict[str, set[str]]:
 
 @pytest.mark.long
 def test_the_script_opens_the_network(make_sandbox: Callable[..., Sandbox], tmp_path: Path) -> None:
-    """Firewalls in and out, and a port of the switch that takes less than its host's MTU."""
-    box = make_sandbox(
-        hosts=[HostSpec(name) for name in ("one", "two", "three", "inbound", "outbound", "hole")]
-    )
+    """Firewalls in and out, a route by the wrong card, a port of the switch that takes less than its host's
+    MTU."""
+    cards = (Nic("eth0"), Nic("eth1", "storage"))
+    names = ("one", "two", "three", "inbound", "outbound", "hole", "astray")
+    box = make_sandbox(hosts=[HostSpec(name, nics=cards) for name in names])
     _sudo(box)
     for host in box.hosts:
         host.set_mtu("eth0", 9000)
@@ -151,8 +158,11 @@ def test_the_script_opens_the_network(make_sandbox: Callable[..., Sandbox], tmp_
     box.host("inbound").block("in", "drop", (32768, 60999))
     box.host("outbound").block("out", "drop", (32768, 60999))
     box.host("hole").set_switch_mtu("eth0", 1500)
+    box.host("astray").admin(["ip", "route", "add", f"{box.host('one').address()}/32", "dev", "eth1"])
     sick = _examine(box)
-    assert _codes(sick) == {"net.backconnect": {"inbound", "outbound"}, "net.pmtu": {"hole"}}
+    found = _codes(sick)
+    assert found["net.egress"] == {"astray"} and found["net.pmtu"] == {"hole"}
+    assert found["net.backconnect"] >= {"inbound", "outbound"}
     text = script(sick.report, sick.material.inventory, "now", ("-F", str(box.ssh_config)))
     done = _run(text, tmp_path)
     assert "not all of it worked" not in done.stderr, done.stderr
