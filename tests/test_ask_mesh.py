@@ -11,7 +11,15 @@ import pytest
 from clusterctl.ask import dialling
 from clusterctl.ask.mesh import reach
 from clusterctl.facts.model import Facts, Reachability
-from clusterctl.messages.examination import DialAll, Dialled, DialResult, Listen, Listening, OpenPort
+from clusterctl.messages.examination import (
+    DialAll,
+    Dialled,
+    DialResult,
+    FlowTold,
+    Listen,
+    Listening,
+    OpenPort,
+)
 from clusterctl.settings import ASK
 from tests.builders import cluster
 
@@ -28,6 +36,7 @@ class Players:
         self.rounds: list[set[tuple[str, str]]] = []
         self.phases: list[str] = []
         self.kept_back: dict[str, int] = {}
+        self.flow: Callable[[str, str, int], FlowTold | None] = lambda source, target, packets: None
         self.answering: dict[str, str] = {}
         self._outcome = outcome
         self._owners: dict[str, str] = {}
@@ -58,15 +67,15 @@ class Players:
             return Listening(listeners=tuple(ports), master_port=29500)
         assert isinstance(question, DialAll)
         results = []
-        for position, (address, _, _) in enumerate(dial for visit in question.peers for dial in visit):
+        for position, (address, _, bulk) in enumerate(dial for visit in question.peers for dial in visit):
             target = self._owners[address]
             before = self._dialled.get((host, target), 0)
             self._dialled[host, target] = before + 1
             self.rounds[-1].add((host, target))
             who = self._ranks[self.answering.get(target, target)]
-            results.append(
-                DialResult(position, self._outcome(host, target, before), 0.1, "", "eth0", "", "", who)
-            )
+            flow = self.flow(host, target, question.packets) if bulk or question.packets else None
+            outcome = self._outcome(host, target, before)
+            results.append(DialResult(position, outcome, 0.1, "", "eth0", "", "", who, flow))
         return Dialled(results=tuple(results), kept_back=self.kept_back.get(host))
 
 
@@ -146,3 +155,41 @@ def test_the_senders_kernel_tells_whether_a_request_left_it(
     found, _ = reached(players)
     (dial,) = [each for each in found.dials if each.source == "node1" and each.kind != "master"]
     assert (dial.result, dial.departed) == ("timeout", departed)
+
+
+def measured(players: Players) -> Reachability:
+    found = reach(players, everywhere=True, all_pairs=False, master_port=None, preferred=29500)  # type: ignore[arg-type]
+    found.measure_again({host: facts.ssh_address for host, facts in players.present.items()})
+    return found.reachability
+
+
+def always_ok(source: str, target: str, before: int) -> str:
+    return "ok"
+
+
+def test_what_seems_slow_is_measured_again_alone() -> None:
+    players = Players(5, always_ok)
+    players.flow = lambda source, target, packets: FlowTold(
+        1 << 20, 2.0 if source == "node3" else 0.01, 725, 0, 0.001, 0.001
+    )
+    alone = [dial for dial in measured(players).dials if dial.flow and dial.flow.alone]
+    assert [(dial.source, dial.target) for dial in alone] == [("node3", "node4"), ("node3", "node5")]
+    assert [len(wave) for wave in players.rounds] == [20, 1, 1]
+
+
+def test_where_anything_was_sent_again_small_packets_are_sent() -> None:
+    players = Players(5, always_ok)
+    players.flow = lambda source, target, packets: FlowTold(
+        packets or 1 << 20, 0.01, packets or 725, 7 if target == "node3" else 0, 0.001, 0.001
+    )
+    steady = [dial for dial in measured(players).dials if dial.flow and dial.flow.steady]
+    assert {(dial.source, dial.target) for dial in steady} == {("node1", "node3"), ("node2", "node3")}
+    assert {dial.flow.packets for dial in steady if dial.flow} == {100}
+    assert players.phases == ["", "looking for packets that get lost"]
+
+
+def test_where_all_is_well_nothing_is_measured_again() -> None:
+    players = Players(5, always_ok)
+    players.flow = lambda source, target, packets: FlowTold(1 << 20, 0.01, 725, 0, 0.001, 0.001)
+    measured(players)
+    assert len(players.rounds) == 1

@@ -40,6 +40,12 @@ def test_a_slow_link_is_held_against_the_others() -> None:
     assert "tc -s qdisc show dev eth0" in finding.fix
 
 
+def test_what_was_not_repeated_alone_is_not_told() -> None:
+    found = judged(4, lambda source, target: flow(busy=1.6 if source == "node2" else 0.016, alone=False))
+    assert found.verdict == "ready"
+    assert "net.tcp-slow" not in {each.code for each in found.findings}
+
+
 def test_of_two_hosts_both_are_named() -> None:
     finding = only(
         "net.tcp-slow", judged(2, lambda source, target: flow(busy=1.6 if source == "node2" else 0.016))

@@ -93,13 +93,18 @@ class Dialling:
         doubted = set(flows.edges_to_repeat(chosen(), flows.losing(chosen())))
         if doubted:
             plan = _measuring(chosen(), doubted, MEASUREMENTS, bulk=False)
-            self._keep(self._visit(plan, packets=PACKETS, phase="looking for packets that get lost"))
-        for edge in flows.edges_to_repeat(chosen(), flows.slow(chosen())):
+            measured = self._visit(plan, packets=PACKETS, phase="looking for packets that get lost")
+            self._keep(measured, steady=True)
+        for edge in flows.edges_to_repeat(chosen(), [side for side, _ in flows.slow(chosen())]):
             if time.monotonic() < deadline:
-                self._keep(self._visit(_measuring(chosen(), {edge}, 1, bulk=True), scouts=False))
+                self._keep(self._visit(_measuring(chosen(), {edge}, 1, bulk=True), scouts=False), alone=True)
 
-    def _keep(self, measured: Iterable[Dial]) -> None:
-        self.dials += tuple(dial for dial in measured if dial.result == "ok" and dial.flow)
+    def _keep(self, measured: Iterable[Dial], *, alone: bool = False, steady: bool = False) -> None:
+        self.dials += tuple(
+            msgspec.structs.replace(dial, flow=msgspec.structs.replace(dial.flow, alone=alone, steady=steady))
+            for dial in measured
+            if dial.result == "ok" and dial.flow
+        )
 
     def _doubt(self, edges: Set[Edge], reason: str) -> None:
         self.dials = tuple(
@@ -163,8 +168,6 @@ class Dialling:
             if answer.neighbours_refused:
                 self.neighbours[host] = self.neighbours.get(host, 0) + answer.neighbours_refused
         dials = [dial for host, answer in told.items() for dial in self._dials(host, kept[host], answer)]
-        if packets:
-            dials = [_steady(dial) for dial in dials]
         if not scouts:
             dials = [_departed(dial, told[dial.source], dials) for dial in dials]
         silent = kept.keys() - told.keys()
@@ -212,11 +215,6 @@ def _departed(dial: Dial, told: Dialled, dials: Iterable[Dial]) -> Dial:
         return msgspec.structs.replace(dial, departed=True)
     # Of each request the kernel has asked again at least twice.
     return msgspec.structs.replace(dial, departed=False) if told.kept_back >= 2 * unanswered else dial
-
-
-def _steady(dial: Dial) -> Dial:
-    flow = msgspec.structs.replace(dial.flow, steady=True) if dial.flow else None
-    return msgspec.structs.replace(dial, flow=flow)
 
 
 def _measuring(

@@ -239,6 +239,8 @@ class Flow(msgspec.Struct, frozen=True, kw_only=True):
     round_trip: float
     """At the end; a queue on the way makes it longer than the ``shortest``."""
     shortest: float
+    alone: bool = False
+    """Measured when nothing else was sent."""
     steady: bool = False
     """Small packets, one now and then: what was lost of them was lost by a fault, not by too much haste."""
 

@@ -33,12 +33,14 @@ PARTNERS = 2
 
 class Side(msgspec.Struct, frozen=True, kw_only=True):
     """One host in one direction. ``rate`` is bit/s of its best path, None where nothing large was sent;
-    ``slow`` that every flow was. ``packets`` and ``again`` are those of steady flows."""
+    ``slow`` that every flow was, ``alone`` that one of them was measured when nothing else was sent.
+    ``packets`` and ``again`` are those of steady flows."""
 
     host: str
     direction: Direction
     rate: float | None
     slow: bool
+    alone: bool
     packets: int
     again: int
 
@@ -76,6 +78,7 @@ def _side(host: str, direction: Direction, flows: list[Flow]) -> Side:
         direction=direction,
         rate=max(map(rate, large), default=None),
         slow=bool(large) and all(_is_slow(flow) for flow in large),
+        alone=any(flow.alone for flow in large),
         packets=sum(flow.packets for flow in steady),
         again=sum(flow.again for flow in steady),
     )
@@ -140,14 +143,14 @@ def lossy(dials: Iterable[Dial]) -> list[Side]:
         left = [dial for dial in left if worst.host not in (dial.source, dial.target)]
 
 
-def losing(dials: Iterable[Dial]) -> list[tuple[Side, float]]:
+def losing(dials: Iterable[Dial]) -> list[Side]:
     """Sides on whose paths anything was sent again, most first; what they share with one of them is its."""
     left = [dial for dial in dials if dial.flow and dial.flow.again]
-    found: list[tuple[Side, float]] = []
+    found: list[Side] = []
     while left:
         counted = sides(msgspec.structs.replace(dial, flow=_as_steady(dial.flow)) for dial in left)
         worst = max(counted.values(), key=lambda side: (side.again, side.direction == "in"))
-        found.append((worst, 0.0))
+        found.append(worst)
         left = [dial for dial in left if worst.host not in (dial.source, dial.target)]
     return found
 
@@ -156,9 +159,9 @@ def _as_steady(flow: Flow | None) -> Flow | None:
     return msgspec.structs.replace(flow, steady=True) if flow else None
 
 
-def edges_to_repeat(dials: Iterable[Dial], suspects: Iterable[tuple[Side, float]]) -> tuple[Edge, ...]:
+def edges_to_repeat(dials: Iterable[Dial], suspects: Iterable[Side]) -> tuple[Edge, ...]:
     """Paths on which suspects are measured again: with hosts that are none, as far as there are any."""
-    sick = [side for side, _ in suspects][:MOST_SUSPECTS]
+    sick = list(suspects)[:MOST_SUSPECTS]
     hosts = {side.host for side in sick}
     known = tuple(dict.fromkeys((dial.source, dial.target) for dial in dials if dial.flow))
     found: dict[Edge, None] = {}

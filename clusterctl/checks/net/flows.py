@@ -20,6 +20,8 @@ def _slow(evidence: Evidence) -> Iterator[Verdict]:
     told: dict[str, list[Side]] = {}
     usual: dict[str, float] = {}
     for side, rate in flows.slow(_dials(evidence)):
+        if not side.alone:  # there was no time to repeat it, or it was one of too many
+            continue
         told.setdefault(side.host, []).append(side)
         usual.setdefault(side.host, rate)
     for host, sides in told.items():
