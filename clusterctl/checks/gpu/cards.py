@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from packaging.version import Version
@@ -109,6 +109,9 @@ def _mig(host: str, cards: tuple[Gpu, ...]) -> Iterator[Verdict]:
 
 
 def _p2p(evidence: Evidence) -> Iterator[Verdict]:
+    names = {host: tuple(card.name for card in evidence.cards(host)) for host in evidence.facts}
+    alike = Counter(names.values())
+    having = Counter(names[host] for host, facts in evidence.facts.items() if facts.nvidia.p2p)
     for host, facts in evidence.facts.items():
         cards = tuple(
             card for card in evidence.cards(host) if any(name in card.name for name in _WITHOUT_P2P)
@@ -120,9 +123,10 @@ def _p2p(evidence: Evidence) -> Iterator[Verdict]:
         if off is not None and off.value == "1":
             continue
         if len(cards) < 2:
-            yield from _less_p2p(evidence, host)
-            continue
-        if driver is None:
+            own = names[host]
+            if facts.nvidia.p2p is False and having[own] * 2 > alike[own]:
+                yield _without_p2p(host, having[own])
+        elif driver is None:
             yield NotKnown(host, "the version of the NVIDIA driver")
         elif driver < P2P_CURED or facts.nvidia.p2p:
             yield Hit(
@@ -132,24 +136,15 @@ def _p2p(evidence: Evidence) -> Iterator[Verdict]:
             )
 
 
-def _less_p2p(evidence: Evidence, host: str) -> Iterator[Verdict]:
-    """Cards that have it on the other hosts: an IOMMU that is on, a virtual machine, a jumper."""
-    own = evidence.facts[host].nvidia
-    names = [card.name for card in evidence.cards(host)]
-    others = [
-        facts.nvidia.p2p
-        for other, facts in evidence.facts.items()
-        if other != host and [card.name for card in evidence.cards(other)] == names
-    ]
-    if own.p2p is False and others.count(True) > len(others) / 2:
-        yield Hit(
-            hosts=(host,),
-            observed="no two cards may read one another's memory",
-            expected=f"peer-to-peer, as on {others.count(True)} hosts with the same cards",
-            symptom="NCCL copies through the host's memory: a fraction of the bandwidth between the cards",
-            fix=shell("nvidia-smi topo -p2p r", looks=True, advice="look at the BIOS: IOMMU and ACS"),
-            cause="less",
-        )
+def _without_p2p(host: str, having: int) -> Hit:
+    return Hit(
+        hosts=(host,),
+        observed="no two cards may read one another's memory",
+        expected=f"peer-to-peer, as on {having} hosts with the same cards",
+        symptom="NCCL copies through the host's memory: a fraction of the bandwidth between the cards",
+        fix=shell("nvidia-smi topo -p2p r", looks=True, advice="look at the BIOS: IOMMU and ACS"),
+        cause="less",
+    )
 
 
 RULES: tuple[Rule, ...] = (
