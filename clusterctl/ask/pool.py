@@ -62,6 +62,7 @@ class HostPool(Generic[Message]):
         deadline: float,
     ) -> None:
         """Begins at once. ``opening(host)`` is sent first; ``deadline`` is time.monotonic seconds."""
+        opened = transport.open_all(hosts, command, deadline)  # first: it may refuse so many
         self.sessions: dict[str, HostSession[Message]] = {}
         self._transport = transport
         self._command = command
@@ -76,7 +77,6 @@ class HostPool(Generic[Message]):
         """Not taken yet: one read may bring several, and whoever asks may stop after any of them."""
         self._closed = False
         self._lock = threading.Lock()
-        opened = transport.open_all(hosts, command, deadline)
         threading.Thread(target=self._open, args=(opened, opening), name="pool", daemon=True).start()
 
     def events(self, deadline: float) -> Iterator[PoolEvent[Message]]:
@@ -157,8 +157,12 @@ class HostPool(Generic[Message]):
             else:
                 arrived = HostSession(opened, self._decoder)
                 # A host that takes no input has something to say instead: it comes with its end.
-                with contextlib.suppress(OSError):
-                    opened.send(opening(host))
+                try:
+                    with contextlib.suppress(OSError):
+                        opened.send(opening(host))
+                except BaseException:
+                    opened.close()
+                    raise
             if not self._hand_over(arrived):
                 return
 

@@ -52,6 +52,10 @@ class BaseTransport(ABC):
             if "new thread" not in str(error):
                 raise
             opened = failures.no_thread(host)
+        except OSError as error:
+            if not failures.is_ours(error):
+                raise
+            opened = failures.no_descriptor(host, error)
         if isinstance(opened, Failure):
             return msgspec.structs.replace(opened, seconds=time.monotonic() - began)
         with self._lock:

@@ -59,15 +59,19 @@ def no_thread(host: str) -> Failure:
     )
 
 
+def no_descriptor(host: str, error: OSError) -> Failure:
+    return Failure(
+        host=host,
+        stage="connect",
+        message=f"this machine has no means left for a connection: {error.strerror}",
+        hint="ulimit -n shows how many files may be open; ask fewer hosts at a time (--nodes)",
+    )
+
+
 def unconnected(endpoint: Endpoint, error: OSError, waited: float) -> Failure:
     """TCP did not come about. ``waited`` is seconds."""
     if is_ours(error):
-        return failure(
-            endpoint,
-            "connect",
-            f"this machine has no means left for a connection: {error.strerror}",
-            "ulimit -n shows how many files may be open; ask fewer hosts at a time (--nodes)",
-        )
+        return no_descriptor(endpoint.name, error)
     if isinstance(error, (TimeoutError, socket.timeout)) or error.errno == errno.ETIMEDOUT:
         return failure(
             endpoint,

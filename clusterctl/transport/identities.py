@@ -73,8 +73,12 @@ class _AgentAt(paramiko.agent.AgentSSH):
         super().__init__()
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.settimeout(SSH.auth_timeout)
-        self._socket.connect(path)
-        self._connect(self._socket)  # type: ignore[attr-defined]
+        try:
+            self._socket.connect(path)
+            self._connect(self._socket)  # type: ignore[attr-defined]
+        except BaseException:
+            self._socket.close()
+            raise
 
     def close(self) -> None:
         self._socket.close()

@@ -54,7 +54,12 @@ class OpensshTransport(BaseTransport):
             )
         except OSError as error:
             return failures.failure(endpoint, "connect", f"ssh cannot be started: {error}")
-        channel = OpensshChannel(host, process, deadline)
+        try:
+            channel = OpensshChannel(host, process, deadline)
+        except (OSError, RuntimeError):  # no descriptor or thread left for it
+            process.kill()
+            process.communicate()
+            raise
         with self._lock:
             self._children.add(channel.child)
         if channel.wait_for_login(deadline):

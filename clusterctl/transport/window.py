@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import resource
 import threading
@@ -37,9 +38,17 @@ def open_window(
                 opened: Opened | BaseException = open_one(host)
             except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
                 opened = error
-            if abandoned.is_set() and not isinstance(opened, (Failure, BaseException)):
-                opened.close()
             done.put((host, opened))
+            if abandoned.is_set():
+                close_late()
+
+    def close_late() -> None:
+        """Whoever comes when nobody listens any more, in whatever order the two happen."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                _, late = done.get_nowait()
+                if not isinstance(late, (Failure, BaseException)):
+                    late.close()
 
     # Daemon threads: Ctrl-C must not wait for a host that is slow to say no.
     for _ in range(min(window, len(hosts))):
@@ -54,10 +63,7 @@ def open_window(
             yield host, opened
     finally:
         abandoned.set()
-        while not done.empty():
-            _, late = done.get()
-            if not isinstance(late, (Failure, BaseException)):
-                late.close()
+        close_late()
 
 
 def allow_descriptors(hosts: int, each: int, window: int) -> None:
