@@ -105,7 +105,7 @@ def cost(name: str, argv: list[str], sandbox: Sandbox, folder: Path) -> Cost:
 
 
 def compare(count: int, rounds: int, places: str, skip: set[str]) -> None:
-    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+    with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as name:
         home = os.environ["CLUSTERCTL_HOME"] = f"{name}/home"
         Path(home).mkdir(mode=0o700)
         with Sandbox.create("bench", numbered(count, (1,))) as sandbox:
