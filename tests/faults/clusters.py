@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from clusterctl.sandbox import FileSpec, HostSpec, Nic
+from clusterctl.sandbox import FileSpec, HostSpec, Nic, Sandbox
 from tests.faults.host_changes import Change, cards_on_the_bus
 from tests.faults.nvidia import fake_smi
 
@@ -64,6 +64,10 @@ class ClusterRow:
     expected: Mapping[str, str] = field(default_factory=dict)
     """Code -> the hosts it must name."""
     options: tuple[str, ...] = ()
+    hostfile: Callable[[Sandbox], str] | None = None
+    """Its text, where it is not that of the sandbox."""
+    ssh_config: Callable[[Sandbox], str] | None = None
+    """Lines that come before those of the sandbox."""
     rows: tuple[HostRow, ...] = ()
     """The rows whose hosts these are, when several share the cluster."""
 

@@ -96,6 +96,17 @@ def slow_and(**extra: Any) -> tuple[Alteration, ...]:
 
 
 FAULTS = [
+    fault(
+        "net.interfaces",
+        "lo is down",
+        lambda facts: on(
+            "node2",
+            interfaces=(
+                msgspec.structs.replace(facts["node2"].interfaces[0], up=False),
+                *facts["node2"].interfaces[1:],
+            ),
+        )(facts),
+    ),
     fault("ssh.reach", "down", **broken("connect", "no answer from 10.0.0.3 port 22 within 10 s")),
     fault(
         "ssh.reach",
@@ -662,7 +673,6 @@ HELD_ELSEWHERE = {
     "env.activate": "test_node_activation",
     "name.master-local": "test_checks_rules",
     "net.choice": "test_checks_rules",
-    "net.interfaces": "test_checks_rules",
     "net.nccl-pick": "test_checks_nccl",
     "net.tcp-slow": "test_checks_flows",
     "net.loss": "test_checks_flows",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,12 @@ Change = Callable[[VirtualHost], None]
 
 HIGH = (1024, 65535)
 CHOSEN_BY_THE_KERNEL = (32768, 60999)
+_BIND_AGAIN = """
+for file in "$1"/*; do
+  at=/etc/$(basename "$file")
+  [ "$at" = "$2" ] || [ ! -f "$at" ] || mount --bind "$file" "$at"
+done
+"""
 
 
 def bashrc(text: str) -> Change:
@@ -37,6 +44,10 @@ def file(path: str, text: str, mode: int = 0o644) -> Change:
             own.chmod(mode)
         else:
             host.install(path, text, mode)
+            if path.startswith("/etc/"):
+                # A new file there lays the machine's /etc over what the host has of its own.
+                own = host.directory / "etc"
+                host.admin(["/bin/sh", "-ec", _BIND_AGAIN, "bind", str(own), path])
 
     return alter
 
@@ -181,6 +192,44 @@ def sshd_says(*lines: str) -> Change:
 
 def no_sshd(host: VirtualHost) -> None:
     host.stop_sshd()
+
+
+def clock(seconds: int) -> Change:
+    """The wall clock of all its programs is off by so much: the C library's answers are bent."""
+
+    def alter(host: VirtualHost) -> None:
+        source = host.directory / "clock.c"
+        source.write_text(_CLOCK.replace("OFF", str(seconds)))
+        library = host.directory / "clock.so"
+        subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, source], check=True)
+        file("/etc/ld.so.preload", f"{library}\n")(host)
+
+    return alter
+
+
+_CLOCK = """
+#define _GNU_SOURCE
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+int clock_gettime(clockid_t clock, struct timespec *now) {
+  int done = syscall(SYS_clock_gettime, clock, now);
+  if (clock == CLOCK_REALTIME) now->tv_sec += OFF;
+  return done;
+}
+int gettimeofday(struct timeval *restrict now, void *restrict zone) {
+  int done = syscall(SYS_gettimeofday, now, zone);
+  now->tv_sec += OFF;
+  return done;
+}
+time_t time(time_t *kept) {
+  struct timespec now;
+  clock_gettime(CLOCK_REALTIME, &now);
+  if (kept) *kept = now.tv_sec;
+  return now.tv_sec;
+}
+"""
 
 
 def frozen(host: VirtualHost) -> None:

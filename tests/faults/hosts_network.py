@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from clusterctl.sandbox import Nic
+from clusterctl.sandbox import Nic, Sandbox
 from tests.faults.clusters import ClusterRow, Machine
 from tests.faults.host_changes import (
     CHOSEN_BY_THE_KERNEL,
     Change,
+    bandwidth,
     command,
     firewall,
     iptables,
+    no_sshd,
     script,
     segments_cut,
     switch_mtu,
@@ -39,6 +41,39 @@ def of(
 
 def m(*changes: Change, **fields: object) -> Machine:
     return Machine(changes=changes, **fields)  # type: ignore[arg-type]
+
+
+THAT_OF_B = script("ip link add old0 type bridge; ip addr add $(getent hosts b | cut -d' ' -f1)/24 dev old0")
+LOSSY = iptables("-A INPUT ! -i lo -p tcp -m statistic --mode random --probability 0.1 -j DROP")
+ASTRAY = script(
+    """address() { getent hosts $1 | cut -d' ' -f1; }
+ip addr add 10.88.0.1/24 dev eth1
+ip route add $(address c)/32 dev eth1 src $(address b)"""
+)
+LISTENER = script(
+    """setsid python3 -m http.server 29500 > /dev/null 2>&1 < /dev/null &
+until grep -q :733C /proc/net/tcp; do sleep 0.1; done"""
+)
+SAME_NETWORK = script(
+    "first=$(ip -4 -o addr show eth0 | awk '{print $4}' | cut -d. -f1-3); ip addr add $first.77/24 dev eth1"
+)
+TRANSLATED = script(
+    """I=iptables; $I -w -t nat -L > /dev/null 2>&1 || I=iptables-legacy
+other=$(ip -4 -o addr show eth0 | awk '{print $4}' | cut -d. -f1-3).200
+sysctl -q -w net.ipv4.conf.all.forwarding=1
+ip route add $other/32 dev lo
+ip neigh add proxy $other dev eth0
+$I -w -t nat -A POSTROUTING -o eth0 -p tcp -j SNAT --to-source $other"""
+)
+
+
+def also_b(box: Sandbox) -> str:
+    (block,) = [each for each in box.ssh_config.read_text().split("Host ") if each.startswith("b ")]
+    return f"Host also-{block}"
+
+
+def behind_a(box: Sandbox) -> str:
+    return "Host b c\n  ProxyJump a\n"
 
 
 TRAFFIC: list[ClusterRow] = [
@@ -116,5 +151,44 @@ TRAFFIC: list[ClusterRow] = [
         options=("--quick", "--env", "MASTER_ADDR=head"),
         a=m(HEAD),
         b=m(HEAD),
+    ),
+    of(*"abc", name="a peer's address on a card that is down", expected="ip.duplicate a", a=m(THAT_OF_B)),
+    of(
+        *"abc",
+        name="a second card in the same network",
+        expected="net.dual-subnet b",
+        options=("--quick",),
+        b=m(SAME_NETWORK, nics=(Nic("eth0"), Nic("eth1", "lan", ""))),
+    ),
+    of(*"abc", name="a host behind an address of nobody's", expected="net.nat b", b=m(TRANSLATED)),
+    ClusterRow(
+        name="one machine under two names",
+        machines={"a": Machine(), "b": Machine()},
+        expected={"host.dup": "b also-b"},
+        options=("--quick",),
+        hostfile=lambda box: "a slots=1\nb slots=1\nalso-b slots=1\n",
+        ssh_config=also_b,
+    ),
+    ClusterRow(
+        name="a gateway that is down",
+        machines=dict.fromkeys("abc", Machine()) | {"a": Machine(changes=(no_sshd,))},
+        expected={"ssh.reach": "a b c"},
+        options=("--quick",),
+        ssh_config=behind_a,
+    ),
+    of(*"abcd", name="a tenth of what reaches a host is lost", expected="net.loss b", b=m(LOSSY)),
+    of(*"abcd", name="a cable of 2 Mbit/s", expected="net.tcp-slow c", c=m(bandwidth("2mbit"))),
+    of(
+        *"abc",
+        name="a route by another card",
+        expected="net.egress b",
+        b=m(ASTRAY, nics=(Nic("eth0"), Nic("eth1", "lan", ""))),
+    ),
+    of(
+        *"abc",
+        name="somebody listens on the master port",
+        expected="net.master-port a",
+        options=("--env", "MASTER_PORT=29500"),
+        a=m(LISTENER),
     ),
 ]

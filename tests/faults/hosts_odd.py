@@ -16,6 +16,7 @@ from tests.faults.host_changes import (
     sshd_says,
     tool,
 )
+from tests.faults.hosts_network import behind_a
 
 MOTD = "\n".join(f"* line {number} of a long message of the day" for number in range(400))
 UBUNTU = """case $- in *i*) ;; *) return;; esac
@@ -265,4 +266,19 @@ CLUSTERS: list[ClusterRow] = [
             ),
         ),
     ),
+    ClusterRow(
+        name="hosts given by address",
+        machines=names(3, Machine()),
+        hostfile=lambda box: "".join(f"{host.address()} slots=1\n" for host in box.hosts),
+    ),
+    ClusterRow(
+        name="hosts behind another of them", machines=dict.fromkeys("abc", Machine()), ssh_config=behind_a
+    ),
+    ClusterRow(
+        name="a hostfile as DeepSpeed's users write it",
+        machines=names(3, Machine()),
+        options=("--quick",),
+        hostfile=lambda box: "# our lab\n\nnode1   slots=1\n node2 slots=1 # the old one\nnode3\tslots=1\n",
+    ),
+    ClusterRow(name="24 hosts", machines=names(24, Machine()), options=("--quick",)),
 ]

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import torch
 
-from clusterctl.sandbox import Nic
 from tests.faults.clusters import HostRow, fault
 from tests.faults.host_changes import (
     Change,
     another_host_key,
     bashrc,
+    cards_on_the_bus,
+    clock,
     command,
     crashed,
     edited,
@@ -29,11 +31,12 @@ from tests.faults.host_changes import (
     sshd_says,
     tool,
 )
+from tests.faults.nvidia import fake_smi
 
 TORCH = Path(torch.__file__).with_name("version.py")
 SITE = TORCH.parents[1]
 OOM = "[99999999.500000] Out of memory: Killed process 991 (python3) total-vm:65G"
-SPARE = (Nic("eth0"), Nic("eth1", "spare", ""))
+SLOW_SMI = f"sleep 9\n{sys.executable} - \"$@\" <<'END'\n{fake_smi('slow', 2)}\nEND"
 OTHER_TORCH = edited(str(TORCH), lambda text: text.replace(torch.__version__.partition("+")[0], "2.1.0"))
 OTHER_BUILD = edited(
     str(TORCH), lambda text: text.replace(str(torch.version.git_version), "0123456789abcdef")
@@ -75,6 +78,8 @@ LOGIN: list[HostRow] = [
     ),
 ]
 SYSTEM: list[HostRow] = [
+    fault("time.skew", "a clock 40 s behind", clock(-40)),
+    fault("time.skew", "a clock an hour ahead", clock(3600)),
     fault("os.noexec", "tmp is noexec", remounted("/tmp", "noexec")),
     fault("os.noexec", "home is noexec", remounted("$HOME", "noexec")),
     fault("os.write", "home is read-only", remounted("$HOME", "ro")),
@@ -147,6 +152,7 @@ SOFTWARE: list[HostRow] = [
     ),
 ]
 NETWORK: list[HostRow] = [
+    fault("net.interfaces", "lo is down", command("ip", "link", "set", "lo", "down")),
     fault("net.mtu", "MTU of 1400", mtu(1400)),
     fault("net.speed", "a link at 100 Mbit/s", file("/sys/class/net/eth0/speed", "100\n")),
     fault("net.flaps", "a link that flaps", flapping(12)),
@@ -177,6 +183,14 @@ IMPORTS: list[HostRow] = [
     ),
 ]
 CARDS: list[HostRow] = [
+    fault("gpu.smi-hang", "nvidia-smi takes 9 s", tool("nvidia-smi", SLOW_SMI), gpus=2),
+    fault(
+        "gpu.count host.slots",
+        "a card that the bus has and the driver has not",
+        cards_on_the_bus(3),
+        gpus=2,
+        slots=3,
+    ),
     fault("gpu.smi", "a card requires a reset", gpus=2, card={"memory.used": "[GPU requires reset]"}),
     fault("gpu.smi", "an unknown error of a card", gpus=2, card={"utilization.gpu": "[Unknown Error]"}),
     fault(

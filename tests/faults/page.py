@@ -9,9 +9,13 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
+
 from tests.faults.outcome import Outcome, table
 
 PAGE = Path(__file__).parents[2] / "docs/reliability.md"
+KEPT = Path(__file__).parents[2] / "build/faults"
+"""What was measured here, row by row; not part of the repository."""
 FACTS, IDLE, BUSY = "facts", "real hosts", "real hosts, all cores busy"
 
 
@@ -21,8 +25,20 @@ def keep(told: Sequence[Outcome], seen: Sequence[Outcome], *, busy: bool) -> Non
     if told and not busy:
         text = with_section(text, FACTS, table(told))
     if seen:
-        text = with_section(text, BUSY if busy else IDLE, [measured(), "", *table(seen), "", *wrong(seen)])
+        name = BUSY if busy else IDLE
+        every = joined(name, seen)
+        text = with_section(text, name, [measured(), "", *table(every), "", *wrong(every)])
     PAGE.write_text(text, encoding="utf-8")
+
+
+def joined(name: str, seen: Sequence[Outcome]) -> list[Outcome]:
+    """``seen`` with the rows that an earlier run on this machine has measured and this one has not."""
+    kept = KEPT / f"{name}.json"
+    before = msgspec.json.decode(kept.read_bytes(), type=list[Outcome]) if kept.exists() else []
+    rows = {(each.group, each.name): each for each in (*before, *seen)}
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_bytes(msgspec.json.encode(list(rows.values())))
+    return list(rows.values())
 
 
 def with_section(text: str, name: str, lines: Sequence[str]) -> str:

@@ -23,7 +23,8 @@ FULL_MEMBER = 0x8000
 def _mtu(evidence: Evidence) -> Iterator[Verdict]:
     """Of the network devices under RoCE; net.mtu tells of the one that TCP uses as well."""
     chosen = {entry.host: (entry.ifname, entry.mtu) for entry in evidence.network.hosts}
-    told = len({mtu for _, mtu in chosen.values()}) > 1
+    of_tcp = deviations({host: str(mtu) for host, (_, mtu) in chosen.items()})
+    told = {host for hit in of_tcp for host in hit.hosts}
     roce = {
         host: ports
         for host, ports in select(evidence.facts).items()
@@ -36,7 +37,7 @@ def _mtu(evidence: Evidence) -> Iterator[Verdict]:
         wanted = Counter(mtus.values()).most_common(1)[0][0]
         for host in hit.hosts:
             cards = tuple(port.netdev for port in roce[host] if port.netdev_mtu != wanted)
-            if told and chosen.get(host) in [(card, mtus[host]) for card in cards]:
+            if host in told and chosen.get(host) in [(card, mtus[host]) for card in cards]:
                 yield Blocked(host, "net.mtu tells of it")
                 continue
             fix = shell(

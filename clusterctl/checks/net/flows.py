@@ -13,7 +13,16 @@ from clusterctl.network.flows import Side, in_words
 
 
 def _dials(evidence: Evidence) -> list[Dial]:
-    return [dial for dials in edges(evidence).values() for dial in dials if dial.flow]
+    """Of paths on which a large message stalled net.pmtu tells: how slow the rest was there says nothing."""
+    dialled = edges(evidence)
+    stalled = {edge for edge, dials in dialled.items() if any(dial.result == "stall" for dial in dials)}
+    return [
+        dial
+        for (source, target), dials in dialled.items()
+        if not {(source, target), (target, source)} & stalled
+        for dial in dials
+        if dial.flow
+    ]
 
 
 def _slow(evidence: Evidence) -> Iterator[Verdict]:

@@ -205,6 +205,12 @@ def _interfaces_known(evidence: Evidence) -> Iterator[Verdict]:
     for host, facts in evidence.facts.items():
         if not facts.interfaces:
             yield NotKnown(host, "no network interface could be read")
+        elif any(link.kind == "loopback" and not link.up for link in facts.interfaces):
+            yield Hit(
+                hosts=(host,),
+                observed="lo is down: no process reaches another on its own host",
+                fix=shell("sudo ip link set dev lo up"),
+            )
 
 
 RULES: tuple[Rule, ...] = (
@@ -219,9 +225,10 @@ RULES: tuple[Rule, ...] = (
     Rule(
         code="net.interfaces",
         severity="fail",
-        looks_at="whether the host's interfaces could be read at all",
+        looks_at="whether the host's interfaces could be read at all, and its loopback is up",
         judge=_interfaces_known,
         needs=("interfaces",),
+        symptom="rank 0 does not reach its own store, and ranks of one host not one another",
     ),
     Rule(
         code="net.same-name",
