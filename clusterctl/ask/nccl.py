@@ -28,7 +28,11 @@ def ask_nccl(
 
     A port that its host no longer holds when somebody could not reach it says nothing about the path.
     """
-    asked = {host: variables[host] for host in collector.present if host in variables}
+    asked = {
+        host: variables[host]
+        for host in collector.present
+        if host in variables and not facts[host].python.error
+    }
     questions = {host: _question(facts[host], of_host) for host, of_host in asked.items()}
     answers = collector.ask(NcclAsked, questions, ASK.nccl_timeout + ASK.tell_timeout)
     late = NcclPick(unknown="the host did not tell what libnccl says")

@@ -65,6 +65,11 @@ def _without(text: str, prefix: int, link: str) -> Remedy:
 def _one_of_them(evidence: Evidence, text: str, bearers: Bearers) -> Fix:
     """Who is to keep it only a person knows; to take it from where SSH arrives would cut the connection."""
     advice = "give one of them another address"
+    if sum(evidence.facts[host].ssh_address == text for host, _, _ in bearers.values()) > 1:
+        return (
+            "these are containers, or machines behind address translation: give them their hosts' network "
+            "(docker run --network=host), or one network in which each has an address of its own"
+        )
     for host, link, prefix in reversed(bearers.values()):
         if evidence.facts[host].ssh_address != text:
             line = " && ".join(_without(text, prefix, link.name).commands)

@@ -82,6 +82,7 @@ def xid(code: int) -> KernelLog:
     return KernelLog(xids=(Xid(code=code, device="0000:11:00", age=600.0, text="pid=1, GPU has fallen"),))
 
 
+SEVERAL = {"torch": "2.5.1", "numpy": "1.26.4", "triton": "3.1.0", "peft": "0.14.0"}
 SLOW = {f"node{n}": nic("eth0", f"10.0.0.{n + 1}", prefix=16, speed=1000) for n in (1, 2, 3)}
 FAST = {f"node{n}": nic("ib1", f"10.9.0.{n}", speed=100_000) for n in (1, 3)}
 
@@ -183,6 +184,12 @@ FAULTS = [
         "sw.torch",
         "missing",
         on("node2", python={"packages": {"torch": None}, "torch_cuda": None}, torch=None),
+    ),
+    fault(
+        "sw.torch",
+        "another interpreter, without any package",
+        on("*", python={"packages": SEVERAL}),
+        on("node2", python={"packages": dict.fromkeys((*SEVERAL, "deepspeed", "transformers"))}, torch=None),
     ),
     fault("sw.torch", "for another CUDA", on("node2", python={"torch_cuda": "11.8"}), gpus=2),
     fault("sw.torch-build", "another revision", on("node2", python={"torch_git": "0123456789abcdef"})),

@@ -24,6 +24,9 @@ def _nccl_pick(evidence: Evidence) -> Iterator[Verdict]:
     asked = False
     for entry, facts in evidence.chosen:
         pick = facts.nccl
+        if facts.python.error:
+            yield Blocked(entry.host, "no python to ask it with")
+            continue
         if pick is None or pick.missing:
             missing = missing or (pick.missing if pick else "")
             yield from () if pick else _by_its_rule(entry, facts)

@@ -10,6 +10,7 @@ from clusterctl.facts.model import Dial
 from clusterctl.inventory.fold import fold
 from clusterctl.network.attribution import Blame, Edge, Side, attribute, blame, explained
 from clusterctl.network.candidates import borne, machine
+from clusterctl.network.ifname import GLOO, NCCL
 
 NOT_BLOCKED = frozenset({"ok", "stall", "connected", "unsettled"})
 NO_WAY = frozenset({"no-host", "no-route", "unreachable"})
@@ -43,11 +44,19 @@ def with_traffic(judge: Judge) -> Judge:
 def edges(evidence: Evidence) -> dict[Edge, list[Dial]]:
     """(source, target) -> the dials to the address that the target got in the chosen network.
 
-    Where no network covers a host, all its addresses were tried in vain and speak for it.
+    Where no network covers a host, all its addresses were tried in vain and speak for it; one that the user's
+    choice of an interface leaves out says nothing.
     """
     chosen = {entry.host: entry.address for entry in evidence.network.hosts}
+    out = {
+        host
+        for host in evidence.facts
+        if chosen and host not in chosen and any(evidence.setting(host, name) for name in (NCCL, GLOO))
+    }
     found: defaultdict[Edge, list[Dial]] = defaultdict(list)
     for dial in evidence.reachability.dials:
+        if dial.target in out or dial.source in out:
+            continue
         if dial.is_path and dial.address == chosen.get(dial.target, dial.address):
             found[dial.source, dial.target].append(dial)
     return dict(found)

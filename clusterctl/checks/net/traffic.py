@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from clusterctl.checks.net import firewall
@@ -13,6 +13,7 @@ from clusterctl.checks.rule import Blocked, Evidence, Hit, NotKnown, Rule, Verdi
 from clusterctl.facts.model import Dial
 from clusterctl.inventory.fold import fold
 from clusterctl.network.attribution import Blame, attribute, explained
+from clusterctl.network.candidates import borne
 
 ETHERNET_MTU = 1500
 FEW_PEERS = 8
@@ -38,8 +39,12 @@ def _untried(evidence: Evidence) -> Iterator[Verdict]:
 
 def _unheard(evidence: Evidence) -> Iterator[Verdict]:
     """Hosts that could not listen, or never told what they dialled."""
+    bearers = Counter(address for facts in evidence.facts.values() for address in borne(facts))
     for host, reason in evidence.reachability.listen_errors.items():
-        yield NotKnown(host, f"it could not listen: {reason}")
+        if host in evidence.facts and bearers[evidence.facts[host].ssh_address] > 1:
+            yield Blocked(host, "others bear its address too: ip.duplicate")
+        else:
+            yield NotKnown(host, f"it could not listen: {reason}")
     if len(evidence.facts) > 1:
         sources = {dial.source for dial in evidence.reachability.dials if dial.kind != "nccl"}
         for host in evidence.facts:

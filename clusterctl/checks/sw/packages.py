@@ -28,6 +28,23 @@ def _without_python(evidence: Evidence) -> Iterator[Verdict]:
             yield Blocked(host, "no python to ask")
 
 
+MANY_PACKAGES = 3
+"""A host that lacks torch and so many of what most others have is asked with another interpreter."""
+
+
+def _bare(evidence: Evidence) -> tuple[str, ...]:
+    """Hosts whose interpreter lacks torch and most of what the others have: one cause, told once."""
+    asked = {host: facts.python.packages.keys() for host, facts in _with_python(evidence).items()}
+    common = Counter(name for packages in asked.values() for name in packages)
+    usual = {name for name, count in common.items() if 2 * count > len(asked)}
+    lacking = {host: usual - packages for host, packages in asked.items()}
+    return tuple(
+        host
+        for host, names in lacking.items()
+        if "torch" in names and len(names) > MANY_PACKAGES and 2 * len(names) > len(usual)
+    )
+
+
 def _python(evidence: Evidence) -> Iterator[Verdict]:
     yield from _without_python(evidence)
     versions = {host: facts.python.version for host, facts in _with_python(evidence).items()}
@@ -58,6 +75,11 @@ def _package(
     def judge(evidence: Evidence) -> Iterator[Verdict]:
         yield from _without_python(evidence)
         asked = _with_python(evidence)
+        bare = _bare(evidence)
+        if name != "torch":
+            for host in bare:
+                yield Blocked(host, "its interpreter has few of the packages: sw.torch")
+                del asked[host]
         versions = {host: facts.python.packages.get(name, "") for host, facts in asked.items()}
         wanted = evidence.expect.get(name, "")
         if not any(versions.values()) and not required and not wanted:
@@ -66,13 +88,16 @@ def _package(
         lacking = tuple(host for host, told in versions.items() if not told)
         right = wanted or _newest(versions.values())
         for host in lacking:
+            cure = _installed(asked[host], name, _whole(versions.values(), right))
+            alone = host not in bare
             yield Hit(
                 hosts=(host,),
-                observed=f"{name} is not installed",
+                observed=f"{name} is not installed"
+                + ("" if alone else f" in {asked[host].python.executable}, nor most of what the others have"),
                 expected=f"{name} {right}".rstrip(),
                 severity=severity,
-                fix=_installed(asked[host], name, _whole(versions.values(), right)),
-                cause="missing",
+                fix=cure if alone else msgspec.structs.replace(_ANOTHER, instead=cure.commands),
+                cause="missing" if alone else "bare",
             )
         present = {
             host: told if build or wanted else told.partition("+")[0]
@@ -94,6 +119,12 @@ def _package(
                 yield hit
 
     return judge
+
+
+_ANOTHER = Remedy(
+    advice="where the packages lie in another environment, name its interpreter in the profile, as "
+    "`python: /path/to/venv/bin/python`"
+)
 
 
 def _whole(versions: Iterable[str], wanted: str) -> str:
