@@ -351,7 +351,7 @@ FAULTS = [
     fault(
         "gpu.smi-hang",
         "no end",
-        on("node2", nvidia={"exit_code": None, "gpus": ()}, torch=None),
+        on("node2", nvidia={"exit_code": None, "gpus": (), "error": "no answer within 20 s"}, torch=None),
         gpus=2,
         quick=True,
     ),

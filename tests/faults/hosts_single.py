@@ -204,6 +204,9 @@ CARDS: list[HostRow] = [
     fault("gpu.mig", "MIG is on", gpus=2, card={"mig.mode.current": "Enabled"}),
     fault("gpu.model", "another model", gpus=2, card={"name": "NVIDIA L4", "memory.total": "23034"}),
     fault("gpu.busy", "memory in use", gpus=2, card={"memory.used": "40000"}),
+    fault("gpu.vbios", "an older VBIOS", gpus=2, card={"vbios_version": "92.00.25.00.08"}),
+    fault("gpu.clocks", "a clock left low", gpus=2, card={"clocks.applications.graphics": "210"}),
+    fault("gpu.ecc-mode", "ECC switched off", gpus=2, card={"ecc.mode.current": "Disabled"}),
     fault("gpu.power", "a power limit left over", gpus=2, card={"power.limit": "150.00"}),
     fault(
         "gpu.xid",

@@ -18,7 +18,8 @@ VALUES = {{
     "ecc.errors.uncorrected.volatile.total": "0", "persistence_mode": "Enabled",
     "ecc.mode.current": "Enabled", "pcie.link.width.current": "16", "pcie.link.width.max": "16",
     "clocks_throttle_reasons.active": "0x0000000000000001", "remapped_rows.pending": "No",
-    "remapped_rows.failure": "No", "power.limit": "300.00",
+    "remapped_rows.failure": "No", "power.limit": "300.00", "vbios_version": "94.02.5C.00.05",
+    "pci.sub_device_id": "0x145910DE", "clocks.applications.graphics": "1800",
 }}
 SPOILED = {spoiled or {}!r}
 query = next((arg.split("=", 1)[1] for arg in sys.argv if arg.startswith("--query-gpu=")), None)

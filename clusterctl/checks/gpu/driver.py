@@ -53,7 +53,7 @@ def _smi(evidence: Evidence) -> Iterator[Verdict]:
                 smi.exit_code, (smi.error or "see its output", "run nvidia-smi there")
             )
             yield Hit(hosts=(host,), observed=f"nvidia-smi exits {smi.exit_code}: {meaning}", fix=fix)
-        elif smi.present and smi.error:
+        elif smi.exit_code == 0 and smi.error:
             yield Hit(
                 hosts=(host,),
                 observed=f"nvidia-smi told {smi.error}",
