@@ -217,9 +217,11 @@ def test_new_and_missing_hosts_are_told(tmp_path: Path) -> None:
     assert [(each.hosts, each.severity) for each in grown.findings if each.code == "baseline.hosts"] == [
         (("node4",), "info")
     ]
+    told = {each.status for each in grown.checks if each.code == "baseline.gpus" and "node4" in each.hosts}
+    assert told == {"unknown"}, "not compared is not passed"
     shrunk = judged(material(Case(name="two", hosts=2)), baseline=kept).report
-    (told,) = [each for each in shrunk.findings if each.code == "baseline.hosts"]
-    assert told.observed == "in the baseline, but not examined now: node3"
+    (note,) = [each for each in shrunk.findings if each.code == "baseline.hosts"]
+    assert note.observed == "in the baseline, but not examined now: node3"
     assert shrunk.verdict == "ready"
 
 

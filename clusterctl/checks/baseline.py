@@ -53,7 +53,10 @@ def _since(differ: Differ) -> Callable[[Evidence], Iterator[Verdict]]:
         changed: defaultdict[str, dict[str, str]] = defaultdict(dict)
         for host, now in _states(evidence).items():
             then = evidence.baseline.hosts.get(host)
-            for change in differ(then, now) if then else ():
+            if then is None:
+                yield Blocked(host, "it is not in the baseline")
+                continue
+            for change in differ(then, now):
                 if change is None:
                     yield Blocked(host, "it could be read for the baseline, and not now")
                 else:
