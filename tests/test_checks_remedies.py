@@ -103,6 +103,10 @@ def test_a_name_of_the_hostfile_is_quoted_where_it_stands_for_HOST() -> None:
     assert shell("ssh HOST true").at("a;b").commands == ("ssh 'a;b' true",)
 
 
+def test_a_value_cannot_be_taken_for_the_place_of_the_name() -> None:
+    assert shell("ls {}", values=("/a b/HOST",)).at("a'b").commands == ()
+
+
 def test_each_host_has_its_own_line_and_the_page_says_so() -> None:
     other = link("node3", mtu=9000, name="eno7", addresses=(Address("inet", "10.0.0.4", 16),))
     report = judged(Case(name="mtu", hosts=5, alter=(link("node2", mtu=9000), other)))

@@ -11,7 +11,9 @@ import msgspec
 
 from clusterctl.checks.safe import SafeAction
 
+_HOST = re.compile(r"\bHOST\b")
 _LONGEST = 300
+"""Letters of a line on a page; a longer one is in the script only."""
 
 Where = Literal["host", "here", "launch"]
 
@@ -54,7 +56,7 @@ class Remedy(msgspec.Struct, frozen=True, kw_only=True):
             return self
 
         def named(text: str) -> str:
-            return re.sub(r"\bHOST\b", lambda _: shlex.quote(host), text)
+            return _HOST.sub(lambda _: shlex.quote(host), text)
 
         return msgspec.structs.replace(
             self,
@@ -91,9 +93,9 @@ def shell(
     """Commands whose ``{}`` are filled with ``values``, quoted, over all templates in order.
 
     A value of None is one that the host told and that does not look like what it must be: then there is no
-    command.
+    command. Nor for one that holds HOST, which `Remedy.at` would take for the place of the host's name.
     """
-    if None in values:
+    if any(value is None or _HOST.search(str(value)) for value in values):
         return Remedy(advice=advice or _UNFIT, where=where)
     quoted = iter([shlex.quote(str(value)) for value in values])
     commands = tuple(re.sub(r"\{\}", lambda _: next(quoted), template) for template in templates)
