@@ -134,6 +134,8 @@ class ProofDefaults:
     streams: int = 4
     connect_timeout: float = 30.0
     tell_timeout: float = 60.0
+    device_timeout: float = 180.0
+    dcgm_timeout: float = 180.0
 
 
 SSH = SshDefaults()

@@ -11,7 +11,7 @@ import pytest
 from clusterctl.ask import allreduce
 from clusterctl.ask.allreduce import Backend, all_reduce
 from clusterctl.facts.e2e import AllReduce
-from clusterctl.messages.examination import Join, Leave, RankNews, RanksTold
+from clusterctl.messages.proving import Join, Leave, RankNews, RanksTold
 from clusterctl.plan.group import Group, Member
 from clusterctl.plan.model import RunVariables
 from clusterctl.settings import PROOF
@@ -55,11 +55,11 @@ class Players:
         done: Callable[[Mapping[str, RanksTold]], bool],
         deadline: float,
     ) -> None:
-        joined = [host for host, message in self.sent if isinstance(message, Join)]
+        joined = {host: message.group for host, message in self.sent if isinstance(message, Join)}
         done(
             {
-                host: RanksTold(group=0, ranks=(self._plays(host, len(joined)),))
-                for host in joined
+                host: RanksTold(group=group, ranks=(self._plays(host, len(joined)),))
+                for host, group in joined.items()
                 if host not in (self._deaf, self._mute)
             }
         )

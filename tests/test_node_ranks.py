@@ -119,6 +119,31 @@ ROWS = """  sl  local_address rem_address   st tx_queue rx_queue tr tm->when ret
 """
 
 
+def test_other_ranks_of_the_host_of_rank_0_wait_for_its_port(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[list[dict[str, Any]]] = []
+    monkeypatch.setattr(wire, "emit", lambda message: told.append(message["ranks"]))
+    python = tmp_path / "python"
+    script = f"""read size; read order; case "$order" in
+    *'"rank": 0,'*) echo '{MARK}{{"stage": "store", "port": 41234}}';;
+    *41234*) echo '{MARK}{{"stage": "group"}}';;
+    *) echo '{MARK}{{"stage": "group", "error": "no port"}}';;
+    esac; exec sleep 1000"""
+    python.write_text(f"#!/bin/sh\n{script}\n")
+    python.chmod(0o755)
+    here = Ranks(FILES, dict(os.environ))
+    one: dict[str, Any] = {"timeout": 60, "env": {}, "removed": [], "master_port": 0}
+    orders = [{"rank": 0, **one}, {"rank": 1, **one}]
+    here.join({"group": 0, "python": str(python), "reuse": False, "ranks": orders})
+    limit = time.monotonic() + 120
+    while not told or told[-1][1]["stage"] != "group":
+        assert time.monotonic() < limit
+        time.sleep(0.02)
+    here.leave(0)
+    assert told[-1][1]["error"] == ""
+
+
 def test_only_what_the_other_kernel_leaves_without_an_answer_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not a window that the peer's process keeps closed, nor another process's socket."""
     inodes = {"3": 7, "4": 8, "5": 9, "6": 10}

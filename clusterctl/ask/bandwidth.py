@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from clusterctl.ask.collector import FactCollector
 from clusterctl.facts.e2e import Bandwidth, Transfer
-from clusterctl.messages.examination import Receive, Receiving, Send, Sent
+from clusterctl.messages.proving import Receive, Receiving, Send, Sent
 from clusterctl.network import bandwidth
 from clusterctl.network.tournament import Pair, rounds, second_pass
 from clusterctl.settings import PROOF

@@ -28,7 +28,7 @@ PROBE = (
     "shared.environment", "traffic.nccl", "traffic.nccl_child",
     "traffic.listeners", "traffic.dialer", "traffic.attempt", "traffic.kernel", "traffic.master_port",
     "e2e.ranks", "e2e.child", "e2e.imported", "e2e.program", "e2e.allreduce", "e2e.sockets",
-    "e2e.bandwidth",
+    "e2e.bandwidth", "e2e.devices", "e2e.gemm",
 )  # fmt: skip
 """The node's modules that tell facts and dial."""
 

@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from clusterctl.facts.dcgm import Dcgm
+
 Stage = Literal["", "begun", "store", "group", "reduced"]
 State = Literal["works", "waits", "stopped", "silent"]
 
@@ -77,8 +79,36 @@ class Bandwidth(msgspec.Struct, frozen=True, kw_only=True):
     skipped: str = ""
 
 
+class Device(msgspec.Struct, frozen=True, kw_only=True):
+    """How one device fared with matrices: torch was ``imported`` there, its result was ``right``. ``flops``
+    is operations a second at the end. ``unknown`` says why it is not known how it ended."""
+
+    host: str
+    device: str
+    stage: Literal["begun", "imported", "right"] = "begun"
+    flops: float = 0.0
+    error: str = ""
+    ended: str = ""
+    unknown: str = ""
+
+
 class Proof(msgspec.Struct, frozen=True, kw_only=True):
     """What was not asked for is None."""
 
     gloo: AllReduce | None = None
     bandwidth: Bandwidth | None = None
+    nccl: AllReduce | None = None
+    """Of all idle GPUs."""
+    pairs: tuple[AllReduce, ...] = ()
+    """Of two hosts each, suspects twice."""
+    devices: tuple[Device, ...] = ()
+    dcgm: dict[str, Dcgm] = {}
+
+    @property
+    def hosts(self) -> set[str]:
+        """All that anything is told of."""
+        trials = [each for each in (self.gloo, self.nccl, *self.pairs) if each is not None]
+        named = {rank.host for trial in trials for rank in trial.ranks} | {*self.dcgm}
+        if self.bandwidth is not None:
+            named |= {end for each in self.bandwidth.transfers for end in (each.source, each.target)}
+        return named | {device.host for device in self.devices}

@@ -29,6 +29,11 @@ def rounds(hosts: Sequence[str]) -> tuple[tuple[Pair, ...], ...]:
     return tuple(found[int(number * step)] for number in range(SAMPLED_ROUNDS))
 
 
+def neighbours(hosts: Sequence[str]) -> tuple[Pair, ...]:
+    """Every host in one pair; where their number is odd, the last has nobody."""
+    return tuple(zip(hosts[::2], hosts[1::2], strict=False))
+
+
 def second_pass(suspects: Sequence[str], passed: Sequence[str]) -> tuple[tuple[Pair, ...], ...]:
     """Each suspect again, with a host that passed."""
     if not passed:

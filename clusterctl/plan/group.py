@@ -6,12 +6,14 @@ from collections.abc import Mapping
 
 import msgspec
 
+from clusterctl.facts.gpu import Gpu
 from clusterctl.facts.model import Facts, Reachability
 from clusterctl.inventory.model import Inventory
 from clusterctl.network.model import Network
 from clusterctl.network.repeats import NOT_FAILED
 from clusterctl.plan.model import RunVariables
 
+IDLE_MEMORY, IDLE_PERCENT = 1 << 30, 5
 MOST_BY_DEFAULT = 128
 """Gloo connects every host with every other: beyond so many only when asked to be thorough."""
 
@@ -38,11 +40,37 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
 
 class Trials(msgspec.Struct, frozen=True, kw_only=True):
     """What is to prove the hosts. ``addresses`` of the chosen network, by host; beyond ``gloo`` all is for
-    ``thorough`` only."""
+    ``thorough`` only. ``devices`` are those that nobody uses, by host, as torch names them there; ``backend``
+    is what lets them talk."""
 
     gloo: Group
     addresses: dict[str, str] = {}
     thorough: bool = False
+    devices: dict[str, tuple[str, ...]] = {}
+    backend: str = "nccl"
+
+
+def idle_devices(inventory: Inventory, facts: Mapping[str, Facts]) -> dict[str, tuple[str, ...]]:
+    """The GPUs of the selected slots on which nothing runs, of hosts whose torch sees them."""
+    found = {}
+    for host in inventory.hosts:
+        of_host = facts.get(host.name)
+        if of_host is None or of_host.torch is None or not of_host.torch.cuda_available:
+            continue
+        cards = {card.index: card for card in of_host.nvidia.gpus}
+        # The launch shows its ranks the selected ones only, in this order.
+        idle = [
+            f"cuda:{position}"
+            for position, slot in enumerate(host.slots)
+            if slot in cards and _is_idle(cards[slot])
+        ]
+        if idle:
+            found[host.name] = tuple(idle)
+    return found
+
+
+def _is_idle(card: Gpu) -> bool:
+    return not card.processes and card.memory_used < IDLE_MEMORY and (card.utilization or 0) < IDLE_PERCENT
 
 
 def one_rank_a_host(

@@ -18,7 +18,6 @@ import msgspec
 import yaml
 
 from clusterctl.errors import ClusterctlError, UsageError
-from clusterctl.facts.e2e import Proof
 from clusterctl.facts.model import Facts
 from clusterctl.network.model import Setting
 from clusterctl.plan.profile import Profile
@@ -120,7 +119,7 @@ def _files(material: Material, redaction: Redaction) -> Iterator[tuple[str, byte
         for dial in answers.reachability.dials
     )
     yield "dials.jsonl", b"".join(msgspec.json.encode(dial) + b"\n" for dial in dials)
-    yield "proof.json", document(_of_proof(answers.proof, redaction))
+    yield "proof.json", document(answers.proof)
     header = Header(
         schema=SCHEMA,
         clusterctl=documents.version(),
@@ -155,21 +154,6 @@ def _of_facts(facts: Facts, redaction: Redaction) -> Facts:
     if activation:
         activation = msgspec.structs.replace(activation, variables=_hidden(activation.variables, redaction))
     return msgspec.structs.replace(facts, variables=variables, activation=activation)
-
-
-def _of_proof(proof: Proof, redaction: Redaction) -> Proof:
-    if proof.gloo is None:
-        return proof
-    ranks = tuple(
-        msgspec.structs.replace(
-            rank,
-            error=redaction.text(rank.error),
-            ended=redaction.text(rank.ended),
-            log=tuple(redaction.text(line) for line in rank.log),
-        )
-        for rank in proof.gloo.ranks
-    )
-    return msgspec.structs.replace(proof, gloo=msgspec.structs.replace(proof.gloo, ranks=ranks))
 
 
 def _of_settings(settings: tuple[Setting, ...], redaction: Redaction) -> tuple[Setting, ...]:

@@ -23,7 +23,7 @@ from clusterctl.plan import activation
 from clusterctl.plan import threads as omp
 from clusterctl.plan.activation import without
 from clusterctl.plan.build import settings_of
-from clusterctl.plan.group import Trials, one_rank_a_host
+from clusterctl.plan.group import Trials, idle_devices, one_rank_a_host
 from clusterctl.plan.layers import Layers
 from clusterctl.plan.model import RunVariables
 from clusterctl.plan.variables import strongest
@@ -120,6 +120,7 @@ def examine(
             gloo=one_rank_a_host(inventory, facts, reachability, network, variables, thorough=thorough),
             addresses={entry.host: entry.address for entry in network.hosts},
             thorough=thorough,
+            devices=idle_devices(inventory, facts) if thorough else {},
         )
 
     with progress(names) as asking:

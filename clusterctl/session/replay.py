@@ -14,7 +14,7 @@ import msgspec
 from clusterctl.ask.facts import CollectedFacts
 from clusterctl.checks.selection import EVERY_RULE, Selection
 from clusterctl.errors import UsageError
-from clusterctl.facts.e2e import AllReduce, Proof
+from clusterctl.facts.e2e import Proof
 from clusterctl.facts.lasting import Baseline
 from clusterctl.facts.model import Dial, Reachability
 from clusterctl.inventory.model import Inventory
@@ -56,7 +56,7 @@ def read(folder: Path) -> Material:
     proof = Proof()
     if files.is_regular(folder / "proof.json"):  # what an earlier version kept has none
         proof = documents.decoded(folder / "proof.json", Proof, _BROKEN)
-    if strangers := ({rank.host for rank in (proof.gloo or AllReduce()).ranks} - set(inventory.names)):
+    if strangers := proof.hosts - set(inventory.names):
         raise _damaged(folder / "proof.json", f"{min(strangers)!r} is no host of hostfile.json")
     dials = tuple(_dials(folder / "dials.jsonl", facts))
     return Material(

@@ -34,7 +34,12 @@ Meddle = Callable[[Group], Group]
 
 
 def examined(
-    box: Sandbox, meddle: Meddle, *, mesh: bool = True, thorough: bool = False
+    box: Sandbox,
+    meddle: Meddle,
+    *,
+    mesh: bool = True,
+    thorough: bool = False,
+    devices: dict[str, tuple[str, ...]] | None = None,
 ) -> tuple[CollectedFacts, Report]:
     """``meddle`` comes between the examination and the all-reduce."""
     inventory = parse(box.hostfile.read_text(encoding="utf-8"), str(box.hostfile))
@@ -44,7 +49,13 @@ def examined(
         variables = variables_of_a_run(inventory, facts, network, dict.fromkeys(facts, ()))
         group = meddle(one_rank_a_host(inventory, facts, reachability, network, variables))
         addresses = {entry.host: entry.address for entry in network.hosts}
-        return Trials(gloo=group, addresses=addresses, thorough=thorough)
+        return Trials(
+            gloo=group,
+            addresses=addresses,
+            thorough=thorough,
+            devices=devices or {},
+            backend="gloo",
+        )
 
     transport = connect("fabric", box.ssh_config)
     try:
@@ -188,6 +199,28 @@ def test_a_host_whose_link_carries_less_is_named(make_sandbox: MakeSandbox) -> N
     assert found["fail"][0] == ("b",)
     assert "receives 0.04" in found["fail"][1]
     assert "TCP carries" in found["info"][1]
+
+
+@pytest.mark.long
+def test_what_idle_gpus_are_asked_works_on_cores_too(make_sandbox: MakeSandbox) -> None:
+    """The way is the same: a process for each device, all together, then two hosts at a time."""
+    box = make_sandbox(hosts=[HostSpec(name) for name in "abc"])
+    devices = {"a": ("cpu", "cpu"), "b": ("cpu",), "c": ("cpu",)}
+    with nothing_left(box):
+        answers, report = examined(box, lambda group: group, mesh=False, thorough=True, devices=devices)
+    proof = answers.proof
+    assert [(each.host, each.stage, each.error, each.ended, each.unknown) for each in proof.devices] == [
+        (host, "right", "", "", "") for host in "aabc"
+    ]
+    assert all(each.flops > 0 for each in proof.devices)
+    assert proof.nccl is not None
+    assert [(rank.host, rank.rank, rank.done) for rank in proof.nccl.ranks] == [
+        (host, rank, True) for rank, host in enumerate("aabc")
+    ]
+    assert all(len(rank.times) == 2 for rank in proof.nccl.ranks)
+    assert [[rank.host for rank in pair.ranks] for pair in proof.pairs] == [list("aab"), list("aac")]
+    assert all(rank.done for pair in proof.pairs for rank in pair.ranks)
+    assert "fail" not in told(report)
 
 
 def test_nothing_is_left_when_the_controller_is_killed(sandbox: Sandbox) -> None:

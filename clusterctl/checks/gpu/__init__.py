@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clusterctl.checks.gpu import alike, cards, driver, health, kernel, nodes, settings
+from clusterctl.checks.gpu import alike, at_work, cards, driver, health, kernel, nodes, settings
 from clusterctl.checks.rule import Rule
 
 RULES: tuple[Rule, ...] = (
@@ -13,4 +13,5 @@ RULES: tuple[Rule, ...] = (
     *health.RULES,
     *settings.RULES,
     *kernel.RULES,
+    *at_work.RULES,
 )

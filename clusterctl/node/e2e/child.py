@@ -10,18 +10,20 @@ from .program import MARK
 
 # No quote, so that whoever looks at the process list can copy it.
 BOOT = "import sys;b=sys.stdin.buffer;exec(b.read(int(b.readline())))"
-LAST_LINES = 40
+LAST_LINES = 400
 
 
 class Child:
-    """``on_told(message)`` is called in a thread of its own; with None when nothing more will come.
+    """What it tells goes to whoever `hand_to` names, and is kept until then.
 
     It ends with this process: its stdin ends, and so does it.
     """
 
-    def __init__(self, python, environ, sources, on_told):
-        self.on_told = on_told
-        self.is_over = False
+    def __init__(self, python, environ, sources):
+        self._on_told = None
+        self._kept = []
+        self._is_over = False
+        self._handing = threading.Lock()
         self._sources = sources
         self._said: "collections.deque[str]" = collections.deque(maxlen=LAST_LINES)
         self._process = subprocess.Popen(
@@ -64,17 +66,28 @@ class Child:
         for line in self._told:
             _, mark, message = line.decode("utf-8", "replace").partition(MARK)
             if mark:
-                self.on_told(json.loads(message))
+                self._tell(json.loads(message))
         self._listening.join(1.0)
         self._process.wait()
-        self.is_over = True
-        self.on_told(None)
+        self._tell(None)
+
+    def _tell(self, message):
+        with self._handing:
+            self._is_over = message is None
+            if self._on_told is None:
+                self._kept.append(message)
+            else:
+                self._on_told(message)
 
     def hand_to(self, on_told):
-        """From now on this is told, if only that nothing more will come."""
-        self.on_told = on_told
-        if self.is_over:
-            on_told(None)
+        """``on_told(message)`` is called in a thread of its own; with None when nothing more will come."""
+        with self._handing:
+            self._on_told = on_told
+            kept, self._kept = self._kept, []
+            for message in kept:
+                on_told(message)
+            if self._is_over and None not in kept:
+                on_told(None)
 
     @property
     def signal(self):

@@ -20,7 +20,8 @@ def import_torch(order, files, environ):
         told.append(message)
         heard.set()
 
-    child = Child(order["python"], environ, files, hear)
+    child = Child(order["python"], environ, files)
+    child.hand_to(hear)
     child.run("probe.torch_import")
     while not heard.wait(min(5.0, order["timeout"] / 4)):
         before, done = done, progress(child.pid)

@@ -5,6 +5,8 @@ kernel leaves it without an answer. That it is merely slow is no news.
 """
 
 import os
+import re
+import signal
 import threading
 
 from ..probe.system import progress
@@ -18,6 +20,8 @@ LOOK = 1.0
 LOOKS = 5
 """A rank stands still that has computed next to nothing, and waited for no core, for so many looks."""
 IDLE_SHARE = 0.05
+NCCL_SAYS = re.compile("NCCL (INFO (Bootstrap|NET/|Using network|.* via NET)|WARN)")
+LOG_LINES = 60
 
 
 class Ranks:
@@ -42,9 +46,9 @@ class Ranks:
             member = group.add(dict(rank, environ=environ))
             if order["reuse"] and self._imported:
                 member.child, self._imported = self._imported, None
-                member.child.hand_to(member.hear)
             else:
-                member.child = Child(order["python"], environ, self._files, member.hear)
+                member.child = Child(order["python"], environ, self._files)
+            member.child.hand_to(member.hear)
         group.begin()
 
     def leave(self, number=None):
@@ -62,6 +66,7 @@ class _Group:
     def __init__(self, number):
         self._number = number
         self._members = []
+        self._waiting = []
         self._told = None
         self._lock = threading.Lock()
         self._over = threading.Event()
@@ -71,17 +76,35 @@ class _Group:
         return self._members[-1]
 
     def begin(self):
-        for member in self._members:
-            member.child.run("e2e.allreduce", ends_after=member.order["timeout"], **member.order)
+        first, *others = self._members
+        if first.order["rank"] == 0:  # who joins needs the port of its store
+            self._waiting = others
+        else:
+            self._run(others)
+        self._run([first])
         threading.Thread(target=self._look, daemon=True).start()
 
     def tell(self):
         """All there is to know, if any of it is news."""
         with self._lock:
+            self._join_others()
             known = [dict(member.known) for member in self._members]
             if known != self._told and not self._over.is_set():
                 self._told = known
                 wire.emit({"is": "ranks", "group": self._number, "ranks": wire.sendable(known)})
+
+    def _run(self, members):
+        for member in members:
+            member.child.run("e2e.allreduce", ends_after=member.order["timeout"], **member.order)
+
+    def _join_others(self):
+        port = self._members[0].known.get("port")
+        if port and self._waiting:
+            waiting, self._waiting = self._waiting, []
+            for member in waiting:
+                environ = dict(member.order["environ"], MASTER_PORT=str(port))
+                member.order.update(master_port=port, environ=environ)
+            self._run(waiting)
 
     def end(self):
         with self._lock:
@@ -118,12 +141,15 @@ class _Member:
         if told is None:
             said = self.child.last_words
             by = "killed by signal %d" % self.child.signal if self.child.signal else "ended: %s" % said
-            self.known.update(ended=by, state="works")
+            if self.child.signal != signal.SIGALRM:  # by the limit that we have set: it is late, no more
+                self.known.update(ended=by, state="works")
         else:
             if "size" in told:
                 self._times.append([told.pop("size"), told.pop("seconds")])
                 self.known["times"] = list(self._times)
             self.known.update(told, state="works", unanswered=[])
+        if self.known["done"] or self.known["error"] or self.known["ended"]:
+            self.known["log"] = [line for line in self.child.said if NCCL_SAYS.search(line)][-LOG_LINES:]
         self._looks = []
         self._tell()
 

@@ -3,8 +3,8 @@
 The request comes with the bundle, and facts follow by themselves. Later messages (``do``): ``ping``,
 ``torch`` (one real import), ``listen`` and ``dial`` (traffic between hosts), ``nccl`` (what libnccl takes)
 and ``nccl-held`` (whether it still holds its port), ``join`` and ``leave`` (ranks of a collective of all
-hosts), ``receive`` and ``send`` (bandwidth), ``next`` (wait for another bundle). The end of stdin ends
-everything here, as does a silence of the controller.
+hosts), ``receive`` and ``send`` (bandwidth), ``compute`` and ``dcgm`` (idle GPUs), ``next`` (wait for another
+bundle). The end of stdin ends everything here, as does a silence of the controller.
 """
 
 import os
@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 
-from ..e2e import bandwidth
+from ..e2e import bandwidth, devices
 from ..e2e.ranks import Ranks
 from ..shared import wire
 from . import activation, gpu, kernel_log, machine, net, python, system
@@ -65,6 +65,10 @@ def converse(files, environ, timeout):
             _in_background("receiving", bandwidth.receive, message)
         elif what == "send":
             _in_background("sent", bandwidth.send, message)
+        elif what == "compute":
+            _in_background("computed", devices.compute, dict(message, sources=files))
+        elif what == "dcgm":
+            _in_background("dcgm", devices.dcgm, message)
         elif what == "leave":
             ranks.leave(message["group"])
         elif what == "next":
