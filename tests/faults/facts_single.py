@@ -690,6 +690,11 @@ HELD_ELSEWHERE = {
     "net.egress": "test_checks_reach",
     "e2e.gloo": "test_checks_e2e",
     "e2e.tcp-bw": "test_checks_bandwidth",
+    "e2e.nccl": "test_checks_gpus_at_work",
+    "e2e.pairwise": "test_checks_gpus_at_work",
+    "gpu.cuda-smoke": "test_checks_gpus_at_work",
+    "gpu.gemm": "test_checks_gpus_at_work",
+    "gpu.dcgm": "test_checks_gpus_at_work",
 }
 ONLY_NOTES = {
     "baseline.hosts",
