@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Set
 
 from clusterctl.checks.remedy import Fix, Remedy, ifname, shell
 from clusterctl.checks.remedy import address as address_of
-from clusterctl.checks.rule import Evidence, Hit, Rule
+from clusterctl.checks.rule import Evidence, Hit, NoAnswer, Rule
 from clusterctl.facts.addresses import ip_address, ip_network
-from clusterctl.facts.model import Interface
+from clusterctl.facts.model import Address, Interface
 from clusterctl.network.candidates import is_usable, is_wired, leads_out, machine
 
 Bearers = dict[tuple[object, ...], tuple[str, Interface, int]]
@@ -36,6 +37,29 @@ def duplicate_addresses(evidence: Evidence) -> Iterator[Hit]:
                 fix=_one_of_them(evidence, text, by_machine),
             )
     yield from _borne_elsewhere(evidence, {text for text, found in bearers.items() if len(found) > 1})
+    for failure in evidence.failures:
+        for host, link, address in answering_for(evidence, failure):
+            yield Hit(
+                hosts=(failure.host, host),
+                observed=f"{link.name} of {host} bears {address.address}, the address of {failure.host}, and "
+                "answers there with another host key",
+                expected="an address of its own on each",
+                fix=_taken_from(host, address.address, address.prefix, link),
+            )
+
+
+def answering_for(evidence: Evidence, failure: NoAnswer) -> Iterator[tuple[str, Interface, Address]]:
+    """Who bears the address at which ``failure``'s host was met by an unknown key."""
+    said = set(re.findall(r"[0-9a-f.:]+[0-9a-f]", failure.message)) if failure.stage == "hostkey" else set()
+    for host, facts in evidence.facts.items():
+        for link in facts.interfaces:
+            for address in link.addresses:
+                if (
+                    address.address in said
+                    and address.address != facts.ssh_address
+                    and leads_out(facts, link)
+                ):
+                    yield host, link, address
 
 
 def _borne_elsewhere(evidence: Evidence, told: Set[str]) -> Iterator[Hit]:
@@ -72,10 +96,16 @@ def _one_of_them(evidence: Evidence, text: str, bearers: Bearers) -> Fix:
         )
     for host, link, prefix in reversed(bearers.values()):
         if evidence.facts[host].ssh_address != text:
-            line = " && ".join(_without(text, prefix, link.name).commands)
-            if line:
-                return Remedy(advice=advice, instead=(f"take it from {host}: {line}",))
+            return _taken_from(host, text, prefix, link)
     return advice
+
+
+def _taken_from(host: str, text: str, prefix: int, link: Interface) -> Remedy:
+    line = " && ".join(_without(text, prefix, link.name).commands)
+    return Remedy(
+        advice="give one of them another address",
+        instead=(f"take it from {host}: {line}",) if line else (),
+    )
 
 
 def _joins_hosts(evidence: Evidence, text: str, bearers: Bearers) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from clusterctl.checks.ip import answering_for
 from clusterctl.checks.remedy import shell
-from clusterctl.checks.rule import Evidence, Hit, Rule, Skipped, Verdict, never_asked
+from clusterctl.checks.rule import Blocked, Evidence, Hit, Rule, Skipped, Verdict, never_asked
 from clusterctl.checks.stages import breaks_at
 
 MANY_HOSTS = 8
@@ -21,6 +22,16 @@ def _fanout(evidence: Evidence) -> Iterator[Verdict]:
         yield Hit(hosts=dropped, observed=f"sshd dropped {len(dropped)} of the sessions opened at once")
 
 
+def _hostkey(evidence: Evidence) -> Iterator[Verdict]:
+    """A key of another machine, which has the host's address as well, is no sign of a new installation."""
+    doubled = {failure.host for failure in evidence.failures if any(answering_for(evidence, failure))}
+    for verdict in breaks_at("hostkey")(evidence):
+        if isinstance(verdict, Hit) and doubled.issuperset(verdict.hosts):
+            yield Blocked(verdict.hosts[0], "another machine answers at its address: ip.duplicate")
+        else:
+            yield verdict
+
+
 RULES: tuple[Rule, ...] = (
     Rule(
         code="ssh.reach",
@@ -34,7 +45,7 @@ RULES: tuple[Rule, ...] = (
         code="ssh.hostkey",
         severity="fail",
         looks_at="the host key against known_hosts",
-        judge=breaks_at("hostkey"),
+        judge=_hostkey,
         symptom="ssh and pdsh stop at a question or refuse, in the middle of a launch",
         fix="compare the key with the machine's own, then: ssh-keygen -R HOST; ssh HOST",
     ),

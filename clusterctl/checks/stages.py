@@ -40,7 +40,10 @@ def _fix(failure: NoAnswer) -> Fix:
     if keys and None not in keys:
         other = failure.hint.partition("; or ")[2]
         return safe(*(CloseKey(key) for key in keys if key), instead=(other,) if other else ())
-    return msgspec.structs.replace(remedy(failure.hint), where="here") if failure.hint else ""
+    if not failure.hint:
+        return ""
+    first, *others = failure.hint.split("; or ")
+    return msgspec.structs.replace(remedy(first), where="here", instead=tuple(others))
 
 
 def breaks_at(*stages: str) -> Judge:

@@ -100,7 +100,7 @@ def _network(network: Network, unproven: str) -> RenderableType:
         proof = " (traffic proven both ways)" if network.proven else f" ({unproven})"
     line = Text.assemble((network.subnet, "bold"), (proof, "dim"), f": {places}")
     for other in network.alternatives:
-        if other.subnet != network.subnet:  # of a second card in one subnet a warning tells
+        if other.subnet != network.subnet and other.reason != "loopback":  # two cards in one: net.dual-subnet
             how = "also possible" if other.proven or not network.proven else "not usable"
             line.append(f"; {how}: {other.subnet} ({other.reason})", style="dim")
     row = Table.grid(padding=(0, 2, 0, 0))

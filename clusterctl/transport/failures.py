@@ -249,7 +249,8 @@ def refused_login(endpoint: Endpoint, tried: Sequence[str], unusable: Sequence[U
         return failure(endpoint, "auth", message, cures, open_keys)
     port = [] if endpoint.port == 22 else ["-p", str(endpoint.port)]
     config = ["-F", str(endpoint.config)] if endpoint.config else []
-    copy = shlex.join(["ssh-copy-id", *config, *port, f"{endpoint.user}@{endpoint.hostname}"])
+    key = next((["-i", name] for name in tried if name.startswith("/")), [])
+    copy = shlex.join(["ssh-copy-id", *key, *config, *port, f"{endpoint.user}@{endpoint.hostname}"])
     hint = f"{cures}; or {copy}" if cures else copy
     hint += f"; or set User and IdentityFile under `Host {endpoint.name}` in {_config(endpoint)}"
     return failure(

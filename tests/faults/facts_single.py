@@ -122,6 +122,13 @@ FAULTS = [
         hosts=12,
     ),
     fault("ssh.hostkey", "changed", **broken("hostkey", "the host key of node2 has changed")),
+    fault(
+        "ip.duplicate",
+        "another machine answers at the host's address",
+        beside(node3=nic("eth0:1", "10.0.0.99")),
+        at="node2 node3",
+        **broken("hostkey", "the host key of 10.0.0.99 has changed: it now shows ssh-ed25519 SHA256:x"),
+    ),
     fault("ssh.auth", "refused", **broken("auth", "node2 does not let alice in")),
     fault("env.shell", "exit in a start-up file", **broken("exec", "the login shell ended with 0")),
     fault("env.noninteractive", "no python at all", **broken("python", "no Python 3.8 or newer found there")),

@@ -96,6 +96,7 @@ def _package(
                 + ("" if alone else f" in {asked[host].python.executable}, nor most of what the others have"),
                 expected=f"{name} {right}".rstrip(),
                 severity=severity,
+                symptom=f"“No module named '{name.replace('-', '_')}'” there, while the other ranks wait",
                 fix=cure if alone else msgspec.structs.replace(_ANOTHER, instead=cure.commands),
                 cause="missing" if alone else "bare",
             )
