@@ -123,7 +123,10 @@ FAULTS = [
     sick("gpu.fabric", "not joined", H200, **all_of(H200, fabric__state="In Progress")),
     sick("gpu.power", "limited", H100, **one(0, power__limit="350.00")),
     sick("gpu.smi", "lost", A100, **one(3, utilization__gpu="[GPU is lost]")),
-    sick("gpu.count", "seven of eight", A100, on("node2", nvidia={"devices": 8}), count=7),
+    msgspec.structs.replace(
+        sick("gpu.count", "seven of eight", A100, on("node2", nvidia={"devices": 8}), count=7),
+        expected={"gpu.count": "node2", "host.slots": "node2"},
+    ),
     sick("host.slots", "seven, also on the bus", A100, count=7),
     sick("gpu.compute-mode", "exclusive", GH200, **one(0, compute_mode="Exclusive_Process")),
     sick("gpu.p2p", "a driver that offers it", RTX_5090, p2p="OK"),
