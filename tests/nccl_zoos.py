@@ -10,6 +10,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -187,7 +188,12 @@ def _inside() -> Recorded:
     for number, link in enumerate(zoo.links):
         lines += list(_commands(link, number))
     subprocess.run(["ip", "-force", "-batch", "-"], input="\n".join(lines), text=True, check=True)
-    interfaces = tuple(msgspec.convert(each, Interface) for each in net.interfaces()["interfaces"])
+    running = {link.name: link.up and link.carrier for link in zoo.links}
+    while True:  # a kernel says within a second or so that a bridge has no carrier
+        interfaces = tuple(msgspec.convert(each, Interface) for each in net.interfaces()["interfaces"])
+        if all(link.running == running.get(link.name, link.running) for link in interfaces):
+            break
+        time.sleep(0.05)
     return Recorded(zoo, interfaces, {version: _ask(path, zoo.env) for version, path in paths.items()})
 
 
