@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from clusterctl.report.fix_script import script
-from clusterctl.sandbox import HostSpec, Nic, Sandbox
+from clusterctl.sandbox import HostSpec, Sandbox
 from clusterctl.sandbox.host import VirtualHost
 from clusterctl.session import hosts
 from clusterctl.session.cluster import Cluster
@@ -146,11 +146,9 @@ def _codes(seen: Examination) -> dict[str, set[str]]:
 
 @pytest.mark.long
 def test_the_script_opens_the_network(make_sandbox: Callable[..., Sandbox], tmp_path: Path) -> None:
-    """Firewalls in and out, a route by the wrong card, a port of the switch that takes less than its host's
-    MTU."""
-    cards = (Nic("eth0"), Nic("eth1", "storage"))
-    names = ("one", "two", "three", "inbound", "outbound", "hole", "astray")
-    box = make_sandbox(hosts=[HostSpec(name, nics=cards) for name in names])
+    """Firewalls in and out, and a port of the switch that takes less than its host's MTU."""
+    names = ("one", "two", "three", "inbound", "outbound", "hole")
+    box = make_sandbox(hosts=[HostSpec(name) for name in names])
     _sudo(box)
     for host in box.hosts:
         host.set_mtu("eth0", 9000)
@@ -158,11 +156,8 @@ def test_the_script_opens_the_network(make_sandbox: Callable[..., Sandbox], tmp_
     box.host("inbound").block("in", "drop", (32768, 60999))
     box.host("outbound").block("out", "drop", (32768, 60999))
     box.host("hole").set_switch_mtu("eth0", 1500)
-    box.host("astray").admin(["ip", "route", "add", f"{box.host('one').address()}/32", "dev", "eth1"])
     sick = _examine(box)
-    found = _codes(sick)
-    assert found["net.egress"] == {"astray"} and found["net.pmtu"] == {"hole"}
-    assert found["net.backconnect"] >= {"inbound", "outbound"}
+    assert _codes(sick) == {"net.backconnect": {"inbound", "outbound"}, "net.pmtu": {"hole"}}
     text = script(sick.report, sick.material.inventory, "now", ("-F", str(box.ssh_config)))
     done = _run(text, tmp_path)
     assert "not all of it worked" not in done.stderr, done.stderr
