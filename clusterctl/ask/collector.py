@@ -120,10 +120,6 @@ class FactCollector:
         """Take what comes until ``done``, which is given the latest answers of this kind by host."""
         self._until(lambda: done(self._answers[kind]), deadline)
 
-    def latest(self, kind: type[Kind]) -> Mapping[str, Kind]:
-        """The last answer of this kind by host."""
-        return self._answers[kind]
-
     def awaiting(self, what: str, hosts: Sequence[str]) -> None:
         """Say whom we wait for."""
         self._on_awaiting(what, hosts)
