@@ -13,7 +13,7 @@ import termios
 from ..shared.files import read
 
 ESTABLISHED, SYN_SENT = 1, 2
-_RTT, _TCP_INFO, _FLOW_INFO = 68, 104, 220
+_PACKET_SIZE, _RTT, _TCP_INFO, _FLOW_INFO = 16, 68, 104, 220
 _ERROR = struct.Struct("=IBBBBII")
 _ORIGIN_ICMP, _ORIGIN_ICMP6 = 2, 3
 _MSG_ERRQUEUE = 0x2000
@@ -67,6 +67,12 @@ def tcp_info(made):
     return data[0], data[2], data[3], struct.unpack_from("=I", data, _RTT)[0] / 1e6
 
 
+def packet_size(made):
+    """How many bytes the largest packets of a TCP socket carry."""
+    data = made.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO)
+    return struct.unpack_from("=I", data, _PACKET_SIZE)[0]
+
+
 def flow(made, packet=0):
     """How what was sent fared: [bytes acknowledged, seconds under way, packets sent, packets sent again,
     round trip in seconds at the end, shortest]. None where the kernel (before 4.19) does not count them.
@@ -83,7 +89,7 @@ def flow(made, packet=0):
     busy, window, buffer = struct.unpack_from("=3Q", data, 168)
     acknowledged, sent, sent_again = (struct.unpack_from("=Q", data, at)[0] for at in (120, 200, 208))
     kept_back = max(0, sent - sent_again - acknowledged - unacknowledged(made))
-    size = packet or struct.unpack_from("=I", data, 16)[0] or 1
+    size = packet or struct.unpack_from("=I", data, _PACKET_SIZE)[0] or 1
     return [
         acknowledged,
         max(0, busy - window - buffer) / 1e6,
