@@ -45,7 +45,7 @@ OTHER_BUILD = edited(
 
 def other_version(package: str, version: str) -> tuple[Change, ...]:
     """The package's metadata as those of another version, on this host alone."""
-    (real,) = SITE.glob(f"{package.replace('-', '_')}-*.dist-info")
+    (real,) = SITE.glob(f"{package.replace('-', '_')}-*-info")  # dist-info, or setup.py's egg-info
     return (
         file(f"{SITE}/{package}-{version}.dist-info/METADATA", f"Name: {package}\nVersion: {version}\n"),
         script(f"mountpoint -q {SITE} && rm -r {real}"),
