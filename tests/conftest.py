@@ -108,8 +108,9 @@ def empty_home(namespaces: None, openssh_cache: Path) -> Iterator[Path]:
     home = Path(tempfile.mkdtemp(prefix="cctl-"))
     cache = home / "sandbox/.cache"
     cache.mkdir(mode=0o700, parents=True)
-    if (openssh_cache / "openssh").exists():
-        (cache / "openssh").symlink_to((openssh_cache / "openssh").resolve())
+    copy = (openssh_cache / "openssh").resolve()
+    if copy.exists():  # no link: hosts do not see where it would lead
+        shutil.copytree(copy, cache / "openssh", symlinks=True, copy_function=os.link)
     yield home
     for name in names(home):
         take_down(name, home)

@@ -149,12 +149,14 @@ def _of_dict(then: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture
 def box(make_sandbox: Callable[..., Sandbox]) -> Sandbox:
-    """Hosts that have been logged in to once: what a first login writes is sshd's."""
+    """Hosts that have been logged in to once: what a first login writes is sshd's. Their kernels have made
+    sure that nobody else bears their addresses."""
     box = make_sandbox(hosts=[HostSpec("one"), HostSpec("two")])
     for host in box.hosts:
         (host.home / "project").mkdir()
         (host.home / "project/data.txt").write_text("precious\n")
         host.admin(["sh", "-c", "touch /dev/shm/nccl-left /tmp/left"])
+        host.admin(["sh", "-c", "while ip -o addr | grep -q tentative; do sleep 0.1; done"])
     done = clusterctl(box, "exec", "--hostfile", str(box.hostfile), "--", "true")
     assert done.returncode == 0, done.stderr
     return box
