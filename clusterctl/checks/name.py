@@ -43,7 +43,8 @@ def _own(evidence: Evidence) -> Iterator[Verdict]:
 
 
 def _of_another(evidence: Evidence, host: str, found: str) -> str:
-    """The host, on another machine, that bears the address which ``host`` does not."""
+    """The host, on another machine, that bears the address which ``host`` does not. One of the same name is
+    `host.name-clash`."""
     own = evidence.facts[host]
     if found in borne(own):
         return ""
@@ -51,7 +52,7 @@ def _of_another(evidence: Evidence, host: str, found: str) -> str:
         (
             other
             for other, facts in evidence.facts.items()
-            if found in borne(facts) and machine(facts) != machine(own)
+            if found in borne(facts) and machine(facts) != machine(own) and facts.hostname != own.hostname
         ),
         "",
     )

@@ -169,6 +169,12 @@ FAULTS = [
         at="node1 node2",
     ),
     fault(
+        "host.name-clash",
+        "one name twice, known to both as the other's address",
+        on("node2", hostname="node1", names=(Name("node1", ("10.0.0.2",)),)),
+        at="node1 node2",
+    ),
+    fault(
         "host.slots",
         "one card fewer",
         on(
