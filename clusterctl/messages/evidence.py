@@ -1,0 +1,106 @@
+"""What a node shows of ranks that seem to hang: processes, stacks, and torch's flight recorder.
+
+Nothing of it is ever unpickled or run. Texts are as the node sent them: a renderer makes them harmless.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from clusterctl.messages.events import Rank, Text
+
+
+class Frame(msgspec.Struct, frozen=True, array_like=True):
+    """One Python frame. ``line`` is 0 where it is not known."""
+
+    file: Text
+    line: int
+    function: Text
+
+
+class ThreadStack(msgspec.Struct, frozen=True, kw_only=True):
+    """``frames`` begin with the innermost. ``main``: the thread that runs the script."""
+
+    name: Text = ""
+    main: bool = False
+    frames: tuple[Frame, ...] = ()
+
+
+class ProcessLook(msgspec.Struct, frozen=True, kw_only=True):
+    """One process of a rank, from ``/proc``. ``state`` is the kernel's letter (R, S, D, T, t, Z) of its main
+    thread. ``cpu`` is seconds of CPU it has used, ``read`` and ``written`` are bytes that reached a disk;
+    None where they cannot be read. ``major_faults``: pages it had to wait for (swap, files)."""
+
+    pid: int
+    parent: int
+    command: Text
+    state: str
+    wchan: Text = ""
+    cpu: float = 0.0
+    read: int | None = None
+    written: int | None = None
+    major_faults: int = 0
+
+
+class Collective(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of the flight recorder. ``sequence`` counts the collectives of its ``group``; ``done``: the
+    rank that recorded it has finished with it. ``operation`` bears its backend: ``gloo:all_reduce``."""
+
+    group: Text
+    sequence: int
+    operation: Text
+    input_sizes: tuple[tuple[int, ...], ...] = ()
+    output_sizes: tuple[tuple[int, ...], ...] = ()
+    dtypes: tuple[Text, ...] = ()
+    point_to_point: bool = False
+    started: bool = False
+    done: bool = False
+    created: float = 0.0
+    """Seconds since the epoch, by the node's clock."""
+
+
+class Group(msgspec.Struct, frozen=True, kw_only=True):
+    """One process group as a rank knows it. ``ranks`` are global, empty where torch does not say. A count of
+    -1: torch does not say either."""
+
+    name: Text
+    description: Text = ""
+    ranks: tuple[Rank, ...] = ()
+    last_enqueued: int = -1
+    last_started: int = -1
+    last_completed: int = -1
+
+
+class Recorder(msgspec.Struct, frozen=True, kw_only=True):
+    """The newest entries of a rank's flight recorder, oldest first, and the state of its groups."""
+
+    groups: tuple[Group, ...] = ()
+    collectives: tuple[Collective, ...] = ()
+
+
+class RankEvidence(msgspec.Struct, frozen=True, kw_only=True):
+    """One rank at one moment. ``processes`` begin with the rank's own; its descendants follow.
+
+    ``source`` says who told the stacks: torch's debug server, faulthandler's signal, py-spy, or nobody.
+    ``unseen`` says in words what could not be had, and why. ``sent`` and ``received`` are bytes of the TCP
+    connections it has open; None where they cannot be read.
+    """
+
+    rank: Rank
+    processes: tuple[ProcessLook, ...] = ()
+    threads: tuple[ThreadStack, ...] = ()
+    source: str = ""
+    recorder: Recorder | None = None
+    sent: int | None = None
+    received: int | None = None
+    unseen: tuple[Text, ...] = ()
+
+
+class HostEvidence(msgspec.Struct, frozen=True, kw_only=True):
+    """All ranks of one node at one moment. ``time`` is the node's wall clock. ``swapped``: pages that went to
+    and came from swap since boot, None where unknown. ``look`` numbers the looks of one suspicion, from 1."""
+
+    look: int
+    time: float
+    ranks: tuple[RankEvidence, ...] = ()
+    swapped: int | None = None
