@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,10 @@ class RunDefaults:
     sync_timeout: float = 600.0
     pull_timeout: float = 60.0
     clean_timeout: float = 300.0
+
+    def lease(self, on_disconnect: Literal["stop", "continue"]) -> float:
+        """How long a host goes on without a word from its controller."""
+        return self.lease_detached if on_disconnect == "continue" else self.lease_attached
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from clusterctl.messages.events import (
     Refused,
     Stopping,
 )
-from clusterctl.plan.model import Code, LaunchPlan, NodePlan
+from clusterctl.plan.model import Code, LaunchPlan, NodePlan, OnDisconnect
 from clusterctl.run.actions import Finish, IndirectProbe, Reconnect, Say, StopHosts
 from clusterctl.run.machine import Machine
 from clusterctl.run.states import HostState, RunState
@@ -25,7 +25,9 @@ from clusterctl.store.outcome import Outcome
 from clusterctl.transport.protocol import Failure, Stage
 
 
-def plan(hosts: int = 3, *, time_limit: float | None = None) -> LaunchPlan:
+def plan(
+    hosts: int = 3, *, time_limit: float | None = None, on_disconnect: OnDisconnect = "stop"
+) -> LaunchPlan:
     nodes = tuple(
         NodePlan(
             host=f"h{rank}",
@@ -53,6 +55,7 @@ def plan(hosts: int = 3, *, time_limit: float | None = None) -> LaunchPlan:
         code=Code(root="/p"),
         hostfile="hostfile",
         time_limit=time_limit,
+        on_disconnect=on_disconnect,
     )
 
 
@@ -197,6 +200,17 @@ def test_silence_of_all_hosts_is_the_controllers_own_until_the_lease_ends() -> N
         play.unopened(0, "timed out").unopened(1, "timed out").pass_time(5)
         assert play.of(StopHosts) == []
     play.pass_time(RUN.lease_attached)
+    assert play.outcome.status == "lost"
+
+
+def test_hosts_that_continue_are_waited_for_as_long_as_they_do() -> None:
+    play = Play(2, on_disconnect="continue").pass_time(RUN.heartbeat_timeout + 5)
+    for _ in range(10):
+        play.unopened(0, "timed out").unopened(1, "timed out").pass_time(RUN.lease_attached)
+        assert play.machine.stopping is None
+    play.now += RUN.lease_detached  # in steps that are no standstill of this machine's
+    play.machine.ticked = play.now
+    play.pass_time(1)
     assert play.outcome.status == "lost"
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from clusterctl.errors import UsageError
+from clusterctl.facts.machine import Logind
 from clusterctl.facts.model import Activation
 from clusterctl.session import launch, variables
 from clusterctl.session.cluster import Cluster
@@ -175,6 +177,35 @@ def test_hosts_without_deepspeed_are_named_with_their_interpreter(answering_host
     assert caught.value.message == "not started: no deepspeed on node[1-2] for /py"
     assert "/py -m pip install deepspeed" in caught.value.hint
     assert Cluster.from_hostfile().plan("train.py").world_size == 2
+
+
+@pytest.mark.parametrize(
+    ("taken", "said"),
+    [
+        (Logind(remove_ipc=True), "ada's shared memory (RemoveIPC)"),
+        (Logind(kill_processes=True), "ada's processes (KillUserProcesses)"),
+    ],
+    ids=("RemoveIPC", "KillUserProcesses"),
+)
+def test_a_run_that_would_lose_something_without_its_controller_is_refused(
+    answering_hosts: AnsweringHosts, taken: Logind, said: str
+) -> None:
+    def of_node2(**changes: Any) -> None:
+        answering_hosts.facts["node2"] = msgspec.structs.replace(answering_hosts.facts["node2"], **changes)
+
+    goes_on = LaunchOptions(on_disconnect="continue")
+    of_node2(user="ada", uid=1001, logind=taken)
+    with pytest.raises(launch.RefusedError) as caught:
+        Cluster.from_hostfile().plan("train.py", options=goes_on)
+    assert f"on node2 logind takes {said} away" in caught.value.message
+    assert "sudo loginctl enable-linger ada there, or --on-disconnect stop" in caught.value.hint
+    assert Cluster.from_hostfile().plan("train.py").on_disconnect == "stop"
+    forced = msgspec.structs.replace(goes_on, force=True)
+    assert Cluster.from_hostfile().plan("train.py", options=forced).on_disconnect == "continue"
+    for harmless in ({"logind": msgspec.structs.replace(taken, linger=True)}, {"logind": taken, "uid": 0}):
+        of_node2(**harmless)
+        plan = Cluster.from_hostfile().plan("train.py", options=goes_on)
+        assert plan.on_disconnect == "continue"
 
 
 def test_nothing_else_of_the_caller_travels(answering_hosts: AnsweringHosts) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -60,6 +60,13 @@ def command(
     stdin: Annotated[
         bool, typer.Option("--stdin", help="Rank 0 reads what this command gets on its standard input.")
     ] = False,
+    on_disconnect: Annotated[
+        Literal["stop", "continue"] | None,
+        typer.Option(
+            "--on-disconnect",
+            help="What hosts do when no controller is left: stop after 60 s (default), continue for 24 h.",
+        ),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Start although the quick look at the hosts found failures.")
     ] = False,
@@ -105,6 +112,7 @@ def command(
         time_limit=options.seconds(time_limit, "--time-limit") if time_limit else None,
         force=force,
         stdin=stdin,
+        on_disconnect=on_disconnect,
     )
     cluster = Cluster.from_hostfile(
         hostfile,
@@ -153,10 +161,16 @@ def _follow(run: Run) -> int:
     terminal.put(screen.rendered(page.opening(run.plan, screen.at_home(run.path))), keep=True)
     live = screen.live(run.plan, terminal)
 
-    ends = [signal.SIGINT, signal.SIGTERM]
+    outlives = run.plan.on_disconnect == "continue"
+
+    def ask(number: int, _: object) -> None:
+        run.leave() if outlives and number == signal.SIGTERM else run.interrupt(number)
+
+    previous: dict[signal.Signals, Any] = {
+        number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as nohup leaves it
-        ends.append(signal.SIGHUP)
-    previous = {number: signal.signal(number, lambda number, _: run.interrupt(number)) for number in ends}
+        previous[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_IGN if outlives else ask)
     for number in (signal.SIGUSR1, signal.SIGUSR2):
         previous[number] = signal.signal(number, lambda number, _: run.hand_on(number))
     try:

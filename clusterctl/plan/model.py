@@ -10,6 +10,8 @@ from clusterctl.network.model import Setting as Setting
 
 Engine = Literal["torchrun", "deepspeed"]
 Start = Literal["torchrun", "deepspeed-pdsh", "deepspeed-no-ssh"]
+OnDisconnect = Literal["stop", "continue"]
+"""What hosts do when no controller has been heard for longer than a short while."""
 
 
 class Code(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +81,7 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     transport: Literal["fabric", "openssh"] = "fabric"
     enter: str = ""
     time_limit: float | None = None
+    on_disconnect: OnDisconnect = "stop"
 
     def node_of(self, rank: int) -> NodePlan:
         """The node that runs the global rank. Raises KeyError for a rank outside the world."""
@@ -106,6 +109,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     workdirs: dict[str, str] = {}
     code: Code
     time_limit: float | None = None
+    on_disconnect: OnDisconnect = "stop"
     ssh_config: str = ""
     transport: Literal["fabric", "openssh"] = "fabric"
     gpus: dict[str, int] = {}

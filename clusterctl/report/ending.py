@@ -154,7 +154,8 @@ def _hint(plan: LaunchPlan, outcome: Outcome, last_lines: Sequence[str]) -> str:
         return _other_slots(outcome)
     silent = [host for host, count in outcome.left_behind.items() if count is None]
     if silent:
-        own = f"{RUN.lease_attached:g} s after the last word from here a host ends its ranks itself"
+        lease = runs.span(RUN.lease(plan.on_disconnect))
+        own = f"{lease} after the last word from here a host ends its ranks itself"
         return f"{own}; look: clusterctl exec -i {_selection(silent)} -- ps -ef"
     left = [host for host, count in outcome.left_behind.items() if count]
     if left:

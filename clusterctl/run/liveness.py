@@ -28,9 +28,11 @@ class Lost(msgspec.Struct, frozen=True):
 class Liveness:
     """The channels of a run: tell it what they do. Nodes are indices of ``hosts``, times the machine's."""
 
-    def __init__(self, hosts: Sequence[HostRecord], defaults: RunDefaults) -> None:
+    def __init__(self, hosts: Sequence[HostRecord], defaults: RunDefaults, lease: float) -> None:
+        """``lease``: for so many seconds a host goes on without a word."""
         self._hosts = hosts
         self._defaults = defaults
+        self._lease = lease
 
     def heard(self, node: int, now: float) -> list[Action]:
         """Anything at all arrived from it."""
@@ -85,7 +87,7 @@ class Liveness:
         limits, hosts = self._defaults, self._hosts
         waiting = [node for node, host in enumerate(hosts) if not host.over]
         silent = [node for node in waiting if now - hosts[node].heard > limits.heartbeat_timeout]
-        lease_over = limits.lease_attached + limits.heartbeat_timeout
+        lease_over = self._lease + limits.heartbeat_timeout
         # Of hosts that are over, too: with one left, nobody else could tell whose fault its silence is.
         if silent and all(now - host.heard > limits.heartbeat_timeout for host in hosts):
             if min(now - hosts[node].heard for node in silent) <= lease_over:

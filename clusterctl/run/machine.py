@@ -38,7 +38,8 @@ class Machine:
         self.stopping: Status | None = None
         self.longest_gap = 0.0
         self.interrupts = 0
-        self._liveness = Liveness(self.nodes, defaults)
+        self.lease = defaults.lease(plan.on_disconnect)
+        self._liveness = Liveness(self.nodes, defaults, self.lease)
         self._completion = Completion(self.nodes, defaults)
         self.verdict = Verdict(defaults)
 
@@ -114,9 +115,7 @@ class Machine:
                 return self._stop("refused", event.reason, 0.0)
             case events.EngineStarted():
                 state.engine = True
-            case events.LeaseOver() if (
-                not self.stopping and self.longest_gap > self.defaults.lease_attached / 2
-            ):
+            case events.LeaseOver() if not self.stopping and self.longest_gap > self.lease / 2:
                 text = (
                     f"this machine or `launch` stood still for {self.longest_gap:.0f} s, longer than a lease"
                 )

@@ -17,13 +17,15 @@ _NAMES: dict[int, str] = {
 
 
 class Operator:
-    """Wishes that have not been heard yet. `interrupt` and `hand_on` may be called by signal handlers."""
+    """Wishes that have not been heard yet. Signal handlers may call `interrupt`, `hand_on` and `leave`."""
 
     def __init__(self, wake: Callable[[], None]) -> None:
         self._wake = wake
         self._interrupts: deque[str] = deque()
         self._signals: deque[int] = deque()
         self._told: bool | None = None
+        self.leaves = False
+        """Whether this process goes, and the run is to go on without it."""
 
     def interrupt(self, number: int) -> None:
         """End the run: at first with time to save, the second time now."""
@@ -35,10 +37,15 @@ class Operator:
         self._signals.append(number)
         self._wake()
 
+    def leave(self) -> None:
+        """This process ends; the hosts go on for a lease."""
+        self.leaves = True
+        self._wake()
+
     @property
     def wants_end(self) -> bool:
-        """Whether a signal to end waits to be heard."""
-        return bool(self._interrupts)
+        """Whether a start is to be broken off: a run that has not begun cannot be left either."""
+        return bool(self._interrupts) or self.leaves
 
     def interrupts(self) -> list[str]:
         """New ones, each by what it came from."""

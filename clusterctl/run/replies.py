@@ -55,7 +55,7 @@ class Replies:
             "run": self._plan.run,
             "node_rank": node,
             "offsets": offsets | {"events.jsonl": self._events_read.get(node, 0)},
-            "lease": RUN.lease_attached,
+            "lease": RUN.lease(self._plan.on_disconnect),
         }
 
     def new_session(self, node: int) -> None:

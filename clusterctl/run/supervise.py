@@ -32,6 +32,7 @@ from clusterctl.run.recorder import Behind, Notice, Recorder, Stored
 from clusterctl.run.relay_bundle import RELAY, RELAY_FILES
 from clusterctl.run.replies import Replies
 from clusterctl.run.start import Halted, Startup
+from clusterctl.run.states import RunState
 from clusterctl.run.stdin import InputPump
 from clusterctl.settings import RUN, SSH, RunDefaults
 from clusterctl.store.outcome import Outcome
@@ -48,8 +49,20 @@ def _now() -> float:
     return time.clock_gettime(_CLOCK)
 
 
+class LeftAlone(ClusterctlError):
+    """This process leaves a run that goes on: its hosts keep to their lease."""
+
+    exit_code = 128 + signal.SIGTERM
+
+    def __init__(self, run: str, lease: float) -> None:
+        super().__init__(
+            f"run {run} goes on without its controller, for at most {lease / 3600:g} h",
+            hint=f"clusterctl attach {run} supervises it again, clusterctl stop {run} ends it",
+        )
+
+
 class Supervisor:
-    """One attached run. Call `run` or `take_over`, once."""
+    """One run. Call `run` or `take_over`, once. Both raise LeftAlone after `leave`."""
 
     def __init__(
         self,
@@ -96,6 +109,11 @@ class Supervisor:
     def hand_on(self, number: int) -> None:
         """Send SIGUSR1 or SIGUSR2 to every rank. For signal handlers and other threads."""
         self._operator.hand_on(number)
+
+    def leave(self) -> None:
+        """Go, while the hosts go on. A run that has not begun, or is stopping, is seen to its end before. For
+        signal handlers and other threads."""
+        self._operator.leave()
 
     def run(self) -> Outcome:
         """Start all nodes or none, follow them to the end, leave nothing, and say how it went."""
@@ -193,6 +211,8 @@ class Supervisor:
             self.outcome = displaced(self._plan.run, self._hosts, other)
         for by in self._operator.interrupts():
             self._do(self._machine.interrupt(now, by))
+        if self._operator.leaves and self._may_go_on_alone:
+            raise LeftAlone(self._plan.run, self._machine.lease)
         for number in self._operator.signals():
             self._say(f"{signal.Signals(number).name} is handed on to every rank")
             self._links.post_all(relay.SignalRanks(number=number))
@@ -204,6 +224,10 @@ class Supervisor:
             failed = self._launcher.failure(lambda node: self._machine.nodes[node].engine, now)
             if failed is not None:
                 self._do(self._machine.engine_failed(failed.message, time.time(), now, failed.node))
+
+    @property
+    def _may_go_on_alone(self) -> bool:
+        return self._plan.on_disconnect == "continue" and self._machine.state is RunState.RUNNING
 
     def _hear_recorder(self) -> None:
         if self._recorder.fault is not None:
@@ -278,10 +302,10 @@ class Supervisor:
 
     def _leave(self) -> None:
         """Hang up. If the run is not over, this process is broken or was interrupted: no host may wait for
-        its lease. Ranks that are saving keep their grace."""
+        its lease, unless that is what was asked for. Ranks that are saving keep their grace."""
         if self._recorder.launcher is not None:
             self._recorder.launcher.close()
         self._recorder.close()
-        if self.outcome is None:
+        if self.outcome is None and not self._may_go_on_alone:
             self._links.post_all(relay.Stop(grace=self._machine.grace, reason="the controller broke"))
         self._links.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import ClassVar
 
 import msgspec
 
+from clusterctl.checks.os.machine import taken_at_logout
 from clusterctl.errors import ClusterctlError
 from clusterctl.facts.model import Facts
 from clusterctl.inventory.fold import fold
@@ -81,6 +83,7 @@ def prepare(
     )
     hosts, names = target.hosts, target.names
     _decide(hosts, seen, options)
+    _refuse_loss_at_logout(seen, options)
     facts = seen.answers.facts
     threads = omp.settings(hosts.inventory, facts)
     request = Request(
@@ -94,6 +97,7 @@ def prepare(
         workdirs={host: own for host in names if (own := target.profile.workdir_of(host))},
         code=work.code,
         time_limit=options.time_limit,
+        on_disconnect=options.on_disconnect or "stop",
         ssh_config=str(hosts.ssh_config.resolve()) if hosts.ssh_config else "",
         transport=target.transport,
         gpus={host: len(facts[host].nvidia.gpus) for host in facts},
@@ -124,6 +128,22 @@ def _decide(hosts: Hosts, seen: Examination, options: LaunchOptions) -> None:
             hint=f"{python} -m pip install deepspeed there, or `python: /another/python` in a profile",
             examination=seen,
         )
+
+
+def _refuse_loss_at_logout(seen: Examination, options: LaunchOptions) -> None:
+    """A run that is to go on without its controller must lose nothing when the sessions of that end."""
+    facts = seen.answers.facts
+    losing = [host for host in facts if taken_at_logout(facts[host])]
+    if options.on_disconnect != "continue" or options.force or not losing:
+        return
+    first = facts[losing[0]]
+    raise RefusedError(
+        f"not started: it could not go on without its controller, for on {fold(losing)} logind takes "
+        f"{taken_at_logout(first)} away when no SSH session is left",
+        hint=f"sudo loginctl enable-linger {shlex.quote(first.user)} there, or --on-disconnect stop; --force "
+        "starts all the same",
+        examination=seen,
+    )
 
 
 def _without(package: str, facts: Mapping[str, Facts]) -> list[str]:

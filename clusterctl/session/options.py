@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from clusterctl.errors import UsageError, in_words
-from clusterctl.plan.model import Engine
+from clusterctl.plan.model import Engine, OnDisconnect
 
 
 class LaunchOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,7 +17,8 @@ class LaunchOptions(msgspec.Struct, frozen=True, kw_only=True):
     it (such as ``500MB``); without ``sync`` it is on every host already. ``module``: the script is a
     module. Without ``python`` it is a program of its own. ``local_rank``: DeepSpeed gets
     ``--local_rank=N``. ``time_limit`` is seconds. ``force`` starts although the examination found failures.
-    ``stdin``: rank 0 reads this process's standard input.
+    ``stdin``: rank 0 reads this process's standard input. ``on_disconnect``: what the hosts do when their
+    controller is gone, ``stop`` after a minute or ``continue`` for a day; None means ``stop``.
     """
 
     script: str = ""
@@ -34,6 +35,7 @@ class LaunchOptions(msgspec.Struct, frozen=True, kw_only=True):
     time_limit: float | None = None
     force: bool = False
     stdin: bool = False
+    on_disconnect: OnDisconnect | None = None
 
 
 def checked(options: LaunchOptions) -> LaunchOptions:

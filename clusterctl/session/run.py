@@ -36,8 +36,8 @@ _unfinished: weakref.WeakSet[Run] = weakref.WeakSet()
 class Run:
     """One run on all hosts, supervised by a thread of this process.
 
-    As a context manager it is stopped at the end of the block. When this process ends, its runs are stopped:
-    scripts get their grace to save.
+    As a context manager it is stopped at the end of the block. When this process ends, its runs are stopped,
+    with the grace for scripts to save, unless they were launched with ``on_disconnect="continue"``.
     """
 
     def __init__(self, prepared: Prepared, link: Transport) -> None:
@@ -101,6 +101,14 @@ class Run:
         """
         if self._supervisor is not None:
             self._supervisor.interrupt(number)
+
+    def leave(self) -> None:
+        """Let it go on without this process, where its hosts were told to: `wait` raises LeftAlone then.
+        Elsewhere as `interrupt`. For signal handlers."""
+        if self.plan.on_disconnect == "stop":
+            self.interrupt()
+        elif self._supervisor is not None:
+            self._supervisor.leave()
 
     def hand_on(self, number: int) -> None:
         """Send SIGUSR1 or SIGUSR2 to every rank. For signal handlers."""
@@ -246,10 +254,10 @@ def _lines(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
 
 @atexit.register
 def _leave() -> None:
-    """Stop what still runs when this process ends: its ranks would only outlive it by a lease."""
+    """Stop what still runs when this process ends, unless it is to outlive it by its lease."""
     left = list(_unfinished)
     for run in left:
-        run.interrupt()
+        run.leave()
     try:
         for run in left:
             run._over.wait(_LEAVING)

@@ -188,6 +188,18 @@ def _logout(evidence: Evidence) -> Iterator[Verdict]:
                 )
 
 
+def taken_at_logout(facts: Facts) -> str:
+    """What logind may take from a run here once no SSH session is left that started it; empty for nothing."""
+    logind = facts.logind
+    if logind is None or logind.linger or facts.uid == 0:
+        return ""
+    if logind.kill_processes:
+        return f"{facts.user}'s processes (KillUserProcesses)"
+    if logind.remove_ipc and facts.uid >= FIRST_USER:
+        return f"{facts.user}'s shared memory (RemoveIPC)"
+    return ""
+
+
 RULES: tuple[Rule, ...] = (
     Rule(
         code="os.memory",
