@@ -283,7 +283,7 @@ WRONG: tuple[tuple[str, Callable[[str], str], str], ...] = (
     (
         "a number",
         _changed(lambda document: document["hosts"]["node2"]["machine"].update(cores=8)),  # type: ignore[index]
-        "line 93: hosts.node2.machine.cores is a whole number, not text or empty",
+        "line 96: hosts.node2.machine.cores is a whole number, not text or empty",
     ),
 )
 

@@ -295,10 +295,26 @@ def test_what_is_mounted_where() -> None:
 
 def test_what_the_kernel_s_file_systems_show(tmp_path: Path) -> None:
     nothing = {"sysfs": False, "hides_processes": True, "exports": False}
-    assert probe_mounts.kernel(str(tmp_path)) == nothing
+    assert probe_mounts.kernel(str(tmp_path)) == {**nothing, "null_device": "missing"}
     for place in ("sys/class/net/lo", "sys/devices", "proc/1", "proc/fs/nfsd/threads"):
         (tmp_path / place).mkdir(parents=True)
-    assert probe_mounts.kernel(str(tmp_path)) == {name: not value for name, value in nothing.items()}
+    (tmp_path / "dev").symlink_to("/dev")
+    told = {name: not value for name, value in nothing.items()}
+    assert probe_mounts.kernel(str(tmp_path)) == {**told, "null_device": ""}
+    (tmp_path / "dev").unlink()
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev/null").write_text("thrown away")
+    assert probe_mounts.kernel(str(tmp_path))["null_device"] == "a plain file of 11 bytes"
+
+
+def test_files_that_stand_before_python_s_own_modules(tmp_path: Path) -> None:
+    for name in ("json.py", "trainer.py", "test/__init__.py", "logging/__init__.py", "random/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    own = str(Path(os.__file__).parent)
+    found = probe_python.shadows({"PYTHONPATH": f":{own}:/nowhere:{tmp_path}/"})
+    assert found == [f"{tmp_path}/json.py", f"{tmp_path}/logging"]
+    assert probe_python.shadows({}) == []
 
 
 @pytest.mark.parametrize("path", sorted(NODE.rglob("*.py")), ids=lambda path: str(path.relative_to(NODE)))

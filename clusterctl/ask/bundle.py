@@ -28,7 +28,7 @@ _BOOT = (
 REMOTE_COMMAND = (
     "exec /bin/sh -c 'for p in "
     + " ".join(_CANDIDATES)
-    + '; do command -v "$p" >/dev/null 2>&1 || continue; '
+    + '; do [ -n "$(command -v "$p")" ] || continue; '
     + f'"$p" -I -S -c "{_BOOT}"; s=$?; [ $s -eq {_TOO_OLD} ] || exit $s; done; exit {NO_PYTHON}\''
 )
 

@@ -71,6 +71,8 @@ def _noninteractive(evidence: Evidence) -> Iterator[Verdict]:
     for host, facts in told.facts.items():
         if facts.python.error and facts.activation and facts.activation.error:
             yield Blocked(host, "the activation line failed")
+        elif facts.python.error and facts.python.shadows:
+            yield Blocked(host, "a file in PYTHONPATH stands before a module of Python's own: sw.pythonpath")
         elif facts.python.error:
             wanted = facts.python.requested or "python3"
             yield Hit(

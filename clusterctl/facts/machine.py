@@ -89,6 +89,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     nofile: int | None = None
     stack: int | None = None
     nproc: int | None = None
+    file_size: int | None = None
+    """Of one file, in bytes."""
+    cpu_time: int | None = None
+    """Of one process, in seconds."""
+    address_space: int | None = None
 
 
 class Mounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,3 +105,5 @@ class Mounts(msgspec.Struct, frozen=True, kw_only=True):
     """/proc does not show other users' processes."""
     exports: bool = False
     """The host is an NFS server itself."""
+    null_device: str = ""
+    """What /dev/null is where it is not the kernel's device."""

@@ -84,6 +84,8 @@ class Python(msgspec.Struct, frozen=True, kw_only=True):
     torch_git: str | None = None
     net_plugin: str = ""
     """The NCCL network plugin that the loader would find."""
+    shadows: tuple[str, ...] = ()
+    """Files that PYTHONPATH puts before modules of Python's own of the same names."""
     nccl_first: str = ""
     """The libnccl.so.2 that LD_LIBRARY_PATH or LD_PRELOAD puts before torch's own, links resolved."""
 

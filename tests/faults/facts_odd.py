@@ -168,6 +168,26 @@ ODD = [
         "a kill for memory in somebody's container",
         on("node2", kernel_log=KernelLog(oom_kills=(OomKill(command="java", age=60, cgroup="/docker/1"),))),
     ),
+    odd(
+        "three hosts of 64 GiB and two of 32",
+        on("node4 node5", memory_total=32 * GIB, memory_available=30 * GIB),
+        hosts=5,
+    ),
+    odd(
+        "another model of machine with half of the memory",
+        on(
+            "node3",
+            product="SYS-4028",
+            cpus=8,
+            cpus_online=8,
+            memory_total=32 * GIB,
+            memory_available=30 * GIB,
+        ),
+    ),
+    odd("a profile.py in PYTHONPATH", on("*", python={"shadows": ("/home/alice/project/profile.py",)})),
+    odd(
+        "limits nobody meets", on("*", limits={"address_space": 4096 * GIB, "file_size": 4096 * GIB}), gpus=8
+    ),
     odd("no logind in a container", on("*", logind=None)),
     odd(
         "logind as Debian and Ubuntu set it",

@@ -284,6 +284,27 @@ FAULTS = [
         "an interface's name",
         variable("node2", "NCCL_SOCKET_IFNAME", "eth0", "/home/alice/.deepspeed_env:1"),
     ),
+    fault(
+        "sw.pythonpath",
+        "a json.py that breaks python",
+        on(
+            "node2",
+            python={
+                "error": "/opt/venv/bin/python does not start: AttributeError: no attribute 'dumps'",
+                "shadows": ("/home/alice/lib/json.py",),
+            },
+            torch=None,
+        ),
+    ),
+    fault(
+        "sw.pythonpath",
+        "a queue.py that breaks the import of torch",
+        on(
+            "node2",
+            python={"shadows": ("/home/alice/lib/queue.py",)},
+            torch={"ok": False, "error": "ImportError: cannot import name 'Empty' from 'queue'"},
+        ),
+    ),
     fault("sw.arch", "aarch64", on("node2", architecture="aarch64")),
     fault("sw.proxy", "on one host", variable("node2", "https_proxy", "http://proxy:3128")),
     fault("sw.proxy", "upper case, on one host", variable("node2", "HTTP_PROXY", "http://proxy:3128")),
@@ -483,12 +504,19 @@ FAULTS = [
     fault("os.nproc", "by ulimit", on("node2", limits={"nproc": 200})),
     fault("os.nproc", "by its control group", on("node2", cgroup=Cgroup(pids=100))),
     fault("os.stack", "unlimited", on("node2", limits={"stack": None}), gpus=2),
+    fault("os.fsize", "1 GiB", on("node2", limits={"file_size": GIB})),
+    fault("os.cpu-time", "an hour", on("node2", limits={"cpu_time": 3600})),
+    fault("os.address-space", "20 GiB", on("node2", limits={"address_space": 20 * GIB})),
+    fault(
+        "os.address-space", "less than CUDA maps", on("node2", limits={"address_space": 128 * GIB}), gpus=2
+    ),
+    fault("os.null", "a plain file", on("node2", mounts={"null_device": "a plain file of 311 bytes"})),
     fault("os.memory", "nothing free", on("node2", memory_available=100 * MIB)),
     fault(
         "os.memory",
-        "half of the others', on two of five hosts",
+        "half of the others', on two of eight hosts",
         on("node2 node3", memory_total=32 * GIB, memory_available=30 * GIB),
-        hosts=5,
+        hosts=8,
         at="node2 node3",
     ),
     fault("os.memory", "half of the others'", on("node2", memory_total=32 * GIB, memory_available=30 * GIB)),
@@ -656,6 +684,14 @@ FAULTS = [
         "not joined",
         card("*", range(4), fabric="Completed"),
         card("node2", range(4), fabric="In Progress"),
+        gpus=4,
+    ),
+    fault(
+        "gpu.fabric",
+        "not joined, and torch sees no card for it",
+        card("*", range(4), fabric="Completed"),
+        card("node2", range(4), fabric="In Progress"),
+        on("node2", torch={"cuda_available": False, "device_count": 0}),
         gpus=4,
     ),
     fault(

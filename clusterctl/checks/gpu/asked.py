@@ -35,6 +35,11 @@ def of_cards(judge: Callable[[str, tuple[Gpu, ...]], Iterator[Verdict]]) -> Judg
     return where_gpus(over)
 
 
+def awaits_fabric(card: Gpu) -> bool:
+    """Whether the card sits behind NVSwitches and has not joined their fabric."""
+    return card.fabric not in ("", "Completed")
+
+
 def numbers(cards: tuple[Gpu, ...]) -> str:
     """``GPU 3``, ``GPUs 0-7``, ``GPUs 0, 2``."""
     found = sorted(card.index for card in cards)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from clusterctl.checks.gpu.asked import NO_GPU, where_gpus
+from clusterctl.checks.gpu.asked import NO_GPU, awaits_fabric, where_gpus
 from clusterctl.checks.remedy import Fix, Remedy, install, shell
 from clusterctl.checks.rule import Blocked, Evidence, Hit, NotKnown, Rule, Skipped, Verdict
 from clusterctl.facts.model import Facts
@@ -226,6 +226,8 @@ def _in_torch(host: str, slots: int, facts: Facts) -> Iterator[Verdict]:
         yield Blocked(host, f"CUDA_VISIBLE_DEVICES={hidden.value} hides GPUs")
     elif not seen and facts.nvidia.closed:
         yield Blocked(host, _CLOSED)
+    elif not seen and any(awaits_fabric(card) for card in facts.nvidia.gpus):
+        yield Blocked(host, "the cards have not joined their NVSwitch fabric: gpu.fabric")
     elif not seen:
         yield Hit(hosts=(host,), observed="torch sees no GPU", expected=f"{len(facts.nvidia.gpus)}")
     else:

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 
 from clusterctl.checks.consistency import middle_of_others
-from clusterctl.checks.gpu.asked import numbers, of_cards, where_gpus
+from clusterctl.checks.gpu.asked import awaits_fabric, numbers, of_cards, where_gpus
 from clusterctl.checks.remedy import shell
 from clusterctl.checks.rule import Evidence, Hit, Rule, Skipped, Verdict
 from clusterctl.facts.gpu import Gpu
@@ -165,7 +165,7 @@ def _nvlink_errors(evidence: Evidence) -> Iterator[Verdict]:
 
 
 def _fabric(host: str, cards: tuple[Gpu, ...]) -> Iterator[Verdict]:
-    waiting = tuple(card for card in cards if card.fabric and card.fabric != "Completed")
+    waiting = tuple(card for card in cards if awaits_fabric(card))
     if waiting:
         yield Hit(
             hosts=(host,),

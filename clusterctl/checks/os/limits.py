@@ -24,6 +24,15 @@ THREADS_BASE = 256
 THREADS_PER_RANK = 64
 """Threads of torch, NCCL and four DataLoader workers of one rank, besides one for each core."""
 
+FILE_SIZE = 1024 * GIB
+"""A checkpoint of the largest models, in one file."""
+
+CPU_TIME = 365 * 86400
+"""Of one process, whose threads add up."""
+
+ADDRESS_SPACE = 32 * GIB
+"""Threads of torch reserve much more of it than they use."""
+
 STACK_FIXED = Version("2.28")
 """The NCCL from which an unlimited stack no longer leaves its threads with 2 MB."""
 
@@ -111,6 +120,55 @@ def _stack(evidence: Evidence) -> Iterator[Verdict]:
             )
 
 
+def _file_size(evidence: Evidence) -> Iterator[Verdict]:
+    for host, facts in evidence.facts.items():
+        limit = facts.limits.file_size
+        if limit is not None and limit < FILE_SIZE:
+            yield Hit(
+                hosts=(host,),
+                observed=f"no file may be larger than {size(limit)} in an SSH session",
+                expected="unlimited",
+                fix=_raised(facts, "fsize", "unlimited"),
+                cause="size",
+            )
+
+
+def _cpu_time(evidence: Evidence) -> Iterator[Verdict]:
+    for host, facts in evidence.facts.items():
+        limit = facts.limits.cpu_time
+        if limit is not None and limit < CPU_TIME:
+            yield Hit(
+                hosts=(host,),
+                observed=f"a process may use {_span(limit)} of CPU time in an SSH session, then it is killed",
+                expected="unlimited",
+                fix=_raised(facts, "cpu", "unlimited"),
+                cause="time",
+            )
+
+
+def _span(seconds: int) -> str:
+    for unit, length in (("day(s)", 86400), ("hour(s)", 3600), ("minute(s)", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.3g} {unit}"
+    return f"{seconds} second(s)"
+
+
+def _address_space(evidence: Evidence) -> Iterator[Verdict]:
+    """CUDA maps the host's memory and that of all cards into every process, used or not."""
+    for host, facts in evidence.facts.items():
+        cards = sum(card.memory_total or 0 for card in facts.nvidia.gpus)
+        needed = facts.memory_total + cards if cards else ADDRESS_SPACE
+        limit = facts.limits.address_space
+        if limit is not None and limit < needed:
+            yield Hit(
+                hosts=(host,),
+                observed=f"a process may have {size(limit)} of address space in an SSH session (ulimit -v)",
+                expected="unlimited",
+                fix=_raised(facts, "as", "unlimited"),
+                cause="space",
+            )
+
+
 RULES: tuple[Rule, ...] = (
     Rule(
         code="os.memlock",
@@ -147,5 +205,29 @@ RULES: tuple[Rule, ...] = (
         needs=("system", "gpus"),
         symptom="a segmentation fault while NCCL starts",
         fix="limit the stack of the user to 8192 kB, in /etc/security/limits.d",
+    ),
+    Rule(
+        code="os.fsize",
+        severity="warn",
+        looks_at="how large a file may be",
+        judge=_file_size,
+        needs=("system",),
+        symptom="a rank ends with signal 25 (SIGXFSZ, “File size limit exceeded”) at its first checkpoint",
+    ),
+    Rule(
+        code="os.cpu-time",
+        severity="warn",
+        looks_at="how much CPU time a process may use",
+        judge=_cpu_time,
+        needs=("system",),
+        symptom="a rank ends with signal 24 (SIGXCPU) or 9 in the middle of a run",
+    ),
+    Rule(
+        code="os.address-space",
+        severity="warn",
+        looks_at="how much address space a process may have, against what CUDA and torch map",
+        judge=_address_space,
+        needs=("system", "gpus"),
+        symptom="“out of memory” or “Cannot allocate memory” at the first CUDA call, with memory to spare",
     ),
 )

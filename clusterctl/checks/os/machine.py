@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from statistics import median_low
 
@@ -16,6 +17,9 @@ MEMORY_FAIL = GIB // 4
 MEMORY_PER_RANK = GIB // 2
 """What `import torch` and a small model take: a rank with less is killed before its first step."""
 ALIKE = 0.10
+HALF = 0.5 + ALIKE / 2
+FEW = 3
+"""Several hosts that have lost half of their memory are few beside those that have not: one to so many."""
 LOADED = 0.9
 LOAD_RATIO = 3.0
 FIRST_USER = 1000
@@ -31,18 +35,19 @@ def _usable(facts: Facts) -> int:
 def _memory(evidence: Evidence) -> Iterator[Verdict]:
     slots = {entry.name: len(entry.slots) for entry in evidence.inventory.hosts}
     usable = {host: _usable(facts) for host, facts in evidence.facts.items() if facts.memory_total}
-    usual = _usual(
+    others = _usual(
+        evidence.facts,
         {
             host: evidence.facts[host].memory_total if _is_of_a_session(evidence.facts[host]) else total
             for host, total in usable.items()
-        }
+        },
     )
     for host, total in usable.items():
         facts = evidence.facts[host]
         free = min(facts.memory_available, total)
         limited = f", as {facts.cgroup.memory_path} allows" if total < facts.memory_total else ""
         needed = MEMORY_PER_RANK * slots[host]
-        half_of = usual if total <= (0.5 + ALIKE / 2) * usual else 0
+        half_of = others[host] if total <= HALF * others[host] else 0
         if free < needed:
             yield Hit(
                 hosts=(host,),
@@ -73,11 +78,22 @@ def _lift(facts: Facts) -> Remedy:
     return shell("sudo systemctl set-property {} MemoryMax=infinity", values=(unit(group),))
 
 
-def _usual(usable: Mapping[str, int]) -> int:
-    """What more than half of the hosts have alike, where that can be said (three hosts and more); else 0."""
-    middle = median_low(usable.values()) if len(usable) > 2 else 0
-    alike = sum(abs(total - middle) <= ALIKE * middle for total in usable.values())
-    return middle if alike * 2 > len(usable) else 0
+def _usual(facts: Mapping[str, Facts], usable: Mapping[str, int]) -> dict[str, int]:
+    """Host -> what more than half of the machines of its kind have alike, where that can be said (three and
+    more, of which few have as little as it): else 0. Another model of machine may well have less memory, and
+    where many have little, that is how they were bought."""
+    kinds: defaultdict[object, list[str]] = defaultdict(list)
+    for host in usable:
+        kinds[facts[host].product, facts[host].cpus_online].append(host)
+    found = dict.fromkeys(usable, 0)
+    for hosts in kinds.values():
+        totals = [usable[host] for host in hosts]
+        middle = median_low(totals) if len(hosts) > 2 else 0
+        alike = sum(abs(total - middle) <= ALIKE * middle for total in totals)
+        little = sum(total <= HALF * middle for total in totals)
+        if alike * 2 > len(hosts) and (little == 1 or little * FEW <= alike):
+            found.update(dict.fromkeys(hosts, middle))
+    return found
 
 
 def _cores(facts: Facts) -> float:

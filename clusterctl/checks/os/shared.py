@@ -46,11 +46,6 @@ def _groups(evidence: Evidence, entries: Mapping[str, Filesystem], name: str) ->
     if len(most) < 2:
         return
     first = entries[most[0]]
-    yield Hit(
-        hosts=tuple(most),
-        observed=f"{name} {first.path} is one for all of them: {first.kind} {first.source}",
-        severity="info",
-    )
     for host, entry in entries.items():
         if host in most or len(most) * 2 <= len(entries) or _serves(evidence, host, first):
             continue
@@ -130,6 +125,17 @@ def _kernel(evidence: Evidence) -> Iterator[Verdict]:
             )
 
 
+def _null(evidence: Evidence) -> Iterator[Verdict]:
+    for host, facts in evidence.facts.items():
+        if facts.mounts.null_device:
+            yield Hit(
+                hosts=(host,),
+                observed=f"/dev/null is {facts.mounts.null_device}",
+                expected="the kernel's device, open to everybody",
+                cause="null",
+            )
+
+
 RULES: tuple[Rule, ...] = (
     Rule(
         code="os.sharedfs",
@@ -147,5 +153,14 @@ RULES: tuple[Rule, ...] = (
         needs=("disks", "gpus"),
         symptom="NCCL finds neither the topology nor RDMA, and takes the slowest way",
         fix="in a container, let it have /sys; outside, see what covers it: findmnt /sys",
+    ),
+    Rule(
+        code="os.null",
+        severity="fail",
+        looks_at="whether /dev/null is the device it should be",
+        judge=_null,
+        needs=("disks",),
+        symptom="“Permission denied” from every script that throws output away, or a disk that fills with it",
+        fix=shell("sudo rm -f /dev/null", "sudo mknod -m 666 /dev/null c 1 3"),
     ),
 )

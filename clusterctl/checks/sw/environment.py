@@ -104,6 +104,24 @@ def _is_cut_off(evidence: Evidence, host: str) -> bool:
     )
 
 
+def _shadows(evidence: Evidence) -> Iterator[Verdict]:
+    """Many a project has a file of such a name and never meets it: it counts where something is broken."""
+    for host, facts in evidence.facts.items():
+        if facts.python.shadows:
+            name = facts.python.shadows[0].rpartition("/")[2].partition(".")[0]
+            broken = facts.python.error or (
+                facts.torch is not None and not facts.torch.ok and facts.torch.error
+            )
+            yield Hit(
+                hosts=(host,),
+                observed=f"PYTHONPATH puts {facts.python.shadows[0]} before Python's own {name}"
+                + (f": {broken.strip().splitlines()[-1]}" if broken else ""),
+                expected="no file in PYTHONPATH with the name of a module of Python's own",
+                severity="fail" if broken else "info",
+                cause=f"shadows {bool(broken)}",
+            )
+
+
 def steers_itself(facts: Facts, name: str) -> bool:
     """Whether a variable is judged by a rule of this file, or is the libnccl that another rule names."""
     return (
@@ -157,5 +175,14 @@ RULES: tuple[Rule, ...] = (
         needs=("settings", "routes", "python"),
         symptom="every rank of this host tries the hub for minutes before it goes on or gives up",
         fix=at_launch("HF_HUB_OFFLINE=1"),
+    ),
+    Rule(
+        code="sw.pythonpath",
+        severity="fail",
+        looks_at="files in PYTHONPATH that stand before modules of Python's own",
+        judge=_shadows,
+        needs=("python",),
+        symptom="python, or the import of torch, ends with an error in a module that is not at fault",
+        fix="rename the file, or take its folder out of PYTHONPATH in the host's start-up files",
     ),
 )

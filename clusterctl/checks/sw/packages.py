@@ -212,6 +212,8 @@ def _torch_import(evidence: Evidence) -> Iterator[Verdict]:
             yield Blocked(host, "torch was not imported")
         elif not facts.torch.told:
             yield NotKnown(host, facts.torch.error)
+        elif not facts.torch.ok and facts.python.shadows:
+            yield Blocked(host, "a file in PYTHONPATH stands before a module of Python's own: sw.pythonpath")
         elif not facts.torch.ok:
             yield Hit(
                 hosts=(host,),

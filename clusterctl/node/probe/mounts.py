@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 
 from ..shared.files import listing
 
@@ -46,4 +47,16 @@ def kernel(root=""):
         "sysfs": bool(listing(root + "/sys/class/net")) and os.path.isdir(root + "/sys/devices"),
         "hides_processes": not os.path.isdir(root + "/proc/1"),
         "exports": bool(listing(root + "/proc/fs/nfsd")),
+        "null_device": _not_null(root + "/dev/null"),
     }
+
+
+def _not_null(path):
+    """What stands in the place of the null device, or "": `rm` as root, or a copy onto it, leaves a file."""
+    try:
+        found = os.stat(path)
+    except FileNotFoundError:
+        return "missing"
+    if stat.S_ISCHR(found.st_mode):
+        return "" if os.access(path, os.R_OK | os.W_OK) else "closed to the user"
+    return "a plain file of %d bytes" % found.st_size if stat.S_ISREG(found.st_mode) else "no device"

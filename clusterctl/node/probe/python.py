@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 
 from ..shared.files import listing, read, which
 
@@ -17,6 +18,8 @@ PLUGIN_PLACES = (
     "/usr/local/lib",
     "/usr/lib/x86_64-linux-gnu",
 )
+NOT_STANDARD = {"__pycache__", "sitecustomize", "usercustomize", "site-packages", "dist-packages", "test"}
+"""What lies beside the standard library and is no part of it, or is nobody's to import."""
 ACTIVATED = "python3 of the activated PATH"
 ASK = (
     "import sys,json;print(json.dumps([sys.executable,'.'.join(map(str,sys.version_info[:3])),"
@@ -29,6 +32,7 @@ def python(request, environ):
     found = _training_python(request, environ)
     found["python"]["nccl_first"] = first_nccl(environ)
     found["python"]["net_plugin"] = net_plugin(environ)
+    found["python"]["shadows"] = shadows(environ)
     return found
 
 
@@ -204,6 +208,27 @@ def net_plugin(environ):
     places = [each for each in environ.get("LD_LIBRARY_PATH", "").split(":") if each] + list(PLUGIN_PLACES)
     paths = ("%s/%s" % (place, name) for place in places for name in ("libnccl-net.so", "libnccl-net-ofi.so"))
     return next((path for path in paths if os.path.exists(path)), "")
+
+
+def shadows(environ):
+    """Files that PYTHONPATH puts before modules of the standard library, as this interpreter has them."""
+    places = [each for each in environ.get("PYTHONPATH", "").split(":") if each]
+    if not places:
+        return []
+    own = os.path.dirname(os.__file__)
+    standard = {entry.partition(".")[0] for entry in listing(own)}.union(
+        sys.builtin_module_names
+    ) - NOT_STANDARD
+    found = []
+    for place in places:
+        if os.path.realpath(place) == os.path.realpath(own):
+            continue
+        for entry in sorted(listing(place)):
+            path = "%s/%s" % (place.rstrip("/"), entry)
+            stem, _, ending = entry.partition(".")
+            if stem in standard and (ending == "py" or os.path.isfile(path + "/__init__.py")):
+                found.append(path)
+    return found[:5]
 
 
 def compilers(executable, environ):

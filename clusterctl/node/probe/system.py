@@ -74,6 +74,9 @@ def limits():
         "nofile": soft(resource.RLIMIT_NOFILE),
         "stack": soft(resource.RLIMIT_STACK),
         "nproc": soft(resource.RLIMIT_NPROC),
+        "file_size": soft(resource.RLIMIT_FSIZE),
+        "cpu_time": soft(resource.RLIMIT_CPU),
+        "address_space": soft(resource.RLIMIT_AS),
     }
 
 
