@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from clusterctl.errors import UsageError
 from clusterctl.session.options import LaunchOptions
-from clusterctl.session.workload import resolve
+from clusterctl.session.workload import resolve, understood
 
 
 @pytest.fixture(autouse=True)
@@ -18,23 +20,41 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(
-    ("words", "hint"),
-    [
-        ("python train.py --lr 1", "clusterctl launch train.py --lr 1"),
-        ("python3.11 -u train.py", "clusterctl launch train.py"),
-        ("/usr/bin/python3 -m pkg.train", "clusterctl launch -m pkg.train"),
-        ("torchrun --nproc-per-node 8 train.py 'a b'", "clusterctl launch train.py 'a b'"),
-        ("deepspeed", "clusterctl launch SCRIPT [ARGS]..."),
-    ],
-)
-def test_a_starter_of_its_own_is_left_out(words: str, hint: str) -> None:
-    import shlex
+def command_of(text: str, **how: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    script, *arguments = shlex.split(text)
+    options, _ = understood(LaunchOptions(script=script, arguments=tuple(arguments), **how))
+    return resolve(options).command, options.arguments
 
-    script, *arguments = shlex.split(words)
-    with pytest.raises(UsageError, match="leave out") as caught:
-        resolve(LaunchOptions(script=script, arguments=tuple(arguments)))
-    assert caught.value.hint == hint
+
+def test_what_another_launcher_would_start_is_what_runs() -> None:
+    assert command_of("python train.py --lr 1") == (("{python}", "-u", "train.py"), ("--lr", "1"))
+    assert command_of("torchrun --nproc-per-node 8 -m pkg 'a b'") == (
+        ("{python}", "-u", "-m", "pkg"),
+        ("a b",),
+    )
+    options, meant = understood(
+        LaunchOptions(script="deepspeed", arguments=("--no_local_rank", "--master_port=1", "train.py"))
+    )
+    assert meant is not None and (options.engine, options.local_rank) == ("deepspeed", False)
+    assert options.env == ("MASTER_PORT=1",)
+
+
+def test_an_environment_inside_the_project_is_not_the_project(project: Path) -> None:
+    (project / ".venv" / "bin").mkdir(parents=True)
+    (project / ".venv" / "pyvenv.cfg").write_text("")
+    (project / ".venv" / "bin" / "torchrun").write_text("")
+    (project / "tools").mkdir()
+    (project / "tools" / "torchrun").write_text("")
+    assert command_of(".venv/bin/torchrun train.py")[0] == ("{python}", "-u", "train.py")
+    assert command_of("tools/torchrun train.py") == (("{python}", "-u", "tools/torchrun"), ("train.py",))
+
+
+def test_a_shell_script_is_not_given_to_python(project: Path) -> None:
+    (project / "run.sh").write_text("")
+    with pytest.raises(UsageError, match="shell script") as caught:
+        command_of("run.sh")
+    assert "--no-python" in caught.value.hint
+    assert command_of("run.sh", python=False)[0] == ("./run.sh",)
 
 
 def test_a_folder_and_a_file_for_a_module_are_said(project: Path) -> None:
@@ -47,7 +67,6 @@ def test_a_folder_and_a_file_for_a_module_are_said(project: Path) -> None:
 
 
 def test_a_program_may_bear_such_a_name(project: Path) -> None:
-    found = resolve(LaunchOptions(script="python", arguments=("x.py",), python=False))
-    assert found.command == ("python",)
+    assert command_of("python x.py", python=False) == (("python",), ("x.py",))
     (project / "python").write_text("")
-    assert resolve(LaunchOptions(script="python")).command == ("{python}", "-u", "python")
+    assert command_of("python x.py") == (("{python}", "-u", "python"), ("x.py",))

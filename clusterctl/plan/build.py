@@ -57,6 +57,7 @@ def build(inventory: Inventory, network: Network, request: Request, *, master_po
         enter=f"/tmp/clusterctl-{request.run}/enter" if request.start == "deepspeed-pdsh" else "",
         time_limit=request.time_limit,
         on_disconnect=request.on_disconnect,
+        notes=request.notes,
     )
 
 

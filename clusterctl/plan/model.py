@@ -82,6 +82,8 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     enter: str = ""
     time_limit: float | None = None
     on_disconnect: OnDisconnect = "stop"
+    notes: tuple[str, ...] = ()
+    """What the user should know before it starts, a sentence each."""
 
     def node_of(self, rank: int) -> NodePlan:
         """The node that runs the global rank. Raises KeyError for a rank outside the world."""
@@ -116,3 +118,4 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """GPUs found on each host; slots of a host without one are processes, not devices."""
     pythons: dict[str, str] = {}
     """The interpreter each host will train with."""
+    notes: tuple[str, ...] = ()

@@ -120,7 +120,10 @@ def _code(plan: LaunchPlan) -> str:
 
 
 def _notes(plan: LaunchPlan) -> list[RenderableType]:
-    return [Text(" " * 8 + note, style="dim", no_wrap=True, overflow="ignore") for note in plan.code.notes]
+    about_code = [
+        Text(" " * 8 + note, style="dim", no_wrap=True, overflow="ignore") for note in plan.code.notes
+    ]
+    return [*about_code, *(_row("note", note) for note in plan.notes)]
 
 
 def _what_travels(code: Code) -> str:

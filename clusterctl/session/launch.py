@@ -70,6 +70,9 @@ def prepare(
     ``to_start``: the run follows over the same ``link``. Raises UsageError for what cannot be meant, before
     any host is asked, and RefusedError where the hosts cannot run it.
     """
+    options, meant = workload.understood(options)
+    if meant is not None:
+        meant.check(target.hosts.inventory)
     work = workload.resolve(options)
     layers = variables.read(target, env=options.env, env_file=options.env_file)
     seen = examine(
@@ -98,6 +101,7 @@ def prepare(
         code=work.code,
         time_limit=options.time_limit,
         on_disconnect=options.on_disconnect or "stop",
+        notes=(meant.note,) if meant is not None and meant.note else (),
         ssh_config=str(hosts.ssh_config.resolve()) if hosts.ssh_config else "",
         transport=target.transport,
         gpus={host: len(facts[host].nvidia.gpus) for host in facts},

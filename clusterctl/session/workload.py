@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 from importlib import resources
 from pathlib import Path
 
@@ -14,14 +13,15 @@ from clusterctl.ask import repository
 from clusterctl.ask.ignore import IGNORE_FILE, belongs
 from clusterctl.ask.tree import TooBig, Tree, Unusable, scan
 from clusterctl.errors import UsageError
+from clusterctl.plan import nested
 from clusterctl.plan.model import Code
+from clusterctl.plan.nested import Nested, Script
 from clusterctl.report.pull import printable
 from clusterctl.session.options import LaunchOptions
 from clusterctl.settings import SYNC
 
 SHIPPED = "pretrain.py"
 _NAMED = 5
-_STARTER = re.compile(r"python[\d.]*|torchrun|deepspeed")
 
 
 class Workload(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +37,38 @@ def shipped_directory() -> Path:
     """Where the shipped workload lies: inside an installed package, beside it in a checkout."""
     package = Path(str(resources.files("clusterctl")))
     return next(path for path in (package / "_train", package.parent / "train") if path.is_dir())
+
+
+def understood(options: LaunchOptions) -> tuple[LaunchOptions, Nested | None]:
+    """``options`` with the script itself where another launcher was typed in its place, and what that said.
+
+    Raises UsageError where it cannot be meant. A script of the user's that bears such a name is one.
+    """
+    meant = None
+    if options.script and not _is_own(options):
+        meant = nested.recognise(
+            Script(
+                script=options.script,
+                arguments=options.arguments,
+                module=options.module,
+                python=options.python,
+            )
+        )
+    if meant is None:
+        return options, None
+    engine = meant.engine or options.engine
+    local_rank = options.local_rank and meant.local_rank
+    script = msgspec.structs.asdict(meant.script)
+    env = (*options.env, *meant.env)
+    return msgspec.structs.replace(options, **script, env=env, engine=engine, local_rank=local_rank), meant
+
+
+def _is_own(options: LaunchOptions) -> bool:
+    """Whether the script is a file of the project; the programs of a virtual environment in it are not."""
+    folder = Path(options.workdir).expanduser() if options.workdir else _here()
+    path = _here() / options.script
+    environment = (path.parent.parent / "pyvenv.cfg").is_file()
+    return path.is_file() and not environment and path.resolve().is_relative_to(folder.resolve())
 
 
 def resolve(options: LaunchOptions) -> Workload:
@@ -127,12 +159,6 @@ def _command(options: LaunchOptions, start: Path, root: Path) -> tuple[str, ...]
     path = (start / script).resolve()
     if not options.python and "/" not in script and not path.is_file():
         return (script,)
-    own = path.is_file() and path.is_relative_to(root)
-    if options.python and not own and _STARTER.fullmatch(Path(script).name):
-        raise UsageError(
-            f"launch starts every rank itself, with the Python of its host: leave out `{script}`",
-            hint=_without_starter(options),
-        )
     if path.is_dir():
         raise UsageError(f"the script {path} is a folder", hint="name a file in it, or a module with -m")
     if not path.is_file():
@@ -146,18 +172,14 @@ def _command(options: LaunchOptions, start: Path, root: Path) -> tuple[str, ...]
             hint=f"--workdir {path.parent}",
         )
     name = script if not Path(script).is_absolute() else os.path.relpath(path, start)
+    if options.python and path.suffix == ".sh":
+        raise UsageError(
+            f"{script} is a shell script, not a Python script",
+            hint="--no-python starts it once a rank; training that it starts itself is what to launch",
+        )
     if options.python:
         return ("{python}", "-u", name)
     return (f"./{name}" if "/" not in name else name,)
-
-
-def _without_starter(options: LaunchOptions) -> str:
-    """The command as it is meant: the same from the script on."""
-    words = options.arguments
-    at = next((i for i, word in enumerate(words) if word.endswith(".py")), None)
-    if words[:1] == ("-m",) and len(words) > 1:
-        return f"clusterctl launch {shlex.join(words)}"
-    return f"clusterctl launch {shlex.join(words[at:]) if at is not None else 'SCRIPT [ARGS]...'}"
 
 
 def _bytes(limit: str) -> int:
