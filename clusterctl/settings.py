@@ -55,6 +55,8 @@ class RunDefaults:
     disk_grace: float = 10.0
     """The same after an operator's stop or the time limit."""
     early_exit_note: float = 30.0
+    log_limit: int = 10**9
+    """Bytes of each rank's log that are kept, on its host and here."""
     sync_timeout: float = 600.0
     pull_timeout: float = 60.0
     clean_timeout: float = 300.0

@@ -100,6 +100,8 @@ class NodeRun:
             "digest": "",
             "failure_grace": 5.0,
             "lock_dir": str(folder),
+            "log_head": 0,
+            "log_limit": 0,
             **changes,
         }
         self.agent = agent_process.AgentProcess(self.directory, self.tag)

@@ -356,8 +356,10 @@ def test_a_removed_directory_is_forwarded_to_its_end(tmp_path: Path, monkeypatch
     ]
     assert [each["event"]["event"] for each in sent if each["is"] == "event"] == ["agent", "end"]
     assert forwarder.fingerprints(lambda: None) == {
-        "rank-0.log": {"size": 8, "sha256": hashlib.sha256(b"one\ntwo\n").hexdigest()}
-    }
+        "rank-0.log": {
+            "size": 8, "sha256": hashlib.sha256(b"one\ntwo\n").hexdigest(), "head": 0, "resume": 0,
+        }
+    }  # fmt: skip
 
 
 def test_an_idle_relay_hardly_wakes_up(talks: list[Talk], tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from clusterctl.messages.clean import CleanDone, CleanMessage, Removal, clean_me
 from clusterctl.settings import RUN, SSH
 from clusterctl.transport.protocol import Transport
 
-_NODE_FILES = ("run.snapshot", "shared.processes")
+_NODE_FILES = ("run.directory", "run.log_limit", "run.snapshot", "shared.processes")
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):

@@ -57,6 +57,16 @@ def command(
     time_limit: Annotated[
         str, typer.Option("--time-limit", metavar="TIME", help="Stop the run after this long: 90s, 10m, 2h.")
     ] = "",
+    log_limit: Annotated[
+        str,
+        typer.Option(
+            "--log-limit",
+            metavar="SIZE",
+            callback=options.not_empty,
+            help="Keep so much of each rank's log, its beginning and the newest: 1GB, 200MB; 0 = all.",
+            show_default="1GB",
+        ),
+    ] = "",
     stdin: Annotated[
         bool, typer.Option("--stdin", help="Rank 0 reads what this command gets on its standard input.")
     ] = False,
@@ -110,6 +120,7 @@ def command(
         python=not no_python,
         local_rank=not no_local_rank,
         time_limit=options.seconds(time_limit, "--time-limit") if time_limit else None,
+        log_limit=log_limit,
         force=force,
         stdin=stdin,
         on_disconnect=on_disconnect,

@@ -11,6 +11,7 @@ from clusterctl.cli.runs import Run
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+    from typing import BinaryIO
 
     from clusterctl.plan.model import LaunchPlan
     from clusterctl.store.runs import RunDirectory
@@ -57,7 +58,7 @@ def command(
     as_is = one and not screen.out().is_terminal
     empty, code = True, 0
     try:
-        for source, name, data in _read(directory, logs, tail=tail, follow=follow):
+        for source, name, data in _read(directory, logs, plan.log_limit, tail=tail, follow=follow):
             empty = False
             if terminal.lost is not None:
                 break
@@ -136,12 +137,15 @@ def _choose(
 
 
 def _read(
-    directory: RunDirectory, logs: list[tuple[str, Path]], *, tail: int | None, follow: bool
+    directory: RunDirectory, logs: list[tuple[str, Path]], limit: int, *, tail: int | None, follow: bool
 ) -> Iterator[tuple[str, str, bytes]]:
-    """(host, file name, bytes): each file's last ``tail`` lines or all, then what is added until the end."""
+    """(host, file name, bytes): each file's last ``tail`` lines or all, then what is added until the end.
+    Meanwhile a log of more than ``limit`` bytes may lose its middle."""
     import time
 
-    offsets: dict[Path, int] = {}
+    from clusterctl.store.log_files import WHOLE, Cut, cut_in, head_of, place_now
+
+    read: dict[Path, tuple[int, Cut]] = {}
     first = True
     while True:
         over = not follow or directory.outcome() is not None or not directory.supervised()
@@ -149,37 +153,37 @@ def _read(
             if not path.is_file():
                 continue
             with path.open("rb") as stream:
+                cut = cut_in(stream, head_of(limit))
                 if first and tail is not None:
-                    stream.seek(_start_of_last(tail, path))
+                    stream.seek(_start_of_last(tail, stream))
                 else:
-                    stream.seek(offsets.get(path, 0))
+                    stream.seek(place_now(*read.get(path, (0, WHOLE)), cut))
                 while data := stream.read(_BLOCK):
                     yield host, path.name, data
-                offsets[path] = stream.tell()
+                read[path] = (stream.tell(), cut)
         if over:
             return
         first = False
         time.sleep(_POLL)
 
 
-def _start_of_last(lines: int, path: Path) -> int:
+def _start_of_last(lines: int, stream: BinaryIO) -> int:
     """Offset at which the last ``lines`` lines begin; one without an end counts as a line."""
-    with path.open("rb") as stream:
-        position = size = stream.seek(0, 2)
-        wanted = lines
-        while position > 0:
-            step = min(_BLOCK, position)
-            position -= step
-            stream.seek(position)
-            block = stream.read(step)
-            cut = len(block)
-            if position + step == size and block.endswith(b"\n"):
-                cut -= 1  # the end of the last line begins no other
-            if lines == 0:
-                return size
-            while (newline := block.rfind(b"\n", 0, cut)) >= 0:
-                wanted -= 1
-                if wanted == 0:
-                    return position + newline + 1
-                cut = newline
-        return 0
+    position = size = stream.seek(0, 2)
+    wanted = lines
+    while position > 0:
+        step = min(_BLOCK, position)
+        position -= step
+        stream.seek(position)
+        block = stream.read(step)
+        cut = len(block)
+        if position + step == size and block.endswith(b"\n"):
+            cut -= 1  # the end of the last line begins no other
+        if lines == 0:
+            return size
+        while (newline := block.rfind(b"\n", 0, cut)) >= 0:
+            wanted -= 1
+            if wanted == 0:
+                return position + newline + 1
+            cut = newline
+    return 0

@@ -5,6 +5,7 @@ Tag fields: ``do`` for orders, ``is`` for replies.
 
 from __future__ import annotations
 
+import zlib
 from typing import Annotated
 
 import msgspec
@@ -16,6 +17,8 @@ LogName = Annotated[
     str, msgspec.Meta(pattern=r"^(rank-[0-9]{1,6}|agent)(\.attempt-[0-9]{1,3})?\.log$", max_length=64)
 ]
 Size = Annotated[int, msgspec.Meta(ge=0)]
+PIECE_LIMIT = 1 << 20
+"""Bytes of a log in one piece; no relay sends a quarter of it."""
 Sha256 = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -70,6 +73,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     failure_grace: float
     lock_dir: str
+    log_head: int = 0
+    """Bytes of the beginning of each log that are kept when it is cut,"""
+    log_limit: int = 0
+    """and of all of it; 0: it never is."""
     stdin: bool = False
     """Rank 0 reads what `Input` brings; every other rank, and without this rank 0 too, reads nothing."""
 
@@ -169,6 +176,23 @@ class LogPiece(_Reply, frozen=True, kw_only=True, tag="log"):
     data: bytes
 
 
+class PackedPiece(_Reply, frozen=True, kw_only=True, tag="packed-log"):
+    """A `LogPiece` whose bytes travel packed by zlib. `replies` unpacks it: nobody else meets one."""
+
+    name: LogName
+    offset: Size
+    data: bytes
+
+
+class LogCut(_Reply, frozen=True, kw_only=True, tag="cut"):
+    """Bytes ``head`` to ``resume`` of a log were too many and are gone. The beginning has been sent, what
+    comes next is at ``resume`` or beyond."""
+
+    name: LogName
+    head: Size
+    resume: Size
+
+
 class HostEvent(_Reply, frozen=True, kw_only=True, tag="event"):
     """One line of the node's ``events.jsonl``, which ends at byte ``offset`` of that file."""
 
@@ -188,8 +212,12 @@ class CaughtUp(_Reply, frozen=True, kw_only=True, tag="level"):
 
 
 class Fingerprint(msgspec.Struct, frozen=True):
+    """How long a log is, and the hash of its bytes but for those from ``head`` to ``resume``."""
+
     size: Size
     sha256: Sha256
+    head: Size = 0
+    resume: Size = 0
 
 
 class Complete(_Reply, frozen=True, kw_only=True, tag="complete"):
@@ -232,6 +260,8 @@ Reply = (
     | Unpacked
     | Started
     | LogPiece
+    | PackedPiece
+    | LogCut
     | HostEvent
     | GarbledEvent
     | CaughtUp
@@ -256,12 +286,25 @@ class _Replies(Decoder[Reply]):
     def decode(self, line: bytes) -> Reply:
         """An event that is none costs the run of that host, not the session that brought it."""
         try:
-            return super().decode(line)
+            reply = super().decode(line)
+            return _unpacked(reply) if isinstance(reply, PackedPiece) else reply
         except Garbled as error:
             try:
                 return GarbledEvent(offset=self._frame.decode(line).offset, why=str(error))
             except Garbled:
                 raise error from None
+
+
+def _unpacked(piece: PackedPiece) -> LogPiece:
+    """Raises Garbled for what is no packed piece, or would become more than one may be."""
+    unpacking = zlib.decompressobj()
+    try:
+        data = unpacking.decompress(piece.data, PIECE_LIMIT)
+    except zlib.error as error:
+        raise Garbled(f"a piece of a log cannot be unpacked: {error}") from error
+    if not unpacking.eof or unpacking.unused_data:
+        raise Garbled(f"a piece of a log is not whole, or of more than {PIECE_LIMIT} bytes")
+    return LogPiece(name=piece.name, offset=piece.offset, data=data)
 
 
 replies: Decoder[Reply] = _Replies()

@@ -7,6 +7,8 @@ import re
 import shutil
 import time
 
+from .run.directory import NodeDirectory
+from .run.log_limit import remove_logs
 from .run.snapshot import ORIGIN, Snapshots, origin_of
 from .shared.processes import run_processes, tag_of
 from .shared.wire import emit
@@ -51,6 +53,7 @@ def clean_run(home, run, node_rank, take_outputs, dry_run, snapshots):
         return dict(message, what="outputs")
     if not dry_run:
         try:
+            remove_logs(NodeDirectory(run_dir))
             shutil.rmtree(run_dir)
             if not os.listdir(path):  # other nodes' parts, on a shared home
                 os.rmdir(path)

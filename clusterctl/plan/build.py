@@ -58,6 +58,7 @@ def build(inventory: Inventory, network: Network, request: Request, *, master_po
         time_limit=request.time_limit,
         on_disconnect=request.on_disconnect,
         notes=request.notes,
+        log_limit=request.log_limit,
     )
 
 

@@ -84,6 +84,8 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     on_disconnect: OnDisconnect = "stop"
     notes: tuple[str, ...] = ()
     """What the user should know before it starts, a sentence each."""
+    log_limit: int = 0
+    """Bytes of each rank's log that are kept; 0 for all."""
 
     def node_of(self, rank: int) -> NodePlan:
         """The node that runs the global rank. Raises KeyError for a rank outside the world."""
@@ -112,6 +114,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     code: Code
     time_limit: float | None = None
     on_disconnect: OnDisconnect = "stop"
+    log_limit: int = 0
     ssh_config: str = ""
     transport: Literal["fabric", "openssh"] = "fabric"
     gpus: dict[str, int] = {}

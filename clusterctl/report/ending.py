@@ -15,6 +15,7 @@ from clusterctl.plan.model import LaunchPlan
 from clusterctl.report import run_view, runs
 from clusterctl.report.findings import brief
 from clusterctl.report.harmless import harmless
+from clusterctl.report.pull import size
 from clusterctl.settings import RUN
 from clusterctl.store.outcome import Cause, Outcome
 
@@ -123,6 +124,10 @@ def _how_many(told: Mapping[str, int], outcome: Outcome) -> str:
 def _damaged(outcome: Outcome) -> list[tuple[str, str]]:
     if outcome.incomplete_logs:
         return [(f"  (not complete: {brief(outcome.incomplete_logs)})", "bold yellow")]
+    if outcome.cut_logs:
+        logs = f"{len(outcome.cut_logs)} log{'s' * (len(outcome.cut_logs) > 1)}"
+        cut = size(sum(outcome.cut_logs.values()))
+        return [(f"  (complete, but for {cut} cut out of the middle of {logs}: --log-limit)", "yellow")]
     return [("  (complete to the last byte)", "dim")]
 
 

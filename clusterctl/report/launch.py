@@ -67,6 +67,7 @@ def plan_text(plan: LaunchPlan) -> RenderableType:
         _row("master", f"{plan.master_addr}:{plan.master_port}"),
         _row("code", _code(plan)),
         *_notes(plan),
+        _row("logs", _logs(plan)),
     ]
     if plan.start == "deepspeed-pdsh":
         parts.append(_row("runs", shlex.join(["deepspeed", *deepspeed.pdsh_argv(plan, "HOSTFILE")])))
@@ -117,6 +118,12 @@ def _code(plan: LaunchPlan) -> str:
     if code.in_place:
         return f"{what}, in place where a host has the same content there, else a copy per run"
     return f"{what}, a copy per run on every host"
+
+
+def _logs(plan: LaunchPlan) -> str:
+    if not plan.log_limit:
+        return "all that ranks print, however much"
+    return f"up to {size(plan.log_limit)} of each rank, its beginning and the newest"
 
 
 def _notes(plan: LaunchPlan) -> list[RenderableType]:

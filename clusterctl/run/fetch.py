@@ -44,7 +44,7 @@ class LogFetch:
         self._timeout = timeout
         self._hosts = tuple(node.host for node in plan.nodes)
         self._links = Links(self._hosts, transport, self._new_session)
-        self._recorder = Recorder(directory, self._links.wake)
+        self._recorder = Recorder(directory, self._links.wake, log_limit=plan.log_limit)
         self._waiting = {node for node, host in enumerate(self._hosts) if host in outcome.incomplete_logs}
         self._stored = dict.fromkeys(self._waiting, 0)
 
@@ -115,6 +115,8 @@ class LogFetch:
         match reply:
             case relay.LogPiece():
                 self._recorder.store(host, reply, node, session=0)
+            case relay.LogCut():
+                self._recorder.cut(host, reply)
             case relay.Complete():
                 self._recorder.complete(host, reply.logs)
                 self._waiting.discard(node)

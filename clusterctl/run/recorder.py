@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from clusterctl.messages.relay import Fingerprint, LogPiece
+from clusterctl.messages.relay import Fingerprint, LogCut, LogPiece
 from clusterctl.run.claim_watch import ClaimWatch
 from clusterctl.run.history import History
 from clusterctl.run.launcher import DeepSpeedLauncher
@@ -59,19 +59,20 @@ Report = Stored | Behind | Notice
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """How a run's records ended: hosts whose logs are not complete here, and why ``outcome.json`` could not
-    be written, empty when it was."""
+    """How a run's records ended: hosts whose logs are not complete here, what was cut out of which log, and
+    why ``outcome.json`` could not be written, empty when it was."""
 
     incomplete: tuple[str, ...]
     unwritten: str = ""
     disk_answers: bool = True
+    cut_logs: dict[str, int] = {}
 
 
 class Recorder:
     """One run directory and its thread. What the methods order is done soon, one thing after another; none of
     them waits. Attributes are what the thread saw last."""
 
-    def __init__(self, directory: RunDirectory, wake: Callable[[], None]) -> None:
+    def __init__(self, directory: RunDirectory, wake: Callable[[], None], *, log_limit: int = 0) -> None:
         """``wake`` is called from the thread when there is something to hear."""
         self.stop_asked: bool | None = None
         """What `clusterctl stop` has asked for: True means now."""
@@ -84,7 +85,9 @@ class Recorder:
         self._directory = directory
         self._wake = wake
         self._reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
-        self._logs = LogCollector(directory, lambda text: self._report(Notice(text)))
+        self._logs = LogCollector(
+            directory, lambda text: self._report(Notice(text)), limit=log_limit, on_block=self._step
+        )
         self._claim = ClaimWatch(directory)
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._given: dict[str, int] = {}
@@ -136,6 +139,10 @@ class Recorder:
         if given - self._taken.get(host, 0) <= _MOST_WAITING:
             self._given[host] = given
             self._jobs.put(store)
+
+    def cut(self, host: str, piece: LogCut) -> None:
+        """A log has lost its middle there, and does so here."""
+        self._jobs.put(lambda: self._logs.cut(host, piece, time.monotonic()))
 
     def complete(self, host: str, told: dict[str, Fingerprint]) -> None:
         """What the host says its logs are."""
@@ -251,11 +258,13 @@ class Recorder:
 
     def _finish(self, outcome: Outcome, hosts: Sequence[str]) -> Kept:
         missing = self._logs.incomplete(hosts, self._step)
+        cut_logs = outcome.cut_logs | self._logs.cut_out()
         self.taken_by = self._claim.taken_by() or self.taken_by
+        why = ""
         if self.taken_by is None:
             try:
-                outcome = msgspec.structs.replace(outcome, incomplete_logs=missing)
+                outcome = msgspec.structs.replace(outcome, incomplete_logs=missing, cut_logs=cut_logs)
                 self._directory.write("outcome.json", outcome)
             except OSError as error:
-                return Kept(missing, f"{self.path / 'outcome.json'}: {error.strerror or error}")
-        return Kept(missing)
+                why = f"{self.path / 'outcome.json'}: {error.strerror or error}"
+        return Kept(missing, why, cut_logs=cut_logs)

@@ -84,6 +84,8 @@ class Replies:
                 self._machine.progressed(node, now)
                 self._recorder.store(host, reply, node, self._session[node])
                 self._show(host, reply)
+            case relay.LogCut():
+                self._recorder.cut(host, reply)
             case relay.HostEvent():
                 self._machine.progressed(node, now)
                 return self._take_event(node, reply, now)

@@ -20,6 +20,7 @@ from clusterctl.plan.model import LaunchPlan, NodePlan
 from clusterctl.run.display import Display
 from clusterctl.run.links import Broken, Heard, LinkEvent, Links, Opened, Unopened
 from clusterctl.settings import RUN, SSH
+from clusterctl.store.log_files import head_of
 
 _AGENT_TIMEOUT = 60.0
 _LOOK = 0.2
@@ -176,6 +177,8 @@ class Startup:
             digest=code.digest,
             failure_grace=RUN.failure_grace,
             lock_dir="/tmp",
+            log_head=head_of(self._plan.log_limit),
+            log_limit=self._plan.log_limit,
             stdin=self._stdin and 0 in node.ranks,
         )
 

@@ -95,7 +95,7 @@ class Supervisor:
         self._defaults = defaults
         self._hosts = tuple(node.host for node in plan.nodes)
         self._links = Links(self._hosts, transport, self._new_session)
-        self._recorder = Recorder(directory, self._links.wake)
+        self._recorder = Recorder(directory, self._links.wake, log_limit=plan.log_limit)
         self._operator = Operator(self._links.wake)
         self._machine = Machine(plan, _now(), time.time(), defaults)
         self._replies = Replies(plan, self._machine, self._recorder, display, clock_offsets)
@@ -298,7 +298,7 @@ class Supervisor:
         # What is not whole here stays there: nothing else holds it.
         whole = {node for node, host in enumerate(self._hosts) if host not in kept.incomplete}
         closing.forget(whole | self._never)
-        return msgspec.structs.replace(outcome, incomplete_logs=kept.incomplete)
+        return msgspec.structs.replace(outcome, incomplete_logs=kept.incomplete, cut_logs=kept.cut_logs)
 
     def _leave(self) -> None:
         """Hang up. If the run is not over, this process is broken or was interrupted: no host may wait for

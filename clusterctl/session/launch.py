@@ -25,6 +25,7 @@ from clusterctl.session.examine import Examination, examine
 from clusterctl.session.hosts import Hosts
 from clusterctl.session.options import LaunchOptions
 from clusterctl.session.progress import Progress, Silent
+from clusterctl.session.sizes import log_limit
 from clusterctl.session.target import Target
 from clusterctl.session.workload import Workload
 from clusterctl.settings import RUN
@@ -73,6 +74,7 @@ def prepare(
     options, meant = workload.understood(options)
     if meant is not None:
         meant.check(target.hosts.inventory)
+    kept = log_limit(options.log_limit)
     work = workload.resolve(options)
     layers = variables.read(target, env=options.env, env_file=options.env_file)
     seen = examine(
@@ -102,6 +104,7 @@ def prepare(
         time_limit=options.time_limit,
         on_disconnect=options.on_disconnect or "stop",
         notes=(meant.note,) if meant is not None and meant.note else (),
+        log_limit=kept,
         ssh_config=str(hosts.ssh_config.resolve()) if hosts.ssh_config else "",
         transport=target.transport,
         gpus={host: len(facts[host].nvidia.gpus) for host in facts},

@@ -17,6 +17,7 @@ class LaunchOptions(msgspec.Struct, frozen=True, kw_only=True):
     it (such as ``500MB``); without ``sync`` it is on every host already. ``module``: the script is a
     module. Without ``python`` it is a program of its own. ``local_rank``: DeepSpeed gets
     ``--local_rank=N``. ``time_limit`` is seconds. ``force`` starts although the examination found failures.
+    ``log_limit``: how much of each rank's log is kept (such as ``200MB``; ``0``: all; empty: 1 GB).
     ``stdin``: rank 0 reads this process's standard input. ``on_disconnect``: what the hosts do when their
     controller is gone, ``stop`` after a minute or ``continue`` for a day; None means ``stop``.
     """
@@ -33,6 +34,7 @@ class LaunchOptions(msgspec.Struct, frozen=True, kw_only=True):
     python: bool = True
     local_rank: bool = True
     time_limit: float | None = None
+    log_limit: str = ""
     force: bool = False
     stdin: bool = False
     on_disconnect: OnDisconnect | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from importlib import resources
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from clusterctl.plan.model import Code
 from clusterctl.plan.nested import Nested, Script
 from clusterctl.report.pull import printable
 from clusterctl.session.options import LaunchOptions
+from clusterctl.session.sizes import sync_limit
 from clusterctl.settings import SYNC
 
 SHIPPED = "pretrain.py"
@@ -122,7 +122,7 @@ def _here() -> Path:
 def _scan(named: Path, options: LaunchOptions) -> tuple[Tree, list[str]]:
     """What travels, and notes on that: ``named`` itself where it was asked for, otherwise the git repository
     that it is part of, where that may be copied."""
-    max_bytes, max_files = _bytes(options.sync_limit), _files(options.sync_limit)
+    max_bytes, max_files = sync_limit(options.sync_limit), _files(options.sync_limit)
     found = None if options.workdir else repository.around(named)
     notes = []
     if found is not None and found.root != named and belongs(named, found):
@@ -180,15 +180,6 @@ def _command(options: LaunchOptions, start: Path, root: Path) -> tuple[str, ...]
     if options.python:
         return ("{python}", "-u", name)
     return (f"./{name}" if "/" not in name else name,)
-
-
-def _bytes(limit: str) -> int:
-    if not limit:
-        return SYNC.max_bytes
-    match = re.fullmatch(r"(\d+)\s*(MB|GB)", limit, re.IGNORECASE)
-    if match is None:
-        raise UsageError(f"--sync-limit {limit} is not a size", hint="--sync-limit 500MB, --sync-limit 2GB")
-    return int(match[1]) * (10**9 if match[2].upper() == "GB" else 10**6)
 
 
 def _files(limit: str) -> int:

@@ -39,7 +39,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """``left_behind``: processes left on each host, None where a lost host could not be asked.
 
     ``collateral`` holds what failed because something else had failed before. ``incomplete_logs`` names
-    hosts whose logs could not be checked to the last byte.
+    hosts whose logs could not be checked to the last byte, ``cut_logs`` logs that were longer than their
+    limit, such as ``node1/rank-0.log``, with how many bytes were cut out of each.
     """
 
     schema: Literal["clusterctl.outcome/1"] = "clusterctl.outcome/1"
@@ -50,5 +51,6 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     collateral: tuple[Cause, ...] = ()
     left_behind: dict[str, int | None] = {}
     incomplete_logs: tuple[str, ...] = ()
+    cut_logs: dict[str, int] = {}
     seconds: float = 0.0
     restarts: int = 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import re
@@ -21,9 +20,10 @@ from clusterctl.errors import ClusterctlError, UsageError, in_words
 from clusterctl.plan.model import LaunchPlan, Setting
 from clusterctl.plan.variables import shown
 from clusterctl.settings import HOME_VARIABLE
-from clusterctl.store import claims, files
+from clusterctl.store import claims, files, log_files
 from clusterctl.store.claims import Claim, Verb
 from clusterctl.store.home import home, make_home
+from clusterctl.store.log_files import WHOLE, Cut
 from clusterctl.store.outcome import Outcome
 
 _T = TypeVar("_T")
@@ -80,36 +80,42 @@ class RunDirectory:
             if stream.write(line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def append_log(self, host: str, name: str, offset: int, data: bytes) -> None:
+    def append_log(self, host: str, name: str, offset: int, data: bytes, cut: Cut = WHOLE) -> None:
         """Put bytes at their offset: a piece that arrives twice changes nothing.
 
         ``name`` comes from a node, so only the names of logs are taken; ValueError for any other.
         """
-        if not _LOG_NAME.fullmatch(name):
-            raise ValueError(f"{host}: {name!r} is not the name of a log")
-        path = self.host_logs(host) / name
+        path = self._log(host, name)
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as stream:
-            stream.seek(offset)
+            stream.seek(cut.place(offset))
             stream.write(data)
 
+    def cut_log(self, host: str, name: str, before: Cut, cut: Cut, on_block: Callable[[], None]) -> None:
+        """Take the bytes that ``cut`` names out of a log, and say so in it. Raises OSError."""
+        log_files.cut_out(self._log(host, name), before, cut, on_block)
+
+    def log_cut(self, host: str, name: str, head: int) -> Cut:
+        """What was taken out of a log that keeps ``head`` bytes of its beginning. Raises OSError."""
+        return log_files.cut_of(self._log(host, name), head)
+
     def log_fingerprint(
-        self, host: str, name: str, on_block: Callable[[], None] = lambda: None
+        self, host: str, name: str, on_block: Callable[[], None] = lambda: None, cut: Cut = WHOLE
     ) -> dict[str, Any] | None:
         """Size in bytes and SHA-256 of a log as it lies here; None where there is none. ``on_block`` is
         called as long as the disk goes on answering."""
-        path = self.host_logs(host) / name
+        path = self._log(host, name)
         if not files.is_regular(path):
             return None
-        found, size = hashlib.sha256(), 0
-        with path.open("rb") as stream:
-            for block in iter(lambda: stream.read(1 << 20), b""):
-                found.update(block)
-                size += len(block)
-                on_block()
-        return {"size": size, "sha256": found.hexdigest()}
+        size, digest = log_files.fingerprint(path, cut, on_block)
+        return {"size": size, "sha256": digest, "head": cut.head, "resume": cut.resume}
+
+    def _log(self, host: str, name: str) -> Path:
+        if not _LOG_NAME.fullmatch(name):
+            raise ValueError(f"{host}: {name!r} is not the name of a log")
+        return self.host_logs(host) / name
 
     def offsets(self, host: str) -> dict[str, int]:
-        """How much of each log has arrived, by file name: where a new relay goes on."""
+        """How long the file of each log is, by its name."""
         found = {}
         for path in self.host_logs(host).iterdir():
             if _LOG_NAME.fullmatch(path.name) and files.is_regular(path):

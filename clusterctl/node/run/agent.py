@@ -36,6 +36,7 @@ from .directory import (
 )
 from .ends import was_told
 from .engine import Engine
+from .log_limit import LogLimit
 from .memory import OutOfMemory
 from .ranks import Ranks
 from .slots import Refusal, take_slots
@@ -58,6 +59,7 @@ class Agent:
         self.ranks = Ranks(self.directory, self.job["ranks"])
         self.engine = Engine(self.directory, self.job, dict(env, CLUSTERCTL_RUN=self.tag))
         self.memory = OutOfMemory()
+        self.log_limit = LogLimit(self.directory, self.job["log_head"], self.job["log_limit"])
         self.enter_deadline = boottime() + ENTER_TIMEOUT
         self.lease_until = boottime() + ENTER_TIMEOUT
         self.stopped_at: float | None = None  # like killed_at, what clocks on the wall say
@@ -75,6 +77,8 @@ class Agent:
         own = identity(os.getpid())
         self.directory.overwrite(AGENT, own)
         self.events.tell("agent", **own)
+        if "log_note" in self.job:
+            self.events.tell("note", text=self.job["log_note"])
         try:
             self.locks = take_slots(self.job)
             self.work(watch)
@@ -114,6 +118,7 @@ class Agent:
                 self.obey()
                 if self.engine.process is None and self.stopped_at is None:
                     self.start_engine()
+            self.log_limit.keep()
             self.check_lease()
             if self.is_over():
                 return
@@ -121,7 +126,7 @@ class Agent:
 
     def pause(self):
         """Seconds until something has to be done though nothing changes."""
-        if self.stopped_at is not None:
+        if self.stopped_at is not None or self.log_limit.busy:
             return 0.1  # the end of what nobody reports is seen by looking
         return LEASE_SECONDS
 
@@ -259,6 +264,7 @@ class Agent:
         if self.killed_at is None:
             self.killed_at = time.time()
         left = kill_all(self.tag, below=os.getpid(), meanwhile=self.reap)
+        self.log_limit.keep()
         self.look()
         self.directory.remove(JOB, INPUT, INPUT_END)
         self.events.tell("end", left=len(left), processes=[[pid, command_of(pid)] for pid in left])

@@ -16,6 +16,7 @@ AGENT = "agent.json"  # pid, start time and boot of the agent
 RELAY = "relay.json"  # pid and start of the relay that follows the run
 LEASE = "lease"  # until when the agent may go on without a word
 STOP = "stop.json"
+CUTS = "cuts.json"  # what of which log is no longer there
 ENTER = "enter.json"
 EVENTS = "events.jsonl"
 INPUT = "stdin"
@@ -89,6 +90,7 @@ class NodeDirectory:
     def lay_out(self, ranks):
         """Everything that must be writable later, whatever becomes of the disk."""
         names = [AGENT, LEASE, STOP]
+        self._fill(CUTS, BLANK_BYTES * (1 + len(ranks) // 16))
         for rank in ranks:
             names += [start_of(rank), exit_of(rank)]
         for name in names:

@@ -2,6 +2,7 @@
 
 A new relay on a new connection goes on where the old one stopped. Logs are sent no faster than they are
 acknowledged, so that on a slow link events and heartbeats wait about a second behind them, not for ever.
+What the agent cuts out of a log meanwhile is told in its place.
 """
 
 from __future__ import annotations
@@ -13,12 +14,19 @@ import hashlib
 import json
 import os
 import time
+import zlib
 
 from ..shared.wire import emit, sendable
 from .directory import EVENTS
+from .log_limit import Cuts
 
 PIECE = 192 * 1024
 BLOCK = 1 << 20
+# Packing costs less than a fifth of what the bytes it saves cost on their way; of a log that does not shrink
+# only every so many-th piece is tried.
+PACKED = 0.8
+SMALL = 1024
+TRY_AGAIN = 16
 
 
 class Window:
@@ -70,6 +78,8 @@ class GrowingFile:
 
     def __init__(self, path, offset):
         self.offset = offset
+        self.head = self.resume = 0  # bytes from the one to the other are gone
+        self._stiff = 0  # so many pieces are not tried to be packed
         self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         # Of what a former relay has sent, the hash is taken at the end.
         self._hash = hashlib.sha256() if offset == 0 else None
@@ -77,9 +87,28 @@ class GrowingFile:
     def size(self):
         return os.fstat(self._file).st_size
 
-    def read(self, limit):
-        """The next bytes, at most ``limit``; `advance` says how many were used."""
+    def read(self, limit, head=0):
+        """The next bytes, at most ``limit``, and none beyond ``head`` where the offset lies before that;
+        `advance` says how many were used."""
+        if self.offset < head:
+            limit = min(limit, head - self.offset)
         return os.pread(self._file, limit, self.offset)
+
+    def cut(self, head, resume):
+        """Bytes between these are gone, whether they have been read or not."""
+        self.head, self.resume, self._hash = head, resume, None
+        self.offset = max(self.offset, resume)
+
+    def packed(self, data):
+        """The same bytes shorter, or None where that is not worth it."""
+        if len(data) < SMALL or self._stiff:
+            self._stiff = max(0, self._stiff - 1)
+            return None
+        found = zlib.compress(data, 1)
+        if len(found) < PACKED * len(data):
+            return found
+        self._stiff = TRY_AGAIN
+        return None
 
     def before(self):
         return os.pread(self._file, self.offset, 0)
@@ -90,18 +119,20 @@ class GrowingFile:
             self._hash.update(data)
 
     def fingerprint(self, meanwhile):
-        """Size and hash of all up to here. ``meanwhile`` is called now and then: this may take minutes."""
+        """Size of all up to here, and the hash of what is left of it. ``meanwhile`` is called now and then:
+        this may take minutes."""
         if self._hash is None:
             self._hash = hashlib.sha256()
-            position = 0
-            while position < self.offset:
-                block = os.pread(self._file, min(BLOCK, self.offset - position), position)
-                if not block:
-                    break
-                position += len(block)
-                self._hash.update(block)
-                meanwhile()
-        return {"size": self.offset, "sha256": self._hash.hexdigest()}
+            for position, end in ((0, self.head), (self.resume, self.offset)):
+                while position < end:
+                    block = os.pread(self._file, min(BLOCK, end - position), position)
+                    if not block:
+                        break
+                    position += len(block)
+                    self._hash.update(block)
+                    meanwhile()
+        mark = {"size": self.offset, "sha256": self._hash.hexdigest()}
+        return dict(mark, head=self.head, resume=self.resume)
 
     def close(self):
         os.close(self._file)
@@ -115,6 +146,7 @@ class Forwarder:
         self._offsets = offsets
         self._logs: dict[str, GrowingFile] = {}
         self._events: GrowingFile | None = None
+        self._cuts = Cuts(directory)
 
     def look(self):
         """Find logs that are new."""
@@ -150,23 +182,40 @@ class Forwarder:
         return all(log.size() <= log.offset for log in self._logs.values()) and not self._whole_lines()
 
     def fingerprints(self, meanwhile):
+        for name in self._logs:
+            self._tell_cut(name)
         return {name: log.fingerprint(meanwhile) for name, log in self._logs.items()}
 
     def close(self):
         for each in [*self._logs.values(), *([self._events] if self._events else [])]:
             each.close()
+        self._cuts.close()
         self._logs, self._events = {}, None
 
     def _forward_log(self, name):
         log = self._logs[name]
         limit = self.window.piece() if log.size() > log.offset else 0
-        data = log.read(limit) if limit else b""
+        data = log.read(limit, self._tell_cut(name)) if limit else b""
         if not data:
             return False
-        emit({"is": "log", "name": name, "offset": log.offset, "data": base64.b64encode(data).decode()})
-        log.advance(data)
-        self.window.sent(len(data))
+        head, resume = self._cuts.of(name)
+        if resume <= log.resume or log.offset + len(data) <= head:  # else what was read may be a hole
+            packed = log.packed(data)
+            kind = "log" if packed is None else "packed-log"
+            text = base64.b64encode(packed or data).decode()
+            emit({"is": kind, "name": name, "offset": log.offset, "data": text})
+            log.advance(data)
+            self.window.sent(len(data))
         return log.size() > log.offset
+
+    def _tell_cut(self, name):
+        """Say what is gone of it, once its beginning has been sent. Where that ends; 0 where it is whole."""
+        log = self._logs[name]
+        head, resume = self._cuts.of(name)
+        if resume > log.resume and log.offset >= head:
+            emit({"is": "cut", "name": name, "head": head, "resume": resume})
+            log.cut(head, resume)
+        return head
 
     def _whole_lines(self):
         if self._events is None:

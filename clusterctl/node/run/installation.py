@@ -9,6 +9,7 @@ import sys
 
 from ..shared.environment import environment
 from .directory import INPUT, JOB, LEASE
+from .log_limit import make_logs, remove_logs
 from .snapshot import ORIGIN
 
 ISOLATED = "run.isolated"
@@ -20,8 +21,9 @@ def install(directory, job, sources, snapshots, lease):
 
     Raises OSError; what is there by then stays for `uninstall`.
     """
-    os.makedirs(directory.path("logs"), mode=0o700)
+    os.makedirs(directory.root, mode=0o700)
     os.chmod(os.path.dirname(directory.root), 0o700)
+    make_logs(directory, job)
     write_code(directory.path("code"), sources)
     if job["cwd"] is None:
         job["cwd"] = directory.path("work")
@@ -88,6 +90,7 @@ def uninstall(directory, enter, snapshots):
         snapshots.release(directory.path("work"), directory.path(ORIGIN))
     if enter:
         shutil.rmtree(os.path.dirname(enter), ignore_errors=True)
+    remove_logs(directory)
     names = os.listdir(directory.root) if os.path.isdir(directory.root) else []
     for name in names:
         if name not in ("work", ORIGIN):
