@@ -47,7 +47,12 @@ def copy(node: Path, run: str = RUN, *, rank: int = 0, digest: str = "code", out
 def clean(node: Path, *runs: str, rank: int = 0, dry_run: bool = False, take: bool = False) -> dict[str, Any]:
     parts = {run: {"node_rank": rank, "take_outputs": take} for run in runs or (RUN,)}
     request = {"runs": parts, "dry_run": dry_run}
-    told = ask("clean", request, ("run.snapshot", "shared.processes"), home=node.parents[1])
+    told = ask(
+        "clean",
+        request,
+        ("run.directory", "run.log_limit", "run.snapshot", "shared.processes"),
+        home=node.parents[1],
+    )
     assert told[-1]["is"] == "done"
     return {"done": told[-1]} | {each["run"]: each for each in told[:-1]}
 

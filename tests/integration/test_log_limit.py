@@ -1,0 +1,88 @@
+"""Ranks that print as fast as they can, on real hosts: nothing is lost up to the limit, and the run obeys."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from clusterctl.sandbox import Sandbox
+from clusterctl.store.log_files import cut_of, head_of
+from tests.integration.launching import PATIENCE, launch, leftovers, start
+
+pytestmark = pytest.mark.sandbox
+WIDTH = 64
+LIMIT = 8_000_000
+# Each line tells where it stands. What is printed after SIGTERM is the end of each log.
+FLOOD = f"""
+import os, signal, sys
+rank, lines = int(os.environ["RANK"]), int(sys.argv[1])
+told = []
+signal.signal(signal.SIGTERM, lambda *_: told.append(1))
+number = 0
+while number < lines and not told:
+    some = range(number, number + 500)
+    text = "".join("%012d of rank %03d" % (each, rank) + "." * {WIDTH - 25} + "\\n" for each in some)
+    number += 500
+    while text: text = text[os.write(1, text.encode()):]
+"""
+
+
+def text(number: int, rank: int) -> bytes:
+    return b"%012d of rank %03d" % (number, rank) + b"." * (WIDTH - 25) + b"\n"
+
+
+def whole(begin: int, end: int, rank: int) -> bytes:
+    """What the rank printed from one byte to another."""
+    first = begin // WIDTH
+    data = b"".join(text(number, rank) for number in range(first, end // WIDTH + 1))
+    return data[begin - first * WIDTH :][: end - begin]
+
+
+def assert_kept(log: Path, rank: int) -> None:
+    """The beginning, one line in place of what is missing, and the newest, to the last byte."""
+    cut = cut_of(log, head_of(LIMIT))
+    data = log.read_bytes()
+    assert cut.resume, f"{log} has {len(data)} bytes and no cut"
+    assert len(data) <= LIMIT + len(cut.line)
+    assert data == whole(0, cut.head, rank) + cut.line + whole(cut.resume, cut.size(len(data)), rank)
+
+
+def test_a_flood_is_kept_to_its_limit_and_can_be_stopped(sandbox: Sandbox, tmp_path: Path) -> None:
+    (tmp_path / "flood.py").write_text(FLOOD)
+    limit = f"{LIMIT // 10**6}MB"
+    found = start(sandbox, "flood.py", str(10**9), cwd=tmp_path, options=["-n", "3", "--log-limit", limit])
+    found.wait_for_ranks(6)
+    logs = {rank: found.run / f"logs/node{1 + rank // 2}/rank-{rank}.log" for rank in range(6)}
+    found.wait_for(
+        lambda _: all(log.exists() and cut_of(log, head_of(LIMIT)).resume for log in logs.values())
+    )
+    here = [sandbox.host(f"node{node}").home / f".clusterctl/node/{found.run.name}" for node in (1, 2, 3)]
+    printed = [log for folder in here for log in folder.glob("*/logs/rank-*.log")]
+    assert len({log.stat().st_ino for log in printed}) == 6
+    argv = [sys.executable, "-m", "clusterctl", "stop", found.run.name]
+    assert subprocess.run(argv, capture_output=True, timeout=PATIENCE, check=False).returncode == 0
+    found.finish()
+    assert found.code == 123, found.text
+    said = [event["text"] for event in found.events() if event["event"] == "say"]
+    assert not [text for text in said if "lost" in text or "no word" in text or "not all" in text], said
+    outcome = found.outcome
+    assert outcome["left_behind"] == {"node1": 0, "node2": 0, "node3": 0}
+    assert outcome["incomplete_logs"] == []
+    assert sorted(outcome["cut_logs"]) == [f"node{1 + rank // 2}/rank-{rank}.log" for rank in range(6)]
+    for rank, log in logs.items():
+        assert_kept(log, rank)
+    assert "cut out of the middle of 6 logs: --log-limit" in found.text
+    assert leftovers(sandbox, found.run.name) == []
+
+
+def test_a_flood_within_its_limit_comes_to_the_last_byte(sandbox: Sandbox, tmp_path: Path) -> None:
+    (tmp_path / "flood.py").write_text(FLOOD)
+    found = launch(sandbox, "flood.py", "100000", cwd=tmp_path, options=["-n", "3", "--log-limit", "7MB"])
+    assert found.code == 0, found.text
+    assert (found.outcome["incomplete_logs"], found.outcome["cut_logs"]) == ([], {})
+    for rank in range(6):
+        log = (found.run / f"logs/node{1 + rank // 2}/rank-{rank}.log").read_bytes()
+        assert log == whole(0, 100_000 * WIDTH, rank)
