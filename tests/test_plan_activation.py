@@ -22,16 +22,16 @@ def activated(number: int = 1, *, python: str = "/env/bin/python3", **changes: o
 
 def test_every_variable_says_where_it_comes_from_and_python_ones_may_pass() -> None:
     facts = activated(variables={"PATH": "/env/bin:/usr/bin", "PYTHONPATH": "/extra"})
-    assert activation.settings(facts, "lab.yaml") == (
+    assert activation.settings(facts, "profile lab.yaml: activate") == (
         Setting("PATH", "/env/bin:/usr/bin", "profile lab.yaml: activate"),
         Setting("PYTHONPATH", "/extra", "profile lab.yaml: activate"),
     )
-    assert activation.settings(healthy(1), "lab.yaml") == ()
+    assert activation.settings(healthy(1), "") == ()
 
 
 def test_tools_beside_a_named_interpreter_stay_on_the_path() -> None:
     facts = activated(python="/venv/bin/python", variables={"PATH": "/cuda/bin:/usr/bin"})
-    assert activation.settings(facts, "lab.yaml")[0].value == "/venv/bin:/cuda/bin:/usr/bin"
+    assert activation.settings(facts, "profile lab.yaml: activate")[0].value == "/venv/bin:/cuda/bin:/usr/bin"
 
 
 def plan(**more: object) -> LaunchPlan:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from clusterctl.errors import UsageError
 from clusterctl.inventory.hostfile import parse
 from clusterctl.plan import launcher_flags
+from clusterctl.plan.model import Setting
 from clusterctl.plan.nested import Nested, Script, recognise
 
 
@@ -56,7 +57,10 @@ def test_what_means_the_same_is_taken(typed: str, script: Script) -> None:
 def test_what_the_flags_say_is_kept() -> None:
     found = taken("torchrun --nnodes=2 --nproc_per_node 3 --master_addr 10.0.0.1 --master-port=29501 t.py")
     assert [(claim.what, claim.count) for claim in found.claims] == [("hosts", 2), ("slots", 3)]
-    assert found.env == ("MASTER_ADDR=10.0.0.1", "MASTER_PORT=29501")
+    assert found.settings == (
+        Setting("MASTER_ADDR", "10.0.0.1", "torchrun --master-addr"),
+        Setting("MASTER_PORT", "29501", "torchrun --master-port"),
+    )
     assert found.engine is None
     found = taken("deepspeed --num_gpus 2 --num_nodes -1 --no_local_rank --force_multi --launcher PDSH t.py")
     assert [(claim.what, claim.count) for claim in found.claims] == [("slots", 2)]

@@ -36,7 +36,7 @@ def test_what_another_launcher_would_start_is_what_runs() -> None:
         LaunchOptions(script="deepspeed", arguments=("--no_local_rank", "--master_port=1", "train.py"))
     )
     assert meant is not None and (options.engine, options.local_rank) == ("deepspeed", False)
-    assert options.env == ("MASTER_PORT=1",)
+    assert [(each.name, each.value) for each in options.settings] == [("MASTER_PORT", "1")]
 
 
 def test_an_environment_inside_the_project_is_not_the_project(project: Path) -> None:

@@ -27,6 +27,22 @@ app = typer.Typer(
 
 _PASS_ON = {"allow_interspersed_args": False}
 
+
+def _dashes(name: str) -> str:
+    """As DeepSpeed and torchrun spell options: --master_port."""
+    return name.replace("_", "-")
+
+
+_LAUNCH_GROUPS = {
+    "Hosts": ("hostfile", "include", "exclude", "nodes", "gpus_per_node"),
+    "What runs": (
+        *("module", "no_python", "no_local_rank", "engine"),
+        *("workdir", "no_sync", "sync_limit", "stdin"),
+    ),
+    "Environment": ("profile", "venv_script", "env", "env_file", "master_addr", "master_port"),
+    "SSH": ("ssh_config", "ssh_port", "transport"),
+}
+
 app.command(
     "doctor",
     short_help="Check every host over SSH: is this a cluster that can train?",
@@ -50,13 +66,15 @@ app.command(
 app.command(
     "launch",
     short_help="Train on all hosts: SCRIPT, or the shipped workload.",
-    context_settings=_PASS_ON,
+    context_settings={**_PASS_ON, "token_normalize_func": _dashes},
     cls=help_.command(
         "clusterctl launch train.py --lr 3e-4        all slots of ./hostfile",
         "clusterctl launch -n 2 --dry-run train.py   what would run on two hosts",
         "clusterctl launch --engine deepspeed --env NCCL_DEBUG=INFO train.py",
         "clusterctl launch --time-limit 2h -m project.train",
         "clusterctl launch -- --steps 5              the shipped workload",
+        groups=_LAUNCH_GROUPS,
+        unknown_option=launch.unknown_option,
     ),
 )(launch.command)
 app.command(

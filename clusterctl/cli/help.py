@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from typer.core import TyperCommand
+
+if TYPE_CHECKING:
+    from clusterctl.errors import ClusterctlError
 
 
 class _Command(TyperCommand):
     examples: tuple[str, ...] = ()
+    groups: Mapping[str, tuple[str, ...]] = {}
+    unknown_option: Callable[[str], ClusterctlError | None] | None = None
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        typed = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as error:
+            name = getattr(error, "option_name", "") if hasattr(error, "possibilities") else ""
+            explain = type(self).unknown_option
+            if name and explain is not None:
+                alike = (word.partition("=")[0] for word in typed)
+                spelled = next((word for word in alike if word.replace("_", "-") == name), name)
+                if explained := explain(spelled):
+                    raise explained from None
+            raise
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         pieces = ["[OPTIONS]"] * any(each.param_type_name == "option" for each in self.get_params(ctx))
@@ -21,8 +41,18 @@ class _Command(TyperCommand):
             for each in params
             if each.param_type_name == "argument"
         ]
-        options = [each.get_help_record(ctx) for each in params if each.param_type_name == "option"]
-        for title, rows in (("Arguments", arguments), ("Options", [row for row in options if row])):
+        sections: dict[str, list[tuple[str, str]]] = {"Arguments": arguments}
+        sections.update({title: [] for title in (*self.groups, "Options")})
+        titles = {name: title for title, names in self.groups.items() for name in names}
+        synonyms = []
+        for each in params:
+            if each.param_type_name == "option" and (row := _record(each, ctx)):
+                sections[titles.get(each.name, "Options")].append(row)
+                first, *others = _long(each)
+                synonyms += [(", ".join(others), first)] if others else []
+        if synonyms:
+            sections["As other launchers call them (also with _)"] = synonyms
+        for title, rows in sections.items():
             if rows:
                 with formatter.section(title):
                     formatter.write_dl(rows)
@@ -34,10 +64,32 @@ class _Command(TyperCommand):
                     formatter.write(f"  {line}\n")
 
 
+def _long(option: Any) -> list[str]:
+    """Its long names, the one that is shown first."""
+    return [name for name in option.opts if name.startswith("--")] or [option.opts[0]]
+
+
+def _record(option: Any, ctx: Any) -> tuple[str, str] | None:
+    """Its line of the help text, with the first of its long names only."""
+    every = option.opts
+    option.opts = [name for name in every if not name.startswith("--") or name == _long(option)[0]]
+    try:
+        record: tuple[str, str] | None = option.get_help_record(ctx)
+        return record
+    finally:
+        option.opts = every
+
+
 def _name(argument: Any) -> str:
     return str(argument.metavar or argument.name.upper())
 
 
-def command(*examples: str) -> type[TyperCommand]:
-    """The class of a verb whose help ends with ``examples``, lines to paste."""
-    return type("Command", (_Command,), {"examples": examples})
+def command(
+    *examples: str,
+    groups: Mapping[str, tuple[str, ...]] | None = None,
+    unknown_option: Callable[[str], ClusterctlError | None] | None = None,
+) -> type[TyperCommand]:
+    """The class of a verb whose help ends with ``examples``, lines to paste. ``groups``: the options of each
+    section, by their parameters; those in none come last. ``unknown_option`` may explain one."""
+    own = {"examples": examples, "groups": groups or {}, "unknown_option": unknown_option}
+    return type("Command", (_Command,), own)

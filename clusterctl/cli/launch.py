@@ -9,6 +9,8 @@ import typer
 from clusterctl.cli import options
 
 if TYPE_CHECKING:
+    from clusterctl.errors import ClusterctlError
+    from clusterctl.plan.model import Engine, Setting
     from clusterctl.session.run import Run
 
 
@@ -23,15 +25,20 @@ def command(
     hostfile: options.Hostfile = "",
     include: options.Include = "",
     exclude: options.Exclude = "",
-    nodes: options.Nodes = None,
-    gpus_per_node: options.GpusPerNode = None,
+    nodes: options.LaunchNodes = None,
+    gpus_per_node: options.LaunchGpusPerNode = None,
     engine: Annotated[
-        Literal["torchrun", "deepspeed"],
-        typer.Option("--engine", help="Who starts the ranks. deepspeed: over pdsh where there is one."),
-    ] = "torchrun",
+        Literal["torchrun", "deepspeed"] | None,
+        typer.Option("--engine", help="Who starts the ranks. Default: torchrun."),
+    ] = None,
+    launcher: options.Launcher = "",
+    force_multi: options.ForceMulti = False,
+    master_addr: options.MasterAddr = "",
+    master_port: options.MasterPort = None,
     env: options.Env = None,
     env_file: options.EnvFile = "",
     profile: options.Profile = "",
+    venv_script: options.VenvScript = "",
     workdir: Annotated[
         str,
         typer.Option(
@@ -86,6 +93,7 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: the plan as JSON.")] = False,
     transport: options.Transport = "fabric",
     ssh_config: options.SshConfig = "",
+    ssh_port: options.SshPort = None,
 ) -> int:
     """Train on all hosts: SCRIPT, or without one the shipped ZeRO-2 workload.
 
@@ -110,7 +118,9 @@ def command(
     wanted = LaunchOptions(
         script=script,
         arguments=tuple(arguments),
-        engine=engine,
+        engine=_engine(engine, launcher),
+        pdsh=bool(launcher),
+        settings=_rendezvous(master_addr, master_port),
         env=tuple(env or ()),
         env_file=env_file,
         workdir=workdir,
@@ -132,7 +142,9 @@ def command(
         include=include,
         exclude=exclude,
         ssh_config=ssh_config,
+        ssh_port=ssh_port,
         profile=profile,
+        venv_script=venv_script,
         transport=transport,
     )
     screen.print_warnings(cluster.warnings)
@@ -151,6 +163,33 @@ def command(
     else:
         screen.out().print(page.plan_text(plan), soft_wrap=False, crop=False)
     return 0
+
+
+def unknown_option(name: str) -> ClusterctlError | None:
+    """Why an option of another launcher is none of launch; None for one that nobody knows."""
+    from clusterctl.errors import UsageError
+    from clusterctl.plan.launcher_flags import REFUSED
+
+    why = REFUSED.get(name.replace("_", "-"))
+    return UsageError(f"launch has no {name}: {why}", hint="clusterctl launch -h") if why else None
+
+
+def _engine(named: Engine | None, launcher: str) -> Engine:
+    from clusterctl.errors import UsageError
+    from clusterctl.plan.launcher_flags import of_deepspeed_launcher
+
+    if launcher and (why := of_deepspeed_launcher(launcher)):
+        raise UsageError(f"--launcher {launcher}: {why}", hint="--engine deepspeed")
+    if launcher and named == "torchrun":
+        raise UsageError("--launcher is DeepSpeed's, --engine is torchrun", hint="keep one of them")
+    return named or ("deepspeed" if launcher else "torchrun")
+
+
+def _rendezvous(address: str, port: int | None) -> tuple[Setting, ...]:
+    from clusterctl.plan.model import Setting
+
+    found = [Setting("MASTER_ADDR", address, "--master-addr")] if address else []
+    return (*found, *([Setting("MASTER_PORT", str(port), "--master-port")] if port is not None else []))
 
 
 def _follow(run: Run) -> int:

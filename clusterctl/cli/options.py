@@ -90,6 +90,61 @@ EnvFile = Annotated[
     ),
 ]
 
+
+def _all_for_minus_one(value: int | None) -> int | None:
+    """DeepSpeed's word for all, which scripts pass on."""
+    return None if value == -1 else value
+
+
+# Of an option with several long names help shows the first; the others are those of other launchers.
+LaunchNodes = Annotated[
+    int | None,
+    typer.Option(
+        *("--nodes", "-n", "--num-nodes", "--nnodes"),
+        metavar="N",
+        callback=_all_for_minus_one,
+        help="The first N hosts (of those selected).",
+    ),
+]
+LaunchGpusPerNode = Annotated[
+    int | None,
+    typer.Option(
+        *("--gpus-per-node", "--num-gpus", "--num-accelerators", "--nproc-per-node"),
+        metavar="N",
+        callback=_all_for_minus_one,
+        help="The first N slots of each host.",
+    ),
+]
+MasterAddr = Annotated[
+    str,
+    typer.Option(
+        "--master-addr",
+        metavar="ADDRESS",
+        callback=not_empty,
+        help="Of rank 0's host. Default: its address in the network that was chosen.",
+    ),
+]
+MasterPort = Annotated[
+    int | None,
+    typer.Option("--master-port", metavar="PORT", help="Default: 29500, or the next free."),
+]
+SshPort = Annotated[
+    int | None,
+    typer.Option("--ssh-port", metavar="PORT", help="For every host, as in ssh -p."),
+]
+VenvScript = Annotated[
+    str,
+    typer.Option(
+        "--venv-script",
+        metavar="FILE",
+        callback=not_empty,
+        help="Activates a virtual environment on every host: /opt/venv/bin/activate.",
+    ),
+]
+Launcher = Annotated[str, typer.Option("--launcher", metavar="pdsh", callback=not_empty, hidden=True)]
+# launch goes to the hosts in any case.
+ForceMulti = Annotated[bool, typer.Option("--force-multi", hidden=True)]
+
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 

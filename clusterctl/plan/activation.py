@@ -8,8 +8,8 @@ from clusterctl.facts.model import Facts
 from clusterctl.plan.model import Setting
 
 
-def settings(facts: Facts, profile: str) -> tuple[Setting, ...]:
-    """Every variable that the line of ``profile`` has set on this host.
+def settings(facts: Facts, origin: str) -> tuple[Setting, ...]:
+    """Every variable that the activation line has set on this host.
 
     PYTHON* is allowed here, as it comes from the very host whose interpreter it steers. That interpreter's
     own directory, with the tools installed beside it, is on the PATH that comes out.
@@ -20,7 +20,6 @@ def settings(facts: Facts, profile: str) -> tuple[Setting, ...]:
     beside = facts.python.executable.rpartition("/")[0]
     if "PATH" in variables and beside and beside not in variables["PATH"].split(":"):
         variables["PATH"] = f"{beside}:{variables['PATH']}"
-    origin = f"profile {profile}: activate"
     return tuple(Setting(name, value, origin) for name, value in variables.items())
 
 

@@ -18,7 +18,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     """One flag in our terms. With ``why`` it cannot be taken; ``instead`` are options of launch."""
 
     claims: tuple[Literal["hosts", "slots"], int] | None = None
-    env: tuple[str, ...] = ()
+    settings: tuple[tuple[str, str], ...] = ()
     instead: tuple[str, ...] = ()
     switches: tuple[str, ...] = ()
     why: str = ""
@@ -84,7 +84,7 @@ def _count(what: Literal["hosts", "slots"], option: str, *, unset: bool = False)
 
 
 def _master(option: str, name: str) -> Meaning:
-    return lambda flag: Told(env=(f"{name}={flag.value or ''}",), instead=(option, flag.value or ""))
+    return lambda flag: Told(settings=((name, flag.value or ""),), instead=(option, flag.value or ""))
 
 
 def _variable(name: str, value: str = "{}") -> Meaning:
@@ -193,6 +193,24 @@ DEEPSPEED_REFUSED = {
     "--max-elastic-nodes": "DeepSpeed itself removed it with 0.19.8",
 }
 """Options of `deepspeed` that launch does not take, and why."""
+
+REFUSED = {
+    **DEEPSPEED_REFUSED,
+    **dict.fromkeys(("--rdzv-backend", "--rdzv-endpoint", "--rdzv-id", "--rdzv-conf", "--local-addr"), _MEET),
+    **dict.fromkeys(("--tee", "--redirects", "--log-dir", "--local-ranks-filter"), _LOGS),
+    "--standalone": "--nodes 1 takes the first host alone",
+    "--machine-rank": _PLACES,
+    "--num-processes": "ranks are the slots of the hostfile; --gpus-per-node N takes N of each host",
+    "--num-machines": "it is called --nodes here",
+    "--main-process-ip": "it is called --master-addr here",
+    "--main-process-port": "it is called --master-port here",
+    "--mixed-precision": "accelerate reads ACCELERATE_MIXED_PRECISION: send it with --env",
+    "--use-deepspeed": "accelerate reads ACCELERATE_USE_DEEPSPEED: send it with --env",
+    "--deepspeed-config-file": "accelerate reads ACCELERATE_DEEPSPEED_CONFIG_FILE: send it with --env",
+    "--config-file": "what accelerate would make of it are variables: send them with --env",
+    "--multi-gpu": "launch starts one rank a slot anyway",
+}
+"""Options of any launcher that people type before the script, and why launch has none such."""
 
 
 def of_deepspeed_launcher(value: str) -> str:

@@ -21,14 +21,16 @@ class Layers(msgspec.Struct, frozen=True, kw_only=True):
     above: tuple[Setting, ...] = ()
     below: tuple[Setting, ...] = ()
 
-    def merged(self, facts: Facts | None = None, profile: str = "") -> tuple[Setting, ...]:
+    def merged(self, facts: Facts | None = None, origin: str = "") -> tuple[Setting, ...]:
         """One setting a name, sorted. A variable that the activation line has unset stays so, unless a
-        stronger source sets it. Without ``facts``: as if there were no such line."""
+        stronger source sets it. ``origin`` names the line.
+
+        Without ``facts``: as if there were no such line."""
         if facts is None:
             return strongest(self.above, self.below)
         unset = activation.removed(facts)
         below = (setting for setting in self.below if setting.name not in unset)
-        return strongest(self.above, activation.settings(facts, profile), below)
+        return strongest(self.above, activation.settings(facts, origin), below)
 
 
 def of_hosts(

@@ -19,7 +19,7 @@ from clusterctl.inventory.model import Inventory
 from clusterctl.plan import launcher_flags as tables
 from clusterctl.plan.launcher_flags import Meaning
 from clusterctl.plan.launcher_words import Flag, UnknownFlagError, split
-from clusterctl.plan.model import Engine
+from clusterctl.plan.model import Engine, Setting
 
 _PYTHON = re.compile(r"python[\d.]*")
 _MODULES = {
@@ -53,13 +53,13 @@ class Claim(msgspec.Struct, frozen=True):
 
 
 class Nested(msgspec.Struct, frozen=True, kw_only=True):
-    """What another launcher's command line means. ``launcher`` as typed; ``env`` as ``--env`` takes it."""
+    """What another launcher's command line means. ``launcher`` as typed."""
 
     launcher: str
     script: Script
     engine: Engine | None = None
     local_rank: bool = True
-    env: tuple[str, ...] = ()
+    settings: tuple[Setting, ...] = ()
     claims: tuple[Claim, ...] = ()
 
     @property
@@ -187,7 +187,7 @@ def _launcher(name: str, typed: str, words: tuple[str, ...]) -> Nested:
 def _meant(known: tables.Launcher, typed: str, flags: tuple[Flag, ...], rest: tuple[str, ...]) -> Nested:
     """All flags must mean something here, exactly; else the refusal carries what they would be called."""
     claims: list[Claim] = []
-    env: list[str] = []
+    settings: list[Setting] = []
     instead = ["--engine", known.engine] if known.engine else []
     trouble = [known.why] if known.why else []
     switches: set[str] = set()
@@ -196,7 +196,8 @@ def _meant(known: tables.Launcher, typed: str, flags: tuple[Flag, ...], rest: tu
         told = meaning(flag)
         if told.claims is not None:
             claims.append(Claim(flag.typed, *told.claims))
-        env += told.env
+        origin = f"{typed} {flag.name}"
+        settings += (Setting(name, value, origin) for name, value in told.settings)
         instead += told.instead
         switches.update(told.switches)
         if told.why:
@@ -226,7 +227,7 @@ def _meant(known: tables.Launcher, typed: str, flags: tuple[Flag, ...], rest: tu
         script=inner.script if inner is not None else script,
         engine=known.engine,
         local_rank=local_rank,
-        env=tuple(env),
+        settings=tuple(settings),
         claims=tuple(claims),
     )
 

@@ -65,11 +65,16 @@ class Cluster:
     Methods raise UsageError for what cannot be meant; a sick host is in their result, never an exception.
     """
 
-    def __init__(self, hosts: Hosts, *, profile: str = "", transport: Kind = "fabric") -> None:
+    def __init__(
+        self, hosts: Hosts, *, profile: str = "", venv_script: str = "", transport: Kind = "fabric"
+    ) -> None:
         if transport not in get_args(Kind):
             raise UsageError(f"transport {transport!r} does not exist", hint=f"one of {get_args(Kind)}")
+        known = profiles.read(profile)
+        if venv_script:
+            known = profiles.activated_by(known, profile, venv_script)
         self.target = Target(
-            hosts=hosts, profile=profiles.read(profile), profile_name=profile, transport=transport
+            hosts=hosts, profile=known, profile_name=profile, venv_script=venv_script, transport=transport
         )
         self.warnings: tuple[HostfileWarning, ...] = (
             *hosts.inventory.warnings,
@@ -88,7 +93,9 @@ class Cluster:
         nodes: int | None = None,
         gpus_per_node: int | None = None,
         profile: str = "",
+        venv_script: str = "",
         ssh_config: str | os.PathLike[str] | None = None,
+        ssh_port: int | None = None,
         transport: Kind = "fabric",
     ) -> Cluster:
         """The hosts of a hostfile; without ``path`` of the first default that there is, as on the command
@@ -100,8 +107,9 @@ class Cluster:
             include=include,
             exclude=exclude,
             ssh_config=os.fspath(ssh_config) if ssh_config else None,
+            ssh_port=ssh_port,
         )
-        return cls(found, profile=profile, transport=transport)
+        return cls(found, profile=profile, venv_script=venv_script, transport=transport)
 
     @classmethod
     @contextmanager

@@ -105,7 +105,7 @@ def examine(
     )
 
     def merged(facts: Mapping[str, Facts]) -> dict[str, tuple[Setting, ...]]:
-        return {host: layers[host].merged(told, target.profile_name) for host, told in facts.items()}
+        return {host: layers[host].merged(told, target.activation) for host, told in facts.items()}
 
     def chosen(facts: Mapping[str, Facts], reachability: Reachability) -> dict[str, RunVariables]:
         settings = merged(facts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,9 @@ from clusterctl.inventory.hostfile import parse
 from clusterctl.inventory.model import Inventory
 from clusterctl.inventory.select import select
 from clusterctl.plan.model import LaunchPlan
-from clusterctl.settings import HOSTFILE_VARIABLE, JOB_HOSTFILE, SSH_CONFIG_VARIABLE
+from clusterctl.settings import HOME_VARIABLE, HOSTFILE_VARIABLE, JOB_HOSTFILE, SSH_CONFIG_VARIABLE
+from clusterctl.store import files
+from clusterctl.store.home import home
 from clusterctl.transport import Transport, connect
 
 if TYPE_CHECKING:
@@ -54,6 +57,7 @@ def resolve(
     include: str = "",
     exclude: str = "",
     ssh_config: str | Path | None = None,
+    ssh_port: int | None = None,
 ) -> Hosts:
     """The hosts of ``hostfile``, or of the first default there is. Raises UsageError; never falls back to
     running on this machine."""
@@ -65,6 +69,8 @@ def resolve(
         ssh_path: Path | None = Path(config).expanduser()
     else:
         ssh_path = sandbox.ssh_config if sandbox else None
+    if ssh_port is not None:
+        ssh_path = _with_port(ssh_path, everything.names, ssh_port)
     return Hosts(
         inventory=chosen,
         known=everything.names,
@@ -72,6 +78,26 @@ def resolve(
         simulated=sandbox is not None and sandbox.state.simulated,
         how=_how(everything, chosen, sandbox),
     )
+
+
+def _with_port(config: Path | None, names: tuple[str, ...], port: int) -> Path:
+    """A file that says ``port`` of these hosts, and of all else what ``config`` says, or what ssh reads.
+
+    Jump hosts keep their own port, as with `ssh -p`. It stays: later verbs reach the hosts of a run by it.
+    """
+    if not 0 < port < 65536:
+        raise UsageError(f"--ssh-port {port} is not a port", hint="--ssh-port 2222")
+    read = [config.resolve()] if config else ["~/.ssh/config", "/etc/ssh/ssh_config"]
+    patterns = [name.rpartition("@")[2] for name in names]
+    lines = [*(f'Host "{each}"\n    Port {port}' for each in patterns), "Match all"]
+    lines += [f'    Include "{path}"' for path in read]
+    text = "\n".join(lines) + "\n"
+    folder = home() / "ssh"
+    path = folder / f"port-{port}-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    with files.explained(home(), HOME_VARIABLE):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        files.write(path, text.encode())
+    return path
 
 
 def of_sandbox(sandbox: Sandbox) -> Hosts:

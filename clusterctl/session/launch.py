@@ -12,13 +12,13 @@ from typing import ClassVar
 import msgspec
 
 from clusterctl.checks.os.machine import taken_at_logout
-from clusterctl.errors import ClusterctlError
+from clusterctl.errors import ClusterctlError, UsageError
 from clusterctl.facts.model import Facts
 from clusterctl.inventory.fold import fold
 from clusterctl.plan import activation
 from clusterctl.plan import threads as omp
 from clusterctl.plan.build import build
-from clusterctl.plan.model import Engine, LaunchPlan, Request, Start
+from clusterctl.plan.model import LaunchPlan, Request, Start
 from clusterctl.plan.variables import strongest
 from clusterctl.session import variables, workload
 from clusterctl.session.examine import Examination, examine
@@ -75,8 +75,9 @@ def prepare(
     if meant is not None:
         meant.check(target.hosts.inventory)
     kept = log_limit(options.log_limit)
+    start = _start(options, simulated=target.hosts.simulated)
     work = workload.resolve(options)
-    layers = variables.read(target, env=options.env, env_file=options.env_file)
+    layers = variables.read(target, env=options.env, env_file=options.env_file, settings=options.settings)
     seen = examine(
         target,
         link,
@@ -93,7 +94,7 @@ def prepare(
     threads = omp.settings(hosts.inventory, facts)
     request = Request(
         run=new_run_id(),
-        start=_start(options.engine, simulated=hosts.simulated),
+        start=start,
         command=work.command,
         arguments=options.arguments,
         pass_local_rank=options.engine == "deepspeed" and options.local_rank,
@@ -157,9 +158,15 @@ def _without(package: str, facts: Mapping[str, Facts]) -> list[str]:
     return [host for host, of_host in facts.items() if package not in of_host.python.packages]
 
 
-def _start(engine: Engine, *, simulated: bool) -> Start:
+def _start(options: LaunchOptions, *, simulated: bool) -> Start:
     """DeepSpeed's launcher goes over pdsh where this machine has both; hosts that share one /tmp cannot."""
-    if engine == "torchrun":
+    if options.engine == "torchrun":
         return "torchrun"
-    over_pdsh = shutil.which("pdsh") and importlib.util.find_spec("deepspeed") and not simulated
-    return "deepspeed-pdsh" if over_pdsh else "deepspeed-no-ssh"
+    missing = "" if shutil.which("pdsh") else "this machine has no pdsh"
+    missing = missing or ("" if importlib.util.find_spec("deepspeed") else "this Python has no deepspeed")
+    missing = missing or ("loopback hosts share one /tmp" if simulated else "")
+    if missing and options.pdsh:
+        raise UsageError(
+            f"--launcher pdsh: {missing}", hint="--engine deepspeed starts it on every host without pdsh"
+        )
+    return "deepspeed-no-ssh" if missing else "deepspeed-pdsh"

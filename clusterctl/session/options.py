@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from clusterctl.errors import UsageError, in_words
-from clusterctl.plan.model import Engine, OnDisconnect
+from clusterctl.plan.model import Engine, OnDisconnect, Setting
 
 
 class LaunchOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,7 +19,9 @@ class LaunchOptions(msgspec.Struct, frozen=True, kw_only=True):
     ``--local_rank=N``. ``time_limit`` is seconds. ``force`` starts although the examination found failures.
     ``log_limit``: how much of each rank's log is kept (such as ``200MB``; ``0``: all; empty: 1 GB).
     ``stdin``: rank 0 reads this process's standard input. ``on_disconnect``: what the hosts do when their
-    controller is gone, ``stop`` after a minute or ``continue`` for a day; None means ``stop``.
+    controller is gone, ``stop`` after a minute or ``continue`` for a day; None means ``stop``. ``settings``
+    are variables with options of their own, such as MASTER_ADDR. ``pdsh``: DeepSpeed's launcher over pdsh,
+    or nothing.
     """
 
     script: str = ""
@@ -38,6 +40,8 @@ class LaunchOptions(msgspec.Struct, frozen=True, kw_only=True):
     force: bool = False
     stdin: bool = False
     on_disconnect: OnDisconnect | None = None
+    settings: tuple[Setting, ...] = ()
+    pdsh: bool = False
 
 
 def checked(options: LaunchOptions) -> LaunchOptions:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
+
+import msgspec
 
 from clusterctl.errors import UsageError
 from clusterctl.inventory.fold import fold
@@ -30,6 +33,24 @@ def read(name: str) -> Profile:
             hint=f"name a YAML file, or one that comes with clusterctl: {shipped}",
         ) from error
     return decode(text, name)
+
+
+def activated_by(profile: Profile, name: str, script: str) -> Profile:
+    """``profile`` with the activation script of a virtual environment, as it is named on the hosts, for all.
+
+    Raises UsageError for a path that depends on a directory, and where the profile has a line of its own.
+    """
+    if not script.startswith(("/", "~/")):
+        raise UsageError(
+            f"--venv-script {script}: every host needs the whole path",
+            hint="--venv-script /opt/venv/bin/activate, or ~/venv/bin/activate for each host's own home",
+        )
+    if profile.activate or any(own.activate for own in profile.hosts.values()):
+        raise UsageError(
+            f"--venv-script was given, and profile {name} has `activate`", hint="keep one of them"
+        )
+    home = '"$HOME"/' if script.startswith("~/") else ""
+    return msgspec.structs.replace(profile, activate=f". {home}{shlex.quote(script.removeprefix('~/'))}")
 
 
 def unknown_hosts(profile: Profile, name: str, known: Iterable[str]) -> tuple[HostfileWarning, ...]:

@@ -15,7 +15,13 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     hosts: Hosts
     profile: Profile
     profile_name: str
+    venv_script: str = ""
     transport: Kind
+
+    @property
+    def activation(self) -> str:
+        """Where the activation lines come from."""
+        return "--venv-script" if self.venv_script else f"profile {self.profile_name}: activate"
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -18,12 +18,16 @@ def read(
     *,
     env: Iterable[str] = (),
     env_file: str = "",
+    settings: Iterable[Setting] = (),
     environ: Mapping[str, str] = os.environ,
 ) -> dict[str, Layers]:
-    """For each host, strongest first: ``env`` (``K=V``, or ``K`` to copy), ``env_file``, the profile, its
-    activation line, ``.deepspeed_env``, the caller's ``NCCL_*``. Raises UsageError, naming the source.
+    """For each host, strongest first: ``settings``, ``env`` (``K=V``, or ``K`` to copy), ``env_file``, the
+    profile, its activation line, ``.deepspeed_env``, the caller's ``NCCL_*``. Raises UsageError, naming the
+    source.
     """
-    typed = [variables.from_options(env, environ)]
+    own, named = tuple(settings), variables.from_options(env, environ)
+    _one_value(own, named)
+    typed = [own, named]
     if env_file:
         typed.append(_file(Path(env_file).expanduser(), f"--env-file {env_file}"))
     origin = f"profile {target.profile_name}"
@@ -33,6 +37,17 @@ def read(
         profile={host: variables.from_mapping(target.profile.env_of(host), origin) for host in target.names},
         below=variables.strongest(*_deepspeed_files(environ), variables.from_caller(environ)),
     )
+
+
+def _one_value(settings: Iterable[Setting], named: Iterable[Setting]) -> None:
+    values = {setting.name: setting for setting in named}
+    for setting in settings:
+        other = values.get(setting.name, setting)
+        if other.value != setting.value:
+            raise UsageError(
+                f"{setting.name} is {setting.value} by {setting.origin} and {other.value} by {other.origin}",
+                hint="keep one of them",
+            )
 
 
 def _deepspeed_files(environ: Mapping[str, str]) -> list[tuple[Setting, ...]]:

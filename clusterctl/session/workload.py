@@ -59,8 +59,9 @@ def understood(options: LaunchOptions) -> tuple[LaunchOptions, Nested | None]:
     engine = meant.engine or options.engine
     local_rank = options.local_rank and meant.local_rank
     script = msgspec.structs.asdict(meant.script)
-    env = (*options.env, *meant.env)
-    return msgspec.structs.replace(options, **script, env=env, engine=engine, local_rank=local_rank), meant
+    settings = (*options.settings, *meant.settings)
+    changed = {**script, "settings": settings, "engine": engine, "local_rank": local_rank}
+    return msgspec.structs.replace(options, **changed), meant
 
 
 def _is_own(options: LaunchOptions) -> bool:
