@@ -181,10 +181,9 @@ def test_a_broken_link_is_mended_and_stops_nothing() -> None:
 def test_a_silent_host_is_lost_only_when_no_other_host_reaches_it_either() -> None:
     play = Play(3).pass_time(RUN.heartbeat_timeout + 1, heard=(0, 2))
     assert play.of(Reconnect) == [Reconnect(1)]
-    assert play.of(IndirectProbe) == []
-    play.unopened(1, "timed out").pass_time(1, heard=(0, 2))
-    assert play.of(IndirectProbe)[0] == IndirectProbe(0, 1)
-    alive = play.do("probed", 1, True).pass_time(3, heard=(0, 2))
+    assert play.of(IndirectProbe) == [IndirectProbe(0, 1)]
+    assert play.do("probed", 1, False).pass_time(5, heard=(0, 2)).of(StopHosts) == []
+    alive = play.do("probed", 1, True).unopened(1, "timed out").pass_time(3, heard=(0, 2))
     assert alive.of(StopHosts) == []
     play.unopened(1, "timed out").do("probed", 1, False).pass_time(1, heard=(0, 2))
     assert [stop.nodes for stop in play.of(StopHosts)] == [(0, 2)]

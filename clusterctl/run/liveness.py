@@ -100,13 +100,13 @@ class Liveness:
             if now - host.heard > lease_over + grace:
                 # Whatever else it answers, its agent has had no word for longer than a lease.
                 found.append(Lost(node, "no word from it until its lease had run out"))
-            elif not host.unreachable:
-                continue
-            elif host.reachable is False:
+            elif host.unreachable and host.reachable is False:
                 found.append(Lost(node, "neither the controller nor another host can reach it"))
-            elif prober is None:
+            elif host.unreachable and prober is None:
                 found.append(Lost(node, "the controller cannot reach it"))
-            elif host.asked is None or now - host.asked > limits.heartbeat_timeout:
+            elif prober is not None and (
+                host.asked is None or now - host.asked > limits.heartbeat_timeout
+            ):  # at once, beside the controller's own try
                 host.asked, host.reachable = now, None
                 found.append(IndirectProbe(prober, node))
         return found

@@ -112,7 +112,8 @@ class FabricTransport(BaseTransport):
             return self._places.setdefault(way, Places(SSH.logins_per_address))
 
     def _stream(self, endpoint: Endpoint, deadline: float) -> Stream | Failure:
-        timeout = endpoint.connect_timeout or SSH.connect_timeout
+        # A host that takes no connection leaves the other half of the time unused; one that is slow needs it.
+        timeout = min(endpoint.connect_timeout or SSH.connect_timeout, (deadline - time.monotonic()) / 2)
         jumps = tuple(hop for hop in endpoint.jumps if hop != endpoint.name)
         if jumps:
             return self._through(endpoint, jumps, min(deadline, time.monotonic() + timeout))

@@ -72,7 +72,7 @@ class OpensshTransport(BaseTransport):
 
 
 def _options(endpoint: Endpoint, deadline: float) -> list[str]:
-    timeout = min(endpoint.connect_timeout or SSH.connect_timeout, deadline - time.monotonic())
+    timeout = min(endpoint.connect_timeout or SSH.connect_timeout, (deadline - time.monotonic()) / 2)
     accept_new = endpoint.strict_host_keys == "accept-new"
     settings = {
         "BatchMode": "yes",

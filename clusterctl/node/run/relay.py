@@ -31,6 +31,7 @@ from .snapshot import Snapshots, holds
 PAUSE = 0.05
 HEARTBEAT = 1.0
 SILENCE = 90.0
+PROBE_TIMEOUT = 4.0
 REASON = 300
 
 
@@ -197,7 +198,7 @@ class Relay:
         """Does another host still answer over the training network? Any answer, even a reset, is life."""
 
         def probe():
-            alive = any(answers(order["address"], port) for port in order["ports"])
+            alive = answers(order["address"], order["ports"])
             emit({"is": "probed", "node_rank": order["node_rank"], "alive": alive})
 
         threading.Thread(target=probe, daemon=True).start()
@@ -249,10 +250,17 @@ class Relay:
         return owner is not None and owner["pid"] != os.getpid()
 
 
-def answers(address, port):
-    """Whether a host says anything at all there: a refusal is an answer."""
+def answers(address, ports):
+    """Whether a host says anything at all on one of ``ports``, all asked at once: a refusal is an answer."""
+    heard: queue.SimpleQueue[bool] = queue.SimpleQueue()
+    for port in ports:
+        threading.Thread(target=lambda port=port: heard.put(answers_on(address, port)), daemon=True).start()
+    return any(heard.get() for _ in ports)
+
+
+def answers_on(address, port):
     try:
-        socket.create_connection((address, port), 3.0).close()
+        socket.create_connection((address, port), PROBE_TIMEOUT).close()
     except ConnectionRefusedError:
         return True
     except OSError:
