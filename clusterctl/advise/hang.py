@@ -1,0 +1,179 @@
+"""The verdict on ranks that seem to hang: for whom the others wait, why, and whether to stop. Pure.
+
+Stopping a healthy run is the worse error: a run is stopped only if all of it was seen twice, nothing of it
+moved, and somebody waits who can't be helped by waiting. What is not known stays not known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from clusterctl.advise import collectives, places
+from clusterctl.advise.collectives import GroupState
+from clusterctl.advise.hang_hints import hint
+from clusterctl.advise.hang_verdict import FoldedStack, HangVerdict, Kind, Suspect
+from clusterctl.advise.hang_words import Words
+from clusterctl.advise.rank_state import Condition, RankState, rank_states
+from clusterctl.messages.evidence import Frame, HostEvidence, RankEvidence
+from clusterctl.plan.model import LaunchPlan
+
+_KINDS: Mapping[Condition, Kind] = {
+    Condition.STOPPED: "stopped",
+    Condition.ENDED: "ended",
+    Condition.LOADER_GONE: "loader",
+    Condition.DISK: "disk",
+    Condition.SWAPS: "swap",
+    Condition.UNKNOWN: "silent",
+    Condition.IDLE: "missing",
+    Condition.WORKS: "works",
+}
+_STUCK = (Condition.STOPPED, Condition.LOADER_GONE, Condition.WAITS)
+
+
+def judge(
+    first: Mapping[int, HostEvidence],
+    second: Mapping[int, HostEvidence],
+    plan: LaunchPlan,
+    exits: Mapping[int, int] | None = None,
+) -> HangVerdict:
+    """What two looks at all hosts tell, each a map from node rank. ``exits``: exit codes of ranks that have
+    ended so far. Never raises, whatever the hosts sent."""
+    ranks = rank_states(first, second, plan, exits or {})
+    evidence = {each.rank: each for host in second.values() for each in host.ranks if each.rank in ranks}
+    groups = collectives.states(
+        {
+            rank: each.recorder
+            for rank, each in sorted(evidence.items())
+            if not _is(ranks[rank], Condition.ENDED)
+        },
+        world=tuple(ranks),
+        ended={rank for rank, state in ranks.items() if _is(state, Condition.ENDED)},
+    )
+    kind, named = _kind(ranks, groups)
+    words = Words(ranks, groups, plan)
+    stop, reason = _decision(ranks, words)
+    return HangVerdict(
+        kind=kind,
+        stop=stop,
+        sentence=words.sentence(kind, named),
+        reason=reason,
+        hint=hint(kind, [ranks[rank] for rank in named]),
+        suspects=tuple(_suspect(ranks[rank], words) for rank in named),
+        waiting=_those(ranks, Condition.WAITS),
+        stacks=_folded(evidence),
+        groups=groups,
+        unknown=words.silent_hosts(),
+    )
+
+
+def _kind(ranks: Mapping[int, RankState], groups: Sequence[GroupState]) -> tuple[Kind, tuple[int, ...]]:
+    """What it is, and the ranks to name for it."""
+    waiters = _those(ranks, Condition.WAITS)
+    if not waiters:
+        roots = _foremost(ranks, ranks)
+        kind = _KINDS[ranks[roots[0]].condition] if roots else "silent"
+        return ("idle" if kind == "missing" else kind), roots
+    missing = {rank for group in groups for rank in group.missing}
+    roots = _foremost(ranks, {*missing, *_those(ranks, Condition.STOPPED)})
+    if roots:
+        return _KINDS[ranks[roots[0]].condition], roots
+    disagreement = next((group.disagreement for group in groups if group.disagreement is not None), None)
+    if disagreement is not None and not missing:
+        return "disagree", disagreement.variants[0][1]
+    if any(ranks[rank].progress.moved for rank in waiters):
+        return "moves", ()
+    if missing:
+        return "circle", waiters
+    outside = _foremost(ranks, _outside(ranks, groups, waiters))
+    if outside:
+        return _KINDS[ranks[outside[0]].condition], outside
+    if len({_wait(ranks[rank]) for rank in waiters}) > 1:
+        return "circle", waiters
+    if all(ranks[rank].place.waits == "rendezvous" for rank in waiters):
+        return "rendezvous", ()
+    return "stuck", ()
+
+
+def _outside(
+    ranks: Mapping[int, RankState], groups: Sequence[GroupState], waiters: Sequence[int]
+) -> set[int]:
+    """Those that may be waited for where nobody is known to be missing: not all members of a group are known,
+    or a receive does not say from whom."""
+    others = {rank for rank in ranks if rank not in waiters}
+    full = [group for group in groups if group.complete]
+    entered = {rank for group in full for rank in group.waiting}
+    if all(rank in entered for rank in waiters):
+        return {rank for group in full for rank in group.unknown} & others
+    if all(ranks[rank].place.operation == "init_process_group" for rank in waiters):
+        return {rank for rank in others if not ranks[rank].initialized}
+    return others
+
+
+def _wait(state: RankState) -> tuple[object, ...]:
+    """What a rank waits in, for comparison with others."""
+    oldest = min(state.waits.values(), key=lambda each: each.created, default=None)
+    if oldest is not None:
+        return oldest.group, oldest.sequence
+    return state.place.waits, state.place.operation
+
+
+def _foremost(ranks: Mapping[int, RankState], of: Mapping[int, RankState] | set[int]) -> tuple[int, ...]:
+    """Those of the condition that explains most; none where all of them only wait themselves."""
+    order = list(Condition)
+    found = [ranks[rank] for rank in sorted(of) if not _is(ranks[rank], Condition.WAITS)]
+    if not found:
+        return ()
+    best = min((state.condition for state in found), key=order.index)
+    return tuple(state.rank for state in found if state.condition is best)
+
+
+def _decision(ranks: Mapping[int, RankState], words: Words) -> tuple[bool, str]:
+    """Whether to stop, and why."""
+    unknown = _those(ranks, Condition.UNKNOWN)
+    if unknown:
+        return False, f"{words.who(unknown)} could not be judged, and may be at work"
+    busy = [rank for rank, state in ranks.items() if state.condition in (Condition.WORKS, Condition.SWAPS)]
+    if busy:
+        return False, f"{words.who(busy)} {'gets' if len(busy) == 1 else 'get'} on with something"
+    once = [rank for rank, state in ranks.items() if state.changed and not state.progress.comparable]
+    if once:
+        return False, f"{words.who(once)} could not be compared between the two looks"
+    moved = [rank for rank, state in ranks.items() if state.changed]
+    if moved:
+        return False, f"{words.who(moved)} moved between the two looks"
+    slow = [rank for rank, state in ranks.items() if state.may_come_back]
+    if slow:
+        return False, f"{words.who(slow)} may still be writing, and what waits for that can't be seen"
+    if not any(state.condition in _STUCK for state in ranks.values()):
+        return False, "no rank is known to wait for another"
+    return True, "nothing moved between the two looks, and no rank works"
+
+
+def _suspect(state: RankState, words: Words) -> Suspect:
+    return Suspect(
+        rank=state.rank,
+        host=state.host,
+        node_rank=state.node_rank,
+        pid=state.process.pid if state.process is not None else 0,
+        state=state.process.state if state.process is not None else "",
+        where=words.where(state),
+    )
+
+
+def _folded(evidence: Mapping[int, RankEvidence]) -> tuple[FoldedStack, ...]:
+    """The stacks of the scripts, the fewest ranks first."""
+    found: dict[tuple[Frame, ...], list[int]] = {}
+    for rank, each in sorted(evidence.items()):
+        main = places.main_thread(each.threads)
+        if main is not None:
+            found.setdefault(main.frames, []).append(rank)
+    fewest = sorted(found.items(), key=lambda item: (len(item[1]), item[1]))
+    return tuple(FoldedStack(ranks=tuple(ranks), frames=frames) for frames, ranks in fewest)
+
+
+def _those(ranks: Mapping[int, RankState], condition: Condition) -> tuple[int, ...]:
+    return tuple(rank for rank, state in ranks.items() if state.condition is condition)
+
+
+def _is(state: RankState, condition: Condition) -> bool:
+    return state.condition is condition

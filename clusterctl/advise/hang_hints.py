@@ -1,0 +1,42 @@
+"""What to do about ranks that hang, as one line. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from clusterctl.advise.hang_verdict import Kind
+from clusterctl.advise.rank_state import RankState
+
+_OF_KIND: dict[Kind, str] = {
+    "ended": "ranks make the same number of steps: look for a return, an exit, uneven batches (drop_last)",
+    "loader": "short memory or /dev/shm kills workers: see that host's kernel log; try fewer workers",
+    "disk": "look at that host's mounts and disks: clusterctl exec -i {host} -- dmesg",
+    "swap": "the host has too little memory for its ranks: fewer data loader workers, or fewer slots there",
+    "silent": "look there: clusterctl exec -i {host} -- ps -eo pid,stat,wchan,args",
+    "stopped": "it goes on after: clusterctl exec -i {host} -- kill -CONT {pid}",
+    "disagree": "ranks make the same calls with the same shapes: look for a branch that depends on the rank",
+    "circle": "all ranks use groups in the same order, and each send has its recv",
+    "stuck": "the network or a GPU does not carry it: clusterctl doctor, then NCCL_DEBUG=INFO",
+    "rendezvous": "the hosts do not reach one another at that address and interface: clusterctl doctor",
+}
+_OF_MISSING = {
+    "file-lock": "a lock file may be left from a run that was killed: remove it, if nobody builds there",
+    "lock": "two threads may each hold what the other needs: see all threads of that rank below",
+    "network": "a machine does not answer: give the request a timeout, or fetch before the run",
+    "input": "ranks have no terminal: remove input() and breakpoint()",
+    "pool": "multiprocessing waits for ever for a worker that was killed: see that host's kernel log",
+    "workers": "the loader's workers do nothing: a lock held at the fork, or a file server that hangs",
+    "saving": "look at what it writes to: a file server that hangs, or a pipe that nobody reads",
+}
+
+
+def hint(kind: Kind, named: Sequence[RankState]) -> str:
+    """For those that are named; empty where nothing can be said."""
+    if kind in ("missing", "idle"):
+        usual = "look for a branch, a loop or a wait that only some ranks take" if kind == "missing" else ""
+        return _OF_MISSING.get(named[0].place.doing, usual) if named else usual
+    first = named[0] if named else None
+    if kind == "loader" and first is not None and first.process is not None and first.process.state == "T":
+        kind = "stopped"
+    pid = first.process.pid if first is not None and first.process is not None else 0
+    return _OF_KIND.get(kind, "").format(host=first.host if first is not None else "HOST", pid=pid)

@@ -1,0 +1,134 @@
+"""What a rank did between two looks. Pure.
+
+A false "it works" costs a later look; a false "it does nothing" costs a healthy run. Thresholds lie where
+idle processes do not reach: watchdog threads, metrics and heartbeats cost about a hundredth of a core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from clusterctl.advise import places
+from clusterctl.messages.evidence import ProcessLook, RankEvidence, Recorder
+
+_BUSY = 0.03
+"""Of one core, by one process."""
+_DISK = 4096.0
+"""Bytes per second of one process that reach a disk, or come from it."""
+_TRAFFIC = 32_768.0
+"""Bytes per second on a rank's connections."""
+_FAULTS = 10.0
+"""Pages per second that a process waits for."""
+_USUAL = 30.0
+
+
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """``comparable``: both looks saw this rank, the same process. ``moved``: its stack, its collectives or
+    its connections changed; ``walked``: its stack did. Seconds of CPU and bytes are those of the whole time
+    between the looks."""
+
+    comparable: bool = True
+    moved: bool = False
+    walked: bool = False
+    seconds: float = _USUAL
+    own_cpu: float = 0.0
+    child_cpu: float = 0.0
+    busiest_child: str = ""
+    disk: int = 0
+    faults: float = 0.0
+    traffic: int = 0
+    children_changed: bool = False
+
+    @property
+    def busy(self) -> bool:
+        """Its own process computes, or spins."""
+        return self.own_cpu >= max(_BUSY * self.seconds, 0.1)
+
+    @property
+    def children_busy(self) -> bool:
+        return self.child_cpu >= max(_BUSY * self.seconds, 0.1)
+
+    @property
+    def disk_busy(self) -> bool:
+        return self.disk >= _DISK * self.seconds
+
+    @property
+    def faulting(self) -> bool:
+        return self.faults >= _FAULTS
+
+
+def progress(first: RankEvidence | None, second: RankEvidence | None, seconds: float) -> Progress:
+    """What happened between the two looks at one rank, which are ``seconds`` apart."""
+    if first is None or second is None or not first.processes or not second.processes:
+        return Progress(comparable=False)
+    if first.processes[0].pid != second.processes[0].pid:
+        return Progress(comparable=False)
+    if not 0.0 < seconds < 86_400.0:
+        seconds = _USUAL
+    before = {process.pid: process for process in first.processes}
+    own, *children = second.processes
+    busiest = max(children, key=lambda child: _cpu(before, child), default=None)
+    return Progress(
+        moved=_moved(first, second, seconds),
+        walked=_walked(first, second),
+        seconds=seconds,
+        own_cpu=_cpu(before, own),
+        child_cpu=_cpu(before, busiest) if busiest is not None else 0.0,
+        busiest_child=busiest.command if busiest is not None else "",
+        disk=max(_disk(before, process) for process in second.processes),
+        faults=max(_faults(before, process) for process in second.processes) / seconds,
+        traffic=_traffic(first, second),
+        children_changed={each.pid for each in children} != {each.pid for each in first.processes[1:]},
+    )
+
+
+def _moved(first: RankEvidence, second: RankEvidence, seconds: float) -> bool:
+    if _walked(first, second):
+        return True
+    if _counts(first.recorder) != _counts(second.recorder) and None not in (first.recorder, second.recorder):
+        return True
+    return _traffic(first, second) >= _TRAFFIC * seconds
+
+
+def _walked(first: RankEvidence, second: RankEvidence) -> bool:
+    before, after = places.main_thread(first.threads), places.main_thread(second.threads)
+    return before is not None and after is not None and before.frames != after.frames
+
+
+def _counts(recorder: Recorder | None) -> object:
+    """What grows in a flight recorder; not which of its entries were sent."""
+    if recorder is None:
+        return None
+    entered: dict[tuple[str, bool], int] = {}
+    done: dict[tuple[str, bool], int] = {}
+    for each in recorder.collectives:
+        key = (each.group, each.point_to_point)
+        entered[key] = max(entered.get(key, 0), each.sequence)
+        if each.done:
+            done[key] = max(done.get(key, 0), each.sequence)
+    groups = {(group.name, group.last_enqueued, group.last_completed) for group in recorder.groups}
+    return entered, done, groups
+
+
+def _traffic(first: RankEvidence, second: RankEvidence) -> int:
+    pairs = ((first.sent, second.sent), (first.received, second.received))
+    return sum(max(after - before, 0) for before, after in pairs if before is not None and after is not None)
+
+
+def _cpu(before: Mapping[int, ProcessLook], now: ProcessLook) -> float:
+    then = before.get(now.pid)
+    return max(now.cpu - (then.cpu if then is not None else 0.0), 0.0)
+
+
+def _disk(before: Mapping[int, ProcessLook], now: ProcessLook) -> int:
+    then = before.get(now.pid)
+    read = (then.read or 0 if then is not None else 0, now.read)
+    written = (then.written or 0 if then is not None else 0, now.written)
+    return sum(max(after - earlier, 0) for earlier, after in (read, written) if after is not None)
+
+
+def _faults(before: Mapping[int, ProcessLook], now: ProcessLook) -> int:
+    then = before.get(now.pid)
+    return max(now.major_faults - then.major_faults, 0) if then is not None else 0
