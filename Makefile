@@ -41,6 +41,7 @@ bench: setup ## side by side with other tools
 
 docs: setup ## the pages of docs/ as a site in build/site; a broken link is an error
 	.venv/bin/python -m clusterctl.report.catalogue > docs/checks.md
+	.venv/bin/python -m clusterctl.report.signatures > docs/why.md
 	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet --strict --clean
 
 coverage: setup ## which lines of clusterctl/ the tests without hosts run

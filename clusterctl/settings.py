@@ -85,6 +85,19 @@ class ExecDefaults:
 
 
 @dataclass(frozen=True)
+class WhyDefaults:
+    """How much of logs is looked at for an explanation, in bytes: of the rank that failed its beginning and
+    its end, of others the end. ``brief`` is what launch itself reads when the run is over."""
+
+    head: int = 4 << 20
+    tail: int = 16 << 20
+    other: int = 64 << 10
+    brief: int = 256 << 10
+    counted: int = 1 << 30
+    """So far into a log its lines are counted."""
+
+
+@dataclass(frozen=True)
 class SandboxDefaults:
     """Virtual hosts on this machine."""
 
@@ -151,6 +164,7 @@ PROOF = ProofDefaults()
 RUN = RunDefaults()
 SYNC = SyncDefaults()
 EXEC = ExecDefaults()
+WHY = WhyDefaults()
 SANDBOX = SandboxDefaults()
 
 HOSTFILE_VARIABLE = "CLUSTERCTL_HOSTFILE"

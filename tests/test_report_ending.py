@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from rich.console import Console
 
+from clusterctl.advise.explain import explain
+from clusterctl.advise.sightings import Excerpt
 from clusterctl.report.ending import closing
 from clusterctl.store.outcome import Cause, Outcome
 from tests.test_run_machine import plan as small_plan
@@ -34,9 +37,16 @@ def outcome(**changes: Any) -> Outcome:
     return msgspec.structs.replace(found, **changes)
 
 
-def shown(found: Outcome, *, plan: Any = PLAN, **more: Any) -> list[str]:
+def shown(ended: Outcome, *, plan: Any = PLAN, last_lines: Sequence[str] = (), **more: Any) -> list[str]:
+    end = [
+        Excerpt(text="\n".join(last_lines), host=cause.host, rank=cause.rank, ends=True)
+        for cause in (ended.cause,)
+        if cause is not None
+    ]
+    found = explain(plan, ended, excerpts=end)
     console = Console(file=io.StringIO(), width=80, no_color=True, highlight=False)
-    console.print(closing(plan, found, Path("/runs") / RUN, **more), crop=False)
+    page = closing(plan, ended, Path("/runs") / RUN, last_lines=last_lines, found=found, **more)
+    console.print(page, crop=False)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
 
@@ -51,11 +61,12 @@ def test_the_cause_comes_first_then_its_last_lines_then_what_to_type() -> None:
         "  usage: t.py",
         "  t.py: error",
         f"log   /runs/{RUN}/logs/h1/rank-1.log",
-        "also  1 other failure on h0 came after it",
+        "also  1 on h0 ended with it",
         "left  0 processes left on 2 of 2 hosts",
         f"logs  /runs/{RUN}/logs  (complete to the last byte)",
         f"files h[0-1]:/root/.clusterctl/node/{RUN}/*/code  (a copy)",
-        f"next  clusterctl logs {RUN} --rank 1 --tail 50  why it failed",
+        f"next  clusterctl why {RUN}                 why it failed",
+        f"      clusterctl logs {RUN} --rank 1 --tail 50  its last lines",
         f"      clusterctl pull {RUN}                bring its outputs here",
     ]
 

@@ -155,7 +155,7 @@ def test_a_dead_controller_is_told_and_what_to_do() -> None:
     ("run", "outcome", "commands"),
     [
         (one_run("running"), None, [f"logs -f {RUN}", f"stop {RUN}"]),
-        (one_run("failed"), failed(), [f"logs {RUN} --rank 1 --tail 50", f"pull {RUN}"]),
+        (one_run("failed"), failed(), [f"why {RUN}", f"logs {RUN} --rank 1 --tail 50", f"pull {RUN}"]),
         (one_run("succeeded"), failed(status="succeeded", cause=None), [f"logs {RUN}", f"pull {RUN}"]),
         (
             one_run("lost"),

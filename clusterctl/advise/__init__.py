@@ -1,1 +1,1 @@
-"""What a run suffers from, and what to do: verdicts over the evidence of its hosts. Pure."""
+"""What a run suffers from, and what to do: verdicts and signatures over what its hosts told. Pure."""

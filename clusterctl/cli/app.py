@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from clusterctl import __version__
-from clusterctl.cli import checks, clean, doctor, env, init, launch, logs, pull, runs, sandbox, stop
+from clusterctl.cli import checks, clean, doctor, env, init, launch, logs, pull, runs, sandbox, stop, why
 from clusterctl.cli import exec as exec_
 from clusterctl.cli import help as help_
 
@@ -100,6 +100,15 @@ app.command(
     short_help="How a run stands, host by host.",
     cls=help_.command("clusterctl status", "clusterctl status 20260101-1200 --json"),
 )(runs.status_command)
+app.command(
+    "why",
+    short_help="Explain how a run failed, in words.",
+    cls=help_.command(
+        "clusterctl why                the newest run",
+        "clusterctl why 20260101-1200  a run by the beginning of its id",
+        "clusterctl why --json         for a program",
+    ),
+)(why.command)
 app.command(
     "stop",
     short_help="Stop a run on all hosts.",

@@ -11,6 +11,7 @@ from clusterctl.cli import screen
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.report import ending as page
 from clusterctl.report.harmless import plain_lines
+from clusterctl.session.why import why
 from clusterctl.store.outcome import Outcome
 from clusterctl.store.runs import RunDirectory
 
@@ -28,7 +29,10 @@ def closing(
     if outcome.cause is not None and page.wants_last_lines(outcome):
         last = last_lines(directory.path / outcome.cause.log)
     places = None if only_how else _places(directory)
-    return page.closing(plan, outcome, screen.at_home(directory.path), last_lines=last, places=places)
+    found = why(directory, plan=plan, outcome=outcome, brief=True)
+    return page.closing(
+        plan, outcome, screen.at_home(directory.path), last_lines=last, places=places, found=found
+    )
 
 
 def _places(directory: RunDirectory) -> dict[str, str]:

@@ -5,7 +5,7 @@ Every event has ``time``, wall-clock seconds of the node. Tag field: ``event``.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -101,6 +101,26 @@ class Noted(_Event, frozen=True, kw_only=True, tag="note"):
     text: Text
 
 
+class BigFile(msgspec.Struct, frozen=True, array_like=True):
+    path: Text
+    size: int
+
+
+class Warned(_Event, frozen=True, kw_only=True, tag="warned"):
+    """What a watch on the node saw while the run lives, or, with ``over``, that it is so no more.
+
+    Told once for each ``subject`` (a mount point, a control group, an interface, a card). ``text`` is for
+    people; ``files`` are the largest of the run's user where a disk is nearly full. ``unseen``: something
+    cannot be watched on this node.
+    """
+
+    what: Literal["space", "memory", "kernel", "link", "gpu", "unseen"]
+    subject: Text
+    text: Text
+    over: bool = False
+    files: tuple[BigFile, ...] = ()
+
+
 class LeftProcess(msgspec.Struct, frozen=True, array_like=True):
     pid: int
     command: Text
@@ -124,5 +144,6 @@ AgentEvent = (
     | NodeFailed
     | LeaseOver
     | Noted
+    | Warned
     | Ended
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,21 +9,19 @@ from pathlib import Path
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from clusterctl.advise.explain import Explanation
 from clusterctl.inventory.fold import fold
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.report import run_view, runs
 from clusterctl.report.findings import brief
 from clusterctl.report.harmless import harmless
 from clusterctl.report.pull import size
+from clusterctl.report.why import echo_in_words, hint, quoted, where
 from clusterctl.settings import RUN
 from clusterctl.store.outcome import Cause, Outcome
 
 _SHOWN_LINES = 8
-_LOCAL_RANK = re.compile(
-    r"(unrecognized argument|no such option|unknown|unexpected|not used by the HfArgumentParser)"
-    r".*\blocal[-_]rank\b",
-    re.IGNORECASE,
-)
+_ECHOES = 2
 
 
 def closing(
@@ -34,22 +31,25 @@ def closing(
     *,
     last_lines: Sequence[str] = (),
     places: Mapping[str, str] | None = None,
+    found: Explanation | None = None,
 ) -> RenderableType:
     """What happened where and whose exit code it is, then logs, what is left, files, and what to type next.
 
     ``last_lines`` end the log of the rank that failed. ``places``: host -> the directory its ranks ran in;
     without it neither files nor next steps are shown, nor for a run that was refused: its hint says enough.
+    ``found`` is what all that means: its words stand in place of what is recorded.
     """
     cause = outcome.cause
-    parts: list[RenderableType] = [Text(), _title(outcome)]
+    parts: list[RenderableType] = [Text(), _title(outcome, found)]
+    if found is not None and found.hint:
+        parts.append(hint(found.hint))
     if outcome.exit_code:
         parts.append(_row("exit", f"{outcome.exit_code}, {_meaning(outcome)}"))
-    quoted = _quoted(cause, last_lines)
-    parts += [Text("  " + line, style="dim", no_wrap=True, overflow="ignore") for line in quoted]
+    parts += [quoted(line) for line in _last_words(cause, last_lines)]
     if cause is not None and cause.log and outcome.status != "succeeded":
         parts.append(_row("log", str(directory / cause.log)))
     if outcome.collateral and outcome.status not in ("stopped", "timeout"):  # there, all ended by our signal
-        parts.append(_row("also", _collateral(outcome)))
+        parts.append(Text.assemble(("also  ", "dim"), _collateral(outcome, found)))
     parts.append(_left(outcome))
     logs = _row("logs", str(directory / "logs"))
     damaged = _damaged(outcome) if places is None or places else []  # nothing ran: nothing can be missing
@@ -57,9 +57,9 @@ def closing(
     ran = outcome.status != "refused"
     if places and ran:
         parts += _files(plan, places)
-    hint = _hint(plan, outcome, last_lines)
-    if hint:
-        parts.append(Text.assemble(("hint: ", "cyan"), hint))
+    more = _hint(plan, outcome)
+    if more:
+        parts.append(hint(more))
     if places is not None and ran:
         run = run_view.view(plan, outcome, started=0.0, supervised=False)
         if places or outcome.status != "succeeded":
@@ -78,23 +78,29 @@ def _row(label: str, value: str) -> Text:
     return Text.assemble((f"{label:<6}", "dim"), value, no_wrap=True, overflow="ignore")
 
 
-def _title(outcome: Outcome) -> Text:
+def _title(outcome: Outcome, found: Explanation | None) -> Text:
     mark = ("✓ ", "bold green") if outcome.status == "succeeded" else ("✗ ", "bold red")
     title = Text.assemble(mark, (outcome.status, "bold"), f" after {_duration(outcome.seconds)}")
     if outcome.cause is not None:
-        title.append(f": {_where(outcome.cause)}{outcome.cause.message}")
+        words = found.means if found is not None and found.known else outcome.cause.message
+        title.append(f": {where(outcome.cause)}{words}")
     return title
 
 
-def _quoted(cause: Cause | None, last_lines: Sequence[str]) -> list[str]:
+def _last_words(cause: Cause | None, last_lines: Sequence[str]) -> list[str]:
     text = cause.traceback.rstrip().splitlines() if cause is not None and cause.traceback else [*last_lines]
     return text[-_SHOWN_LINES:]
 
 
-def _collateral(outcome: Outcome) -> str:
-    hosts = dict.fromkeys(cause.host for cause in outcome.collateral if cause.host)
-    count = f"{len(outcome.collateral)} other failure{'s' * (len(outcome.collateral) > 1)}"
-    return f"{count}{f' on {brief(hosts)}' if hosts else ''} came after it"
+def _collateral(outcome: Outcome, found: Explanation | None) -> str:
+    """One line: what says the same as the cause, and most of what only followed."""
+    if found is None or not found.cascades:
+        hosts = dict.fromkeys(cause.host for cause in outcome.collateral if cause.host)
+        count = f"{len(outcome.collateral)} other failure{'s' * (len(outcome.collateral) > 1)}"
+        return f"{count}{f' on {brief(hosts)}' if hosts else ''} came after it"
+    told = "; ".join(echo_in_words(echo) for echo in found.cascades[:_ECHOES])
+    more = sum(echo.count for echo in found.cascades[_ECHOES:])
+    return f"{told}; {more} more" if more else told
 
 
 def _left(outcome: Outcome) -> Text:
@@ -151,10 +157,7 @@ def _other_slots(outcome: Outcome) -> str:
     return f"{stop} ends that run, where it was launched; --include chooses other slots"
 
 
-def _hint(plan: LaunchPlan, outcome: Outcome, last_lines: Sequence[str]) -> str:
-    said = "\n".join((*last_lines, outcome.cause.traceback if outcome.cause is not None else ""))
-    if plan.pass_local_rank and _LOCAL_RANK.search(said):
-        return "the script does not take --local_rank: launch it with --no-local-rank, it has $LOCAL_RANK"
+def _hint(plan: LaunchPlan, outcome: Outcome) -> str:
     if outcome.status == "refused":
         return _other_slots(outcome)
     silent = [host for host, count in outcome.left_behind.items() if count is None]
@@ -171,12 +174,6 @@ def _hint(plan: LaunchPlan, outcome: Outcome, last_lines: Sequence[str]) -> str:
 
 def _selection(hosts: Sequence[str]) -> str:
     return "@".join(hosts) if len(hosts) > 1 else fold(hosts)
-
-
-def _where(cause: Cause) -> str:
-    if cause.rank is not None:
-        return f"{cause.host} rank {cause.rank}: "
-    return f"{cause.host}: " if cause.host else ""
 
 
 def _meaning(outcome: Outcome) -> str:

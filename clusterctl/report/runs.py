@@ -153,8 +153,10 @@ def next_steps(run: RunView, outcome: Outcome | None, *, pull: str = "", logs: b
     if outcome is None:
         what = "end it on all hosts" if run.status == "running" else "end what is left, get its logs"
         lines.append((f"clusterctl stop {run.run}", what))
+    if cause is not None and run.status in ("failed", "error"):
+        lines.append((f"clusterctl why {run.run}", "why it failed"))
     if cause is not None and cause.rank is not None:
-        lines.append((f"clusterctl logs {run.run} --rank {cause.rank} --tail 50", "why it failed"))
+        lines.append((f"clusterctl logs {run.run} --rank {cause.rank} --tail 50", "its last lines"))
     if outcome is not None and outcome.incomplete_logs and pull and run.status != "refused":
         lines.append((f"clusterctl logs {run.run} --fetch", "bring the rest of its logs"))
     if cause is not None and cause.kind == "lost" and cause.host:

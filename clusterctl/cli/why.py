@@ -1,0 +1,29 @@
+"""`clusterctl why`: what a run failed of, in words, and what to do."""
+
+from __future__ import annotations
+
+import typer
+
+from clusterctl.cli import options
+from clusterctl.cli.runs import Run
+
+
+def command(run: Run = "", as_json: options.Json = False) -> None:
+    """Explain how a run ended: its cause in words, what to do, and what only followed from it.
+
+    Which rank was first is decided by what happened, not by texts; what it means, by the signatures that
+    docs/why.md lists. Where none fits, the last lines and the traceback are shown, and nothing is guessed.
+    """
+    import msgspec
+
+    from clusterctl.cli import screen
+    from clusterctl.report.why import page
+    from clusterctl.session.why import why
+    from clusterctl.store.runs import find_run
+
+    directory = find_run(run or None)
+    found = why(directory)
+    if as_json:
+        typer.echo(msgspec.json.encode(found).decode())
+        return
+    screen.show(page(found, screen.at_home(directory.path)))

@@ -1,0 +1,117 @@
+"""An explanation for somebody who is tired: the cause in words, what to do, what speaks for it. No I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from clusterctl.advise.explain import Echo, Explanation
+from clusterctl.advise.sightings import Sighting
+from clusterctl.report.findings import brief
+from clusterctl.store.outcome import Cause
+
+_QUOTE = 240
+"""Of a quoted line, so much is shown."""
+_ENDS = {
+    "succeeded": "succeeded: nothing to explain",
+    "stopped": "was stopped on request: nothing failed before",
+    "timeout": "was stopped when its time limit was over: nothing failed before",
+    "running": "runs; how it stands: clusterctl status {run}",
+    "interrupted": "has lost its controller: nobody has seen its end; clusterctl stop {run} asks the hosts",
+}
+
+
+def page(found: Explanation, directory: Path) -> RenderableType:
+    """The whole explanation."""
+    if found.cause is None or found.status in ("stopped", "timeout"):
+        words = _ENDS.get(found.status, found.status).format(run=found.run)
+        seen = [_seen("seen", each) for each in found.confirmations]
+        return Group(Text.assemble(("run ", "dim"), (found.run, "bold"), f" {words}"), *seen)
+    parts: list[RenderableType] = [
+        Text.assemble(("✗ ", "bold red"), (found.status, "bold"), f": {where(found.cause)}{found.means}")
+    ]
+    if found.hint:
+        parts.append(hint(found.hint))
+    if not found.known:
+        parts.append(Text("no known signature: the last lines that it left", style="yellow"))
+    if not found.known or found.cause.traceback:
+        parts += [quoted(line) for line in found.quoted]
+    if found.sighting is not None:
+        parts += _proof(found.sighting, directory, shown=bool(found.cause.traceback))
+    for suspect in found.suspects:
+        parts.append(_row("perhaps", f"{_place(suspect)}: {suspect.means}"))
+        parts += _proof(suspect, directory)
+    parts += [_seen("also seen", each) for each in found.confirmations]
+    parts += [_row("after it", echo_in_words(echo)) for echo in found.cascades]
+    parts += [_row("unread", each) for each in found.unread]
+    log = found.cause.log
+    if log and (found.sighting is None or not found.sighting.file):
+        parts.append(_row("log", str(directory / log)))
+    return Group(*parts)
+
+
+def where(cause: Cause) -> str:
+    """``node1 rank 3: ``, or what is known of it."""
+    if cause.rank is not None:
+        return f"{cause.host} rank {cause.rank}: "
+    return f"{cause.host}: " if cause.host else ""
+
+
+def hint(text: str) -> Text:
+    return Text.assemble(("hint: ", "cyan"), text)
+
+
+def echo_in_words(echo: Echo) -> str:
+    """``3 more say the same (ranks 1-3)``, ``4 cascades on node[2-3]: ...``."""
+    hosts = f" on {brief(echo.hosts)}" if echo.hosts else ""
+    if echo.means == "the same":
+        return f"{echo.count} more with the same{hosts}{_ranks(echo.ranks)}"
+    if echo.means == "ended with the run":
+        return f"{echo.count}{hosts} ended with it{_ranks(echo.ranks)}"
+    kind = {"root": "failure", "cascade": "cascade", "confirmation": "symptom"}[echo.role]
+    return f"{echo.count} {kind}{'s' * (echo.count > 1)}{hosts}{_ranks(echo.ranks)}: {echo.means}"
+
+
+def _ranks(ranks: Sequence[int]) -> str:
+    if not ranks:
+        return ""
+    spans: list[list[int]] = []
+    for rank in ranks:
+        if spans and rank == spans[-1][-1] + 1:
+            spans[-1].append(rank)
+        else:
+            spans.append([rank])
+    shown = ", ".join(str(span[0]) if len(span) == 1 else f"{span[0]}-{span[-1]}" for span in spans[:4])
+    return f" (rank{'s' * (len(ranks) > 1)} {shown}{', …' * (len(spans) > 4)})"
+
+
+def quoted(line: str) -> Text:
+    """One line of what a program printed, cut where it is very long."""
+    cut = line if len(line) <= _QUOTE else line[: _QUOTE - 1] + "…"
+    return Text("  " + cut, style="dim", no_wrap=True, overflow="ignore")
+
+
+def _proof(seen: Sighting, directory: Path, *, shown: bool = False) -> list[RenderableType]:
+    """The line itself, unless it is ``shown``, and where it stands."""
+    lines: list[RenderableType] = [] if shown or not seen.text else [quoted(seen.text)]
+    if seen.file:
+        place = f"{directory / seen.file}{f':{seen.line}' if seen.line else ''}"
+        kind = (f"  ({seen.role}: {seen.code})", "dim")
+        lines.append(Text.assemble(("  at  ", "dim"), place, kind, no_wrap=True, overflow="ignore"))
+    return lines
+
+
+def _seen(label: str, seen: Sighting) -> Text:
+    line = f" (line {seen.line})" if seen.line else ""
+    return _row(label, f"{_place(seen)}: {seen.means}{line}")
+
+
+def _place(seen: Sighting) -> str:
+    return f"{seen.host} rank {seen.rank}" if seen.rank is not None else seen.host or "here"
+
+
+def _row(label: str, value: str) -> Text:
+    return Text.assemble((f"{label}  ", "dim"), value)

@@ -1,0 +1,161 @@
+"""Why a run ended as it did: what its directory on this machine says, read in pieces, and explained."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from clusterctl.advise.explain import Explanation, HostWarning, explain
+from clusterctl.advise.sightings import Excerpt, Sighting
+from clusterctl.messages.events import Warned
+from clusterctl.plan.model import LaunchPlan
+from clusterctl.report.harmless import plain_output
+from clusterctl.settings import WHY
+from clusterctl.store.outcome import Cause, Outcome
+from clusterctl.store.runs import RunDirectory
+
+_STATES = 3
+"""Of one line that carriage returns rewrote, so many states are looked at: the last ones."""
+_BLOCK = 1 << 20
+_RANK_LOG = re.compile(r"rank-(\d+)(?:\.attempt-\d+)?\.log")
+
+
+def why(
+    directory: RunDirectory,
+    *,
+    plan: LaunchPlan | None = None,
+    outcome: Outcome | None = None,
+    brief: bool = False,
+) -> Explanation:
+    """Of a run that is over, or goes on. ``brief``: from the end of the one log that matters; else the logs
+    of all ranks are looked at. Raises ClusterctlError where the run's records cannot be read."""
+    plan = plan or directory.plan()
+    outcome = outcome or directory.outcome()
+    warnings, notes, peaks = _told(directory)
+    if outcome is None:
+        status = "running" if directory.supervised() else "interrupted"
+        seen = tuple(_sighting(each) for each in _current(warnings))
+        return Explanation(run=plan.run, status=status, confirmations=seen)
+    excerpts, unread = [], []
+    for path, excerpt in _logs(directory, plan, outcome.cause, brief=brief):
+        pieces, skipped = _pieces(path, excerpt, brief=brief, whose=outcome.cause)
+        excerpts += pieces
+        if skipped:
+            unread.append(f"{skipped / 1e9:.1f} GB in the middle of {excerpt.file} were not looked at")
+    return explain(
+        plan, outcome, excerpts=excerpts, warnings=warnings, notes=notes, peaks=peaks, unread=unread
+    )
+
+
+def current_warnings(directory: RunDirectory) -> list[HostWarning]:
+    """What the watches on the hosts have told and not taken back."""
+    return _current(_told(directory)[0])
+
+
+def _current(warnings: list[HostWarning]) -> list[HostWarning]:
+    newest = {(each.host, each.warning.subject): each for each in warnings}
+    return [each for each in newest.values() if not each.warning.over]
+
+
+def _sighting(each: HostWarning) -> Sighting:
+    return Sighting(
+        code=f"watch.{each.warning.what}", role="confirmation", means=each.warning.text, host=each.host
+    )
+
+
+def _told(directory: RunDirectory) -> tuple[list[HostWarning], dict[str, list[str]], dict[int, int]]:
+    """What hosts told of themselves: warnings, notes, and how large ranks were. What is not as expected, such
+    as events of another version, is left out."""
+    warnings: list[HostWarning] = []
+    notes: dict[str, list[str]] = {}
+    peaks: dict[int, int] = {}
+    for event in directory.events():
+        host = str(event.get("host", ""))
+        try:
+            if event["event"] == "warned":
+                fields = {key: event[key] for key in event if key in Warned.__struct_fields__}
+                warnings.append(
+                    HostWarning(host=host, warning=msgspec.convert(fields | {"event": "warned"}, Warned))
+                )
+            elif event["event"] == "note":
+                notes.setdefault(host, []).append(str(event["text"]))
+            elif event["event"] == "rank-exit":
+                peaks[int(event["rank"])] = int(event["peak_memory"])
+        except (KeyError, TypeError, ValueError, msgspec.ValidationError):
+            continue
+    return warnings, notes, peaks
+
+
+def _logs(
+    directory: RunDirectory, plan: LaunchPlan, cause: Cause | None, *, brief: bool
+) -> Iterator[tuple[Path, Excerpt]]:
+    """(file, whose it is) of each log to look at, that of the cause first."""
+    if cause is not None and cause.log:
+        yield directory.path / cause.log, Excerpt(text="", host=cause.host, rank=cause.rank, file=cause.log)
+    if brief or cause is None:
+        return
+    for node in plan.nodes:
+        folder = directory.host_logs(node.host)
+        for path in sorted(folder.glob("*.log")) if folder.is_dir() else ():
+            name = str(path.relative_to(directory.path))
+            rank = _RANK_LOG.fullmatch(path.name)
+            if name != cause.log:
+                yield path, Excerpt(text="", host=node.host, rank=int(rank[1]) if rank else None, file=name)
+    yield directory.logs / "deepspeed.log", Excerpt(text="", file="logs/deepspeed.log")
+
+
+def _pieces(path: Path, about: Excerpt, *, brief: bool, whose: Cause | None) -> tuple[list[Excerpt], int]:
+    """The beginning and the end of a log, or all of a small one; how many bytes between were not read. That
+    of the cause is read farther than others."""
+    own = whose is not None and about.file == whose.log
+    head = WHY.head if own and not brief else 0
+    tail = WHY.brief if brief else WHY.tail if own else WHY.other
+    try:
+        with path.open("rb") as stream:
+            size = stream.seek(0, 2)
+            start = max(0, size - tail)
+            found = []
+            if start and head:
+                stream.seek(0)
+                first = stream.read(min(head, start))
+                found.append(_excerpt(first.rpartition(b"\n")[0], about, 1, ends=False))
+            number = _line_at(stream, start)
+            stream.seek(start)
+            data = stream.read(tail)
+    except OSError:
+        return [], 0
+    if start:  # the first line is half of one
+        _, _, data = data.partition(b"\n")
+        number = number + 1 if number is not None else None
+    found.append(_excerpt(data, about, number, ends=True))
+    return found, max(0, start - head) if own and not brief else 0
+
+
+def _line_at(stream: BinaryIO, offset: int) -> int | None:
+    """The number of the line at an offset, where that is not too far to count."""
+    if offset > WHY.counted:
+        return None
+    stream.seek(0)
+    number, left = 1, offset
+    while left > 0 and (block := stream.read(min(_BLOCK, left))):
+        number += block.count(b"\n")
+        left -= len(block)
+    return number
+
+
+def _excerpt(data: bytes, about: Excerpt, first: int | None, *, ends: bool) -> Excerpt:
+    lines = [_plain(line) for line in data.split(b"\n")]
+    while len(lines) > 1 and not lines[-1]:
+        lines.pop()
+    return msgspec.structs.replace(about, text="\n".join(lines), first=first, ends=ends)
+
+
+def _plain(line: bytes) -> str:
+    """One line; of one that carriage returns rewrote, its last states: what a progress bar overwrote may have
+    been an error."""
+    states = [plain_output(state, colours=False).rstrip() for state in line.split(b"\r")[-_STATES:]]
+    return "  ".join(state for state in states if state)
