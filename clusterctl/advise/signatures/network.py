@@ -57,7 +57,8 @@ NETWORK = (
             "peer mapping of resources exhausted",
         ),
         means="the hosts do not have the same NCCL",
-        hint="clusterctl doctor --only sw.nccl-loaded; an LD_LIBRARY_PATH on one host may bring another libnccl",
+        hint="clusterctl doctor --only sw.nccl-loaded; an LD_LIBRARY_PATH on one host may bring another "
+        "libnccl",
     ),
     Signature(
         code="net.nccl-no-interface",
