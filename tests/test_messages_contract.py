@@ -25,7 +25,7 @@ raise ValueError("half a pair: " + chr(0xD800) + "x" * 70_000)
 def session(home: Path, run: str = "r") -> HostSession[relay.Reply]:
     found = HostSession(LocalChannel(home), relay.replies)
     offsets = {"events.jsonl": 0}
-    request = {"run": run, "node_rank": 0, "offsets": offsets, "lease": 60.0}
+    request = {"run": run, "node_rank": 0, "attempt": 1, "offsets": offsets, "lease": 60.0}
     found.channel.send(pack(RELAY, request, RELAY_FILES))
     return found
 

@@ -38,7 +38,13 @@ class Talk:
         self.acknowledges = True
         self.heard: list[relay.Reply] = []
         self.session: HostSession[relay.Reply] = HostSession(LocalChannel(home), relay.replies)
-        request = {"run": f"r-{home.name}", "node_rank": 0, "offsets": offsets or {}, "lease": 60.0}
+        request = {
+            "run": f"r-{home.name}",
+            "node_rank": 0,
+            "attempt": 1,
+            "offsets": offsets or {},
+            "lease": 60.0,
+        }
         self.listening = listen([self.session], time.monotonic() + 300)
         bundle = pack(RELAY, request, RELAY_FILES)
         assert STUCK in bundle

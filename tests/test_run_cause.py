@@ -195,20 +195,20 @@ def test_a_watchdogs_abort_does_not_outrank_an_exception() -> None:
 
 def test_an_engine_that_the_kernel_killed_for_its_memory_is_told_so() -> None:
     event = EngineExited(time=0.0, code=137, told=False, oom="over the limit")
-    engine = from_engine_exit(event, host="b", node_rank=1, at=10.0)
+    engine = from_engine_exit(event, host="b", node_rank=1, at=10.0, log="logs/b/agent.log")
     assert (engine.cause.kind, engine.cause.message) == ("oom", "the engine: over the limit")
     assert (engine.cause.exit_code, engine.weight) == (137, Weight.OWN)
 
 
 def test_an_engine_that_its_own_agent_had_to_kill_was_killed_by_nobody() -> None:
     event = EngineExited(time=0.0, code=137, told=True, swept=True)
-    engine = from_engine_exit(event, host="b", node_rank=1, at=10.0)
+    engine = from_engine_exit(event, host="b", node_rank=1, at=10.0, log="logs/b/agent.log")
     assert (engine.cause.kind, engine.cause.exit_code, engine.weight) == ("exit", 1, Weight.DOUBTFUL)
 
 
 def test_an_engine_that_was_killed_is_named_before_ranks_that_were_told() -> None:
     event = EngineExited(time=0.0, code=137, told=False)
-    engine = from_engine_exit(event, host="b", node_rank=1, at=10.0)
+    engine = from_engine_exit(event, host="b", node_rank=1, at=10.0, log="logs/b/agent.log")
     assert (engine.cause.kind, engine.cause.message) == ("signal", "the engine was killed by SIGKILL")
     assert named(failure(9.9, code=137, signal=9, told=True), failure(9.9, error=GLOO), engine) is engine
 

@@ -47,6 +47,7 @@ class Opening:
             self.links,
             owner="ann",
             stdin=False,
+            in_place={},
             record=self.recorded.append,
             halted=lambda: halted,
             display=self.display,

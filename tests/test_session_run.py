@@ -51,9 +51,7 @@ class Supervised:
 def supervised(answering_hosts: AnsweringHosts, monkeypatch: pytest.MonkeyPatch) -> list[Supervised]:
     made: list[Supervised] = []
 
-    def make(
-        plan: object, link: object, directory: RunDirectory, display: Display, **_: object
-    ) -> Supervised:
+    def make(plan: object, display: Display, *, directory: RunDirectory, **_: object) -> Supervised:
         made.append(Supervised(directory, display))
         return made[-1]
 
@@ -175,8 +173,8 @@ class Endless:
         run._over.set()
 endless = Endless()
 run = object.__new__(session_run.Run)
-run.plan = types.SimpleNamespace(on_disconnect=sys.argv[1])
-run._over, run._supervisor = threading.Event(), endless
+run._prepared = types.SimpleNamespace(plan=types.SimpleNamespace(on_disconnect=sys.argv[1]))
+run._over, run._attempts = threading.Event(), endless
 session_run._unfinished.add(run)
 threading.Thread(target=endless.supervise, daemon=True).start()
 """

@@ -43,9 +43,9 @@ class FactsRequest(msgspec.Struct, frozen=True, kw_only=True):
     takes the usual one, one without an entry in ``workdirs`` is asked for ``workdir``.
 
     ``torch`` and ``mesh`` are left out with ``quick``; ``all_pairs`` dials between all hosts, however many.
-    ``master_port`` is the user's own choice; without it
-    the first free one from 29500 on, outside the host's own port range. With ``then_more`` the hosts wait, in
-    the sessions they have, for the next bundle. Seconds throughout.
+    ``master_port`` is the user's own choice; without it the first free one from ``preferred_port`` on,
+    outside the host's own port range. With ``then_more`` the hosts wait, in the sessions they have, for the
+    next bundle. Seconds throughout.
     """
 
     quick: bool = False
@@ -62,6 +62,7 @@ class FactsRequest(msgspec.Struct, frozen=True, kw_only=True):
     workdir: str = ""
     workdirs: dict[str, str] = {}
     master_port: int | None = None
+    preferred_port: int = RUN.preferred_master_port
     timeout: float = SSH.probe_timeout
     torch_timeout: float = SSH.torch_timeout
 
@@ -121,7 +122,7 @@ def ask(
             everywhere=everywhere,
             all_pairs=request.all_pairs,
             master_port=request.master_port,
-            preferred=RUN.preferred_master_port,
+            preferred=request.preferred_port,
         )
         collector.settle()
         facts = collector.facts()

@@ -36,7 +36,7 @@ def closing(
 
 
 def _places(directory: RunDirectory) -> dict[str, str]:
-    started = (event for event in directory.events() if event.get("event") == "started")
+    started = (event for event in directory.attempt_events() if event["event"] == "started")
     return {str(event.get("host")): str(event.get("cwd")) for event in started}
 
 

@@ -84,6 +84,15 @@ def command(
             help="What hosts do when no controller is left: stop after 60 s (default), continue for 24 h.",
         ),
     ] = None,
+    max_restarts: Annotated[
+        int,
+        typer.Option(
+            "--max-restarts",
+            metavar="K",
+            min=0,
+            help="After a failure start all ranks again, up to K times in the same run.",
+        ),
+    ] = 0,
     force: Annotated[
         bool, typer.Option("--force", help="Start although the quick look at the hosts found failures.")
     ] = False,
@@ -134,6 +143,7 @@ def command(
         force=force,
         stdin=stdin,
         on_disconnect=on_disconnect,
+        max_restarts=max_restarts,
     )
     cluster = Cluster.from_hostfile(
         hostfile,

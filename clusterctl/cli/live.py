@@ -85,10 +85,10 @@ class LiveOutput(Display):
         self._awaited_since = self._awaited_shown_at = 0.0
         self._awaited_shown = ""
         self._style = {node.host: paint(*hue(node.node_rank)) if paint else b"" for node in plan.nodes}
-        widest = max(len(_label(node.host, f"rank-{max(node.ranks)}.log")) for node in plan.nodes)
+        widest = max(len(_label(node.host, f"rank-{max(node.ranks)}")) for node in plan.nodes)
         self._width = max(widest, len("clusterctl"))
         if engine:
-            self._width = max(self._width, *(len(_label(node.host, "agent.log")) for node in plan.nodes))
+            self._width = max(self._width, *(len(_label(node.host, "agent")) for node in plan.nodes))
         terminal.attach(self)
 
     # Display
@@ -108,7 +108,7 @@ class LiveOutput(Display):
             self._awaited = harmless(text)
 
     def output(self, host: str, name: str, data: bytes) -> None:
-        if name == "agent.log" and not self._engine:
+        if name.startswith("agent.") and not self._engine:
             return
         with self._lock:
             self._awaited, self._heard = "", self._heard or name.startswith("rank-")
@@ -192,9 +192,10 @@ class LiveOutput(Display):
 
 
 def _label(host: str, name: str) -> str:
-    if name == "deepspeed.log":
-        return "deepspeed"
-    rank = name.partition("-")[2].partition(".")[0] or "engine"
+    kind = name.partition(".")[0]
+    if kind == "deepspeed":
+        return kind
+    rank = kind.partition("-")[2] or "engine"
     return harmless(f"{host} {rank}")
 
 

@@ -28,6 +28,12 @@ def command(
         int | None, typer.Option("--rank", metavar="N", help="Only this global rank, its bytes as they are.")
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
+    attempt: Annotated[
+        str,
+        typer.Option(
+            "--attempt", metavar="K", help="Those of the K-th attempt, or all. Default: the newest."
+        ),
+    ] = "",
     tail: Annotated[
         int | None, typer.Option("--tail", metavar="N", min=0, help="The last N lines of each log.")
     ] = None,
@@ -50,7 +56,8 @@ def command(
     directory = find_run(run or None)
     plan = directory.plan()
     missing = _fetch(directory) if fetch else {}
-    logs = _choose(directory, plan, host, rank, agent=agent)
+    plans = _plans(directory, plan, attempt)
+    logs = [log for each in plans for log in _choose(directory, each, host, rank, agent=agent)]
     terminal = Terminal(1, patient=True)
     one = rank is not None and not agent
     live = screen.live(plan, terminal, engine=agent, bare=one)
@@ -109,6 +116,21 @@ def _state(directory: RunDirectory) -> str:
     return "running" if directory.supervised() else "its controller died; `clusterctl stop` collects the rest"
 
 
+def _plans(directory: RunDirectory, newest: LaunchPlan, attempt: str) -> list[LaunchPlan]:
+    """Of the attempts asked for, oldest first."""
+    from clusterctl.errors import UsageError
+
+    if not attempt:
+        return [newest]
+    known = range(1, newest.attempt + 1)
+    if attempt != "all" and attempt not in map(str, known):
+        raise UsageError(
+            f"run {newest.run} has no attempt {attempt}",
+            hint=f"1 to {newest.attempt}, or all" if newest.attempt > 1 else "it has only one",
+        )
+    return [directory.plan(each) for each in known if attempt in ("all", str(each))]
+
+
 def _choose(
     directory: RunDirectory, plan: LaunchPlan, host: str, rank: int | None, *, agent: bool
 ) -> list[tuple[str, Path]]:
@@ -127,11 +149,11 @@ def _choose(
         raise UsageError(f"rank {rank} did not run on {host}", hint=f"it ran on {plan.node_of(rank).host}")
     found = []
     if agent and not host:
-        found.append((_LAUNCHER, directory.logs / "deepspeed.log"))
+        found.append((_LAUNCHER, directory.logs / plan.launcher_log))
     for node in plan.nodes:
         if host in ("", node.host) and (rank is None or rank in node.ranks):
-            names = ["agent.log"] if agent else []
-            names += [f"rank-{each}.log" for each in node.ranks if rank in (None, each)]
+            names = [plan.agent_log] if agent else []
+            names += [plan.log_of(each) for each in node.ranks if rank in (None, each)]
             found += [(node.host, directory.host_logs(node.host) / name) for name in names]
     return found
 

@@ -117,7 +117,7 @@ def status_command(run: Run = "", as_json: options.Json = False) -> None:
 
     directory = find_run(run or None)
     plan, outcome, seen = directory.plan(), directory.outcome(), view_of(directory)
-    hosts = hosts_of(plan, directory.events(), outcome)
+    hosts = hosts_of(plan, directory.attempt_events(), outcome)
     if as_json:
         document = {"run": seen, "hosts": hosts, "logs": str(directory.logs), "outcome": outcome}
         typer.echo(msgspec.json.encode(document).decode())

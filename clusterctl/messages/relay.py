@@ -126,9 +126,11 @@ class Probe(_Order, frozen=True, kw_only=True, tag="probe"):
 
 
 class Forget(_Order, frozen=True, kw_only=True, tag="forget"):
-    """All is on the controller. Remove everything but what the script wrote. Answer: `Forgotten`."""
+    """All is on the controller. Remove everything but what the script wrote; of an attempt that is not the
+    ``last``, the whole copy of the code stays. Answer: `Forgotten`."""
 
     enter: str
+    last: bool = True
 
 
 Order = (

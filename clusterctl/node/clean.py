@@ -44,17 +44,21 @@ def clean_run(home, run, node_rank, take_outputs, dry_run, snapshots):
     path = os.path.join(home, run)
     run_dir = os.path.join(path, str(node_rank))
     message = {"is": "run", "run": run, "what": "absent", "bytes": 0, "reason": ""}
-    if not RUN_ID.fullmatch(run) or os.path.islink(path) or not os.path.isdir(run_dir):
+    if not RUN_ID.fullmatch(run) or os.path.islink(path) or not os.path.isdir(path):
         return message
-    message["bytes"] = size_of(run_dir)
-    if run_processes(tag_of(run, node_rank)):
+    parts = [name for name in os.listdir(path) if name.partition(".")[0] == str(node_rank)]
+    if not parts:
+        return message
+    message["bytes"] = sum(size_of(os.path.join(path, part)) for part in parts)
+    if any(run_processes(tag_of(run, part)) for part in parts):
         return dict(message, what="running")
     if not take_outputs and has_outputs(run_dir, snapshots):
         return dict(message, what="outputs")
     if not dry_run:
         try:
-            remove_logs(NodeDirectory(run_dir))
-            shutil.rmtree(run_dir)
+            for part in parts:
+                remove_logs(NodeDirectory(os.path.join(path, part)))
+                shutil.rmtree(os.path.join(path, part))
             if not os.listdir(path):  # other nodes' parts, on a shared home
                 os.rmdir(path)
         except OSError as error:

@@ -59,6 +59,7 @@ def build(inventory: Inventory, network: Network, request: Request, *, master_po
         on_disconnect=request.on_disconnect,
         notes=request.notes,
         log_limit=request.log_limit,
+        attempt=request.attempt,
     )
 
 

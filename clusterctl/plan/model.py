@@ -86,6 +86,22 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What the user should know before it starts, a sentence each."""
     log_limit: int = 0
     """Bytes of each rank's log that are kept; 0 for all."""
+    attempt: int = 1
+    """The run begins anew with every one: other ports, and other logs."""
+
+    def log_of(self, rank: int) -> str:
+        """The name of a rank's log in this attempt."""
+        return f"rank-{rank}{attempt_suffix(self.attempt)}.log"
+
+    @property
+    def agent_log(self) -> str:
+        """The name of the log of an agent and its engine in this attempt."""
+        return f"agent{attempt_suffix(self.attempt)}.log"
+
+    @property
+    def launcher_log(self) -> str:
+        """The name of the log of DeepSpeed's launcher on the controller in this attempt."""
+        return f"deepspeed{attempt_suffix(self.attempt)}.log"
 
     def node_of(self, rank: int) -> NodePlan:
         """The node that runs the global rank. Raises KeyError for a rank outside the world."""
@@ -97,6 +113,11 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     def is_copy(self, place: str) -> bool:
         """Whether the working directory ``place`` on a host is a copy of the run's own."""
         return f"/.clusterctl/node/{self.run}/" in place
+
+
+def attempt_suffix(attempt: int) -> str:
+    """What the files of an attempt are told by: nothing for the first."""
+    return f".attempt-{attempt}" if attempt > 1 else ""
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,6 +136,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     time_limit: float | None = None
     on_disconnect: OnDisconnect = "stop"
     log_limit: int = 0
+    attempt: int = 1
     ssh_config: str = ""
     transport: Literal["fabric", "openssh"] = "fabric"
     gpus: dict[str, int] = {}

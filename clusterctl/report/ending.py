@@ -12,7 +12,8 @@ from rich.text import Text
 from clusterctl.advise.explain import Explanation
 from clusterctl.inventory.fold import fold
 from clusterctl.plan.model import LaunchPlan
-from clusterctl.report import run_view, runs
+from clusterctl.report import attempts, run_view, runs
+from clusterctl.report.attempts import duration
 from clusterctl.report.findings import brief
 from clusterctl.report.harmless import harmless
 from clusterctl.report.pull import size
@@ -40,11 +41,13 @@ def closing(
     ``found`` is what all that means: its words stand in place of what is recorded.
     """
     cause = outcome.cause
-    parts: list[RenderableType] = [Text(), _title(outcome, found)]
+    parts: list[RenderableType] = [Text(), *attempts.earlier(outcome), _title(outcome, found)]
     if found is not None and found.hint:
         parts.append(hint(found.hint))
     if outcome.exit_code:
         parts.append(_row("exit", f"{outcome.exit_code}, {_meaning(outcome)}"))
+    if outcome.no_restart:
+        parts.append(Text.assemble(("again ", "dim"), f"no: {outcome.no_restart}"))
     parts += [quoted(line) for line in _last_words(cause, last_lines)]
     if cause is not None and cause.log and outcome.status != "succeeded":
         parts.append(_row("log", str(directory / cause.log)))
@@ -80,7 +83,9 @@ def _row(label: str, value: str) -> Text:
 
 def _title(outcome: Outcome, found: Explanation | None) -> Text:
     mark = ("✓ ", "bold green") if outcome.status == "succeeded" else ("✗ ", "bold red")
-    title = Text.assemble(mark, (outcome.status, "bold"), f" after {_duration(outcome.seconds)}")
+    title = Text.assemble(mark, (outcome.status, "bold"), f" after {duration(outcome.seconds)}")
+    if len(outcome.attempts) > 1:
+        title.append(f", attempt {outcome.attempts[-1].attempt}")
     if outcome.cause is not None:
         words = found.means if found is not None and found.known else outcome.cause.message
         title.append(f": {where(outcome.cause)}{words}")
@@ -187,11 +192,3 @@ def _meaning(outcome: Outcome) -> str:
         "timeout": "the time limit",
         "error": "clusterctl could not carry the run through",
     }.get(outcome.status, "")
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h {minutes:02}m {rest:02}s" if hours else f"{minutes}m {rest:02}s"

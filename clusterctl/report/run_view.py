@@ -31,6 +31,8 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     seconds: float | None
     cause: str = ""
+    attempt: int = 1
+    """The newest."""
 
     @property
     def command(self) -> str:
@@ -64,6 +66,7 @@ def view(plan: LaunchPlan, outcome: Outcome | None, *, started: float, supervise
         status=outcome.status if outcome else "running" if supervised else "interrupted",
         seconds=outcome.seconds if outcome else None,
         cause=_cause(outcome),
+        attempt=plan.attempt,
     )
 
 

@@ -35,7 +35,7 @@ def table(runs: Sequence[RunView], *, width: int) -> RenderableType:
             datetime.fromtimestamp(run.started).strftime("%Y-%m-%d %H:%M"),
             f"{run.ranks} on {run.hosts}",
             run.status,
-            span(run.seconds) if run.seconds is not None else "",
+            ", ".join(_took(run)),
         )
         for run in runs
     ]
@@ -61,6 +61,11 @@ def table(runs: Sequence[RunView], *, width: int) -> RenderableType:
     return Group(*lines)
 
 
+def _took(run: RunView) -> list[str]:
+    told = [span(run.seconds)] if run.seconds is not None else []
+    return [*told, f"attempt {run.attempt}"] if run.attempt > 1 else told
+
+
 def status(
     run: RunView, hosts: Sequence[HostView], outcome: Outcome | None, *, now: float, controller: str = ""
 ) -> RenderableType:
@@ -68,6 +73,7 @@ def status(
     supervised from."""
     title = Text.assemble(("run ", "dim"), (run.run, "bold"), "  ")
     title.append(run.status, f"bold {_STYLES.get(run.status, 'yellow')}")
+    title.append(f"  attempt {run.attempt}" if run.attempt > 1 else "", "dim")
     what = f"{run.script}, {_count(run.ranks, 'rank')} on {_count(run.hosts, 'host')}"
     parts: list[RenderableType] = [
         title,

@@ -74,7 +74,7 @@ def from_rank_exit(event: RankExited, *, host: str, node_rank: int, at: float, l
     )
 
 
-def from_engine_exit(event: EngineExited, *, host: str, node_rank: int, at: float) -> Failure:
+def from_engine_exit(event: EngineExited, *, host: str, node_rank: int, at: float, log: str) -> Failure:
     """An engine that did not end with 0 though none of its ranks had failed by itself. Engines that are sent
     a signal may end their ranks and leave with an exit code of their own, or not leave at all."""
     signal = event.code - 128 if event.code > 128 and not event.swept else None
@@ -96,7 +96,7 @@ def from_engine_exit(event: EngineExited, *, host: str, node_rank: int, at: floa
             node_rank=node_rank,
             exit_code=code,
             signal=signal,
-            log=f"logs/{host}/agent.log",
+            log=log,
         ),
         at=at,
         weight=Weight.OWN if signal is not None else Weight.DOUBTFUL,

@@ -30,8 +30,9 @@ class Closing:
         self._operator = operator
         self._display = display
 
-    def keep(self, outcome: Outcome, hosts: tuple[str, ...], timeout: float) -> Kept:
-        """Have all that is under way written, and the outcome with what is missing of the logs of ``hosts``.
+    def keep(self, outcome: Outcome | None, hosts: tuple[str, ...], timeout: float) -> Kept:
+        """Have all that is under way written, and the outcome, if the run is over, with what is missing of
+        the logs of ``hosts``.
         Gives up when the disk has not answered for ``timeout`` seconds, and by an interrupt that comes when
         it is known to be waited for, however well it answers."""
         kept = self._recorder.finish(outcome, hosts)
@@ -53,11 +54,12 @@ class Closing:
                 self._display.say(f"waiting for the disk of {self._recorder.path}; Ctrl-C: no longer")
         return kept.result()
 
-    def forget(self, nodes: set[int]) -> None:
-        """Have these nodes remove what is all here now, and wait a moment for their word that they did."""
+    def forget(self, nodes: set[int], *, last: bool = True) -> None:
+        """Have these nodes remove what is all here now, and wait a moment for their word that they did.
+        Unless this attempt is the ``last``, they keep the run's copy of its code."""
         waiting = nodes & self._links.nodes
         for node in waiting:
-            self._links.post(node, relay.Forget(enter=self._plan.enter))
+            self._links.post(node, relay.Forget(enter=self._plan.enter, last=last))
         deadline = time.monotonic() + _FORGET_TIMEOUT
         while waiting and time.monotonic() < deadline:
             for event in self._links.poll(_LOOK):

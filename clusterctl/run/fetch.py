@@ -70,6 +70,7 @@ class LogFetch:
         request = {
             "run": self._plan.run,
             "node_rank": node,
+            "attempt": self._plan.attempt,
             "offsets": self._recorder.offsets(self._hosts[node]),
             "lease": RUN.lease_attached,
         }

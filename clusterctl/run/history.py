@@ -30,7 +30,7 @@ class History:
     @classmethod
     def of(cls, directory: RunDirectory) -> History:
         """As the run directory tells it. Raises OSError."""
-        started_on = {event["host"] for event in directory.events() if event["event"] == "started"}
+        started_on = {event["host"] for event in directory.attempt_events() if event["event"] == "started"}
         return cls(directory.recorded_events(), started_on, directory.started())
 
     def await_nodes(self, nodes: Set[int], deadline: float) -> None:

@@ -145,7 +145,7 @@ class Machine:
     def engine_failed(self, message: str, at: float, now: float, node: int | None = None) -> list[Action]:
         """DeepSpeed's launcher on the controller ended before its time, or could not reach ``node``."""
         weight = causes.Weight.DOUBTFUL if node is None else causes.Weight.OWN
-        return self._fail(node, "internal", message, at, weight, log="logs/deepspeed.log")
+        return self._fail(node, "internal", message, at, weight, log=f"logs/{self.plan.launcher_log}")
 
     def node_failed(self, node: int, what: str, at: float, now: float) -> list[Action]:
         """A relay could not carry out an order, or a host tells what cannot be."""
@@ -203,7 +203,7 @@ class Machine:
         if code == 0:
             state.early[rank] = now
             return []
-        log = f"logs/{state.host}/rank-{rank}.log"
+        log = f"logs/{state.host}/{self.plan.log_of(rank)}"
         failure = causes.from_rank_exit(event, host=state.host, node_rank=node, at=at, log=log)
         if event.told and state.ordered:
             self.verdict.add_collateral(failure.cause)
@@ -215,7 +215,8 @@ class Machine:
         if self.verdict.explains_engine(node) or self.nodes[node].ordered:
             return []
         host = self.nodes[node].host
-        failure = causes.from_engine_exit(event, host=host, node_rank=node, at=at)
+        log = f"logs/{host}/{self.plan.agent_log}"
+        failure = causes.from_engine_exit(event, host=host, node_rank=node, at=at, log=log)
         return self._take_failure(failure, f"{host}: ")
 
     def _fail(
@@ -233,7 +234,7 @@ class Machine:
             message=message,
             host=state.host if state else "",
             node_rank=node,
-            log=log or (f"logs/{state.host}/agent.log" if state and kind == "internal" else ""),
+            log=log or (f"logs/{state.host}/{self.plan.agent_log}" if state and kind == "internal" else ""),
         )
         failure = causes.Failure(cause=cause, at=at, weight=weight, seen_late=kind != "lost")
         return self._take_failure(failure, f"{state.host}: " if state else "")

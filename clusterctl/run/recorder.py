@@ -148,9 +148,10 @@ class Recorder:
         """What the host says its logs are."""
         self._jobs.put(lambda: self._logs.complete(host, told))
 
-    def finish(self, outcome: Outcome, hosts: Sequence[str]) -> Future[Kept]:
-        """After all that was ordered before: compare the logs of ``hosts``, and write the outcome with the
-        names of those that are not complete. Nothing is written where another process supervises the run."""
+    def finish(self, outcome: Outcome | None, hosts: Sequence[str]) -> Future[Kept]:
+        """After all that was ordered before: compare the logs of ``hosts``, and write the outcome, if there
+        is one yet, with the names of those that are not complete. Nothing is written where another process
+        supervises the run."""
         return self._ask(partial(self._finish, outcome, hosts))
 
     def reports(self) -> list[Report]:
@@ -256,12 +257,12 @@ class Recorder:
     def _launch(self, make: Callable[[], DeepSpeedLauncher]) -> None:
         self.launcher = make()
 
-    def _finish(self, outcome: Outcome, hosts: Sequence[str]) -> Kept:
+    def _finish(self, outcome: Outcome | None, hosts: Sequence[str]) -> Kept:
         missing = self._logs.incomplete(hosts, self._step)
-        cut_logs = outcome.cut_logs | self._logs.cut_out()
+        cut_logs = (outcome.cut_logs if outcome else {}) | self._logs.cut_out()
         self.taken_by = self._claim.taken_by() or self.taken_by
         why = ""
-        if self.taken_by is None:
+        if self.taken_by is None and outcome is not None:
             try:
                 outcome = msgspec.structs.replace(outcome, incomplete_logs=missing, cut_logs=cut_logs)
                 self._directory.write("outcome.json", outcome)

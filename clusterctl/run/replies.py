@@ -54,6 +54,7 @@ class Replies:
         return {
             "run": self._plan.run,
             "node_rank": node,
+            "attempt": self._plan.attempt,
             "offsets": offsets | {"events.jsonl": self._events_read.get(node, 0)},
             "lease": RUN.lease(self._plan.on_disconnect),
         }

@@ -48,11 +48,16 @@ class Startup:
         *,
         owner: str,
         stdin: bool,
+        in_place: dict[str, bool],
         record: Callable[[Mapping[str, Any]], None],
         halted: Callable[[], bool],
         display: Display,
     ) -> None:
-        """``record`` keeps an event; ``halted`` is asked often: true ends the start with `Halted`."""
+        """``record`` keeps an event; ``halted`` is asked often: true ends the start with `Halted`.
+
+        ``in_place``: by host, whether it runs in the working directory itself. What an earlier attempt found
+        stays so, whatever has been edited there since: the script is to find what it wrote.
+        """
         self.ordered: set[int] = set()
         self.early: list[LinkEvent] = []
         self._plan = plan
@@ -63,7 +68,7 @@ class Startup:
         self._record = record
         self._halted = halted
         self._display = display
-        self._in_place: dict[int, bool] = {}
+        self._in_place = in_place
 
     def carry_out(self, after: Future[None] | None = None) -> None:
         """Ask no host before ``after`` is done. Raises ClusterctlError for a host that cannot take its part,
@@ -154,9 +159,12 @@ class Startup:
     def _names(self, nodes: set[int]) -> str:
         return ", ".join(self._plan.nodes[each].host for each in sorted(nodes))
 
+    def _of_attempt(self) -> dict[str, str]:
+        return {"CLUSTERCTL_ATTEMPT": str(self._plan.attempt)}
+
     def _job(self, node: NodePlan) -> Job:
         code = self._plan.code
-        here = self._tree is None or self._in_place[node.node_rank]
+        here = self._tree is None or self._in_place[node.host]
         return Job(
             run=self._plan.run,
             owner=self._owner,
@@ -167,7 +175,7 @@ class Startup:
             command=tuple(part.replace("{python}", node.python) for part in self._plan.command),
             arguments=self._plan.arguments,
             pass_local_rank=self._plan.pass_local_rank,
-            env={setting.name: setting.value for setting in node.settings},
+            env={setting.name: setting.value for setting in node.settings} | self._of_attempt(),
             removed=node.removed,
             engine=node_argv(self._plan, node),
             enter=self._plan.enter,
@@ -199,24 +207,28 @@ class _Delivery:
         self._packed: Packed | None = None
         self._sent: dict[str, int] = {}
         self._todo: queue.SimpleQueue[NodePlan] = queue.SimpleQueue()
-        self._done: queue.SimpleQueue[tuple[int, bool | Exception]] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[tuple[str, bool | Exception]] = queue.SimpleQueue()
 
-    def carry_out(self, in_place: dict[int, bool]) -> None:
-        """Fill ``in_place``: whether a node has the same content at its own path. Raises ClusterctlError."""
+    def carry_out(self, in_place: dict[str, bool]) -> None:
+        """Complete ``in_place``: whether a host has the same content at its own path. Raises
+        ClusterctlError."""
+        waiting = {node.host for node in self._plan.nodes if not in_place.get(node.host)}
         for node in self._plan.nodes:
-            self._todo.put(node)
+            if node.host in waiting:
+                self._todo.put(node)
         for _ in range(min(_DELIVERIES, len(self._plan.nodes))):
             threading.Thread(target=self._work, name="deliver", daemon=True).start()
         try:
-            while len(in_place) < len(self._plan.nodes):
+            while waiting:
                 for event in self._links.poll(_LOOK):
                     if isinstance(event, Broken):
                         raise _broke_off(self._plan.nodes[event.node].host, event.reason)
                 while not self._done.empty():
-                    node_rank, answer = self._done.get()
+                    host, answer = self._done.get()
                     if isinstance(answer, Exception):
                         raise answer
-                    in_place[node_rank] = answer
+                    in_place.setdefault(host, answer)
+                    waiting.discard(host)
                 self._tell()
                 self._check()
         except BaseException:
@@ -242,7 +254,7 @@ class _Delivery:
                 answer = _broke_off(node.host, str(error))
             except Exception as error:  # noqa: BLE001 - raised again in the caller's thread
                 answer = error
-            self._done.put((node.node_rank, answer))
+            self._done.put((node.host, answer))
             self._links.wake()
 
     def _deliver(self, node: NodePlan) -> bool:

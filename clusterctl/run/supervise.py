@@ -35,7 +35,7 @@ from clusterctl.run.start import Halted, Startup
 from clusterctl.run.states import RunState
 from clusterctl.run.stdin import InputPump
 from clusterctl.settings import RUN, SSH, RunDefaults
-from clusterctl.store.outcome import Outcome
+from clusterctl.store.outcome import Attempt, Outcome
 from clusterctl.store.runs import RunDirectory
 from clusterctl.transport.protocol import Channel, Transport
 
@@ -77,8 +77,15 @@ class Supervisor:
         launcher: Callable[[LaunchPlan], DeepSpeedLauncher] | None = None,
         stdin: int | None = None,
         defaults: RunDefaults = RUN,
+        spent: float = 0.0,
+        in_place: dict[str, bool] | None = None,
+        conclude: Callable[[Outcome], Outcome | Attempt] = lambda outcome: outcome,
     ) -> None:
-        """``clock_offsets``: seconds by which a host's clock is ahead. ``stdin``: a descriptor for rank 0."""
+        """``clock_offsets``: seconds by which a host's clock is ahead. ``stdin``: a descriptor for rank 0.
+        ``in_place`` is as `Startup` says. ``spent``: seconds that earlier attempts took, which count for the
+        time limit and in the outcome. ``conclude`` is told how this attempt has ended and returns the outcome
+        of the run, or the attempt, where another is to follow: then the run goes on for all who look at it.
+        """
         self.outcome: Outcome | None = None
         self.unwritten = ""
         """Why ``outcome.json`` could not be written; empty when it was."""
@@ -98,6 +105,11 @@ class Supervisor:
         self._recorder = Recorder(directory, self._links.wake, log_limit=plan.log_limit)
         self._operator = Operator(self._links.wake)
         self._machine = Machine(plan, _now(), time.time(), defaults)
+        self._machine.started -= spent
+        self._in_place = {} if in_place is None else in_place
+        self._conclude = conclude
+        self.ordered_at: float | None = None
+        """When the hosts were told to stop, in seconds of time.time()."""
         self._replies = Replies(plan, self._machine, self._recorder, display, clock_offsets)
         self._never: set[int] = set()
         """Nodes on which nothing was started."""
@@ -105,6 +117,17 @@ class Supervisor:
     def interrupt(self, number: int = signal.SIGINT) -> None:
         """End the run: with time to save, the second time now. For signal handlers and other threads."""
         self._operator.interrupt(number)
+
+    @property
+    def unwanted(self) -> bool:
+        """Whether somebody wants this run to end, whatever else has ended it."""
+        asked = self._operator.wants_end or self._recorder.stop_asked is not None
+        return asked or self._machine.interrupts > 0
+
+    @property
+    def failed_at(self) -> float | None:
+        """When what ended the run had happened, in seconds of time.time()."""
+        return self._machine.verdict.failed_at
 
     def hand_on(self, number: int) -> None:
         """Send SIGUSR1 or SIGUSR2 to every rank. For signal handlers and other threads."""
@@ -123,11 +146,15 @@ class Supervisor:
             self._links,
             owner=self._owner,
             stdin=self._stdin is not None,
+            in_place=self._in_place,
             record=self._recorder.record,
             halted=self._halted,
             display=self._display,
         )
         pump = None
+        if self._plan.attempt > 1:
+            about = {"event": "attempt", "time": time.time(), "attempt": self._plan.attempt}
+            self._recorder.record(about | {"hosts": self._hosts})
         try:
             trouble = self._carry_out(start)
             self._display.awaiting("")
@@ -263,6 +290,7 @@ class Supervisor:
         for action in actions:
             match action:
                 case StopHosts():
+                    self.ordered_at = self.ordered_at or time.time()
                     for node in action.nodes:
                         self._links.post(node, relay.Stop(grace=action.grace, reason=action.reason))
                 case Reconnect():
@@ -291,13 +319,18 @@ class Supervisor:
         hurried = outcome.status in ("stopped", "timeout") or self._machine.interrupts > 0
         closing = Closing(self._plan, self._links, self._recorder, self._operator, self._display)
         timeout = self._defaults.disk_grace if hurried else self._defaults.disk_timeout
-        kept = closing.keep(outcome, self._hosts, timeout)
+        final = self._conclude(outcome)
+        if isinstance(final, Attempt):
+            ended = {"event": "attempt-end", "time": time.time(), "ended": msgspec.to_builtins(final)}
+            self._recorder.record(ended)
+        kept = closing.keep(final if isinstance(final, Outcome) else None, self._hosts, timeout)
         if self._recorder.taken_by is not None:
             return displaced(self._plan.run, self._hosts, self._recorder.taken_by)
         self.unwritten, self.disk_answers = kept.unwritten, kept.disk_answers
         # What is not whole here stays there: nothing else holds it.
         whole = {node for node, host in enumerate(self._hosts) if host not in kept.incomplete}
-        closing.forget(whole | self._never)
+        closing.forget(whole | self._never, last=isinstance(final, Outcome))
+        outcome = final if isinstance(final, Outcome) else outcome
         return msgspec.structs.replace(outcome, incomplete_logs=kept.incomplete, cut_logs=kept.cut_logs)
 
     def _leave(self) -> None:

@@ -49,6 +49,15 @@ class Verdict:
     def _is_own(failure: causes.Failure, node_rank: int) -> bool:
         return failure.cause.node_rank == node_rank
 
+    @property
+    def failed_at(self) -> float | None:
+        """When the cause had happened, in seconds since the epoch; None without a failure."""
+        return self._first().at if self.failures else None
+
+    def _first(self) -> causes.Failure:
+        limits = self._defaults
+        return causes.first(self.failures, clock=limits.clock_error, late=limits.noticed_late)
+
     def outcome(
         self, run: str, hosts: Sequence[HostRecord], stopping: Status | None, seconds: float
     ) -> Outcome:
@@ -75,8 +84,7 @@ class Verdict:
             return "stopped", EXIT_STOPPED, self.ordered
         if not self.failures:
             return "succeeded", 0, None
-        limits = self._defaults
-        cause = causes.first(self.failures, clock=limits.clock_error, late=limits.noticed_late).cause
+        cause = self._first().cause
         if cause.kind == "lost":
             return "lost", EXIT_LOST, cause
         if cause.kind == "internal":

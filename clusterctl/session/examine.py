@@ -30,6 +30,7 @@ from clusterctl.plan.variables import strongest
 from clusterctl.session.material import Invocation, Material
 from clusterctl.session.progress import Progress, Silent
 from clusterctl.session.target import Target
+from clusterctl.settings import RUN
 from clusterctl.transport import Transport
 
 
@@ -76,6 +77,7 @@ def examine(
     workdir: Path | None = None,
     selection: Selection = EVERY_RULE,
     baseline: Baseline | None = None,
+    preferred_port: int = RUN.preferred_master_port,
     progress: Progress = Silent,
 ) -> Examination:
     """Everything there is to know about the hosts of ``target``, asked over ``link``. A sick host is in the
@@ -102,6 +104,7 @@ def examine(
         workdir=str(workdir or Path.cwd()),
         workdirs={host: own for host in names if (own := profile.workdir_of(host))},
         master_port=_port(first.get("MASTER_PORT", "")),
+        preferred_port=preferred_port,
     )
 
     def merged(facts: Mapping[str, Facts]) -> dict[str, tuple[Setting, ...]]:

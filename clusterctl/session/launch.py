@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,6 +18,7 @@ from clusterctl.inventory.fold import fold
 from clusterctl.plan import activation
 from clusterctl.plan import threads as omp
 from clusterctl.plan.build import build
+from clusterctl.plan.layers import Layers
 from clusterctl.plan.model import LaunchPlan, Request, Start
 from clusterctl.plan.variables import strongest
 from clusterctl.session import variables, workload
@@ -30,7 +31,7 @@ from clusterctl.session.target import Target
 from clusterctl.session.workload import Workload
 from clusterctl.settings import RUN
 from clusterctl.store.home import new_run_id
-from clusterctl.store.outcome import EXIT_REFUSED
+from clusterctl.store.outcome import EXIT_REFUSED, Attempt
 from clusterctl.transport import Transport
 
 
@@ -48,14 +49,25 @@ class NotReadyError(RefusedError):
     """The examination found what would break the run, or no network for all hosts."""
 
 
+class Intent(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run is to be, before any host is asked; the same for all its attempts."""
+
+    run: str
+    target: Target
+    options: LaunchOptions
+    workload: Workload
+    layers: dict[str, Layers]
+    start: Start
+    log_limit: int
+    notes: tuple[str, ...] = ()
+
+
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
-    """A run that could start now: its plan, its code, and what the plan was made from."""
+    """A run that could start now: its plan, and what that was made from."""
 
     plan: LaunchPlan
-    workload: Workload
     examination: Examination
-    hosts: Hosts
-    stdin: bool
+    intent: Intent
 
 
 def prepare(
@@ -74,27 +86,55 @@ def prepare(
     options, meant = workload.understood(options)
     if meant is not None:
         meant.check(target.hosts.inventory)
-    kept = log_limit(options.log_limit)
-    start = _start(options, simulated=target.hosts.simulated)
-    work = workload.resolve(options)
-    layers = variables.read(target, env=options.env, env_file=options.env_file, settings=options.settings)
-    seen = examine(
-        target,
+    intent = Intent(
+        run=new_run_id(),
+        target=target,
+        options=options,
+        workload=workload.resolve(options),
+        layers=variables.read(target, env=options.env, env_file=options.env_file, settings=options.settings),
+        start=_start(options, simulated=target.hosts.simulated),
+        log_limit=log_limit(options.log_limit),
+        notes=(meant.note,) if meant is not None and meant.note else (),
+    )
+    seen = _look(intent, link, then_more=to_start, progress=progress)
+    return Prepared(plan=_plan(intent, seen, attempt=1), examination=seen, intent=intent)
+
+
+def prepare_again(prepared: Prepared, link: Transport, ended: Sequence[Attempt]) -> Prepared:
+    """Look at the hosts of a run again after these attempts, and plan the next one: with the same code and
+    the same variables of the user, on another port. Raises as `prepare`."""
+    intent, attempt = prepared.intent, ended[-1].attempt + 1
+    seen = _look(intent, link, then_more=True, progress=Silent, attempt=attempt)
+    return Prepared(plan=_plan(intent, seen, attempt=attempt), examination=seen, intent=intent)
+
+
+def _look(
+    intent: Intent, link: Transport, *, then_more: bool, progress: Progress, attempt: int = 1
+) -> Examination:
+    return examine(
+        intent.target,
         link,
-        layers=layers,
+        layers=intent.layers,
         torch=False,
-        then_more=to_start,
-        workdir=Path(work.code.root),
+        then_more=then_more,
+        workdir=Path(intent.workload.code.root),
+        preferred_port=RUN.preferred_master_port + attempt - 1,
         progress=progress,
     )
+
+
+def _plan(intent: Intent, seen: Examination, *, attempt: int) -> LaunchPlan:
+    """Raises RefusedError where the hosts cannot run it."""
+    target, options, work = intent.target, intent.options, intent.workload
     hosts, names = target.hosts, target.names
     _decide(hosts, seen, options)
     _refuse_loss_at_logout(seen, options)
     facts = seen.answers.facts
     threads = omp.settings(hosts.inventory, facts)
     request = Request(
-        run=new_run_id(),
-        start=start,
+        run=intent.run,
+        attempt=attempt,
+        start=intent.start,
         command=work.command,
         arguments=options.arguments,
         pass_local_rank=options.engine == "deepspeed" and options.local_rank,
@@ -104,16 +144,15 @@ def prepare(
         code=work.code,
         time_limit=options.time_limit,
         on_disconnect=options.on_disconnect or "stop",
-        notes=(meant.note,) if meant is not None and meant.note else (),
-        log_limit=kept,
+        notes=intent.notes,
+        log_limit=intent.log_limit,
         ssh_config=str(hosts.ssh_config.resolve()) if hosts.ssh_config else "",
         transport=target.transport,
         gpus={host: len(facts[host].nvidia.gpus) for host in facts},
         pythons={host: facts[host].python.executable for host in facts},
     )
     port = seen.answers.reachability.master_port or RUN.preferred_master_port
-    plan = build(hosts.inventory, seen.network, request, master_port=port)
-    return Prepared(plan=plan, workload=work, examination=seen, hosts=hosts, stdin=options.stdin)
+    return build(hosts.inventory, seen.network, request, master_port=port)
 
 
 def _decide(hosts: Hosts, seen: Examination, options: LaunchOptions) -> None:

@@ -22,6 +22,7 @@ class LaunchOptions(msgspec.Struct, frozen=True, kw_only=True):
     controller is gone, ``stop`` after a minute or ``continue`` for a day; None means ``stop``. ``settings``
     are variables with options of their own, such as MASTER_ADDR. ``pdsh``: DeepSpeed's launcher over pdsh,
     or nothing.
+    ``max_restarts``: so often the whole run begins again after a failure, as attempts of one run.
     """
 
     script: str = ""
@@ -42,6 +43,7 @@ class LaunchOptions(msgspec.Struct, frozen=True, kw_only=True):
     on_disconnect: OnDisconnect | None = None
     settings: tuple[Setting, ...] = ()
     pdsh: bool = False
+    max_restarts: int = 0
 
 
 def checked(options: LaunchOptions) -> LaunchOptions:
@@ -52,4 +54,10 @@ def checked(options: LaunchOptions) -> LaunchOptions:
         raise UsageError(f"LaunchOptions: {in_words(error)}", hint="help(clusterctl.LaunchOptions)") from None
     if found.time_limit is not None and not found.time_limit > 0:
         raise UsageError(f"time_limit={found.time_limit:g} is over at once", hint="seconds, above 0")
+    if found.max_restarts < 0:
+        raise UsageError(f"max_restarts={found.max_restarts} is less than none", hint="0: one attempt only")
+    if found.max_restarts and found.stdin:
+        raise UsageError(
+            "stdin cannot be read again by another attempt", hint="leave out --stdin, or --max-restarts"
+        )
     return found

@@ -9,21 +9,23 @@ import json
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from clusterctl.errors import UsageError
 from clusterctl.plan.model import LaunchPlan
+from clusterctl.run.attempts import Attempts, Conclude
 from clusterctl.run.display import Display
 from clusterctl.run.fetch import LogFetch
 from clusterctl.run.launcher import DeepSpeedLauncher
 from clusterctl.run.operator import BY_PROGRAM
 from clusterctl.run.supervise import Supervisor
 from clusterctl.session.hosts import transport_of
-from clusterctl.session.launch import Prepared
+from clusterctl.session.launch import Prepared, prepare_again
 from clusterctl.settings import RUN
-from clusterctl.store.outcome import Outcome
+from clusterctl.store.outcome import Attempt, Outcome
 from clusterctl.store.runs import RunDirectory
 from clusterctl.transport import Transport
 
@@ -42,7 +44,6 @@ class Run:
 
     def __init__(self, prepared: Prepared, link: Transport) -> None:
         """Make the run directory; nothing is started. ``link`` belongs to the run from here on."""
-        self.plan = prepared.plan
         self.id = prepared.plan.run
         self._prepared = prepared
         self._link = link
@@ -52,26 +53,56 @@ class Run:
         self._over = threading.Event()
         self._outcome: Outcome | None = None
         self._error: BaseException | None = None
-        self._supervisor: Supervisor | None = None
+        self._attempts: Attempts | None = None
+
+    @property
+    def plan(self) -> LaunchPlan:
+        """That of the newest attempt."""
+        return self._prepared.plan
 
     def start(self, display: Display | None = None) -> None:
         """Start all ranks. ``display`` is told what the run says, in the supervising thread."""
-        facts = self._prepared.examination.answers.facts
-        self._supervisor = _supervisor(
+        self._attempts = Attempts(
             self.plan,
-            self._link,
             self._directory,
             display or Display(),
-            prepared=self._prepared,
-            clock_offsets={host: of_host.clock_offset or 0.0 for host, of_host in facts.items()},
+            self._supervisor,
+            None if self._prepared.intent.options.stdin else self._prepare_again,  # what was read is gone
+            max_restarts=self._prepared.intent.options.max_restarts,
         )
         _unfinished.add(self)
         threading.Thread(target=self._supervise, name=f"run {self.id}", daemon=True).start()
 
+    def _supervisor(
+        self,
+        plan: LaunchPlan,
+        display: Display,
+        *,
+        spent: float,
+        in_place: dict[str, bool],
+        conclude: Conclude,
+    ) -> Supervisor:
+        facts = self._prepared.examination.answers.facts
+        return _supervisor(
+            plan,
+            display,
+            link=self._link,
+            directory=self._directory,
+            prepared=self._prepared,
+            clock_offsets={host: of_host.clock_offset or 0.0 for host, of_host in facts.items()},
+            spent=spent,
+            in_place=in_place,
+            conclude=conclude,
+        )
+
+    def _prepare_again(self, _: LaunchPlan, ended: tuple[Attempt, ...]) -> LaunchPlan:
+        self._prepared = prepare_again(self._prepared, self._link, ended)
+        return self._prepared.plan
+
     def _supervise(self) -> None:
-        assert self._supervisor is not None
+        assert self._attempts is not None
         try:
-            self._outcome = self._supervisor.run()
+            self._outcome = self._attempts.run()
         except BaseException as error:  # noqa: BLE001 (whoever waits is to be told, not this thread's stderr)
             self._error = error
         finally:
@@ -99,31 +130,31 @@ class Run:
 
         For signal handlers: ``number`` is the signal that asks, and the outcome tells it.
         """
-        if self._supervisor is not None:
-            self._supervisor.interrupt(number)
+        if self._attempts is not None:
+            self._attempts.interrupt(number)
 
     def leave(self) -> None:
         """Let it go on without this process, where its hosts were told to: `wait` raises LeftAlone then.
         Elsewhere as `interrupt`. For signal handlers."""
         if self.plan.on_disconnect == "stop":
             self.interrupt()
-        elif self._supervisor is not None:
-            self._supervisor.leave()
+        elif self._attempts is not None:
+            self._attempts.leave()
 
     def hand_on(self, number: int) -> None:
         """Send SIGUSR1 or SIGUSR2 to every rank. For signal handlers."""
-        if self._supervisor is not None:
-            self._supervisor.hand_on(number)
+        if self._attempts is not None:
+            self._attempts.hand_on(number)
 
     @property
     def disk_answers(self) -> bool:
         """False where the run directory's disk hung at the end: whoever reads there may wait for ever."""
-        return self._supervisor is None or self._supervisor.disk_answers
+        return self._attempts is None or self._attempts.disk_answers
 
     @property
     def unwritten(self) -> str:
         """Why the outcome could not be written to disk here; empty when it was."""
-        return self._supervisor.unwritten if self._supervisor is not None else ""
+        return self._attempts.unwritten if self._attempts is not None else ""
 
     def stop(self, *, now: bool = False) -> Outcome:
         """End it on all hosts and wait for that. Scripts get 30 s to save, with ``now`` none. What is over
@@ -149,7 +180,7 @@ class Run:
             raise UsageError(
                 f"run {self.id} has no rank {rank}", hint=f"its ranks: 0 to {self.plan.world_size - 1}"
             ) from None
-        return self._directory.host_logs(node.host) / f"rank-{rank}.log"
+        return self._directory.host_logs(node.host) / self.plan.log_of(rank)
 
     def events(self) -> Iterator[dict[str, Any]]:
         """The lines of ``events.jsonl`` from the first on, as they come; ends when the run is over."""
@@ -182,8 +213,10 @@ def take_over(directory: RunDirectory, display: Display) -> Outcome:
     """Go to the hosts of a run whose controller is dead, and follow it to its end."""
     plan = directory.plan()
     link = transport_of(plan)
+    supervise = partial(_supervisor, link=link, directory=directory)
     try:
-        return _supervisor(plan, link, directory, display).take_over()
+        ended = directory.ended_attempts()
+        return Attempts(plan, directory, display, supervise, None, ended=ended).take_over()
     finally:
         link.close()
 
@@ -208,30 +241,36 @@ def fetch_logs(directory: RunDirectory, display: Display) -> dict[str, str]:
 
 def _supervisor(
     plan: LaunchPlan,
-    link: Transport,
-    directory: RunDirectory,
     display: Display,
     *,
+    link: Transport,
+    directory: RunDirectory,
     prepared: Prepared | None = None,
     clock_offsets: dict[str, float] | None = None,
+    spent: float,
+    in_place: dict[str, bool],
+    conclude: Conclude,
 ) -> Supervisor:
     launcher: Callable[[LaunchPlan], DeepSpeedLauncher] | None = None
     if prepared is not None and plan.start == "deepspeed-pdsh":
-        config = prepared.hosts.ssh_config
+        config = prepared.intent.target.hosts.ssh_config
 
         def launcher(wanted: LaunchPlan) -> DeepSpeedLauncher:
-            return DeepSpeedLauncher(wanted, directory.logs / "deepspeed.log", config)
+            return DeepSpeedLauncher(wanted, directory.logs / wanted.launcher_log, config)
 
     return Supervisor(
         plan,
-        prepared.workload.tree if prepared else None,
+        prepared.intent.workload.tree if prepared else None,
         link,
         directory,
         clock_offsets=clock_offsets or {},
         owner=getpass.getuser(),
         display=display,
         launcher=launcher,
-        stdin=_STDIN if prepared is not None and prepared.stdin else None,
+        stdin=_STDIN if prepared is not None and prepared.intent.options.stdin else None,
+        spent=spent,
+        in_place=in_place,
+        conclude=conclude,
     )
 
 

@@ -35,12 +35,33 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True):
     holder: str = ""
 
 
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt at a run, from its start to its proven end, which took ``seconds``. Steps are the first and
+    the last that its logs tell of, None where they tell of none; ``resumed`` is the checkpoint it went on
+    from, by name. ``free``: its port was taken by somebody else, which counts as no restart."""
+
+    attempt: int
+    status: Status
+    exit_code: int
+    cause: Cause | None = None
+    hosts: tuple[str, ...] = ()
+    seconds: float = 0.0
+    first_step: int | None = None
+    last_step: int | None = None
+    resumed: str = ""
+    free: bool = False
+    left_behind: dict[str, int | None] = {}
+    incomplete_logs: tuple[str, ...] = ()
+
+
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """``left_behind``: processes left on each host, None where a lost host could not be asked.
 
     ``collateral`` holds what failed because something else had failed before. ``incomplete_logs`` names
     hosts whose logs could not be checked to the last byte, ``cut_logs`` logs that were longer than their
-    limit, such as ``node1/rank-0.log``, with how many bytes were cut out of each.
+    limit, such as ``node1/rank-0.log``, with how many bytes were cut out of each. All of this is that of the
+    last of ``attempts``; ``seconds`` is the whole run. ``restarts`` counts those attempts that followed a
+    failure of the run itself, ``no_restart`` says why there was not another.
     """
 
     schema: Literal["clusterctl.outcome/1"] = "clusterctl.outcome/1"
@@ -54,3 +75,5 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     cut_logs: dict[str, int] = {}
     seconds: float = 0.0
     restarts: int = 0
+    attempts: tuple[Attempt, ...] = ()
+    no_restart: str = ""

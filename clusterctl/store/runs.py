@@ -17,18 +17,19 @@ from typing import Any, TypeVar
 import msgspec
 
 from clusterctl.errors import ClusterctlError, UsageError, in_words
-from clusterctl.plan.model import LaunchPlan, Setting
+from clusterctl.plan.model import LaunchPlan, Setting, attempt_suffix
 from clusterctl.plan.variables import shown
 from clusterctl.settings import HOME_VARIABLE
 from clusterctl.store import claims, files, log_files
 from clusterctl.store.claims import Claim, Verb
 from clusterctl.store.home import home, make_home
 from clusterctl.store.log_files import WHOLE, Cut
-from clusterctl.store.outcome import Outcome
+from clusterctl.store.outcome import Attempt, Outcome
 
 _T = TypeVar("_T")
 
 _LOCK_TIMEOUT = 10.0
+_PLAN_NAME = re.compile(r"plan\.attempt-(\d+)\.json")
 _LOG_NAME = re.compile(r"(rank-\d+|agent)(\.attempt-\d+)?\.log")
 
 
@@ -46,18 +47,18 @@ class RunDirectory:
         Raises ClusterctlError where `home` cannot hold it.
         """
         directory = cls(home() / "runs" / plan.run)
-        nodes = tuple(
-            msgspec.structs.replace(
-                node, settings=tuple(Setting(s.name, shown(s), s.origin) for s in node.settings)
-            )
-            for node in plan.nodes
-        )
         make_home()
         with files.explained(home(), HOME_VARIABLE):
             for folder in (directory.path, directory.logs, *map(directory.host_logs, _hosts(plan))):
                 folder.mkdir(mode=0o700)
-            directory.write("plan.json", msgspec.structs.replace(plan, nodes=nodes))
+            directory.write(_plan_name(plan.attempt), _without_secrets(plan))
         return directory
+
+    def begin_attempt(self, plan: LaunchPlan) -> None:
+        """Save the plan of another attempt, which is the run's from here on. Raises OSError."""
+        for folder in map(self.host_logs, _hosts(plan)):
+            folder.mkdir(mode=0o700, exist_ok=True)
+        self.write(_plan_name(plan.attempt), _without_secrets(plan))
 
     @property
     def logs(self) -> Path:
@@ -122,9 +123,14 @@ class RunDirectory:
                 found[path.name] = path.stat().st_size
         return found
 
-    def plan(self) -> LaunchPlan:
-        """Raises ClusterctlError where the file is damaged or another version's."""
-        return self._read("plan.json", LaunchPlan)
+    def plan(self, attempt: int | None = None) -> LaunchPlan:
+        """That of the newest attempt, or of the one given. Raises ClusterctlError where the file is damaged
+        or another version's."""
+        return self._read(_plan_name(attempt or self._newest_attempt()), LaunchPlan)
+
+    def _newest_attempt(self) -> int:
+        found = (_PLAN_NAME.fullmatch(path.name) for path in self.path.iterdir())
+        return max((int(match[1]) for match in found if match), default=1)
 
     def started(self) -> float:
         """When the run was made, in seconds of the wall clock."""
@@ -166,10 +172,29 @@ class RunDirectory:
                 if isinstance(event, dict) and "event" in event:
                     yield event
 
-    def recorded_events(self) -> dict[int, int]:
-        """Node rank -> how far that node's own ``events.jsonl`` has been copied here, in bytes."""
-        found: dict[int, int] = {}
+    def attempt_events(self) -> list[dict[str, Any]]:
+        """Those of the newest attempt."""
+        found: list[dict[str, Any]] = []
         for event in self.events():
+            if event["event"] == "attempt":
+                found.clear()
+            found.append(event)
+        return found
+
+    def ended_attempts(self) -> tuple[Attempt, ...]:
+        """Those that another was to follow, oldest first."""
+        told = (event.get("ended") for event in self.events() if event["event"] == "attempt-end")
+        found = []
+        for each in told:
+            with contextlib.suppress(msgspec.ValidationError):
+                found.append(msgspec.convert(each, Attempt))
+        return tuple(found)
+
+    def recorded_events(self) -> dict[int, int]:
+        """Node rank -> how far that node's own ``events.jsonl`` has been copied here, in bytes, of the newest
+        attempt."""
+        found: dict[int, int] = {}
+        for event in self.attempt_events():
             if "offset" in event and "node_rank" in event:
                 found[event["node_rank"]] = event["offset"]
         return found
@@ -269,6 +294,20 @@ class RunDirectory:
         with contextlib.suppress(ClusterctlError):
             note = self._find("stop.json", dict[str, bool])
         return None if note is None else note.get("now", False)
+
+
+def _plan_name(attempt: int) -> str:
+    return f"plan{attempt_suffix(attempt)}.json"
+
+
+def _without_secrets(plan: LaunchPlan) -> LaunchPlan:
+    nodes = tuple(
+        msgspec.structs.replace(
+            node, settings=tuple(Setting(s.name, shown(s), s.origin) for s in node.settings)
+        )
+        for node in plan.nodes
+    )
+    return msgspec.structs.replace(plan, nodes=nodes)
 
 
 def _hosts(plan: LaunchPlan) -> list[str]:

@@ -54,7 +54,7 @@ class Agent:
     def __init__(self, run_dir, env):
         self.directory = NodeDirectory(run_dir)
         self.job = self.directory.read(JOB)
-        self.tag = tag_of(self.job["run"], self.job["node_rank"])
+        self.tag = tag_of(self.job["run"], self.directory.part)
         self.events = EventLog(self.directory)
         self.ranks = Ranks(self.directory, self.job["ranks"])
         self.engine = Engine(self.directory, self.job, dict(env, CLUSTERCTL_RUN=self.tag))

@@ -12,7 +12,7 @@ import tempfile
 from typing import Any
 
 from ..shared.processes import boot_id, identity, is_running, kill_all, send
-from .directory import AGENT, AGENT_LOG, INPUT, INPUT_END, JOB, boottime
+from .directory import AGENT, INPUT, INPUT_END, JOB, boottime
 
 # An agent whose time to stop is over needs up to eight more: it kills, waits for reports, sweeps.
 STUCK_TIMEOUT = 12.0
@@ -32,7 +32,7 @@ class AgentProcess:
         with tempfile.TemporaryFile("w+") as source:
             json.dump(env, source)
             source.seek(0)
-            log = self._directory.append_log(AGENT_LOG)
+            log = self._directory.append_log(self._directory.agent_log)
             try:
                 self._child = subprocess.Popen(
                     [sys.executable, "-I", "-S", self._directory.path("code/agent.py"), self._directory.root],

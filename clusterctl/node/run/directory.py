@@ -21,7 +21,6 @@ ENTER = "enter.json"
 EVENTS = "events.jsonl"
 INPUT = "stdin"
 INPUT_END = "stdin.end"
-AGENT_LOG = "logs/agent.log"
 BLANK_BYTES = 2048
 EVENTS_BYTES = 64 * 1024
 SCANT_BYTES = 4096
@@ -45,16 +44,33 @@ def error_of(rank):
     return "error-%d.json" % rank
 
 
-def log_of(rank):
-    return "logs/rank-%d.log" % rank
-
-
 class NodeDirectory:
+    """``part`` names it: the node rank, and from the second attempt on, which attempt. ``home`` is the
+    directory of the first: what a script writes into its copy of the code lies there in every attempt."""
+
     def __init__(self, path):
         self.root = path
+        self.part = os.path.basename(path)
+        node_rank, dot, attempt = self.part.partition(".")
+        self.home = os.path.join(os.path.dirname(path), node_rank)
+        self._suffix = dot + attempt
 
     def path(self, name):
         return os.path.join(self.root, name)
+
+    def log_of(self, rank):
+        return "logs/rank-%d%s.log" % (rank, self._suffix)
+
+    @property
+    def agent_log(self):
+        return "logs/agent%s.log" % self._suffix
+
+    def others(self):
+        """The directories of this node's other attempts, as far as they are still there."""
+        parent, node_rank = os.path.dirname(self.root), os.path.basename(self.home)
+        names = os.listdir(parent) if os.path.isdir(parent) else []
+        own = [name for name in names if name.partition(".")[0] == node_rank and name != self.part]
+        return [NodeDirectory(os.path.join(parent, name)) for name in sorted(own)]
 
     def is_missing(self, name):
         """Removed, for certain: a file system that does not answer has lost nothing."""

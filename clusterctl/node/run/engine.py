@@ -6,7 +6,6 @@ import os
 import subprocess
 
 from ..shared.processes import die_with_parent
-from .directory import AGENT_LOG
 
 WAITER = "code/rank.py"
 WAITER_WORD = "clusterctl-rank-waiter"
@@ -31,7 +30,7 @@ class Engine:
         if argv is None:
             waiter = self._directory.path(WAITER)
             argv = [self._job["python"], *(waiter if part == WAITER_WORD else part for part in brought)]
-        log = self._directory.append_log(AGENT_LOG)
+        log = self._directory.append_log(self._directory.agent_log)
         parent = os.getpid()
         try:
             self.process = subprocess.Popen(

@@ -16,9 +16,9 @@ LOOK_SECONDS = 1.0
 
 def main(arguments):
     # Hosts made of namespaces may share this file, so the launcher's argument tells which node this is.
-    runs, argv = arguments[0], arguments[1:]
+    runs, suffix, argv = arguments[0], arguments[1], arguments[2:]
     node_rank = next(part.partition("=")[2] for part in argv if part.startswith("--node_rank="))
-    directory = NodeDirectory(os.path.join(runs, node_rank))
+    directory = NodeDirectory(os.path.join(runs, node_rank + suffix))
     watch = Watch()
     watch.add(directory.root, CLOSED | MODIFIED | MOVED_HERE | REMOVED)
     agent = directory.read(AGENT)

@@ -8,9 +8,9 @@ import shutil
 import sys
 
 from ..shared.environment import environment
-from .directory import INPUT, JOB, LEASE
+from .directory import INPUT, JOB, LEASE, write_whole
 from .log_limit import make_logs, remove_logs
-from .snapshot import ORIGIN
+from .snapshot import ORIGIN, origin_of
 
 ISOLATED = "run.isolated"
 PROGRAMS = ("agent", "rank", "enter")
@@ -26,9 +26,8 @@ def install(directory, job, sources, snapshots, lease):
     make_logs(directory, job)
     write_code(directory.path("code"), sources)
     if job["cwd"] is None:
-        job["cwd"] = directory.path("work")
-        directory.write(ORIGIN, job["digest"])
-        snapshots.copy(job["digest"], job["cwd"])
+        job["cwd"] = os.path.join(directory.home, "work")
+        bring_copy(os.path.join(directory.home, ORIGIN), job["digest"], job["cwd"], snapshots)
     job["cwd"] = os.path.expanduser(job["cwd"])
     if job["subdirectory"]:
         job["cwd"] = os.path.join(job["cwd"], job["subdirectory"])
@@ -46,6 +45,15 @@ def install(directory, job, sources, snapshots, lease):
     env = environment(job["python"], job["env"], job["removed"], os.environ)
     directory.write(JOB, {key: value for key, value in job.items() if key != "env"})
     return env
+
+
+def bring_copy(origin, digest, work, snapshots):
+    """The run's own copy of its code, which later attempts find as the script has left it."""
+    if os.path.isdir(work) and origin_of(origin) == digest:
+        return
+    os.makedirs(os.path.dirname(work), mode=0o700, exist_ok=True)
+    write_whole(origin, digest)
+    snapshots.copy(digest, work)
 
 
 def write_code(folder, sources):
@@ -72,22 +80,26 @@ def install_enter(directory, path):
     os.makedirs(folder, 0o700, exist_ok=True)
     if os.lstat(folder).st_uid != os.getuid() or os.path.islink(folder):
         raise OSError("%s belongs to somebody else" % folder)
-    words = (sys.executable, directory.path("code/enter.py"), os.path.dirname(directory.root))
+    runs = os.path.dirname(directory.root)
+    suffix = directory.part[len(os.path.basename(directory.home)) :]
+    words = (sys.executable, directory.path("code/enter.py"), runs, suffix)
     quoted = ["'%s'" % word.replace("'", "'\\''") for word in words]
-    text = '#!/bin/sh\nexec %s -I -S %s %s "$@"\n' % tuple(quoted)
+    text = '#!/bin/sh\nexec %s -I -S %s %s %s "$@"\n' % tuple(quoted)
     partial = "%s.%d" % (path, os.getpid())
     with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o700), "w") as stream:
         stream.write(text)
     os.replace(partial, path)
 
 
-def uninstall(directory, enter, snapshots):
-    """All is on the controller: keep what the script wrote, and what tells that from its code.
+def uninstall(directory, enter, snapshots, last):
+    """All is on the controller: keep what the script wrote, and what tells that from its code; unless this
+    attempt is the ``last``, the whole copy.
 
     What cannot be removed stays: NFS keeps what somebody still holds open.
     """
-    with contextlib.suppress(OSError):
-        snapshots.release(directory.path("work"), directory.path(ORIGIN))
+    if last:
+        with contextlib.suppress(OSError):
+            snapshots.release(os.path.join(directory.home, "work"), os.path.join(directory.home, ORIGIN))
     if enter:
         shutil.rmtree(os.path.dirname(enter), ignore_errors=True)
     remove_logs(directory)
@@ -99,6 +111,6 @@ def uninstall(directory, enter, snapshots):
                 shutil.rmtree(target, ignore_errors=True)
             else:
                 directory.remove(name)
-    for folder in (directory.root, os.path.dirname(directory.root)):
+    for folder in (directory.root, directory.home, os.path.dirname(directory.root)):
         with contextlib.suppress(OSError):  # outputs are kept, and other nodes on a shared home
             os.rmdir(folder)

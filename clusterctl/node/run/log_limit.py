@@ -54,7 +54,7 @@ def make_logs(directory, job):
     os.mkdir(folder, 0o700)
     if not job["log_limit"] or can_cut(folder):
         return
-    local = "%s/clusterctl-logs-%s-%d" % (job["lock_dir"], job["run"], job["node_rank"])
+    local = "%s/clusterctl-logs-%s-%s" % (job["lock_dir"], job["run"], directory.part)
     os.mkdir(local, 0o700)
     if can_cut(local):
         os.rmdir(folder)

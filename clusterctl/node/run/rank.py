@@ -38,7 +38,6 @@ from .directory import (
     boottime,
     error_of,
     exit_of,
-    log_of,
     start_of,
 )
 
@@ -129,7 +128,7 @@ class Waiter:
             self.asked = time.time()
 
     def start(self):
-        log = self.directory.append_log(log_of(self.rank))
+        log = self.directory.append_log(self.directory.log_of(self.rank))
         source = self.input.heard if self.input else os.open(os.devnull, os.O_RDONLY)
         waiter = os.getpid()
         self.child = os.fork()
@@ -188,7 +187,7 @@ class Waiter:
         """In the agent's place: nothing of the run stays, nor what only a living run may keep on a disk."""
         if is_running(self.agent["pid"], self.agent["started"]):
             send(self.agent["pid"], signal.SIGKILL)
-        kill_all(tag_of(self.job["run"], self.job["node_rank"]), below=os.getpid())
+        kill_all(tag_of(self.job["run"], self.directory.part), below=os.getpid())
         self.directory.remove(JOB, INPUT, INPUT_END)
         os._exit(1)
 

@@ -17,7 +17,7 @@ import threading
 import time
 from typing import Any
 
-from ..shared.processes import identity, is_running, send, tag_of
+from ..shared.processes import identity, is_running, part_of, send, tag_of
 from ..shared.watch import CLOSED, CREATED, MODIFIED, MOVED_HERE, Watch
 from ..shared.wire import emit, messages, sendable
 from .agent_process import AgentProcess
@@ -39,9 +39,10 @@ class Relay:
     def __init__(self, request, files):
         self.files = files
         home = os.path.join(os.path.expanduser("~"), ".clusterctl", "node")
-        self.directory = NodeDirectory(os.path.join(home, request["run"], str(request["node_rank"])))
+        part = part_of(request["node_rank"], request["attempt"])
+        self.directory = NodeDirectory(os.path.join(home, request["run"], part))
         self.lease = request["lease"]
-        self.agent = AgentProcess(self.directory, tag_of(request["run"], request["node_rank"]))
+        self.agent = AgentProcess(self.directory, tag_of(request["run"], part))
         self.forwarder = Forwarder(self.directory, request["offsets"])
         self.snapshots = Snapshots(os.path.join(home, "snapshots"))
         self.orders: queue.Queue[dict[str, Any]] = queue.Queue()
@@ -129,12 +130,23 @@ class Relay:
 
     def do_start(self, order):
         job = order["job"]
+        self.end_other_attempts(job["run"])
         env = install(self.directory, job, self.files, self.snapshots, self.lease_from_now())
         self.agent.start(env)
         self.follow()
         emit({"is": "started", "cwd": sendable(job["cwd"]), "run_dir": sendable(self.directory.root)})
         with contextlib.suppress(OSError):  # untidiness fails no run
             self.snapshots.prune()
+
+    def end_other_attempts(self, run):
+        """What lives of one, on a host that was given up for lost, must not work beside this one."""
+        for directory in self.directory.others():
+            agent = AgentProcess(directory, tag_of(run, directory.part))
+            agent.attach()
+            directory.remove(LEASE)  # on a shared home: whoever still works in it elsewhere ends, too
+            left = agent.replace(self.pulse)
+            if left:
+                raise OSError("processes of %s cannot be ended: %s" % (directory.part, left))
 
     def do_attach(self, order):
         if not os.path.isdir(self.directory.root):
@@ -206,7 +218,7 @@ class Relay:
     def do_forget(self, order):
         self.following = False
         self.forwarder.close()
-        uninstall(self.directory, order["enter"], self.snapshots)
+        uninstall(self.directory, order["enter"], self.snapshots, order.get("last", True))
         emit({"is": "forgotten"})
 
     # Following

@@ -126,10 +126,15 @@ def descendants(roots, table):
     return found
 
 
-def tag_of(run_id, node_rank):
+def part_of(node_rank, attempt):
+    """The name of a node's part of one attempt at a run: each has a directory and a mark of its own."""
+    return str(node_rank) if attempt == 1 else "%d.attempt-%d" % (node_rank, attempt)
+
+
+def tag_of(run_id, part):
     """The value of CLUSTERCTL_RUN in a node's processes. Hosts made of namespaces may share their processes,
     so the node is part of it."""
-    return "%s/%d" % (run_id, node_rank)
+    return "%s/%s" % (run_id, part)
 
 
 def run_processes(tag, below=None):

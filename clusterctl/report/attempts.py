@@ -1,0 +1,38 @@
+"""The attempts that a run took before its last, a line each. No I/O."""
+
+from __future__ import annotations
+
+from rich.text import Text
+
+from clusterctl.report.harmless import harmless
+from clusterctl.report.why import where
+from clusterctl.store.outcome import Attempt, Outcome
+
+_SHOWN = 5
+
+
+def earlier(outcome: Outcome) -> list[Text]:
+    """All but the last; of many, the newest."""
+    before = outcome.attempts[:-1]
+    lines = [Text.assemble((f"attempt {each.attempt}  ", "dim"), _line(each)) for each in before[-_SHOWN:]]
+    if len(before) > len(lines):
+        lines.insert(0, Text(f"… {len(before) - len(lines)} attempts before: outcome.json", style="dim"))
+    return lines
+
+
+def _line(attempt: Attempt) -> str:
+    steps = ""
+    if attempt.last_step is not None:
+        begun = f"{attempt.first_step} to " if attempt.first_step != attempt.last_step else ""
+        steps = f", steps {begun}{attempt.last_step}" if begun else f", step {attempt.last_step}"
+    cause = f": {where(attempt.cause)}{attempt.cause.message}" if attempt.cause else ""
+    return harmless(f"{attempt.status} after {duration(attempt.seconds)}{steps}{cause}")
+
+
+def duration(seconds: float) -> str:
+    """Such as ``41.2 s``, ``3m 05s``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h {minutes:02}m {rest:02}s" if hours else f"{minutes}m {rest:02}s"

@@ -1,0 +1,261 @@
+"""A run, over as many attempts at it as it takes: each is a whole `Supervisor`, with all its hosts or none.
+
+What decides is `restart`; between two attempts nothing of the run lives on any host.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as LateError
+from typing import Protocol, TypeVar
+
+import msgspec
+
+from clusterctl.errors import ClusterctlError
+from clusterctl.plan.model import LaunchPlan
+from clusterctl.run import restart
+from clusterctl.run.display import Display
+from clusterctl.run.observed import Observed
+from clusterctl.run.restart import Again
+from clusterctl.run.supervise import Supervisor
+from clusterctl.settings import RUN
+from clusterctl.store.outcome import EXIT_STOPPED, EXIT_TIMEOUT, Attempt, Cause, Outcome, Status
+from clusterctl.store.runs import RunDirectory
+
+_LOOK = 0.2
+_FENCE = 5.0
+"""After the lease and the grace of a host that was lost: its agent has swept by then."""
+_STOPPED = Cause(kind="operator", message="stopped by the operator between two attempts")
+_T = TypeVar("_T")
+
+Conclude = Callable[[Outcome], Outcome | Attempt]
+
+
+class Supervise(Protocol):
+    """Makes the supervisor of one attempt; the rest is as `Supervisor` takes it."""
+
+    def __call__(
+        self,
+        plan: LaunchPlan,
+        display: Display,
+        *,
+        spent: float,
+        in_place: dict[str, bool],
+        conclude: Conclude,
+    ) -> Supervisor: ...
+
+
+Replan = Callable[[LaunchPlan, tuple[Attempt, ...]], LaunchPlan]
+"""Looks at the hosts again after these attempts, and says what the next one is to be. Raises ClusterctlError
+where there can be none."""
+
+
+class Attempts:
+    """Call `run`, once; all else may be called from signal handlers and other threads meanwhile."""
+
+    def __init__(
+        self,
+        plan: LaunchPlan,
+        directory: RunDirectory,
+        display: Display,
+        supervise: Supervise,
+        replan: Replan | None,
+        *,
+        max_restarts: int = 0,
+        ended: Sequence[Attempt] = (),
+    ) -> None:
+        """Without ``replan`` no other attempt follows, whatever becomes of this one. ``ended`` are those that
+        another controller saw to their end."""
+        self.plan = plan
+        """That of the newest attempt."""
+        self._directory = directory
+        self._display = display
+        self._supervise = supervise
+        self._replan = replan
+        self._max_restarts = max_restarts
+        self._ended = list(ended)
+        self._in_place: dict[str, bool] = {}
+        self._again: Again | None = None
+        self._began = time.monotonic() - sum(each.seconds for each in ended)
+        self._spent = 0.0
+        self._unwritten: str | None = None
+        self._signal = int(signal.SIGINT)
+        self._observed, self._supervisor = self._next()
+
+    def interrupt(self, number: int) -> None:
+        """As `Supervisor.interrupt`."""
+        self._signal = number
+        self._supervisor.interrupt(number)
+
+    def hand_on(self, number: int) -> None:
+        """As `Supervisor.hand_on`."""
+        self._supervisor.hand_on(number)
+
+    def leave(self) -> None:
+        """As `Supervisor.leave`. Between two attempts there is nothing to leave: the run ends."""
+        self._supervisor.leave()
+
+    @property
+    def disk_answers(self) -> bool:
+        """As `Supervisor.disk_answers`."""
+        return self._supervisor.disk_answers
+
+    @property
+    def unwritten(self) -> str:
+        """As `Supervisor.unwritten`."""
+        return self._supervisor.unwritten if self._unwritten is None else self._unwritten
+
+    def run(self) -> Outcome:
+        """Every attempt, and how the last one ended."""
+        while True:
+            self._again = None
+            outcome = self._supervisor.run()
+            if self._again is None:
+                return outcome
+            missing = outcome.incomplete_logs
+            self._ended[-1] = msgspec.structs.replace(self._ended[-1], incomplete_logs=missing)
+            plan = self._await_next(self._again, outcome)
+            if isinstance(plan, Outcome):
+                return self._kept(plan)
+            self.plan = plan
+            before = self._supervisor
+            self._observed, self._supervisor = self._next()
+            if before.unwanted:  # it came while nobody was there to hear it
+                self._supervisor.interrupt(self._signal)
+
+    def take_over(self) -> Outcome:
+        """As `Supervisor.take_over`; where the other controller died between two attempts, there is nothing
+        left to follow."""
+        if self._ended and self._ended[-1].attempt == self.plan.attempt:
+            return self._kept(self._ended_between("stopped", EXIT_STOPPED, _STOPPED))
+        return self._supervisor.take_over()
+
+    def _next(self) -> tuple[Observed, Supervisor]:
+        self._spent = time.monotonic() - self._began
+        observed = Observed(self.plan, self._display)
+        return observed, self._supervise(
+            self.plan, observed, spent=self._spent, in_place=self._in_place, conclude=self._conclude
+        )
+
+    def _conclude(self, outcome: Outcome) -> Outcome | Attempt:
+        attempt = self._attempt(outcome)
+        self._ended.append(attempt)
+        if self._replan is None or self._supervisor.unwanted:
+            return restart.finished(outcome, self._ended)
+        decision = restart.decide(self._ended, max_restarts=self._max_restarts)
+        if isinstance(decision, Again):
+            self._again = decision
+            return attempt
+        return restart.finished(outcome, self._ended, no_restart=decision.why)
+
+    def _attempt(self, outcome: Outcome) -> Attempt:
+        cause, observed = outcome.cause, self._observed
+        said = f"{cause.message}\n{cause.traceback}" if cause is not None else ""
+        said += observed.engine_tail.decode("utf-8", "replace")
+        begun = observed.first_step is not None or outcome.status not in ("failed", "error")
+        return Attempt(
+            attempt=self.plan.attempt,
+            status=outcome.status,
+            exit_code=outcome.exit_code,
+            cause=cause,
+            hosts=tuple(node.host for node in self.plan.nodes),
+            seconds=round(outcome.seconds - self._spent, 3),
+            first_step=observed.first_step,
+            last_step=observed.last_step,
+            free=not begun and restart.is_port_taken(said, self.plan.master_port),
+            left_behind=outcome.left_behind,
+        )
+
+    def _await_next(self, again: Again, outcome: Outcome) -> LaunchPlan | Outcome:
+        """The next attempt's plan, or the run's outcome where there is none after all."""
+        self._display.say(f"attempt {again.number}, {again.why}: looking at the hosts again")
+        replan, ended = self._replan, tuple(self._ended)
+        assert replan is not None
+        fence = self._fence(outcome)
+        if isinstance(fence, str):
+            return restart.finished(outcome, self._ended, no_restart=fence)
+
+        def work() -> LaunchPlan:
+            plan = replan(self.plan, ended)
+            self._directory.begin_attempt(plan)
+            return plan
+
+        plan = _in_background(work)
+        told = False
+        while not plan.done() or (plan.exception() is None and time.time() < fence):
+            if plan.done() and not told:
+                told = True
+                silent = ", ".join(host for host, left in outcome.left_behind.items() if left is None)
+                wait = fence - time.time()
+                self._display.say(f"waiting {wait:.0f} s: by then {silent} has ended its ranks by itself")
+            if (ordered := self._order_to_end()) is not None:
+                return ordered
+            time.sleep(_LOOK)
+        try:
+            return plan.result()
+        except (ClusterctlError, OSError) as error:
+            return restart.finished(outcome, self._ended, no_restart=f"no other attempt: {error}")
+
+    def _fence(self, outcome: Outcome) -> float | str:
+        """When nothing of this attempt can live any more, also where nobody could look; or why that is too
+        late. In seconds of time.time()."""
+        silent = [host for host, left in outcome.left_behind.items() if left is None]
+        if not silent:
+            return 0.0
+        if self.plan.on_disconnect == "continue":
+            names = ", ".join(silent)
+            return f"no other attempt: {names} may go on without a controller, as --on-disconnect tells it"
+        since = self._supervisor.ordered_at or time.time()
+        return since + RUN.lease_attached + RUN.failure_grace + _FENCE
+
+    def _order_to_end(self) -> Outcome | None:
+        """How the run ends now, where somebody wants that or its time is over."""
+        limit = self.plan.time_limit
+        if self._supervisor.unwanted or self._directory.stop_asked() is not None:
+            return self._ended_between("stopped", EXIT_STOPPED, _STOPPED)
+        if limit is not None and time.monotonic() - self._began > limit:
+            cause = Cause(kind="timeout", message=f"the time limit of {limit:g} s was reached")
+            return self._ended_between("timeout", EXIT_TIMEOUT, cause)
+        return None
+
+    def _ended_between(self, status: Status, code: int, cause: Cause) -> Outcome:
+        last = self._ended[-1]
+        outcome = Outcome(
+            run=self.plan.run,
+            status=status,
+            exit_code=code,
+            cause=cause,
+            left_behind=last.left_behind,
+            incomplete_logs=last.incomplete_logs,
+            seconds=round(time.monotonic() - self._began, 3),
+        )
+        return restart.finished(outcome, self._ended)
+
+    def _kept(self, outcome: Outcome) -> Outcome:
+        """The outcome of a run that ended between two attempts, written by whoever has no recorder."""
+        try:
+            _in_background(lambda: self._directory.write("outcome.json", outcome)).result(RUN.disk_timeout)
+            self._unwritten = ""
+        except (OSError, LateError) as error:
+            self._unwritten = (
+                f"{self._directory.path / 'outcome.json'}: {error or 'the disk does not answer'}"
+            )
+        return outcome
+
+
+def _in_background(do: Callable[[], _T]) -> Future[_T]:
+    """In a thread that nobody has to wait for."""
+    answer: Future[_T] = Future()
+
+    def work() -> None:
+        try:
+            answer.set_result(do())
+        except BaseException as error:  # noqa: BLE001 - whoever asks for the result is to hear it
+            answer.set_exception(error)
+
+    threading.Thread(target=work, name="between attempts", daemon=True).start()
+    return answer
