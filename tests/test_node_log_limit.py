@@ -202,7 +202,7 @@ def test_where_holes_are_impossible_logs_lie_elsewhere(
     monkeypatch.setattr(log_limit, "can_cut", lambda folder: "run/" not in str(folder))
     make_logs(directory, job := job_in(tmp_path))
     assert job == job_in(tmp_path)
-    local = tmp_path / "clusterctl-logs-r-0"
+    local = tmp_path / "clusterctl-logs-r-run"
     assert (tmp_path / "run/logs").resolve() == local
     assert local.stat().st_mode & 0o777 == 0o700
     (tmp_path / "run/logs" / LOG).write_text("x")
