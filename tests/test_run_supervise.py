@@ -663,7 +663,7 @@ class Pdsh:
     def look(self) -> None:
         self.unreached = {"h0": "Permission denied (publickey)."}
 
-    def close(self) -> None:
+    def close(self, *, at_once: bool = False) -> None:
         return
 
 

@@ -104,13 +104,15 @@ class DeepSpeedLauncher:
         except OSError:
             return ""
 
-    def close(self) -> None:
+    def close(self, *, at_once: bool = False) -> None:
         """Wait a moment for its own end, else kill its session, which may outlast that: its disk may hang.
+
+        ``at_once``: its end would be waited for in vain, since a host is gone that it still waits for.
 
         Never TERM or INT: DeepSpeed answers those with `pkill -f` on every host, which hits other jobs too.
         """
         try:
-            self._process.wait(_END_TIMEOUT)
+            self._process.wait(0.0 if at_once else _END_TIMEOUT)
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             with contextlib.suppress(subprocess.TimeoutExpired):

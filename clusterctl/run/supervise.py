@@ -337,7 +337,8 @@ class Supervisor:
         """Hang up. If the run is not over, this process is broken or was interrupted: no host may wait for
         its lease, unless that is what was asked for. Ranks that are saving keep their grace."""
         if self._recorder.launcher is not None:
-            self._recorder.launcher.close()
+            gone = self.outcome is not None and None in self.outcome.left_behind.values()
+            self._recorder.launcher.close(at_once=gone)
         self._recorder.close()
         if self.outcome is None and not self._may_go_on_alone:
             self._links.post_all(relay.Stop(grace=self._machine.grace, reason="the controller broke"))
