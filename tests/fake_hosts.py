@@ -14,7 +14,7 @@ import msgspec
 from clusterctl.ask.host_session import MARK
 from clusterctl.messages import events, relay
 from clusterctl.messages.codec import encode
-from clusterctl.transport.protocol import Channel, Failure
+from clusterctl.transport.protocol import Channel, Failure, Stuck
 
 _orders = msgspec.json.Decoder(relay.Order)
 Answer = Callable[["FakeChannel", relay.Order], None]
@@ -27,6 +27,7 @@ class FakeChannel:
         self.host = host.name
         self.seconds = 0.0
         self.exit_code = None
+        self.stuck: Stuck = ""
         self._player = host
         self._reader, self._writer = os.pipe()
         self._lock = threading.Lock()

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 from clusterctl.ask.bundle import REMOTE_COMMAND
+from clusterctl.transport.protocol import Stuck
 
 
 class LocalChannel:
@@ -54,6 +55,10 @@ class LocalChannel:
     @property
     def ended(self) -> bool:
         return self._ended
+
+    @property
+    def stuck(self) -> Stuck:
+        return ""
 
     @property
     def exit_code(self) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
-from clusterctl.transport.protocol import Channel, Failure
+from clusterctl.transport.protocol import Channel, Failure, Stuck
 
 
 class RecordedChannel:
@@ -14,6 +14,7 @@ class RecordedChannel:
     seconds = 0.0
     exit_code = 0
     pending = 0
+    stuck: Stuck = ""
 
     def __init__(self, host: str, text: bytes) -> None:
         self.host = host

@@ -18,7 +18,7 @@ from clusterctl.messages.codec import encode
 from clusterctl.messages.examination import AwaitBundle, FactsTold, Listening, Pong, TorchImported
 from clusterctl.messages.exec import CommandEnded, exec_messages
 from clusterctl.settings import ASK
-from clusterctl.transport.protocol import Channel, Failure
+from clusterctl.transport.protocol import Channel, Failure, Stuck
 
 
 class Breaking:
@@ -61,6 +61,7 @@ class Talking:
         self.host = host
         self.seconds = 0.0
         self.exit_code: int | None = None
+        self.stuck: Stuck = ""
         self.sent: list[bytes] = []
         self.ended = False
         self.closed = False

@@ -9,8 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from clusterctl.ask.bundle import NO_PYTHON
-from clusterctl.ask.host_session import HostSession
+from clusterctl.ask.no_answer import confirmed, ended, silent
 from clusterctl.ask.pool import HostEnded, HostFailed, HostOpened, HostPool, HostSaid, PoolEvent
 from clusterctl.facts.decode import decode_facts, decode_torch
 from clusterctl.facts.model import Facts, TorchImport
@@ -26,7 +25,7 @@ from clusterctl.messages.examination import (
     examination_answers,
 )
 from clusterctl.settings import ASK
-from clusterctl.transport.protocol import Failure, Stage, Transport
+from clusterctl.transport.protocol import Failure, Transport
 
 Kind = TypeVar("Kind", bound=msgspec.Struct)
 Progress = Callable[[str, Facts | Failure], None]
@@ -62,6 +61,7 @@ class FactCollector:
         self._on_progress = on_progress
         self._on_awaiting = on_awaiting
         self._began = time.monotonic()
+        self._transport = transport
         self._pool = HostPool(transport, hosts, command, opening, examination_answers, deadline)
 
     @property
@@ -94,7 +94,11 @@ class FactCollector:
             late = {self._opened[0][0]} if asked else set(self._undecided)
             for host in self.hosts:
                 if host in late:
-                    self._fail(host, *self._silent(self._pool.sessions.get(host)))
+                    self._fail(silent(host, self._pool.sessions.get(host), self._seconds))
+
+    def confirm_paths(self) -> None:
+        """Tell paths on which only small packets pass from those on which nothing does any more."""
+        self.failures.update(confirmed(self._transport, self.failures.values()))
 
     def _hear_facts(self, end: float) -> None:
         """Until ``end``, until every host is decided, or until a session opens where none was waited for."""
@@ -198,9 +202,9 @@ class FactCollector:
             case HostEnded(host, session) if session.fault:
                 # Who sends what is no answer is not believed in what it said before either.
                 told = self._facts.pop(host, None) is not None
-                self._fail(host, *_ended(session), told=told)
+                self._fail(ended(session, self._seconds), told=told)
             case HostEnded(host, session) if host not in self._facts:
-                self._fail(host, *_ended(session))
+                self._fail(ended(session, self._seconds))
             case HostSaid(host, message):
                 self._answers[type(message)][host] = message
                 if isinstance(message, FactsTold):
@@ -232,54 +236,13 @@ class FactCollector:
         offset, error = self._clock.get(host, (None, None))
         return msgspec.structs.replace(facts, torch=torch, clock_offset=offset, clock_error=error)
 
-    def _fail(self, host: str, stage: Stage, message: str, hint: str, *, told: bool = False) -> None:
+    @property
+    def _seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    def _fail(self, failure: Failure, *, told: bool = False) -> None:
         """``told``: progress has heard of this host already."""
-        seconds = time.monotonic() - self._began
-        failure = Failure(host=host, stage=stage, message=message, hint=hint, seconds=seconds)
-        self.failures[host] = failure
-        self._undecided.discard(host)
+        self.failures[failure.host] = failure
+        self._undecided.discard(failure.host)
         if not told:
-            self._on_progress(host, failure)
-
-    def _silent(self, session: HostSession[Any] | None) -> tuple[Stage, str, str]:
-        seconds = time.monotonic() - self._began
-        if session is None:
-            return "connect", f"no connection within {seconds:.0f} s", "is the host up, and sshd reachable?"
-        said = _last_words(session)
-        if not session.received:
-            return (
-                "deadline",
-                f"logged in, but nothing came back within {seconds:.0f} s: the login shell's start-up files "
-                "hang, or large packets are lost on the way",
-                f"try `ssh {session.host} true`: where that hangs, look into ~/.bashrc there; where it does "
-                "not: ping -M do -s 1472 to the host, and lower the MTU on the way",
-            )
-        return (
-            "deadline",
-            f"connected, but no answer within {seconds:.0f} s{f'; it last said: {said}' if said else ''}",
-            f"look at its load and its disks: ssh {session.host} uptime",
-        )
-
-
-def _ended(session: HostSession[Any]) -> tuple[Stage, str, str]:
-    code, said, host = session.channel.exit_code, _last_words(session), session.host
-    if session.fault:
-        return "decode", f"its answer cannot be read: {session.fault}", f"try: ssh {host} true"
-    if code == NO_PYTHON:
-        return "python", "no Python 3.8 or newer found there", "sudo apt install python3"
-    if b"invalid literal for int()" in session.stderr:  # the length that comes before the bundle
-        return "exec", "a start-up file of the login shell reads the input that was meant for the command", ""
-    if code is None or code < 0:
-        return "decode", f"the session ended before an answer came{f': {said}' if said else ''}", ""
-    if b"Traceback" in session.stderr:
-        return "decode", f"the probe broke there: {said}", f"ssh {host} /usr/bin/python3 --version"
-    return "exec", f"the login shell ended with {code}{f': {said}' if said else ''}", f"try: ssh {host} true"
-
-
-def _last_words(session: HostSession[Any]) -> str:
-    """The last line of stderr, else of what the login shell printed."""
-    for text in (session.stderr, session.noise):
-        lines = [line.strip() for line in text.decode("utf-8", "replace").splitlines() if line.strip()]
-        if lines:
-            return lines[-1][:200]
-    return ""
+            self._on_progress(failure.host, failure)

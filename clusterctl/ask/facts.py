@@ -117,6 +117,7 @@ def ask(
     )
     try:
         collector.gather(min(ASK.facts_timeout, request.timeout) + activating, deadline)
+        collector.confirm_paths()
         reached = mesh.reach(
             collector,
             everywhere=everywhere,

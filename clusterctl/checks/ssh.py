@@ -42,6 +42,13 @@ RULES: tuple[Rule, ...] = (
         fix="start sshd on the host, open its port, or correct HostName in ~/.ssh/config",
     ),
     Rule(
+        code="ssh.path-mtu",
+        severity="fail",
+        looks_at="whether large packets pass between this machine and the host, by the kernel's own count",
+        judge=breaks_at("path"),
+        symptom="logins work, and whatever brings or takes more than a line hangs",
+    ),
+    Rule(
         code="ssh.hostkey",
         severity="fail",
         looks_at="the host key against known_hosts",

@@ -16,6 +16,7 @@ _STAGES = (
     "connect",
     "dropped",
     "banner",
+    "path",
     "hostkey",
     "auth",
     "exec",

@@ -11,6 +11,7 @@ from typing import Any
 
 from clusterctl.settings import SSH
 from clusterctl.transport.link import Link
+from clusterctl.transport.protocol import Stuck
 from clusterctl.transport.sender import Sender
 from clusterctl.transport.wakeup import WakeupPipe
 from clusterctl.transport.watchdog import Watchdog
@@ -88,6 +89,10 @@ class FabricChannel:
     def ended(self) -> bool:
         # sshd closes the channel after the streams' end and the exit status; waiting for that gets both.
         return bool(self._raw.closed) and not (self._raw.recv_ready() or self._raw.recv_stderr_ready())
+
+    @property
+    def stuck(self) -> Stuck:
+        return self._link.stuck
 
     @property
     def exit_code(self) -> int | None:

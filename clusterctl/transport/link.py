@@ -10,6 +10,8 @@ from typing import Any
 import msgspec
 
 from clusterctl.transport.child import Child
+from clusterctl.transport.protocol import Stuck
+from clusterctl.transport.stuck import stuck
 
 
 class Tunnel:
@@ -59,6 +61,12 @@ class Link:
         self._stream = stream
         self._lock = threading.Lock()
         self._closed = False
+        self._stuck: Stuck = ""
+
+    @property
+    def stuck(self) -> Stuck:
+        """What does not get through, or did not when the link was closed."""
+        return self._stuck if self._closed else stuck(self._stream.socket)
 
     @property
     def alive(self) -> bool:
@@ -68,6 +76,7 @@ class Link:
         with self._lock:
             if self._closed:
                 return
+            self._stuck = stuck(self._stream.socket)
             self._closed = True
         self._stream.close()
         self._client.close()

@@ -20,6 +20,7 @@ from clusterctl.transport.known_hosts import KnownHosts, fingerprint
 from clusterctl.transport.link import Link, Stream
 from clusterctl.transport.places import Places
 from clusterctl.transport.protocol import Failure
+from clusterctl.transport.stuck import no_key, path_mtu, takes_connections
 from clusterctl.transport.watchdog import Watchdog
 
 # paramiko logs whole tracebacks for what becomes a Failure here.
@@ -130,8 +131,11 @@ class Login:
             link.close()
             if policy.refusal is not None:
                 return policy.refusal
+            if link.stuck and takes_connections((endpoint.hostname, endpoint.port), SSH.connect_timeout):
+                return path_mtu(endpoint.name, link.stuck)
             if time.monotonic() >= deadline:
-                return failures.late(endpoint, "the login")
+                known = bool(link.transport and link.transport.initial_kex_done)
+                return failures.late(endpoint, "the login") if known else no_key(endpoint)
             if isinstance(error, paramiko.AuthenticationException) or strategy.tried:
                 return failures.refused_login(endpoint, strategy.tried, strategy.unusable)
             return failures.unfinished_handshake(endpoint, error, time.monotonic() - began, policy.greeting)

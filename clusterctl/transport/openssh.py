@@ -16,7 +16,7 @@ from clusterctl.transport import failures
 from clusterctl.transport.base import BaseTransport
 from clusterctl.transport.child import Child
 from clusterctl.transport.endpoint import Endpoint
-from clusterctl.transport.protocol import Failure
+from clusterctl.transport.protocol import Failure, Stuck
 from clusterctl.transport.sender import Sender
 from clusterctl.transport.ssh_errors import explain
 from clusterctl.transport.wakeup import WakeupPipe
@@ -164,6 +164,10 @@ class OpensshChannel:
     def ended(self) -> bool:
         left = self._open or any(self._received.values())
         return self._closed or (self.child.code is not None and not left)
+
+    @property
+    def stuck(self) -> Stuck:
+        return ""  # the connection is ssh's
 
     @property
     def exit_code(self) -> int | None:

@@ -12,8 +12,22 @@ from typing import Literal, Protocol
 import msgspec
 
 Stage = Literal[
-    "resolve", "connect", "hostkey", "auth", "dropped", "banner", "exec", "python", "deadline", "decode", "ok"
+    "resolve",
+    "connect",
+    "path",
+    "hostkey",
+    "auth",
+    "dropped",
+    "banner",
+    "exec",
+    "python",
+    "deadline",
+    "decode",
+    "ok",
 ]
+Stuck = Literal["", "sent", "answer"]
+"""What does not get through while the connection stands: what we send, a part of the answer; "" is nothing,
+or not known."""
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +79,11 @@ class Channel(Protocol):
     @property
     def ended(self) -> bool:
         """True once both streams are at their end, or the link is gone."""
+        ...
+
+    @property
+    def stuck(self) -> Stuck:
+        """What did not get through, now or when the link was cut."""
         ...
 
     @property

@@ -121,6 +121,7 @@ FAULTS = [
         **broken("dropped", "sshd on 10.0.0.3 closed the connection before its greeting"),
         hosts=12,
     ),
+    fault("ssh.path-mtu", "large packets lost", **broken("path", "of its answer the large packets are lost")),
     fault("ssh.hostkey", "changed", **broken("hostkey", "the host key of node2 has changed")),
     fault(
         "ip.duplicate",

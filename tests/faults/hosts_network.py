@@ -133,6 +133,13 @@ TRAFFIC: list[ClusterRow] = [
     of(*"abc", name="large packets vanish on the way in", expected="net.pmtu c", c=m(LARGE_VANISH)),
     of(
         *"abc",
+        name="large packets from the controller vanish",
+        expected="ssh.path-mtu b",
+        options=("--quick",),
+        b=m(iptables("-A INPUT -p tcp --dport 22 -m length --length 1301:65535 -j DROP")),
+    ),
+    of(
+        *"abc",
         name="two machines of one name",
         expected="host.name-clash a b",
         options=("--quick",),
