@@ -32,6 +32,11 @@ def _hostkey(evidence: Evidence) -> Iterator[Verdict]:
             yield verdict
 
 
+def _path_mtu(evidence: Evidence) -> Iterator[Verdict]:
+    """A host that broke later has not passed this: its login needs no large packet."""
+    return (verdict for verdict in breaks_at("path")(evidence) if isinstance(verdict, Hit))
+
+
 RULES: tuple[Rule, ...] = (
     Rule(
         code="ssh.reach",
@@ -45,7 +50,7 @@ RULES: tuple[Rule, ...] = (
         code="ssh.path-mtu",
         severity="fail",
         looks_at="whether large packets pass between this machine and the host, by the kernel's own count",
-        judge=breaks_at("path"),
+        judge=_path_mtu,
         symptom="logins work, and whatever brings or takes more than a line hangs",
     ),
     Rule(
