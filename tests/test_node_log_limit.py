@@ -191,7 +191,7 @@ def test_a_hostile_record_is_no_cut(tmp_path: Path) -> None:
 
 
 def job_in(folder: Path) -> dict[str, Any]:
-    return {"log_limit": LIMIT, "lock_dir": str(folder), "run": "r", "node_rank": 0}
+    return {"log_limit": LIMIT, "lock_dir": str(folder), "run": "r", "node_rank": 0, "notes": []}
 
 
 def test_where_holes_are_impossible_logs_lie_elsewhere(
@@ -218,7 +218,7 @@ def test_where_they_are_impossible_anywhere_nothing_is_cut_and_that_is_said(
     monkeypatch.setattr(log_limit, "can_cut", lambda folder: False)
     make_logs(NodeDirectory(str(tmp_path / "run")), job := job_in(tmp_path))
     assert job["log_limit"] == 0
-    assert "--log-limit" in job["log_note"]
+    assert "--log-limit" in job["notes"][0]
     assert (tmp_path / "run/logs").is_dir()
 
 

@@ -96,7 +96,7 @@ def test_a_waiter_without_an_agent_ends_what_it_has_started(make: Make) -> None:
 
 
 def test_local_rank_comes_from_the_plan_and_our_site_comes_first(tmp_path: Path) -> None:
-    job = {"ranks": [3, 4], "node_rank": 1}
+    job = {"ranks": [3, 4], "node_rank": 1, "devices": None}
     environ = {"RANK": "4", "LOCAL_RANK": "0", "PYTHONPATH": "/mine"}
     rank, local_rank, env = rank_environment(job, environ, NodeDirectory("/run"))
     assert (rank, local_rank) == (4, 1)
@@ -108,12 +108,21 @@ def test_local_rank_comes_from_the_plan_and_our_site_comes_first(tmp_path: Path)
     }
 
 
+def test_the_devices_are_those_of_the_plan_whatever_the_engine_makes_of_them() -> None:
+    environ = {"RANK": "0", "CUDA_VISIBLE_DEVICES": "0,1"}
+    job = {"ranks": [0], "node_rank": 0}
+    for devices in (None, "", "3,2"):
+        _, _, env = rank_environment({**job, "devices": devices}, environ, NodeDirectory("/run"))
+        assert env.get("CUDA_VISIBLE_DEVICES") == devices
+
+
 def test_a_waiter_sees_that_its_agent_lets_the_lease_pass(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1000.0
     monkeypatch.setattr(rank, "boottime", lambda: now)
-    job = {"ranks": [0], "node_rank": 0, "command": [], "arguments": [], "pass_local_rank": False}
+    job = {"ranks": [0], "node_rank": 0, "devices": None}
+    job |= {"command": [], "arguments": [], "pass_local_rank": False}
     monkeypatch.setenv("RANK", "0")
     directory = NodeDirectory(str(tmp_path))
     directory.write("lease", {"until": now + 100})

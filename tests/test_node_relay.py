@@ -392,3 +392,21 @@ def test_the_job_on_disk_holds_no_environment(talks: list[Talk], tmp_path: Path)
     assert "env" not in json.loads((run_dir(tmp_path) / "job.json").read_text())
     talk.say(relay.Stop(grace=0.0, reason="enough"))
     talk.until(relay.Complete)
+
+
+def test_compiled_kernels_go_to_a_place_that_is_private(talks: list[Talk], tmp_path: Path) -> None:
+    """What another user may have made there first is not touched, and that is said."""
+    script = "import os; print(os.environ['TRITON_CACHE_DIR'])"
+    root = tmp_path / "cache"
+    root.mkdir()
+    root.chmod(0o777)
+    changes = {"env": {"TRITON_CACHE_DIR": f"{root}/triton"}, "caches": str(root)}
+    talk = start(talks, tmp_path, script, **changes)
+    assert "is open to other users" in talk.until_event(events.Noted).text
+    talk.until(relay.Complete)
+    used = Path(talk.log().strip())
+    assert used.is_dir() and used.parent.stat().st_mode & 0o777 == 0o700
+    assert not used.is_relative_to(root) and not list(root.iterdir())
+    talk.say(relay.Forget(enter=""))
+    talk.until(relay.Forgotten)
+    assert not used.parent.exists()

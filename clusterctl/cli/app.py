@@ -39,7 +39,7 @@ _LAUNCH_GROUPS = {
         *("module", "no_python", "no_local_rank", "engine"),
         *("workdir", "no_sync", "sync_limit", "stdin"),
     ),
-    "Environment": ("profile", "venv_script", "env", "env_file", "master_addr", "master_port"),
+    "Environment": ("profile", "venv_script", "home_caches", "env", "env_file", "master_addr", "master_port"),
     "SSH": ("ssh_config", "ssh_port", "transport"),
 }
 

@@ -39,6 +39,7 @@ def command(
     env_file: options.EnvFile = "",
     profile: options.Profile = "",
     venv_script: options.VenvScript = "",
+    home_caches: options.HomeCaches = False,
     workdir: Annotated[
         str,
         typer.Option(
@@ -129,6 +130,7 @@ def command(
         arguments=tuple(arguments),
         engine=_engine(engine, launcher),
         pdsh=bool(launcher),
+        home_caches=home_caches,
         settings=_rendezvous(master_addr, master_port),
         env=tuple(env or ()),
         env_file=env_file,

@@ -141,6 +141,12 @@ VenvScript = Annotated[
         help="Activates a virtual environment on every host: /opt/venv/bin/activate.",
     ),
 ]
+HomeCaches = Annotated[
+    bool,
+    typer.Option(
+        "--home-caches", help="Compiled kernels go to the home directory, also where hosts share it."
+    ),
+]
 Launcher = Annotated[str, typer.Option("--launcher", metavar="pdsh", callback=not_empty, hidden=True)]
 # launch goes to the hosts in any case.
 ForceMulti = Annotated[bool, typer.Option("--force-multi", hidden=True)]

@@ -77,6 +77,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes of the beginning of each log that are kept when it is cut,"""
     log_limit: int = 0
     """and of all of it; 0: it never is."""
+    caches: str = ""
+    """Below it lies what variables of ``env`` name, once it has been seen to be the user's own."""
     stdin: bool = False
     """Rank 0 reads what `Input` brings; every other rank, and without this rank 0 too, reads nothing."""
 

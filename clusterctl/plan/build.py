@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from clusterctl.inventory.model import Host, Inventory
 from clusterctl.network.model import HostNetwork, Network
 from clusterctl.plan.activation import without
+from clusterctl.plan.caches import ORIGIN
 from clusterctl.plan.model import LaunchPlan, NodePlan, Request, Setting
 from clusterctl.plan.variables import strongest
 
@@ -38,6 +39,7 @@ def build(inventory: Inventory, network: Network, request: Request, *, master_po
                 settings=settings,
                 removed=without(request.removed.get(host.name, ()), settings),
                 workdir=request.workdirs.get(host.name, ""),
+                caches=request.caches.get(host.name, "") if any(s.origin == ORIGIN for s in settings) else "",
             )
         )
     return LaunchPlan(
@@ -55,6 +57,7 @@ def build(inventory: Inventory, network: Network, request: Request, *, master_po
         ssh_config=request.ssh_config,
         transport=request.transport,
         enter=f"/tmp/clusterctl-{request.run}/enter" if request.start == "deepspeed-pdsh" else "",
+        pdsh_ssh_args=request.pdsh_ssh_args if request.start == "deepspeed-pdsh" else "",
         time_limit=request.time_limit,
         on_disconnect=request.on_disconnect,
         notes=request.notes,

@@ -14,6 +14,14 @@ OnDisconnect = Literal["stop", "continue"]
 """What hosts do when no controller has been heard for longer than a short while."""
 
 
+class GitState(msgspec.Struct, frozen=True, kw_only=True):
+    """The last commit, and how many of the files that travel differ from it, or are not in git."""
+
+    commit: str
+    changed: int = 0
+    untracked: int = 0
+
+
 class Code(msgspec.Struct, frozen=True, kw_only=True):
     """The working directory as an immutable snapshot. ``digest`` is empty when nothing is synced.
 
@@ -30,6 +38,7 @@ class Code(msgspec.Struct, frozen=True, kw_only=True):
     in_place: bool = True
     repository: bool = False
     notes: tuple[str, ...] = ()
+    git: GitState | None = None
 
 
 class RunVariables(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +68,8 @@ class NodePlan(msgspec.Struct, frozen=True, kw_only=True):
     settings: tuple[Setting, ...]
     removed: tuple[str, ...] = ()
     workdir: str = ""
+    caches: str = ""
+    """Where what ranks compile goes on this host, if not into the home directory. The node must trust it."""
 
 
 class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +91,8 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     """The ssh configuration used to reach the hosts; empty for what `ssh` itself reads."""
     transport: Literal["fabric", "openssh"] = "fabric"
     enter: str = ""
+    pdsh_ssh_args: str = ""
+    """The user's own PDSH_SSH_ARGS_APPEND, for DeepSpeed's launcher over pdsh."""
     time_limit: float | None = None
     on_disconnect: OnDisconnect = "stop"
     notes: tuple[str, ...] = ()
@@ -132,7 +145,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     host_settings: dict[str, tuple[Setting, ...]] = {}
     removed: dict[str, tuple[str, ...]] = {}
     workdirs: dict[str, str] = {}
+    caches: dict[str, str] = {}
     code: Code
+    pdsh_ssh_args: str = ""
     time_limit: float | None = None
     on_disconnect: OnDisconnect = "stop"
     log_limit: int = 0

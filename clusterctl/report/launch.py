@@ -15,7 +15,7 @@ from clusterctl.engines.command import node_argv
 from clusterctl.inventory.fold import fold
 from clusterctl.inventory.model import Inventory
 from clusterctl.network.model import Network
-from clusterctl.plan.model import Code, LaunchPlan, NodePlan, Setting
+from clusterctl.plan.model import Code, GitState, LaunchPlan, NodePlan, Setting
 from clusterctl.plan.variables import shown
 from clusterctl.report import findings
 from clusterctl.report.pull import size
@@ -70,7 +70,8 @@ def plan_text(plan: LaunchPlan) -> RenderableType:
         _row("logs", _logs(plan)),
     ]
     if plan.start == "deepspeed-pdsh":
-        parts.append(_row("runs", shlex.join(["deepspeed", *deepspeed.pdsh_argv(plan, "HOSTFILE")])))
+        own = f"PDSH_SSH_ARGS_APPEND={shlex.quote(plan.pdsh_ssh_args)} " if plan.pdsh_ssh_args else ""
+        parts.append(_row("runs", own + shlex.join(["deepspeed", *deepspeed.pdsh_argv(plan, "HOSTFILE")])))
     everywhere = _common(plan)
     parts += ["", Text("variables on every host", style="bold"), *(_setting(s) for s in everywhere)]
     for node in plan.nodes:
@@ -127,10 +128,21 @@ def _logs(plan: LaunchPlan) -> str:
 
 
 def _notes(plan: LaunchPlan) -> list[RenderableType]:
-    about_code = [
-        Text(" " * 8 + note, style="dim", no_wrap=True, overflow="ignore") for note in plan.code.notes
-    ]
-    return [*about_code, *(_row("note", note) for note in plan.notes)]
+    differences = _differences(plan.code.git)
+    about_code = [*plan.code.notes, *([differences] if differences else [])]
+    dim = [Text(" " * 8 + note, style="dim", no_wrap=True, overflow="ignore") for note in about_code]
+    return [*dim, *(_row("note", note) for note in plan.notes)]
+
+
+def _differences(git: GitState | None) -> str:
+    """``12 files differ from git HEAD 1a2b3c4, 3 files are not in git``; "" for what is all committed."""
+    parts = []
+    if git is not None and git.changed:
+        verb = "file differs" if git.changed == 1 else "files differ"
+        parts.append(f"{git.changed} {verb} from git HEAD {git.commit[:7]}")
+    if git is not None and git.untracked:
+        parts.append(f"{git.untracked} {'file is' if git.untracked == 1 else 'files are'} not in git")
+    return ", ".join(parts)
 
 
 def _what_travels(code: Code) -> str:

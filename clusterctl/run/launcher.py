@@ -52,7 +52,8 @@ class DeepSpeedLauncher:
         env = {name: os.environ[name] for name in ("HOME", "PATH", "SSH_AUTH_SOCK") if name in os.environ}
         # A name that is in no directory: the user's own .deepspeed_env has been read already, as a setting.
         env.update(DS_ENV_FILE=".clusterctl-sends-variables-itself", DS_ACCELERATOR="cpu")
-        env["PDSH_SSH_ARGS_APPEND"] = "-o BatchMode=yes" + (f" -F {ssh_config}" if ssh_config else "")
+        ours = "-o BatchMode=yes" + (f" -F {ssh_config}" if ssh_config else "")
+        env["PDSH_SSH_ARGS_APPEND"] = f"{ours} {plan.pdsh_ssh_args}".strip()
         with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb") as stream:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _START, plan.enter, *deepspeed.pdsh_argv(plan, str(hostfile))],

@@ -6,6 +6,6 @@ RELAY = "run.relay"
 RELAY_FILES = (
     "shared.environment", "shared.locks", "shared.processes", "shared.watch",
     "run.directory", "run.installation", "run.snapshot", "run.forwarding", "run.log_limit",
-    "run.agent_process", "run.agent", "run.engine", "run.ranks", "run.ends", "run.slots", "run.memory",
-    "run.rank", "run.enter", "run.isolated", "run.sitecustomize",
+    "run.caches", "run.agent_process", "run.agent", "run.engine", "run.ranks", "run.ends", "run.slots",
+    "run.memory", "run.rank", "run.enter", "run.isolated", "run.sitecustomize",
 )  # fmt: skip

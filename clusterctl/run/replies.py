@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from clusterctl.messages import relay
-from clusterctl.messages.events import RankExited, RankStarted
+from clusterctl.messages.events import Noted, RankExited, RankStarted
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.run.actions import Action
 from clusterctl.run.display import Display
@@ -133,6 +133,8 @@ class Replies:
         if isinstance(event, RankStarted):
             self._ranks_up += 1
             self._display.awaiting(f"{self._ranks_up} of {self._plan.world_size} ranks up, importing")
+        if isinstance(event, Noted):
+            self._display.say(f"{host}: {event.text}")
         if isinstance(event, RankExited):
             # A rank that raised failed then, however long its exit handlers took.
             at = (event.error.time if event.error else event.ended) - offset

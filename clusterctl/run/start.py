@@ -187,6 +187,7 @@ class Startup:
             lock_dir="/tmp",
             log_head=head_of(self._plan.log_limit),
             log_limit=self._plan.log_limit,
+            caches=node.caches,
             stdin=self._stdin and 0 in node.ranks,
         )
 

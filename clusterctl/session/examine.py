@@ -19,14 +19,12 @@ from clusterctl.facts.model import Facts, Reachability
 from clusterctl.inventory.model import Inventory
 from clusterctl.network.choose import choose
 from clusterctl.network.model import Network, Setting
-from clusterctl.plan import activation
-from clusterctl.plan import threads as omp
+from clusterctl.plan import activation, defaults
 from clusterctl.plan.activation import without
 from clusterctl.plan.build import settings_of
 from clusterctl.plan.group import Trials, idle_devices, one_rank_a_host
 from clusterctl.plan.layers import Layers
 from clusterctl.plan.model import RunVariables
-from clusterctl.plan.variables import strongest
 from clusterctl.session.material import Invocation, Material
 from clusterctl.session.progress import Progress, Silent
 from clusterctl.session.target import Target
@@ -189,13 +187,12 @@ def _variables(
     present = msgspec.structs.replace(
         inventory, hosts=tuple(host for host in inventory.hosts if host.name in facts)
     )
-    threads = omp.settings(present, facts)
+    given = defaults.of_hosts(present, facts, settings)
     found: dict[str, RunVariables] = {}
     for host in present.hosts:
         entry, told = network.of(host.name), facts[host.name]
         if entry is not None:
-            own = strongest(settings[host.name], threads[host.name])
-            planned = settings_of(host, entry, own, gpus=len(told.nvidia.gpus))
+            planned = settings_of(host, entry, given[host.name], gpus=len(told.nvidia.gpus))
             found[host.name] = RunVariables(
                 address=entry.address,
                 python=told.python.executable,

@@ -11,16 +11,15 @@ from typing import ClassVar
 
 import msgspec
 
+from clusterctl.ask.git import Look
 from clusterctl.checks.os.machine import taken_at_logout
 from clusterctl.errors import ClusterctlError, UsageError
 from clusterctl.facts.model import Facts
 from clusterctl.inventory.fold import fold
-from clusterctl.plan import activation
-from clusterctl.plan import threads as omp
+from clusterctl.plan import activation, caches, defaults, notes
 from clusterctl.plan.build import build
 from clusterctl.plan.layers import Layers
-from clusterctl.plan.model import LaunchPlan, Request, Start
-from clusterctl.plan.variables import strongest
+from clusterctl.plan.model import LaunchPlan, Request, Setting, Start
 from clusterctl.session import variables, workload
 from clusterctl.session.examine import Examination, examine
 from clusterctl.session.hosts import Hosts
@@ -86,17 +85,22 @@ def prepare(
     options, meant = workload.understood(options)
     if meant is not None:
         meant.check(target.hosts.inventory)
+    work = workload.resolve(options)
+    look = Look(Path(work.tree.root), work.tree.files) if work.tree is not None and options.script else None
     intent = Intent(
         run=new_run_id(),
         target=target,
         options=options,
-        workload=workload.resolve(options),
+        workload=work,
         layers=variables.read(target, env=options.env, env_file=options.env_file, settings=options.settings),
         start=_start(options, simulated=target.hosts.simulated),
         log_limit=log_limit(options.log_limit),
         notes=(meant.note,) if meant is not None and meant.note else (),
     )
     seen = _look(intent, link, then_more=to_start, progress=progress)
+    if look is not None:
+        work = msgspec.structs.replace(work, code=msgspec.structs.replace(work.code, git=look.result()))
+        intent = msgspec.structs.replace(intent, workload=work)
     return Prepared(plan=_plan(intent, seen, attempt=1), examination=seen, intent=intent)
 
 
@@ -130,7 +134,7 @@ def _plan(intent: Intent, seen: Examination, *, attempt: int) -> LaunchPlan:
     _decide(hosts, seen, options)
     _refuse_loss_at_logout(seen, options)
     facts = seen.answers.facts
-    threads = omp.settings(hosts.inventory, facts)
+    given = defaults.of_hosts(hosts.inventory, facts, seen.settings, home_caches=options.home_caches)
     request = Request(
         run=intent.run,
         attempt=attempt,
@@ -138,13 +142,15 @@ def _plan(intent: Intent, seen: Examination, *, attempt: int) -> LaunchPlan:
         command=work.command,
         arguments=options.arguments,
         pass_local_rank=options.engine == "deepspeed" and options.local_rank,
-        host_settings={host: strongest(seen.settings[host], threads[host]) for host in names},
+        host_settings=given,
         removed={host: activation.removed(facts[host]) for host in names},
         workdirs={host: own for host in names if (own := target.profile.workdir_of(host))},
         code=work.code,
+        pdsh_ssh_args=variables.pdsh_ssh_args(),
         time_limit=options.time_limit,
         on_disconnect=options.on_disconnect or "stop",
-        notes=intent.notes,
+        caches={host: caches.place(facts[host]) for host in names},
+        notes=_notes(intent, seen, given),
         log_limit=intent.log_limit,
         ssh_config=str(hosts.ssh_config.resolve()) if hosts.ssh_config else "",
         transport=target.transport,
@@ -153,6 +159,12 @@ def _plan(intent: Intent, seen: Examination, *, attempt: int) -> LaunchPlan:
     )
     port = seen.answers.reachability.master_port or RUN.preferred_master_port
     return build(hosts.inventory, seen.network, request, master_port=port)
+
+
+def _notes(intent: Intent, seen: Examination, given: Mapping[str, tuple[Setting, ...]]) -> tuple[str, ...]:
+    told = notes.of_hosts(seen.answers.facts, seen.settings, home_caches=intent.options.home_caches)
+    staying = variables.staying(given)
+    return (*intent.notes, *told, *([staying] if staying else []))
 
 
 def _decide(hosts: Hosts, seen: Examination, options: LaunchOptions) -> None:

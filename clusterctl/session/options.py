@@ -21,7 +21,7 @@ class LaunchOptions(msgspec.Struct, frozen=True, kw_only=True):
     ``stdin``: rank 0 reads this process's standard input. ``on_disconnect``: what the hosts do when their
     controller is gone, ``stop`` after a minute or ``continue`` for a day; None means ``stop``. ``settings``
     are variables with options of their own, such as MASTER_ADDR. ``pdsh``: DeepSpeed's launcher over pdsh,
-    or nothing.
+    or nothing. ``home_caches``: what ranks compile goes to the home directory, also where hosts share it.
     ``max_restarts``: so often the whole run begins again after a failure, as attempts of one run.
     """
 
@@ -44,6 +44,7 @@ class LaunchOptions(msgspec.Struct, frozen=True, kw_only=True):
     settings: tuple[Setting, ...] = ()
     pdsh: bool = False
     max_restarts: int = 0
+    home_caches: bool = False
 
 
 def checked(options: LaunchOptions) -> LaunchOptions:

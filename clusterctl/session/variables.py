@@ -8,7 +8,7 @@ from pathlib import Path
 
 from clusterctl.errors import UsageError
 from clusterctl.network.model import Setting
-from clusterctl.plan import layers, variables
+from clusterctl.plan import layers, notes, variables
 from clusterctl.plan.layers import Layers
 from clusterctl.session.target import Target
 
@@ -37,6 +37,16 @@ def read(
         profile={host: variables.from_mapping(target.profile.env_of(host), origin) for host in target.names},
         below=variables.strongest(*_deepspeed_files(environ), variables.from_caller(environ)),
     )
+
+
+def pdsh_ssh_args(environ: Mapping[str, str] = os.environ) -> str:
+    """What the user wants every ssh of pdsh to be given."""
+    return environ.get("PDSH_SSH_ARGS_APPEND", "").strip()
+
+
+def staying(given: Mapping[str, Iterable[Setting]], environ: Mapping[str, str] = os.environ) -> str:
+    """A note on variables of this shell that hosts will not have, by what each of them is ``given``."""
+    return notes.staying(environ, given)
 
 
 def _one_value(settings: Iterable[Setting], named: Iterable[Setting]) -> None:

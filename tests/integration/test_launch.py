@@ -74,9 +74,12 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
+UNEVEN = [HostSpec("big", slots=3), HostSpec("middle", slots=2), HostSpec("small", slots=1)]
+
+
 @pytest.fixture(scope="module")
 def uneven(namespaces: None) -> Iterator[Sandbox]:
-    with Sandbox.create("uneven", [HostSpec("big", slots=3), HostSpec("small", slots=1)]) as box:
+    with Sandbox.create("uneven", UNEVEN) as box:
         yield box
 
 
@@ -93,20 +96,46 @@ TORCHRUN = ["--engine", "torchrun"]
 DEEPSPEED = ["--engine", "deepspeed"]
 
 
-@pytest.mark.parametrize("engine", [TORCHRUN, DEEPSPEED], ids=["torchrun", "deepspeed"])
-def test_uneven_hosts_get_ranks_in_hostfile_order(uneven: Sandbox, project: Path, engine: list[str]) -> None:
-    found = launch(uneven, "tell.py", cwd=project, options=engine)
+@pytest.fixture(scope="module")
+def no_pdsh(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A PATH without it."""
+    tools = tmp_path_factory.mktemp("bin")
+    for name in ("ssh", "sh", "env"):
+        path = next(Path(folder) / name for folder in ("/usr/bin", "/bin") if (Path(folder) / name).exists())
+        (tools / name).symlink_to(path)
+    return str(tools)
+
+
+@pytest.mark.parametrize("start_by", ["torchrun", "pdsh", "no_ssh"])
+def test_uneven_hosts_are_one_world_whoever_starts_it(
+    uneven: Sandbox, project: Path, no_pdsh: str, start_by: str
+) -> None:
+    """The same under both engines, over pdsh and without: ranks in hostfile order, and what tells of them.
+
+    The ssh of pdsh also gets what the user wants it to have: here a log of its own.
+    """
+    ssh_log = project.parent / f"{project.name}.ssh"
+    engine = TORCHRUN if start_by == "torchrun" else DEEPSPEED
+    env = {"PATH": no_pdsh} if start_by == "no_ssh" else {"PDSH_SSH_ARGS_APPEND": f"-v -E {ssh_log}"}
+    found = launch(uneven, "tell.py", cwd=project, options=engine, env=env)
     assert found.code == 0, found.text
-    told = ranks_of(found, ("big", 0), ("big", 1), ("big", 2), ("small", 3))
-    assert [t["RANK"] for t in told] == ["0", "1", "2", "3"]
-    assert [t["LOCAL_RANK"] for t in told] == ["0", "1", "2", "0"]
-    assert [t["LOCAL_WORLD_SIZE"] for t in told] == ["3", "3", "3", "1"]
-    assert [t["GROUP_RANK"] for t in told] == ["0", "0", "0", "1"]
-    assert {t["WORLD_SIZE"] for t in told} == {"4"}
+    assert {"torchrun": "torchrun, static", "pdsh": "launcher pdsh", "no_ssh": "--no_ssh"}[
+        start_by
+    ] in found.text
+    told = ranks_of(
+        found, *((host, rank) for rank, host in enumerate(["big"] * 3 + ["middle"] * 2 + ["small"]))
+    )
+    assert [t["RANK"] for t in told] == ["0", "1", "2", "3", "4", "5"]
+    assert [t["LOCAL_RANK"] for t in told] == ["0", "1", "2", "0", "1", "0"]
+    assert [t["LOCAL_WORLD_SIZE"] for t in told] == ["3", "3", "3", "2", "2", "1"]
+    assert [t["GROUP_RANK"] for t in told] == ["0", "0", "0", "1", "1", "2"]
+    assert {t["WORLD_SIZE"] for t in told} == {"6"}
     assert {t["MASTER_ADDR"] for t in told} == {uneven.host("big").address()}
+    assert len({t["MASTER_PORT"] for t in told}) == 1
     assert {t["NCCL_SOCKET_IFNAME"] for t in told} == {"=eth0"}
+    assert {t["CUDA_VISIBLE_DEVICES"] for t in told} == {None}, "slots of hosts without GPUs are not devices"
     local_ranks = [[f"--local_rank={t['LOCAL_RANK']}"] for t in told]
-    assert [t["argv"] for t in told] == (local_ranks if engine == DEEPSPEED else [[]] * 4)
+    assert [t["argv"] for t in told] == (local_ranks if engine == DEEPSPEED else [[]] * 6)
     assert_nothing_left(uneven, found)
     settings = {
         s["name"]: s for s in json.loads((found.run / "plan.json").read_text())["nodes"][0]["settings"]
@@ -114,6 +143,9 @@ def test_uneven_hosts_get_ranks_in_hostfile_order(uneven: Sandbox, project: Path
     assert "3 ranks share" in settings["OMP_NUM_THREADS"]["origin"]
     in_tmp = uneven.host("big").run(["ls", "/tmp"]).stdout.split()
     assert not [name for name in in_tmp if name.startswith(("torchelastic", f"clusterctl-{found.run.name}"))]
+    assert ssh_log.exists() == (start_by == "pdsh")
+    if start_by == "pdsh":
+        assert ssh_log.read_text().count("Authenticated to") == 3
 
 
 @pytest.mark.parametrize("transport", ["fabric", "openssh"])
@@ -126,19 +158,6 @@ def test_a_launch_logs_in_once_on_each_host(sandbox: Sandbox, project: Path, tra
     found = launch(sandbox, "tell.py", cwd=project, options=["-n", "2", "--transport", transport])
     assert found.code == 0, found.text
     assert [after - each for after, each in zip(logins(), before, strict=True)] == [1, 1]
-
-
-def test_deepspeed_without_pdsh(
-    uneven: Sandbox, project: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    tools = tmp_path_factory.mktemp("bin")
-    for name in ("ssh", "sh", "env"):
-        path = next(Path(folder) / name for folder in ("/usr/bin", "/bin") if (Path(folder) / name).exists())
-        (tools / name).symlink_to(path)
-    found = launch(uneven, "tell.py", cwd=project, options=DEEPSPEED, env={"PATH": str(tools)})
-    assert found.code == 0, found.text
-    assert "--no_ssh" in found.text
-    assert [t["LOCAL_RANK"] for t in ranks_of(found, ("big", 2), ("small", 3))] == ["2", "0"]
 
 
 def test_selected_slots_are_the_devices_of_a_rank(sandbox: Sandbox, project: Path) -> None:

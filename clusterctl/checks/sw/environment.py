@@ -19,7 +19,15 @@ CACHES = {"triton": ("TRITON_CACHE_DIR", "triton"), "deepspeed": ("TORCH_EXTENSI
 HUB_PACKAGES = ("transformers", "datasets")
 OFFLINE = ("1", "true", "yes", "on")
 
-JUDGED_HERE = frozenset((*PROXIES, "HF_HUB_OFFLINE", *(variable for variable, _ in CACHES.values())))
+JUDGED_HERE = frozenset(
+    (
+        *PROXIES,
+        "HF_HUB_OFFLINE",
+        "TORCHINDUCTOR_CACHE_DIR",
+        "TRITON_HOME",
+        *(each for each, _ in CACHES.values()),
+    )
+)
 
 
 def value_of(evidence: Evidence, host: str, name: str) -> str:
@@ -74,7 +82,7 @@ def _caches(evidence: Evidence) -> Iterator[Verdict]:
             yield Hit(
                 hosts=hosts,
                 observed=f"{variable} is unset: {package} compiles into the home directory that hosts share",
-                expected="a directory on a local disk",
+                expected="a directory on a local disk, as launch sets it where nobody else does",
                 fix=at_launch(f"{variable}=/tmp/{folder}-{evidence.facts[hosts[0]].uid}"),
             )
 

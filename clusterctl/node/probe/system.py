@@ -11,7 +11,8 @@ from . import machine, mounts
 PREFIXES = ("NCCL_", "GLOO_", "TP_", "UCX_", "TORCH_NCCL_", "TORCH_DISTRIBUTED_", "MASTER_")
 NAMES = (
     "CUDA_VISIBLE_DEVICES", "LD_LIBRARY_PATH", "LD_PRELOAD", "OMP_NUM_THREADS",
-    "WORLD_SIZE", "RANK", "LOCAL_RANK", "HF_HUB_OFFLINE", "TRITON_CACHE_DIR", "TORCH_EXTENSIONS_DIR",
+    "WORLD_SIZE", "RANK", "LOCAL_RANK", "HF_HUB_OFFLINE", "CUDA_DEVICE_ORDER",
+    "TRITON_CACHE_DIR", "TRITON_HOME", "TORCH_EXTENSIONS_DIR", "TORCHINDUCTOR_CACHE_DIR",
     *(name for low in ("http_proxy", "https_proxy", "all_proxy", "no_proxy") for name in (low, low.upper())),
 )  # fmt: skip
 SEGMENTS = ("nccl-", "torch_")

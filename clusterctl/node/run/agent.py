@@ -77,8 +77,8 @@ class Agent:
         own = identity(os.getpid())
         self.directory.overwrite(AGENT, own)
         self.events.tell("agent", **own)
-        if "log_note" in self.job:
-            self.events.tell("note", text=self.job["log_note"])
+        for note in self.job["notes"]:
+            self.events.tell("note", text=note)
         try:
             self.locks = take_slots(self.job)
             self.work(watch)

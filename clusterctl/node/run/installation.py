@@ -8,6 +8,7 @@ import shutil
 import sys
 
 from ..shared.environment import environment
+from . import caches
 from .directory import INPUT, JOB, LEASE, write_whole
 from .log_limit import make_logs, remove_logs
 from .snapshot import ORIGIN, origin_of
@@ -23,6 +24,7 @@ def install(directory, job, sources, snapshots, lease):
     """
     os.makedirs(directory.root, mode=0o700)
     os.chmod(os.path.dirname(directory.root), 0o700)
+    job["notes"] = []  # what the agent will tell
     make_logs(directory, job)
     write_code(directory.path("code"), sources)
     if job["cwd"] is None:
@@ -42,7 +44,11 @@ def install(directory, job, sources, snapshots, lease):
         os.close(os.open(directory.path(INPUT), os.O_WRONLY | os.O_CREAT, 0o600))
     if job["enter"]:
         install_enter(directory, job["enter"])
+    if job.get("caches"):
+        job["env"], note = caches.prepare(directory, job["caches"], job["env"])
+        job["notes"] += [note] if note else []
     env = environment(job["python"], job["env"], job["removed"], os.environ)
+    job["devices"] = env.get("CUDA_VISIBLE_DEVICES")
     directory.write(JOB, {key: value for key, value in job.items() if key != "env"})
     return env
 
@@ -97,6 +103,8 @@ def uninstall(directory, enter, snapshots, last):
 
     What cannot be removed stays: NFS keeps what somebody still holds open.
     """
+    with contextlib.suppress(OSError):
+        caches.remove(directory)
     if last:
         with contextlib.suppress(OSError):
             snapshots.release(os.path.join(directory.home, "work"), os.path.join(directory.home, ORIGIN))

@@ -62,7 +62,7 @@ def make_logs(directory, job):
     else:
         os.rmdir(local)
         job["log_limit"] = 0
-        job["log_note"] = "logs cannot be kept within --log-limit here: no file system can punch holes"
+        job["notes"].append("logs cannot be kept within --log-limit here: no file system can punch holes")
 
 
 def remove_logs(directory):

@@ -193,7 +193,8 @@ class Waiter:
 
 
 def rank_environment(job, environ, directory):
-    """The engine's environment, corrected: DeepSpeed permutes LOCAL_RANK on uneven hosts."""
+    """The engine's environment, corrected: DeepSpeed permutes LOCAL_RANK on uneven hosts, and tells ranks of
+    devices where there are none."""
     rank = int(environ["RANK"])
     local_rank = job["ranks"].index(rank)
     env = dict(environ)
@@ -203,6 +204,10 @@ def rank_environment(job, environ, directory):
         GROUP_RANK=str(job["node_rank"]),
         CLUSTERCTL_ERROR_FILE=directory.path(error_of(rank)),
     )
+    if job["devices"] is None:
+        env.pop("CUDA_VISIBLE_DEVICES", None)
+    else:
+        env["CUDA_VISIBLE_DEVICES"] = job["devices"]
     site = directory.path("code/site")
     env["PYTHONPATH"] = os.pathsep.join(filter(None, (site, env.get("PYTHONPATH"))))
     return rank, local_rank, env
