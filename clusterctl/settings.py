@@ -60,6 +60,7 @@ class RunDefaults:
     sync_timeout: float = 600.0
     pull_timeout: float = 60.0
     clean_timeout: float = 300.0
+    sweep_timeout: float = 120.0
 
     def lease(self, on_disconnect: Literal["stop", "continue"]) -> float:
         """How long a host goes on without a word from its controller."""

@@ -434,8 +434,7 @@ def test_an_environment_that_cannot_be_read_holds_nobody_up(monkeypatch: pytest.
         table = {
             pid: stat for pid, stat in processes.process_table().items() if pid in (blocked, sleeper.pid)
         }
-        mark = b"CLUSTERCTL_RUN=marked/0"
-        wait_until(lambda: processes._marked(table, mark, set()) == {sleeper.pid})
+        wait_until(lambda: processes._marks(table, set()) == {sleeper.pid: "marked/0"})
         sleeper.kill()
     held.set()
 
@@ -463,7 +462,7 @@ def test_a_slow_look_at_an_environment_misses_no_process(monkeypatch: pytest.Mon
     monkeypatch.setattr(processes._MarkReader, "waits_in_kernel", count)
     with subprocess.Popen(["sleep", "600"], env={"CLUSTERCTL_RUN": "marked/0"}) as sleeper:
         table = {pid: stat for pid, stat in processes.process_table().items() if pid == sleeper.pid}
-        assert processes._marked(table, b"CLUSTERCTL_RUN=marked/0", set()) == {sleeper.pid}
+        assert processes._marks(table, set()) == {sleeper.pid: "marked/0"}
         sleeper.kill()
 
 

@@ -5,7 +5,21 @@ from __future__ import annotations
 import typer
 
 from clusterctl import __version__
-from clusterctl.cli import checks, clean, doctor, env, init, launch, logs, pull, runs, sandbox, stop, why
+from clusterctl.cli import (
+    checks,
+    clean,
+    doctor,
+    env,
+    init,
+    launch,
+    logs,
+    pull,
+    runs,
+    sandbox,
+    stop,
+    sweep,
+    why,
+)
 from clusterctl.cli import exec as exec_
 from clusterctl.cli import help as help_
 
@@ -133,6 +147,15 @@ app.command(
         "clusterctl clean 20260101-1200 --outputs     one run, with what it wrote",
     ),
 )(clean.command)
+app.command(
+    "sweep",
+    short_help="End what dead runs left on the hosts.",
+    cls=help_.command(
+        "clusterctl sweep --dry-run        what is left, and where",
+        "clusterctl sweep -H hosts --yes   end it, without asking",
+        "clusterctl sweep --shm            shared memory that nobody has open, too",
+    ),
+)(sweep.command)
 app.command(
     "env",
     short_help="Print the variables of one host, for a start by hand.",

@@ -26,6 +26,7 @@ Stat = collections.namedtuple("Stat", "parent state started")
 Stat.__doc__ = """One line of the process table; ``started`` is in clock ticks since boot. ``state`` is that
 of the main thread, or where that has ended before others that of one of those."""
 _DEAD = ("Z", "X")
+_MARK = b"CLUSTERCTL_RUN="
 _unreadable: set[tuple[int, int]] = set()
 
 
@@ -146,9 +147,18 @@ def run_processes(tag, below=None):
     table = process_table()
     roots = set() if below is None else {below}
     own = descendants(roots, table)
-    found = own | _marked(table, ("CLUSTERCTL_RUN=" + tag).encode(), own)
+    found = own | {pid for pid, mark in _marks(table, own).items() if mark == tag}
     found |= descendants(found, table)
     return sorted(pid for pid in found - roots - {os.getpid()} if table[pid].state not in _DEAD)
+
+
+def environ_marks(pids):
+    """{tag: pids} of those among ``pids`` that bear the mark of a run."""
+    table = process_table()
+    found: dict[str, list[int]] = {}
+    for pid, tag in sorted(_marks(table, set(table) - set(pids)).items()):
+        found.setdefault(tag, []).append(pid)
+    return found
 
 
 def kill_all(tag, below=None, meanwhile=lambda: None):
@@ -205,12 +215,11 @@ def _environ_of(pid):
 class _MarkReader(threading.Thread):
     """Reads environments one after another: that of a process in state D can block its reader for ever."""
 
-    def __init__(self, pids, mark):
+    def __init__(self, pids):
         super().__init__(daemon=True)
         self.pids = pids
-        self.mark = mark
         self.position = 0
-        self.found: set[int] = set()
+        self.found: dict[int, str] = {}
         self.given_up = False
 
     def waits_in_kernel(self):
@@ -221,18 +230,18 @@ class _MarkReader(threading.Thread):
         for position, pid in enumerate(self.pids):
             self.position = position
             try:
-                marked = self.mark in _environ_of(pid)
+                marks = [each for each in _environ_of(pid) if each.startswith(_MARK)]
             except OSError:
                 continue
             if self.given_up:
                 return
-            if marked:
-                self.found.add(pid)
+            if marks:
+                self.found[pid] = marks[0][len(_MARK) :].decode("utf-8", "replace")
 
 
-def _marked(table, mark, known):
-    """Pids that bear the mark, without those in ``known``. One that cannot be asked is asked again only when
-    it is out of state D."""
+def _marks(table, known):
+    """{pid: tag} of those that bear a run's mark, without those in ``known``. One that cannot be asked is
+    asked again only when it is out of state D."""
     waiting = [
         pid
         for pid, stat in table.items()
@@ -241,18 +250,18 @@ def _marked(table, mark, known):
         and not (stat.state == "D" and (pid, stat.started) in _unreadable)
     ]
     waiting.sort(key=lambda pid: table[pid].state == "D")
-    found: set[int] = set()
+    found: dict[int, str] = {}
     while waiting:
-        reader = _MarkReader(waiting, mark)
+        reader = _MarkReader(waiting)
         reader.start()
         before = -1
         while reader.is_alive() and not (reader.position == before and reader.waits_in_kernel()):
             before = reader.position
             reader.join(READ_TIMEOUT)
         if not reader.is_alive():
-            return found | reader.found
+            return {**found, **reader.found}
         reader.given_up = True
-        found |= reader.found
+        found.update(reader.found)
         stuck = waiting[reader.position]
         _unreadable.add((stuck, table[stuck].started))
         waiting = waiting[reader.position + 1 :]

@@ -1,0 +1,118 @@
+"""Asks hosts what dead runs left there, and has it ended; all of them side by side."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from clusterctl.ask.bundle import NO_PYTHON, REMOTE_COMMAND, pack
+from clusterctl.ask.host_session import HostSession
+from clusterctl.ask.pool import HostEnded, HostFailed, HostPool, HostSaid
+from clusterctl.messages.sweep import (
+    LeftFile,
+    LeftProcess,
+    LivingRun,
+    SweepDone,
+    SweepMessage,
+    sweep_messages,
+)
+from clusterctl.settings import RUN, SSH
+from clusterctl.transport.protocol import Transport
+
+_NODE_FILES = (
+    "run.agent_process", "run.directory", "shared.files", "shared.gpu_holders", "shared.processes",
+)  # fmt: skip
+
+
+class Swept(msgspec.Struct, frozen=True, kw_only=True):
+    """What one host says. ``problem``: why nothing, or not all, is known of it. ``left`` and ``unremoved``
+    are of what was to be ended there, and stayed."""
+
+    host: str
+    processes: tuple[LeftProcess, ...] = ()
+    files: tuple[LeftFile, ...] = ()
+    living: tuple[LivingRun, ...] = ()
+    left: int = 0
+    unremoved: tuple[str, ...] = ()
+    problem: str = ""
+
+    @property
+    def found(self) -> bool:
+        return bool(self.processes or self.files)
+
+
+def look(
+    transport: Transport, hosts: Sequence[str], *, runs: Sequence[str] = (), shm: bool = False
+) -> tuple[Swept, ...]:
+    """What is left on ``hosts``, of ``runs`` or of any; with ``shm`` also shared memory that nobody has open.
+    Ends nothing."""
+    request = {"runs": list(runs), "shm": shm, "end": None, "files": []}
+    return _ask(transport, dict.fromkeys(hosts, request))
+
+
+def end(
+    transport: Transport, seen: Sequence[Swept], *, runs: Sequence[str] = (), shm: bool = False
+) -> tuple[Swept, ...]:
+    """End what was seen, and nothing else; answers of the hosts where there was anything."""
+    requests = {
+        each.host: {
+            "runs": list(runs),
+            "shm": shm,
+            "end": sorted({f"{process.run}/{process.node_rank}" for process in each.processes}),
+            "files": [file.path for file in each.files],
+        }
+        for each in seen
+        if each.found
+    }
+    return _ask(transport, requests)
+
+
+def _ask(transport: Transport, requests: Mapping[str, Mapping[str, object]]) -> tuple[Swept, ...]:
+    heard: dict[str, list[SweepMessage]] = {host: [] for host in requests}
+    found: dict[str, Swept] = {}
+
+    def settle(host: str, problem: str, done: SweepDone | None = None) -> None:
+        if host in found:
+            return
+        said = heard[host]
+        found[host] = Swept(
+            host=host,
+            processes=tuple(each for each in said if isinstance(each, LeftProcess)),
+            files=tuple(each for each in said if isinstance(each, LeftFile)),
+            living=tuple(each for each in said if isinstance(each, LivingRun)),
+            left=done.left if done else 0,
+            unremoved=done.unremoved if done else (),
+            problem=problem,
+        )
+
+    def opening(host: str) -> bytes:
+        return pack("sweep", requests[host], _NODE_FILES)
+
+    deadline = time.monotonic() + SSH.probe_timeout
+    pool = HostPool(transport, list(requests), REMOTE_COMMAND, opening, sweep_messages, deadline)
+    try:
+        for event in pool.events(time.monotonic() + RUN.sweep_timeout) if requests else ():
+            match event:
+                case HostFailed(host, failure):
+                    settle(host, failure.message)
+                case HostEnded(host, session):
+                    settle(host, _why_ended(session))
+                case HostSaid(host, SweepDone() as done):
+                    settle(host, "", done)
+                case HostSaid(host, message):
+                    heard[host].append(message)
+            if len(found) == len(requests):
+                break
+    finally:
+        pool.close()
+    for host in requests:
+        settle(host, f"it did not finish within {RUN.sweep_timeout:g} s")
+    return tuple(found[host] for host in requests)
+
+
+def _why_ended(session: HostSession[SweepMessage]) -> str:
+    if session.channel.exit_code == NO_PYTHON:
+        return "no Python 3.8 or newer was found on the host"
+    return "the connection broke off" + (f": {session.last_words}" if session.last_words else "")

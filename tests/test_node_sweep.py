@@ -1,0 +1,167 @@
+"""What is left over of dead runs on one node, with real agents and processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from clusterctl.messages.sweep import LeftProcess, sweep_messages
+from clusterctl.node import sweep
+from clusterctl.node.run.directory import LEASE, NodeDirectory, boottime
+from clusterctl.node.shared.gpu_holders import held
+from clusterctl.node.shared.processes import is_running
+from tests.node_run import NodeRun, wait_until
+
+SLEEPS = "import time; print('ready', flush=True); time.sleep(600)"
+
+
+@pytest.fixture
+def runs() -> Iterator[list[NodeRun]]:
+    made: list[NodeRun] = []
+    yield made
+    for each in made:
+        each.close()
+
+
+def start(runs: list[NodeRun], folder: Path) -> NodeRun:
+    """As `install` lays it out: the last parts of its directory are its tag."""
+    folder.mkdir(exist_ok=True)
+    run = NodeRun(folder, SLEEPS)
+    run.root = folder / "node" / run.job["run"] / "0"
+    run.directory = type(run.directory)(str(run.root))
+    run.agent = type(run.agent)(run.directory, run.tag)
+    runs.append(run.start())
+    run.wait_for_log("ready")
+    return run
+
+
+def here(tmp_path: Path, *runs: str) -> sweep.Node:
+    return sweep.Node(str(tmp_path / "node"), runs)
+
+
+def orphan(run: NodeRun) -> int:
+    """A process that bears the mark of a run of which nothing else is left."""
+    env = dict(os.environ, CLUSTERCTL_RUN=run.tag, RANK="3")
+    with subprocess.Popen(
+        ["setsid", "-f", "sh", "-c", "echo $$; exec sleep 4322"], env=env, stdout=subprocess.PIPE
+    ) as made:
+        assert made.stdout is not None
+        return int(made.stdout.readline())
+
+
+def test_who_is_looked_after_is_let_alone(runs: list[NodeRun], tmp_path: Path) -> None:
+    run = start(runs, tmp_path)
+    node = here(tmp_path, run.job["run"])
+    assert run.tag in node.tags and node.is_looked_after(run.tag)
+    assert node.left() == {}
+    assert node.living()[run.job["run"]] >= 2
+    assert list(node.files()) == []
+    assert not node.is_over(run.tag)
+
+
+def test_what_an_agent_no_longer_looks_after_goes_and_its_orders_too(
+    runs: list[NodeRun], tmp_path: Path
+) -> None:
+    run = start(runs, tmp_path)
+    name = run.job["run"]
+    os.kill(run.identity["pid"], signal.SIGKILL)
+    run.wait_gone()  # by its waiters
+    left = orphan(run)
+    run.directory.write("job.json", {})
+    wait_until(lambda: here(tmp_path, name).left() == {run.tag: [left]})
+    (told,) = [sweep.process_message(pid, run.tag, here(tmp_path).table[pid], {pid: 512}) for pid in (left,)]
+    message: Any = sweep_messages.decode(json.dumps(told).encode())
+    assert isinstance(message, LeftProcess)
+    assert (message.run, message.rank, message.gpu, message.command) == (name, 3, 512, "sleep 4322")
+    assert message.since is not None and abs(message.since - time.time()) < 600
+    assert [each["path"] for each in here(tmp_path, name).files()] == [str(run.root / "job.json")]
+    started = here(tmp_path).table[left].started
+    assert sweep.end(run.tag, here(tmp_path, name)) == 0
+    assert not is_running(left, started)
+    assert here(tmp_path, name).left() == {}
+
+
+def test_an_agent_that_stands_still_beyond_its_lease_is_left_over(
+    runs: list[NodeRun], tmp_path: Path
+) -> None:
+    run = start(runs, tmp_path)
+    os.kill(run.identity["pid"], signal.SIGSTOP)
+    node = here(tmp_path, run.job["run"])
+    assert node.left() == {}, "its lease is not over"
+    run.directory.overwrite(LEASE, {"until": boottime() - sweep.LEASE_GRACE - 1})
+    node = here(tmp_path, run.job["run"])
+    assert run.identity["pid"] in node.left()[run.tag]
+    assert sweep.end(run.tag, node) == 0
+    run.wait_gone()
+
+
+def test_what_may_live_on_another_host_of_a_shared_home_is_let_alone(tmp_path: Path) -> None:
+    directory: Any = cast(Any, NodeDirectory)(str(tmp_path / "node/there/1"))
+    (tmp_path / "node/there/1").mkdir(parents=True)
+    directory.lay_out([0])
+    directory.write("job.json", {})
+    directory.overwrite("agent.json", {"pid": 1, "started": 1, "boot": "another"})
+    assert list(here(tmp_path, "there").files()) == []
+    old = time.time() - sweep.LONGEST_LEASE - 1
+    os.utime(tmp_path / "node/there/1" / LEASE, (old, old))
+    assert [each["kind"] for each in here(tmp_path, "there").files()] == ["job"]
+
+
+def test_folders_in_tmp_go_with_their_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep, "TMP", str(tmp_path))
+    names = ["clusterctl-gone", "clusterctl-logs-gone-3", "clusterctl-new", "clusterctl-4026-slot-0.lock"]
+    for name in names:
+        (tmp_path / name).mkdir()
+        if name != "clusterctl-new":
+            os.utime(tmp_path / name, (1.0, 1.0))
+    (tmp_path / "clusterctl-link").symlink_to("/etc")
+    (tmp_path / "clusterctl-file").write_text("")
+    (tmp_path / "node/there/0").mkdir(parents=True)
+    found = {each["path"].rpartition("/")[2]: each["run"] for each in here(tmp_path).files()}
+    assert {name: found.get(name) for name in names[:3]} == {
+        "clusterctl-gone": "gone",
+        "clusterctl-logs-gone-3": "gone",
+        "clusterctl-new": None,
+    }
+    assert not {"clusterctl-link", "clusterctl-file"} & set(found)
+
+
+def test_shared_memory_goes_only_when_nobody_has_it_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "SHM", str(tmp_path))
+    for name in ("torch_1_2", "torch_1_3", "sem.x", "mine", "torch_young"):
+        (tmp_path / name).write_text("x")
+        if name != "torch_young":
+            os.utime(tmp_path / name, (1.0, 1.0))
+    with (tmp_path / "torch_1_3").open():
+        found = sorted(each["path"].rpartition("/")[2] for each in here(tmp_path).shared_memory())
+    assert found == ["sem.x", "torch_1_2"]
+    assert list(here(tmp_path, "one-run").shared_memory()) == []
+
+
+def test_a_living_process_that_cannot_be_asked_keeps_all_shared_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "SHM", str(tmp_path))
+    (tmp_path / "torch_1_2").write_text("x")
+    os.utime(tmp_path / "torch_1_2", (1.0, 1.0))
+
+    def refuse(pid: int, folder: str) -> set[str]:
+        raise PermissionError
+
+    monkeypatch.setattr(sweep, "opened_below", refuse)
+    assert list(here(tmp_path).shared_memory()) == []
+
+
+def test_memory_of_one_process_on_several_cards_is_one_figure() -> None:
+    text = "1201, 512\n1201, 1024\n77, [N/A]\nNo running processes found\n"
+    assert held(text) == {1201: 1536, 77: None}
