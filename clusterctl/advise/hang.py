@@ -11,9 +11,10 @@ from collections.abc import Mapping, Sequence
 from clusterctl.advise import collectives, places
 from clusterctl.advise.collectives import GroupState
 from clusterctl.advise.hang_hints import hint
+from clusterctl.advise.hang_names import Names
 from clusterctl.advise.hang_verdict import FoldedStack, HangVerdict, Kind, Suspect
-from clusterctl.advise.hang_words import Words
-from clusterctl.advise.rank_state import Condition, RankState, rank_states
+from clusterctl.advise.hang_words import sentence
+from clusterctl.advise.rank_state import Condition, RankState, rank_states, waiters
 from clusterctl.messages.evidence import Frame, HostEvidence, RankEvidence
 from clusterctl.plan.model import LaunchPlan
 
@@ -24,10 +25,12 @@ _KINDS: Mapping[Condition, Kind] = {
     Condition.DISK: "disk",
     Condition.SWAPS: "swap",
     Condition.UNKNOWN: "silent",
+    Condition.LOCKED: "locked",
     Condition.IDLE: "missing",
     Condition.WORKS: "works",
 }
-_STUCK = (Condition.STOPPED, Condition.LOADER_GONE, Condition.WAITS)
+_SHOWN = 4
+_STUCK = (Condition.STOPPED, Condition.LOADER_GONE, Condition.LOCKED, Condition.WAITS)
 
 
 def judge(
@@ -50,27 +53,27 @@ def judge(
         ended={rank for rank, state in ranks.items() if _is(state, Condition.ENDED)},
     )
     kind, named = _kind(ranks, groups)
-    words = Words(ranks, groups, plan)
-    stop, reason = _decision(ranks, words)
+    names = Names(ranks, groups, plan)
+    stop, reason = _decision(ranks, names)
     return HangVerdict(
         kind=kind,
         stop=stop,
-        sentence=words.sentence(kind, named),
+        sentence=sentence(kind, named, names),
         reason=reason,
         hint=hint(kind, [ranks[rank] for rank in named]),
-        suspects=tuple(_suspect(ranks[rank], words) for rank in named),
-        waiting=_those(ranks, Condition.WAITS),
-        stacks=_folded(evidence),
+        suspects=tuple(_suspect(ranks[rank], names) for rank in named),
+        waiting=tuple(names.waiting),
+        stacks=_folded(evidence, ranks, named, names),
         groups=groups,
-        unknown=words.silent_hosts(),
+        unknown=names.silent_hosts(),
     )
 
 
 def _kind(ranks: Mapping[int, RankState], groups: Sequence[GroupState]) -> tuple[Kind, tuple[int, ...]]:
     """What it is, and the ranks to name for it."""
-    waiters = _those(ranks, Condition.WAITS)
-    if not waiters:
-        roots = _foremost(ranks, ranks)
+    waiting = waiters(ranks)
+    if not waiting:
+        roots = _those(ranks, Condition.WORKS) or _foremost(ranks, ranks)
         kind = _KINDS[ranks[roots[0]].condition] if roots else "silent"
         return ("idle" if kind == "missing" else kind), roots
     missing = {rank for group in groups for rank in group.missing}
@@ -80,31 +83,35 @@ def _kind(ranks: Mapping[int, RankState], groups: Sequence[GroupState]) -> tuple
     disagreement = next((group.disagreement for group in groups if group.disagreement is not None), None)
     if disagreement is not None and not missing:
         return "disagree", disagreement.variants[0][1]
-    if any(ranks[rank].progress.moved for rank in waiters):
+    if any(ranks[rank].progress.moved for rank in waiting):
         return "moves", ()
     if missing:
-        return "circle", waiters
-    outside = _foremost(ranks, _outside(ranks, groups, waiters))
+        return "circle", tuple(waiting)
+    outside = _foremost(ranks, _outside(ranks, groups, waiting))
     if outside:
         return _KINDS[ranks[outside[0]].condition], outside
-    if len({_wait(ranks[rank]) for rank in waiters}) > 1:
-        return "circle", waiters
-    if all(ranks[rank].place.waits == "rendezvous" for rank in waiters):
+    if len({_wait(ranks[rank]) for rank in waiting}) > 1:
+        return "circle", tuple(waiting)
+    if all(ranks[rank].place.waits == "point-to-point" or ranks[rank].transfer for rank in waiting):
+        return "circle", tuple(waiting)
+    if all(ranks[rank].place.waits == "rendezvous" for rank in waiting):
         return "rendezvous", ()
+    if ranks[waiting[0]].condition is Condition.LOCKED:
+        return "locked", tuple(waiting)
     return "stuck", ()
 
 
 def _outside(
-    ranks: Mapping[int, RankState], groups: Sequence[GroupState], waiters: Sequence[int]
+    ranks: Mapping[int, RankState], groups: Sequence[GroupState], waiting: Sequence[int]
 ) -> set[int]:
     """Those that may be waited for where nobody is known to be missing: not all members of a group are known,
     or a receive does not say from whom."""
-    others = {rank for rank in ranks if rank not in waiters}
+    others = {rank for rank in ranks if rank not in waiting}
     full = [group for group in groups if group.complete]
     entered = {rank for group in full for rank in group.waiting}
-    if all(rank in entered for rank in waiters):
+    if all(rank in entered for rank in waiting):
         return {rank for group in full for rank in group.unknown} & others
-    if all(ranks[rank].place.operation == "init_process_group" for rank in waiters):
+    if all(ranks[rank].place.operation == "init_process_group" for rank in waiting):
         return {rank for rank in others if not ranks[rank].initialized}
     return others
 
@@ -127,48 +134,60 @@ def _foremost(ranks: Mapping[int, RankState], of: Mapping[int, RankState] | set[
     return tuple(state.rank for state in found if state.condition is best)
 
 
-def _decision(ranks: Mapping[int, RankState], words: Words) -> tuple[bool, str]:
+def _decision(ranks: Mapping[int, RankState], names: Names) -> tuple[bool, str]:
     """Whether to stop, and why."""
     unknown = _those(ranks, Condition.UNKNOWN)
     if unknown:
-        return False, f"{words.who(unknown)} could not be judged, and may be at work"
+        return False, f"{names.who(unknown)} could not be judged, and may be at work"
     busy = [rank for rank, state in ranks.items() if state.condition in (Condition.WORKS, Condition.SWAPS)]
     if busy:
-        return False, f"{words.who(busy)} {'gets' if len(busy) == 1 else 'get'} on with something"
+        return False, f"{names.who(busy)} {'gets' if len(busy) == 1 else 'get'} on with something"
     once = [rank for rank, state in ranks.items() if state.changed and not state.progress.comparable]
     if once:
-        return False, f"{words.who(once)} could not be compared between the two looks"
+        return False, f"{names.who(once)} could not be compared between the two looks"
     moved = [rank for rank, state in ranks.items() if state.changed]
     if moved:
-        return False, f"{words.who(moved)} moved between the two looks"
+        return False, f"{names.who(moved)} moved between the two looks"
     slow = [rank for rank, state in ranks.items() if state.may_come_back]
     if slow:
-        return False, f"{words.who(slow)} may still be writing, and what waits for that can't be seen"
+        return False, f"{names.who(slow)} may still be writing, and what waits for that can't be seen"
     if not any(state.condition in _STUCK for state in ranks.values()):
         return False, "no rank is known to wait for another"
     return True, "nothing moved between the two looks, and no rank works"
 
 
-def _suspect(state: RankState, words: Words) -> Suspect:
+def _suspect(state: RankState, names: Names) -> Suspect:
     return Suspect(
         rank=state.rank,
         host=state.host,
         node_rank=state.node_rank,
         pid=state.process.pid if state.process is not None else 0,
         state=state.process.state if state.process is not None else "",
-        where=words.where(state),
+        where=names.where(state),
     )
 
 
-def _folded(evidence: Mapping[int, RankEvidence]) -> tuple[FoldedStack, ...]:
-    """The stacks of the scripts, the fewest ranks first."""
+def _folded(
+    evidence: Mapping[int, RankEvidence], ranks: Mapping[int, RankState], named: Sequence[int], names: Names
+) -> tuple[FoldedStack, ...]:
+    """The stacks of the scripts, the fewest ranks first; then other threads of the user's in ranks that are
+    named, of which one may hold what the script waits for."""
     found: dict[tuple[Frame, ...], list[int]] = {}
+    others = []
     for rank, each in sorted(evidence.items()):
         main = places.main_thread(each.threads)
-        if main is not None:
-            found.setdefault(main.frames, []).append(rank)
+        for thread in each.threads:
+            frames = tuple(
+                Frame(names.relative(frame.file, ranks[rank].node_rank), frame.line, frame.function)
+                for frame in thread.frames
+            )
+            if thread is main:
+                found.setdefault(frames, []).append(rank)
+            elif rank in named[:_SHOWN] and places.of_frames(thread.frames).own is not None:
+                others.append(FoldedStack(ranks=(rank,), thread=thread.name or "thread", frames=frames))
     fewest = sorted(found.items(), key=lambda item: (len(item[1]), item[1]))
-    return tuple(FoldedStack(ranks=tuple(ranks), frames=frames) for frames, ranks in fewest)
+    folded = [FoldedStack(ranks=tuple(ranks), frames=frames) for frames, ranks in fewest]
+    return (*folded, *others[:_SHOWN])
 
 
 def _those(ranks: Mapping[int, RankState], condition: Condition) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ _OF_KIND: dict[Kind, str] = {
     "disk": "look at that host's mounts and disks: clusterctl exec -i {host} -- dmesg",
     "swap": "the host has too little memory for its ranks: fewer data loader workers, or fewer slots there",
     "silent": "look there: clusterctl exec -i {host} -- ps -eo pid,stat,wchan,args",
+    "locked": "a run that was killed leaves such a file: remove it, as ~/.cache/torch_extensions/*/*/lock",
     "stopped": "it goes on after: clusterctl exec -i {host} -- kill -CONT {pid}",
     "disagree": "ranks make the same calls with the same shapes: look for a branch that depends on the rank",
     "circle": "all ranks use groups in the same order, and each send has its recv",
@@ -20,7 +21,6 @@ _OF_KIND: dict[Kind, str] = {
     "rendezvous": "the hosts do not reach one another at that address and interface: clusterctl doctor",
 }
 _OF_MISSING = {
-    "file-lock": "a lock file may be left from a run that was killed: remove it, if nobody builds there",
     "lock": "two threads may each hold what the other needs: see all threads of that rank below",
     "network": "a machine does not answer: give the request a timeout, or fetch before the run",
     "input": "ranks have no terminal: remove input() and breakpoint()",
@@ -34,9 +34,18 @@ def hint(kind: Kind, named: Sequence[RankState]) -> str:
     """For those that are named; empty where nothing can be said."""
     if kind in ("missing", "idle"):
         usual = "look for a branch, a loop or a wait that only some ranks take" if kind == "missing" else ""
-        return _OF_MISSING.get(named[0].place.doing, usual) if named else usual
+        return _of_missing(named[0], usual) if named else ""
     first = named[0] if named else None
     if kind == "loader" and first is not None and first.process is not None and first.process.state == "T":
         kind = "stopped"
     pid = first.process.pid if first is not None and first.process is not None else 0
     return _OF_KIND.get(kind, "").format(host=first.host if first is not None else "HOST", pid=pid)
+
+
+def _of_missing(state: RankState, usual: str) -> str:
+    place, process = state.place, state.process
+    if place.doing == "subprocess" and state.child:
+        return f"its child process does nothing: {state.child[:80]}"
+    wchan = process.wchan if process is not None else ""
+    doing = "lock" if not place.doing and "futex" in wchan else place.doing
+    return _OF_MISSING.get(doing, usual)

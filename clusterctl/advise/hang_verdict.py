@@ -16,6 +16,7 @@ Kind = Literal[
     "disk",
     "swap",
     "silent",
+    "locked",
     "missing",
     "works",
     "disagree",
@@ -39,9 +40,11 @@ class Suspect(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FoldedStack(msgspec.Struct, frozen=True, kw_only=True):
-    """One stack, innermost frame first, and all ranks that have it."""
+    """One stack, innermost frame first, and all ranks that have it. ``thread`` names one that is not the
+    script's own. Files are named from the run's working directory, or from where packages lie."""
 
     ranks: tuple[int, ...]
+    thread: str = ""
     frames: tuple[Frame, ...]
 
 

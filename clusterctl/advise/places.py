@@ -10,7 +10,7 @@ import msgspec
 
 from clusterctl.messages.evidence import Frame, ThreadStack
 
-Wait = Literal["", "collective", "point-to-point", "rendezvous"]
+Wait = Literal["", "collective", "point-to-point", "rendezvous", "lock file"]
 Doing = Literal[
     "",
     "saving",
@@ -19,7 +19,6 @@ Doing = Literal[
     "workers",
     "compiling",
     "lock",
-    "file-lock",
     "network",
     "subprocess",
     "input",
@@ -29,8 +28,9 @@ Doing = Literal[
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
     """``own`` is the innermost frame of the user's own code, ``inner`` the innermost of all; None where
-    there is none. ``waits``: it is inside ``operation``, which other ranks must enter. ``call`` says what it
-    called, where that has a name. ``doing`` is "workers" in a data loader that waits for its processes."""
+    there is none. ``waits``: it is inside ``operation``, which other ranks must enter, or leave. ``call``
+    says what it called, where that has a name. ``doing`` is "workers" in a data loader that waits for its
+    processes."""
 
     own: Frame | None = None
     inner: Frame | None = None
@@ -40,7 +40,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     call: str = ""
 
 
-_LIBRARY = re.compile(r"/(site|dist)-packages/|/lib(64)?/python\d[\d.]*/|^<|^$")
+_PACKAGES = r"(site|dist)-packages/"
+_LIBRARY = re.compile(rf"/lib(64)?/python\d[\d.]*/({_PACKAGES})?|/{_PACKAGES}|^(?=<)|^$")
 _WRITES = re.compile(r"save|checkpoint|dump|export|write|flush|sync|close", re.IGNORECASE)
 _C10D = "torch/distributed/distributed_c10d.py"
 _COLLECTIVE = re.compile(
@@ -56,12 +57,15 @@ _POINT_TO_POINT = {
     "send_object_list",
     "recv_object_list",
 }
+_LOCK_FILES = {
+    "torch/utils/file_baton.py": "the lock file of a torch extension",
+    "/filelock/": "a lock file (filelock)",
+}
 _RENDEZVOUS = {"init_process_group", "new_group", "new_subgroups", "split_group", "_new_group_with_tag"}
 
 # What a frame of a library means: a part of its file, its function ("" for any), and words for it.
 _CALLS: tuple[tuple[str, str, Doing, str], ...] = (
     ("torch/utils/data/dataloader.py", "", "data", "DataLoader.__next__"),
-    ("torch/utils/file_baton.py", "", "file-lock", "the lock file of an extension that is being built"),
     ("torch/utils/cpp_extension.py", "", "compiling", "torch.utils.cpp_extension"),
     ("torch/_dynamo/", "", "compiling", "torch.compile"),
     ("torch/_inductor/", "", "compiling", "torch.compile"),
@@ -72,7 +76,6 @@ _CALLS: tuple[tuple[str, str, Doing, str], ...] = (
     ("safetensors/", "", "loading", "safetensors"),
     ("torch/cuda/__init__.py", "synchronize", "", "torch.cuda.synchronize"),
     ("torch/autograd/graph.py", "_engine_run_backward", "", "backward"),
-    ("/filelock/", "", "file-lock", "a file lock (filelock)"),
     ("/requests/", "", "network", "a network request"),
     ("/urllib3/", "", "network", "a network request"),
     ("/httpx/", "", "network", "a network request"),
@@ -80,7 +83,7 @@ _CALLS: tuple[tuple[str, str, Doing, str], ...] = (
     ("/http/client.py", "", "network", "a network request"),
     ("/ssl.py", "", "network", "a network connection"),
     ("/socket.py", "", "network", "a network connection"),
-    ("/subprocess.py", "", "subprocess", "a child process"),
+    ("/subprocess.py", "", "subprocess", "subprocess"),
     ("/multiprocessing/pool.py", "", "pool", "multiprocessing.Pool"),
     ("/multiprocessing/queues.py", "get", "pool", "multiprocessing.Queue.get"),
     ("/multiprocessing/synchronize.py", "", "lock", "a lock"),
@@ -142,6 +145,12 @@ def is_library(file: str) -> bool:
     return bool(_LIBRARY.search(file))
 
 
+def package_path(file: str) -> str:
+    """A file of a package as it is imported: ``torch/serialization.py``."""
+    found = list(_LIBRARY.finditer(file))
+    return file[found[-1].end() :] if found and found[-1].end() else file
+
+
 def _waits(frames: Sequence[Frame]) -> tuple[Wait, str]:
     """The outermost function of torch.distributed is the one that the user knows."""
     for frame in reversed(frames):
@@ -150,6 +159,9 @@ def _waits(frames: Sequence[Frame]) -> tuple[Wait, str]:
             return "rendezvous", "init_process_group"
         if "torch/distributed/_functional_collectives.py" in frame.file:
             return "collective", name
+        for part, words in _LOCK_FILES.items():
+            if part in frame.file:
+                return "lock file", words
         if _C10D not in frame.file:
             continue
         if name in _RENDEZVOUS:
@@ -166,5 +178,5 @@ def _calls(frames: Sequence[Frame]) -> tuple[Doing, str]:
     for frame in reversed(frames):
         for part, function, doing, words in _CALLS:
             if part in frame.file and function in ("", frame.function):
-                return doing, words
+                return doing, f"{words}.{frame.function}" if words == "subprocess" else words
     return "", ""

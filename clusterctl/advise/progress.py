@@ -6,7 +6,7 @@ idle processes do not reach: watchdog threads, metrics and heartbeats cost about
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -22,6 +22,7 @@ _TRAFFIC = 32_768.0
 _FAULTS = 10.0
 """Pages per second that a process waits for."""
 _USUAL = 30.0
+_SHELLS = ("sh", "bash", "dash", "zsh", "env", "numactl", "taskset", "nice")
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,14 +62,15 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
 
 def progress(first: RankEvidence | None, second: RankEvidence | None, seconds: float) -> Progress:
     """What happened between the two looks at one rank, which are ``seconds`` apart."""
-    if first is None or second is None or not first.processes or not second.processes:
+    if first is None or second is None:
         return Progress(comparable=False)
-    if first.processes[0].pid != second.processes[0].pid:
+    earlier, own = script(first.processes), script(second.processes)
+    if earlier is None or own is None or earlier.pid != own.pid:
         return Progress(comparable=False)
     if not 0.0 < seconds < 86_400.0:
         seconds = _USUAL
     before = {process.pid: process for process in first.processes}
-    own, *children = second.processes
+    children = [process for process in second.processes if process is not own]
     busiest = max(children, key=lambda child: _cpu(before, child), default=None)
     return Progress(
         moved=_moved(first, second, seconds),
@@ -80,8 +82,21 @@ def progress(first: RankEvidence | None, second: RankEvidence | None, seconds: f
         disk=max(_disk(before, process) for process in second.processes),
         faults=max(_faults(before, process) for process in second.processes) / seconds,
         traffic=_traffic(first, second),
-        children_changed={each.pid for each in children} != {each.pid for each in first.processes[1:]},
+        children_changed={each.pid for each in first.processes} != {each.pid for each in second.processes},
     )
+
+
+def script(processes: Sequence[ProcessLook]) -> ProcessLook | None:
+    """The process of the script: the rank's own, or the first python below it where that is a shell."""
+    pythons = (each for each in processes if _program(each).startswith("python"))
+    first = processes[0] if processes else None
+    if first is not None and _program(first) in _SHELLS:
+        return next(pythons, first)
+    return first
+
+
+def _program(process: ProcessLook) -> str:
+    return process.command.partition(" ")[0].rpartition("/")[2]
 
 
 def _moved(first: RankEvidence, second: RankEvidence, seconds: float) -> bool:

@@ -10,7 +10,7 @@ import msgspec
 
 from clusterctl.advise import collectives, places
 from clusterctl.advise.places import Place
-from clusterctl.advise.progress import Progress, progress
+from clusterctl.advise.progress import Progress, progress, script
 from clusterctl.messages.evidence import Collective, HostEvidence, ProcessLook, RankEvidence
 from clusterctl.plan.model import LaunchPlan
 
@@ -31,15 +31,16 @@ class Condition(Enum):
     DISK = "disk"
     SWAPS = "swaps"
     UNKNOWN = "unknown"
+    LOCKED = "locked"
     IDLE = "idle"
     WORKS = "works"
     WAITS = "waits"
 
 
 class RankState(msgspec.Struct, frozen=True, kw_only=True):
-    """``saves``: somewhere in its stacks something is written; ``writes_behind``: by a thread that is not
-    the script's. ``process`` is what explains the condition: the rank's own or a child; None where there is
-    none."""
+    """``seen``: its host told of it. ``saves``: somewhere in its stacks something is written;
+    ``writes_behind``: by a thread that is not the script's. ``process`` is what explains the condition: the
+    script's own or a child; None where there is none. ``child`` is the command of its first child."""
 
     rank: int
     host: str
@@ -50,10 +51,11 @@ class RankState(msgspec.Struct, frozen=True, kw_only=True):
     waits: dict[str, Collective] = {}
     transfer: Collective | None = None
     initialized: bool = False
-    recorded: bool = False
+    seen: bool = False
     saves: bool = False
     writes_behind: bool = False
     process: ProcessLook | None = None
+    child: str = ""
     code: int = 0
     unseen: tuple[str, ...] = ()
 
@@ -122,10 +124,11 @@ def _state(
         waits=collectives.pending(second.recorder),
         transfer=collectives.pending_transfer(second.recorder),
         initialized=collectives.has_groups(second.recorder),
-        recorded=second.recorder is not None,
+        seen=True,
         saves=places.saves(second.threads),
         writes_behind=places.writes_behind(second.threads),
-        process=second.processes[0] if second.processes else None,
+        process=script(second.processes),
+        child=next((each.command for each in second.processes if each is not script(second.processes)), ""),
         unseen=second.unseen,
     )
     condition, process = _condition(known, first, second, swapped=swapped)
@@ -136,15 +139,16 @@ def _condition(
     known: RankState, first: RankEvidence | None, second: RankEvidence, *, swapped: int
 ) -> tuple[Condition, ProcessLook | None]:
     done, place = known.progress, known.place
-    if first is None or not first.processes or not second.processes:
-        return (Condition.WAITS if place.waits or known.waits else Condition.UNKNOWN), None
-    own = second.processes[0]
-    if own.state == "T" and first.processes[0].state == "T":
+    earlier, own = script(first.processes) if first is not None else None, script(second.processes)
+    if first is None or earlier is None or own is None:
+        waits = known.waits or place.waits not in ("", "lock file")
+        return (Condition.WAITS if waits else Condition.UNKNOWN), own
+    if own.state == "T" and earlier.state == "T":
         return Condition.STOPPED, own
     if own.state == "t":
         return Condition.UNKNOWN, own
     if place.doing == "workers" and not place.waits:
-        if len(first.processes) == len(second.processes) == 1:
+        if first.processes[-1] is earlier and second.processes[-1] is own:
             return Condition.LOADER_GONE, None
         dead = _dead_child(first, second)
         if dead is not None:
@@ -153,9 +157,11 @@ def _condition(
         return Condition.SWAPS, own
     if _works(known):
         return Condition.WORKS, own
-    waits_in_kernel = own.state == "D" and first.processes[0].state == "D"
+    waits_in_kernel = own.state == "D" and earlier.state == "D"
     if waits_in_kernel or _FUSE.search(own.wchan):
         return Condition.DISK, own
+    if place.waits == "lock file":
+        return Condition.LOCKED, own
     if place.waits or known.waits or known.transfer is not None:
         return Condition.WAITS, own
     return (Condition.IDLE if place.inner is not None else Condition.UNKNOWN), own
@@ -190,6 +196,15 @@ def _dead_child(first: RankEvidence, second: RankEvidence) -> ProcessLook | None
         if then is not None and child.state == then.state and child.state in ("Z", "X", "T"):
             return child
     return None
+
+
+def waiters(ranks: Mapping[int, RankState]) -> list[int]:
+    """Those that wait for others; those at a lock file, where nobody waits otherwise."""
+    for condition in (Condition.WAITS, Condition.LOCKED):
+        found = [rank for rank, state in ranks.items() if state.condition is condition]
+        if found:
+            return found
+    return []
 
 
 def compiles(state: RankState) -> bool:

@@ -119,12 +119,13 @@ def record(case: str) -> Fixture:
                 "OMP_NUM_THREADS": "1",
                 "SOCKET": f"{directory}/{rank}",
                 "SCRATCH": directory,
+                "TORCH_EXTENSIONS_DIR": os.environ.get("TORCH_EXTENSIONS_DIR", directory),
                 "CASE": case,
             }
             argv = [sys.executable, "-c", _START, str(TRAIN), case]
             processes[rank] = subprocess.Popen(argv, env=env, start_new_session=True)
         try:
-            time.sleep(15)
+            time.sleep(90 if case == "zero2" else 15)  # DeepSpeed compiles first
             first = look(1, processes, directory)
             time.sleep(BETWEEN)
             second = look(2, processes, directory)

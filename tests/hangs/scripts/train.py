@@ -112,6 +112,32 @@ def backward():
         model(torch.rand(8, 64)).sum().backward()
 
 
+def zero2():
+    import deepspeed
+
+    model = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.Linear(64, 64))
+    config = {
+        "train_micro_batch_size_per_gpu": 8,
+        "optimizer": {"type": "AdamW", "params": {"torch_adam": True}},
+        "zero_optimization": {"stage": 2, "reduce_bucket_size": 4096},
+    }
+    engine, *_ = deepspeed.initialize(model=model, config=config)
+    for step in range(5):
+        if RANK == 1 and step == 2:
+            time.sleep(1000)
+        engine.backward(engine(torch.rand(8, 64)).sum())
+        engine.step()
+
+
+def left_lock():
+    from torch.utils.file_baton import FileBaton
+
+    if RANK < 2:
+        FileBaton(os.path.join(os.environ["SCRATCH"], "lock")).try_acquire()
+        FileBaton(os.path.join(os.environ["SCRATCH"], "lock")).wait()
+    steps()
+
+
 def receives():
     steps()
     if RANK == 1:
@@ -162,7 +188,7 @@ def worker_dead():
     loader = iter(torch.utils.data.DataLoader(Squares(), batch_size=4, num_workers=2))
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if RANK == 1:
-        os.write(loader._worker_result_queue._writer.fileno(), b"\0\0\1\0half a batch")
+        os.write(loader._worker_result_queue._writer.fileno(), b"\x7f\xff\xff\xffhalf a batch")
     for batch in loader:
         dist.all_reduce(batch)
 
