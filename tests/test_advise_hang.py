@@ -1,4 +1,4 @@
-"""The verdict on hangs that were recorded from real processes: the sentence, and whether the run is stopped."""
+"""The verdict on hangs recorded from real processes: the sentence, and whether the run is stopped."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ STOPPED = {
     "(train.py:211)",
     "backward": "rank 1 on node1 never entered all_reduce 8 (train.py:119), in which 3 ranks wait; "
     "it sleeps at train.py:118 (backward)",
+    "zero2": "rank 1 on node1 never entered all_reduce 17 of group 1 (train.py:128), in which 3 ranks wait; "
+    "it sleeps at train.py:127 (zero2)",
     "left_lock": "ranks 0-1 on node1 wait for the lock file of a torch extension (train.py:137), "
     "and no rank works on it; 2 ranks wait for them in all_reduce 1 (train.py:18)",
     "receives": "rank 0 on node1 never entered barrier 4 (train.py:128), in which 2 ranks wait and 1 more "

@@ -13,6 +13,9 @@ import msgspec
 
 from clusterctl.messages.evidence import Collective, Recorder
 
+Key = tuple[str, str]
+"""A group's name and a backend: gloo and NCCL may share a group, each with a count of its own."""
+
 
 class GroupState(msgspec.Struct, frozen=True, kw_only=True):
     """One group with a collective that does not end. ``members`` are those that are known; ``complete``:
@@ -20,6 +23,7 @@ class GroupState(msgspec.Struct, frozen=True, kw_only=True):
     entered it, ``unknown`` did not tell."""
 
     name: str
+    backend: str
     title: str
     members: tuple[int, ...]
     complete: bool
@@ -30,6 +34,10 @@ class GroupState(msgspec.Struct, frozen=True, kw_only=True):
     through: tuple[int, ...] = ()
     unknown: tuple[int, ...] = ()
     disagreement: Disagreement | None = None
+
+    @property
+    def key(self) -> Key:
+        return self.name, self.backend
 
 
 class Disagreement(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,15 +50,15 @@ class Disagreement(msgspec.Struct, frozen=True, kw_only=True):
     variants: tuple[tuple[str, tuple[int, ...]], ...]
 
 
-def pending(recorder: Recorder | None) -> dict[str, Collective]:
+def pending(recorder: Recorder | None) -> dict[Key, Collective]:
     """The first collective of each group that a rank entered and is not through. One that is followed by a
     finished one of its group is finished as well, whatever its entry says."""
-    found: dict[str, Collective] = {}
+    found: dict[Key, Collective] = {}
     for each in _collectives(recorder):
         if each.done:
-            found.pop(each.group, None)
+            found.pop(_key(each), None)
         else:
-            found.setdefault(each.group, each)
+            found.setdefault(_key(each), each)
     return found
 
 
@@ -71,31 +79,32 @@ def states(
 ) -> tuple[GroupState, ...]:
     """The groups in which somebody waits, by name; ``ended`` are ranks that are gone."""
     waits = {rank: pending(recorder) for rank, recorder in recorders.items()}
-    names = sorted({name for of_rank in waits.values() for name in of_rank})
-    return tuple(_state(name, recorders, waits, world, ended) for name in names)
+    keys = sorted({key for of_rank in waits.values() for key in of_rank})
+    return tuple(_state(key, recorders, waits, world, ended) for key in keys)
 
 
 def _state(
-    name: str,
+    key: Key,
     recorders: Mapping[int, Recorder | None],
-    waits: Mapping[int, Mapping[str, Collective]],
+    waits: Mapping[int, Mapping[Key, Collective]],
     world: Sequence[int],
     ended: Collection[int],
 ) -> GroupState:
-    sequence = min(of_rank[name].sequence for of_rank in waits.values() if name in of_rank)
+    sequence = min(of_rank[key].sequence for of_rank in waits.values() if key in of_rank)
     entered = {
-        rank: max(_sequences(recorder, name), default=0)
+        rank: max(_sequences(recorder, key), default=0)
         for rank, recorder in recorders.items()
         if recorder is not None
     }
-    members, complete, title = _members(name, recorders, world)
-    waiting = [rank for rank in members if name in waits.get(rank, {}) and entered[rank] >= sequence]
+    members, complete, title = _members(key[0], recorders, world)
+    waiting = [rank for rank in members if key in waits.get(rank, {}) and entered[rank] >= sequence]
     missing = [rank for rank in members if rank in ended or entered.get(rank, sequence) < sequence]
     unknown = [rank for rank in members if rank not in entered and rank not in ended]
     through = [rank for rank in members if rank not in {*waiting, *missing, *unknown}]
-    first = next(of_rank[name] for rank, of_rank in sorted(waits.items()) if name in of_rank)
+    first = next(of_rank[key] for rank, of_rank in sorted(waits.items()) if key in of_rank)
     return GroupState(
-        name=name,
+        name=key[0],
+        backend=key[1],
         title=title,
         members=members,
         complete=complete,
@@ -105,7 +114,7 @@ def _state(
         missing=tuple(missing),
         through=tuple(through),
         unknown=tuple(unknown),
-        disagreement=_disagreement(name, sequence, recorders),
+        disagreement=_disagreement(key, sequence, recorders),
     )
 
 
@@ -134,13 +143,13 @@ def _members(
     return tuple(rank for rank in world if rank in seen), False, named
 
 
-def _disagreement(name: str, sequence: int, recorders: Mapping[int, Recorder | None]) -> Disagreement | None:
+def _disagreement(key: Key, sequence: int, recorders: Mapping[int, Recorder | None]) -> Disagreement | None:
     """At the collective that hangs; else at the newest before it, which some backends let pass."""
     for number in range(sequence, max(sequence - 8, 0), -1):
         entries = {}
         for rank, recorder in sorted(recorders.items()):
             for each in _collectives(recorder):
-                if each.group == name and each.sequence == number:
+                if _key(each) == key and each.sequence == number:
                     entries[rank] = each
         found = _differs(number, entries)
         if found is not None:
@@ -206,5 +215,9 @@ def _collectives(recorder: Recorder | None) -> tuple[Collective, ...]:
     return tuple(sorted(together, key=lambda each: each.sequence))
 
 
-def _sequences(recorder: Recorder, name: str) -> list[int]:
-    return [each.sequence for each in _collectives(recorder) if each.group == name]
+def _sequences(recorder: Recorder, key: Key) -> list[int]:
+    return [each.sequence for each in _collectives(recorder) if _key(each) == key]
+
+
+def _key(each: Collective) -> Key:
+    return each.group, each.operation.partition(":")[0]

@@ -120,7 +120,7 @@ def _wait(state: RankState) -> tuple[object, ...]:
     """What a rank waits in, for comparison with others."""
     oldest = min(state.waits.values(), key=lambda each: each.created, default=None)
     if oldest is not None:
-        return oldest.group, oldest.sequence
+        return oldest.group, oldest.operation.partition(":")[0], oldest.sequence
     return state.place.waits, state.place.operation
 
 

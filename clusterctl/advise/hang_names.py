@@ -152,10 +152,11 @@ class Names:
     def what_of(self, state: RankState) -> str:
         """What this one rank waits in."""
         line = f" ({self.line(state)})" if state.place.own is not None else ""
-        oldest = min(state.waits.values(), key=lambda each: each.created, default=None)
-        group = next((each for each in self.groups if oldest is not None and each.name == oldest.group), None)
-        if group is None or oldest is None:
+        key = min(state.waits, key=lambda each: state.waits[each].created, default=None)
+        group = next((each for each in self.groups if each.key == key), None)
+        if key is None or group is None:
             return f"{operation(state)}{line}"
+        oldest = state.waits[key]
         return f"{bare(oldest.operation)} {oldest.sequence}{of_group(group)}{line}"
 
 

@@ -150,7 +150,7 @@ def _variant(
     """Their line, where they are still there."""
     who = names.who(ranks) if named or len(ranks) == 1 else count(len(ranks), "rank")
     verb = "called" if found.what == "operation" else "gave"
-    waits = {rank: names.ranks[rank].waits.get(group.name) for rank in ranks}
+    waits = {rank: names.ranks[rank].waits.get(group.key) for rank in ranks}
     there = [rank for rank, each in waits.items() if each is not None and each.sequence == found.sequence]
     return f"{who} {verb} {value[:LONG]}{names.lines(there)}"
 

@@ -116,10 +116,10 @@ def _counts(recorder: Recorder | None) -> object:
     """What grows in a flight recorder; not which of its entries were sent."""
     if recorder is None:
         return None
-    entered: dict[tuple[str, bool], int] = {}
-    done: dict[tuple[str, bool], int] = {}
+    entered: dict[tuple[str, str, bool], int] = {}
+    done: dict[tuple[str, str, bool], int] = {}
     for each in recorder.collectives:
-        key = (each.group, each.point_to_point)
+        key = (each.group, each.operation.partition(":")[0], each.point_to_point)
         entered[key] = max(entered.get(key, 0), each.sequence)
         if each.done:
             done[key] = max(done.get(key, 0), each.sequence)

@@ -9,6 +9,7 @@ from enum import Enum
 import msgspec
 
 from clusterctl.advise import collectives, places
+from clusterctl.advise.collectives import Key
 from clusterctl.advise.places import Place
 from clusterctl.advise.progress import Progress, progress, script
 from clusterctl.messages.evidence import Collective, HostEvidence, ProcessLook, RankEvidence
@@ -48,7 +49,7 @@ class RankState(msgspec.Struct, frozen=True, kw_only=True):
     condition: Condition
     place: Place = Place()
     progress: Progress = Progress(comparable=False)
-    waits: dict[str, Collective] = {}
+    waits: dict[Key, Collective] = {}
     transfer: Collective | None = None
     initialized: bool = False
     seen: bool = False

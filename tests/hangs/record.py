@@ -113,6 +113,7 @@ def record(case: str) -> Fixture:
             env = {
                 **os.environ,
                 "RANK": str(rank),
+                "LOCAL_RANK": str(rank % PER_HOST),
                 "WORLD_SIZE": str(WORLD),
                 "MASTER_ADDR": "127.0.0.1",
                 "MASTER_PORT": str(port),
@@ -125,7 +126,7 @@ def record(case: str) -> Fixture:
             argv = [sys.executable, "-c", _START, str(TRAIN), case]
             processes[rank] = subprocess.Popen(argv, env=env, start_new_session=True)
         try:
-            time.sleep(90 if case == "zero2" else 15)  # DeepSpeed compiles first
+            time.sleep(40 if case == "zero2" else 15)  # DeepSpeed compiles first
             first = look(1, processes, directory)
             time.sleep(BETWEEN)
             second = look(2, processes, directory)

@@ -14,11 +14,23 @@ _MOST_TENSORS = 8
 _MOST_DIMENSIONS = 8
 
 
-def parse(data):
-    """The fields of ``Recorder``, or None where ``data`` (bytes or text) is no dump.
+def parse(*dumps):
+    """The fields of ``Recorder`` from what all recorders of a rank tell: gloo and NCCL each have their own.
+    None where none of that is a dump.
 
     Of each group: the newest collectives, and those from the first that is not done.
     """
+    found = [recorder for recorder in map(_parse, dumps) if recorder is not None]
+    if not found:
+        return None
+    collectives = [each for recorder in found for each in recorder["collectives"]]
+    return {
+        "groups": [group for recorder in found for group in recorder["groups"]][:_MOST_GROUPS],
+        "collectives": sorted(collectives, key=lambda each: each["created"]),
+    }
+
+
+def _parse(data):
     try:
         dump = json.loads(data)
     except (ValueError, RecursionError):
@@ -26,11 +38,12 @@ def parse(data):
     if not isinstance(dump, dict):
         return None
     entries = [entry for entry in _list(dump.get("entries")) if isinstance(entry, dict)]
-    kept: dict[tuple[str, bool], list[dict[str, object]]] = {}
+    kept: dict[tuple[str, str, bool], list[dict[str, object]]] = {}
     names: dict[str, tuple[str, str]] = {}
     for entry in entries:
         name, description = _names(entry)
-        kept.setdefault((name, entry.get("is_p2p") is True), []).append(entry)
+        backend = _text(entry.get("profiling_name")).partition(":")[0]
+        kept.setdefault((name, backend, entry.get("is_p2p") is True), []).append(entry)
         names.setdefault(_text(entry.get("pg_id")), (name, description))
     chosen = {id(entry) for of_group in list(kept.values())[:_MOST_GROUPS] for entry in _near(of_group)}
     return {

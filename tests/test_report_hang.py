@@ -1,0 +1,58 @@
+"""A verdict on a hang as a person reads it."""
+
+from __future__ import annotations
+
+import io
+
+from msgspec.structs import replace
+from rich.console import Console
+
+from clusterctl.advise.hang_verdict import HangVerdict
+from clusterctl.messages.evidence import Frame
+from clusterctl.report.hang import document, hang
+from tests.hangs.fixtures import verdict
+
+
+def shown(found: HangVerdict, width: int = 80) -> str:
+    stream = io.StringIO()
+    Console(file=stream, width=width).print(hang(found))
+    return stream.getvalue()
+
+
+def test_the_first_line_says_it_and_the_rarest_stack_comes_first() -> None:
+    assert shown(verdict("asleep"), 120) == (
+        "hang  rank 2 on node2 never entered all_reduce 4 (train.py:25), in which 3 ranks wait; it sleeps at "
+        "train.py:24 (asleep)\n"
+        "why   stopped: nothing moved between the two looks, and no rank works\n"
+        "hint: look for a branch, a loop or a wait that only some ranks take\n"
+        "group all_reduce 4: ranks 0-1,3 in, rank 2 missing\n"
+        "stack rank 2\n"
+        "        train.py:24 asleep\n"
+        "        train.py:200 main\n"
+        "        train.py:204 <module>\n"
+        "stack ranks 0-1,3\n"
+        "        torch/distributed/distributed_c10d.py:3252 all_reduce\n"
+        "        torch/distributed/c10d_logger.py:83 wrapper\n"
+        "        train.py:25 asleep\n"
+        "        train.py:200 main\n"
+        "        train.py:204 <module>\n"
+    )
+
+
+def test_other_threads_of_the_rank_that_is_waited_for_are_shown() -> None:
+    assert "stack rank 3, thread thread\n        train.py:199 takes\n" in shown(verdict("two_locks"))
+
+
+def test_what_nodes_sent_steers_no_terminal() -> None:
+    found = verdict("asleep")
+    stack = replace(found.stacks[0], frames=(Frame("\x1b[2Jevil.py", 1, "\x1b]0;x\x07f"),), thread="\x1b[31m")
+    told = shown(replace(found, sentence="\x1b[2Jrank 2", hint="\x1b[1m", stacks=(stack,)))
+    assert "\x1b" not in told and "\x07" not in told
+    assert "\\x1b[2Jrank 2" in told
+
+
+def test_a_program_gets_all_of_it() -> None:
+    found = document(verdict("asleep"))
+    assert (found["kind"], found["stop"], found["waiting"]) == ("missing", True, (0, 1, 3))
+    assert found["suspects"][0]["where"] == "train.py:24 (asleep)"
+    assert found["groups"][0]["missing"] == (2,)
