@@ -94,6 +94,17 @@ def command(
             help="After a failure start all ranks again, up to K times in the same run.",
         ),
     ] = 0,
+    checkpoint_dir: Annotated[
+        str,
+        typer.Option(
+            "--checkpoint-dir",
+            metavar="DIR",
+            help="Where SCRIPT saves: a restart goes on from the newest checkpoint there that is whole.",
+        ),
+    ] = "",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="The first attempt, too, goes on from such a checkpoint.")
+    ] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Start although the quick look at the hosts found failures.")
     ] = False,
@@ -146,6 +157,8 @@ def command(
         stdin=stdin,
         on_disconnect=on_disconnect,
         max_restarts=max_restarts,
+        checkpoint_dir=checkpoint_dir,
+        resume=resume,
     )
     cluster = Cluster.from_hostfile(
         hostfile,

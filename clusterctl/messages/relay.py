@@ -10,6 +10,7 @@ from typing import Annotated
 
 import msgspec
 
+from clusterctl.messages.checkpoints import HostCheckpoint
 from clusterctl.messages.codec import Decoder, Garbled
 from clusterctl.messages.events import AgentEvent, Rank, Text
 
@@ -127,6 +128,22 @@ class Probe(_Order, frozen=True, kw_only=True, tag="probe"):
     ports: tuple[int, ...]
 
 
+class FindCheckpoints(_Order, frozen=True, kw_only=True, tag="checkpoints"):
+    """Which ones lie in ``directory``, seen from where the run will work: ``cwd`` and ``subdirectory`` are
+    those of its `Job`. Answer: `Checkpoints`."""
+
+    directory: str
+    cwd: str | None
+    subdirectory: str
+
+
+class PlaceLatest(_Order, frozen=True, kw_only=True, tag="latest"):
+    """Have the file ``latest`` in ``directory`` name this checkpoint. Answer: `Placed`."""
+
+    directory: str
+    tag: str
+
+
 class Forget(_Order, frozen=True, kw_only=True, tag="forget"):
     """All is on the controller. Remove everything but what the script wrote; of an attempt that is not the
     ``last``, the whole copy of the code stays. Answer: `Forgotten`."""
@@ -146,6 +163,8 @@ Order = (
     | Input
     | Acknowledge
     | Probe
+    | FindCheckpoints
+    | PlaceLatest
     | Forget
 )
 
@@ -247,6 +266,18 @@ class Absent(_Reply, frozen=True, kw_only=True, tag="absent"):
     reason: Text = ""
 
 
+class Checkpoints(_Reply, frozen=True, kw_only=True, tag="checkpoints"):
+    """The newest ones in ``directory``, now absolute, and what its file ``latest`` says; None without one."""
+
+    directory: Text
+    latest: Text | None
+    found: tuple[HostCheckpoint, ...]
+
+
+class Placed(_Reply, frozen=True, kw_only=True, tag="placed"):
+    pass
+
+
 class Failed(_Reply, frozen=True, kw_only=True, tag="failed"):
     """An order could not be carried out."""
 
@@ -273,6 +304,8 @@ Reply = (
     | AgentGone
     | Probed
     | Absent
+    | Checkpoints
+    | Placed
     | Failed
     | Forgotten
 )

@@ -63,6 +63,9 @@ def build(inventory: Inventory, network: Network, request: Request, *, master_po
         notes=request.notes,
         log_limit=request.log_limit,
         attempt=request.attempt,
+        checkpoint_dir=request.checkpoint_dir,
+        resume=request.resume,
+        resume_arguments=request.resume_arguments,
     )
 
 

@@ -101,6 +101,17 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Bytes of each rank's log that are kept; 0 for all."""
     attempt: int = 1
     """The run begins anew with every one: other ports, and other logs."""
+    checkpoint_dir: str = ""
+    """Where its checkpoints lie, seen from where it works; empty where nobody has said so."""
+    resume: bool = False
+    """Whether the first attempt, too, goes on from a checkpoint that is there."""
+    resume_arguments: tuple[str, ...] | None = None
+    """In place of ``arguments`` where there is one to go on from."""
+
+    @property
+    def looks_for_checkpoints(self) -> bool:
+        """Whether the hosts do before this attempt begins."""
+        return bool(self.checkpoint_dir) and (self.resume or self.attempt > 1)
 
     def log_of(self, rank: int) -> str:
         """The name of a rank's log in this attempt."""
@@ -152,6 +163,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     on_disconnect: OnDisconnect = "stop"
     log_limit: int = 0
     attempt: int = 1
+    checkpoint_dir: str = ""
+    resume: bool = False
+    resume_arguments: tuple[str, ...] | None = None
     ssh_config: str = ""
     transport: Literal["fabric", "openssh"] = "fabric"
     gpus: dict[str, int] = {}

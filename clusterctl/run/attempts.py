@@ -166,6 +166,7 @@ class Attempts:
             seconds=round(outcome.seconds - self._spent, 3),
             first_step=observed.first_step,
             last_step=observed.last_step,
+            resumed=self._supervisor.resumed,
             free=not begun and restart.is_port_taken(said, self.plan.master_port),
             left_behind=outcome.left_behind,
         )

@@ -7,5 +7,5 @@ RELAY_FILES = (
     "shared.environment", "shared.locks", "shared.processes", "shared.watch",
     "run.directory", "run.installation", "run.snapshot", "run.forwarding", "run.log_limit",
     "run.caches", "run.agent_process", "run.agent", "run.engine", "run.ranks", "run.ends", "run.slots",
-    "run.memory", "run.rank", "run.enter", "run.isolated", "run.sitecustomize",
+    "run.memory", "run.rank", "run.checkpoints", "run.enter", "run.isolated", "run.sitecustomize",
 )  # fmt: skip

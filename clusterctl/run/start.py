@@ -17,8 +17,10 @@ from clusterctl.engines.command import node_argv, node_files
 from clusterctl.errors import ClusterctlError
 from clusterctl.messages.relay import Failed, Job, StartAgent, Started
 from clusterctl.plan.model import LaunchPlan, NodePlan
+from clusterctl.run.checkpoints import Choice
 from clusterctl.run.display import Display
 from clusterctl.run.links import Broken, Heard, LinkEvent, Links, Opened, Unopened
+from clusterctl.run.resuming import Resuming, as_event, in_words, variables
 from clusterctl.settings import RUN, SSH
 from clusterctl.store.log_files import head_of
 
@@ -37,7 +39,7 @@ class Startup:
     """Call `carry_out` once; what it has reached is here when it raises, too.
 
     ``ordered`` are the nodes that were told to start an agent; ``early`` is what came beyond the word that
-    they did, for whoever follows the run.
+    they did, for whoever follows the run. ``resumed`` is the checkpoint that this attempt goes on from.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Startup:
         """
         self.ordered: set[int] = set()
         self.early: list[LinkEvent] = []
+        self.resumed = Choice()
         self._plan = plan
         self._tree = tree
         self._links = links
@@ -80,6 +83,11 @@ class Startup:
             _Delivery(self._plan, self._tree, self._links, self._display, self._check).carry_out(
                 self._in_place
             )
+        if self._plan.looks_for_checkpoints:
+            resuming = Resuming(self._plan, self._links, cwd=self._cwd, check=self._check, early=self.early)
+            self.resumed = resuming.carry_out()
+            self._record(as_event(self.resumed))
+            self._display.say(in_words(self._plan, self.resumed))
         self._start_agents()
 
     def _check(self) -> None:
@@ -159,12 +167,18 @@ class Startup:
     def _names(self, nodes: set[int]) -> str:
         return ", ".join(self._plan.nodes[each].host for each in sorted(nodes))
 
-    def _of_attempt(self) -> dict[str, str]:
-        return {"CLUSTERCTL_ATTEMPT": str(self._plan.attempt)}
+    def _cwd(self, node: NodePlan) -> str | None:
+        """None: in a copy of its own."""
+        here = self._tree is None or self._in_place[node.host]
+        return (node.workdir or self._plan.code.root) if here else None
+
+    def _env(self, node: NodePlan) -> dict[str, str]:
+        env = {setting.name: setting.value for setting in node.settings}
+        env["CLUSTERCTL_ATTEMPT"] = str(self._plan.attempt)
+        return env | variables(self.resumed, node.host)
 
     def _job(self, node: NodePlan) -> Job:
-        code = self._plan.code
-        here = self._tree is None or self._in_place[node.host]
+        code, again = self._plan.code, self._plan.resume_arguments
         return Job(
             run=self._plan.run,
             owner=self._owner,
@@ -173,14 +187,14 @@ class Startup:
             ranks=node.ranks,
             python=node.python,
             command=tuple(part.replace("{python}", node.python) for part in self._plan.command),
-            arguments=self._plan.arguments,
+            arguments=again if self.resumed.tag and again is not None else self._plan.arguments,
             pass_local_rank=self._plan.pass_local_rank,
-            env={setting.name: setting.value for setting in node.settings} | self._of_attempt(),
+            env=self._env(node),
             removed=node.removed,
             engine=node_argv(self._plan, node),
             enter=self._plan.enter,
             files=node_files(self._plan),
-            cwd=(node.workdir or code.root) if here else None,
+            cwd=self._cwd(node),
             subdirectory=code.subdirectory,
             digest=code.digest,
             failure_grace=RUN.failure_grace,

@@ -108,6 +108,8 @@ class Supervisor:
         self._machine.started -= spent
         self._in_place = {} if in_place is None else in_place
         self._conclude = conclude
+        self.resumed = ""
+        """The checkpoint that it went on from, where the hosts looked for one."""
         self.ordered_at: float | None = None
         """When the hosts were told to stop, in seconds of time.time()."""
         self._replies = Replies(plan, self._machine, self._recorder, display, clock_offsets)
@@ -157,6 +159,7 @@ class Supervisor:
             self._recorder.record(about | {"hosts": self._hosts})
         try:
             trouble = self._carry_out(start)
+            self.resumed = start.resumed.tag
             self._display.awaiting("")
             self._machine.begin(_now())
             self._links.listen(self._links.nodes)

@@ -87,6 +87,8 @@ def prepare(
         meant.check(target.hosts.inventory)
     work = workload.resolve(options)
     look = Look(Path(work.tree.root), work.tree.files) if work.tree is not None and options.script else None
+    if options.resume and not workload.checkpoints_of(options)[0]:
+        raise UsageError("--resume: from where?", hint="--checkpoint-dir DIR, where SCRIPT saves")
     intent = Intent(
         run=new_run_id(),
         target=target,
@@ -130,6 +132,7 @@ def _look(
 def _plan(intent: Intent, seen: Examination, *, attempt: int) -> LaunchPlan:
     """Raises RefusedError where the hosts cannot run it."""
     target, options, work = intent.target, intent.options, intent.workload
+    checkpoint_dir, resume_arguments = workload.checkpoints_of(options)
     hosts, names = target.hosts, target.names
     _decide(hosts, seen, options)
     _refuse_loss_at_logout(seen, options)
@@ -151,6 +154,9 @@ def _plan(intent: Intent, seen: Examination, *, attempt: int) -> LaunchPlan:
         on_disconnect=options.on_disconnect or "stop",
         caches={host: caches.place(facts[host]) for host in names},
         notes=_notes(intent, seen, given),
+        checkpoint_dir=checkpoint_dir,
+        resume=options.resume,
+        resume_arguments=resume_arguments,
         log_limit=intent.log_limit,
         ssh_config=str(hosts.ssh_config.resolve()) if hosts.ssh_config else "",
         transport=target.transport,

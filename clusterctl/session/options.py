@@ -23,6 +23,9 @@ class LaunchOptions(msgspec.Struct, frozen=True, kw_only=True):
     are variables with options of their own, such as MASTER_ADDR. ``pdsh``: DeepSpeed's launcher over pdsh,
     or nothing. ``home_caches``: what ranks compile goes to the home directory, also where hosts share it.
     ``max_restarts``: so often the whole run begins again after a failure, as attempts of one run.
+    ``checkpoint_dir``: where its checkpoints lie, seen from where it works (empty: the ``--save_dir`` of the
+    shipped workload); before every attempt but the first the hosts find the newest that is whole, with
+    ``resume`` before the first as well.
     """
 
     script: str = ""
@@ -45,6 +48,8 @@ class LaunchOptions(msgspec.Struct, frozen=True, kw_only=True):
     pdsh: bool = False
     max_restarts: int = 0
     home_caches: bool = False
+    checkpoint_dir: str = ""
+    resume: bool = False
 
 
 def checked(options: LaunchOptions) -> LaunchOptions:

@@ -113,6 +113,25 @@ def _shipped() -> Workload:
     return Workload(command=("{python}", "-u", SHIPPED), code=code, tree=tree)
 
 
+def checkpoints_of(options: LaunchOptions) -> tuple[str, tuple[str, ...] | None]:
+    """Where the run's checkpoints lie, empty where that is unknown; and its arguments in place of those given
+    where there is one to go on from. The shipped workload says the first and needs the second."""
+    if options.script:
+        return options.checkpoint_dir, None
+    directory, kept = options.checkpoint_dir, list[str]()
+    words = iter(options.arguments)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name not in ("--save_dir", "--resume"):
+            kept.append(word)
+            continue
+        value = value if equals else next(words, "")
+        if name == "--save_dir":
+            directory = directory or value
+            kept += [name, value]
+    return directory, (*kept, "--resume", "auto") if directory else None
+
+
 def _here() -> Path:
     try:
         return Path.cwd()

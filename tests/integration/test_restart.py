@@ -29,12 +29,40 @@ for step in range(start + 1, 101):
     if attempt <= int(sys.argv[-1]) and step == 20 * attempt + 5:
         time.sleep(600)
 """
+# Saves as DeepSpeed does on disks of their own: each rank its shard, rank 0 alone `latest`.
+SAVES = """
+import os, pathlib, sys, time, zipfile
+rank, attempt = int(os.environ["RANK"]), int(os.environ["CLUSTERCTL_ATTEMPT"])
+root = pathlib.Path("ckpt")
+latest = root / "latest"
+tag = latest.read_text() if latest.exists() else ""
+start = int(tag.replace("global_step", "") or 0)
+same = tag == os.environ.get("CLUSTERCTL_RESUME_TAG", "") == os.environ.get("CLUSTERCTL_RESUME_DIR", "").rpartition("/")[2]
+print("from", start, "told the same" if same else "told otherwise", flush=True)
+for step in range(start + 1, 41):
+    print(f"step {step}/40", flush=True)
+    if step % 10 == 0:
+        folder = root / f"global_step{step}"
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("mp_rank_00_model_states.pt", f"zero_pp_rank_{rank}_mp_rank_00_optim_states.pt"):
+            with zipfile.ZipFile(folder / name, "w") as archive:
+                archive.writestr("data", "x" * 999)
+        if rank == 0:
+            latest.write_text(folder.name)
+    if attempt == 1 and step == 25:
+        if rank == 1:
+            shard = folder / "zero_pp_rank_1_mp_rank_00_optim_states.pt"
+            os.truncate(shard, 100)
+            sys.exit(9)
+        time.sleep(600)
+"""
 EXITS = "import sys; sys.exit(2)"
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     (tmp_path / "counts.py").write_text(COUNTS)
+    (tmp_path / "saves.py").write_text(SAVES)
     (tmp_path / "exits.py").write_text(EXITS)
     return tmp_path
 
@@ -90,3 +118,21 @@ def test_a_crash_loop_stops_with_a_sentence(sandbox: Sandbox, project: Path) -> 
     assert found.code == 2, found.text
     assert len(found.outcome["attempts"]) == 3
     assert "3 attempts in a row ended in the same way" in found.outcome["no_restart"]
+
+
+def test_a_restart_goes_on_from_the_newest_whole_checkpoint_on_disks_of_their_own(
+    sandbox: Sandbox, project: Path
+) -> None:
+    """The newest is torn, and `latest` was written on one host only, and names the torn one."""
+    hosts = ["--include", "node1@node2", "--gpus-per-node", "1"]
+    options = [*hosts, "--max-restarts", "1", "--checkpoint-dir", "ckpt"]
+    found = launch(sandbox, "saves.py", cwd=project, options=options)
+    assert found.code == 0, found.text
+    for host, rank in (("node1", 0), ("node2", 1)):
+        log = (found.run / f"logs/{host}/rank-{rank}.attempt-2.log").read_text()
+        assert log.startswith("from 10 told the same"), log
+    (said,) = [line for line in found.text.splitlines() if "goes on from step 10" in line]
+    assert "not whole: global_step20 (zero_pp_rank_1_mp_rank_00_optim_states.pt on node2" in said
+    assert [each.get("resumed", "") for each in found.outcome["attempts"]] == ["", "global_step10"]
+    (resume,) = [event for event in found.events() if event["event"] == "resume"]
+    assert [each["host"] for each in resume["latest"]] == ["node1", "node2"]

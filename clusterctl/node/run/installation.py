@@ -28,11 +28,8 @@ def install(directory, job, sources, snapshots, lease):
     make_logs(directory, job)
     write_code(directory.path("code"), sources)
     if job["cwd"] is None:
-        job["cwd"] = os.path.join(directory.home, "work")
-        bring_copy(os.path.join(directory.home, ORIGIN), job["digest"], job["cwd"], snapshots)
-    job["cwd"] = os.path.expanduser(job["cwd"])
-    if job["subdirectory"]:
-        job["cwd"] = os.path.join(job["cwd"], job["subdirectory"])
+        bring_copy(directory, job["digest"], snapshots)
+    job["cwd"] = working_directory(directory, job["cwd"], job["subdirectory"])
     if job["engine"] is not None:
         job["engine"] = [part.replace("{run_dir}", directory.root) for part in job["engine"]]
     for name, text in job.pop("files").items():
@@ -53,11 +50,18 @@ def install(directory, job, sources, snapshots, lease):
     return env
 
 
-def bring_copy(origin, digest, work, snapshots):
+def working_directory(directory, cwd, subdirectory):
+    """Where the ranks work: in their own copy of the code, where there is no other ``cwd``."""
+    top = os.path.join(directory.home, "work") if cwd is None else os.path.expanduser(cwd)
+    return os.path.join(top, subdirectory) if subdirectory else top
+
+
+def bring_copy(directory, digest, snapshots):
     """The run's own copy of its code, which later attempts find as the script has left it."""
+    work, origin = os.path.join(directory.home, "work"), os.path.join(directory.home, ORIGIN)
     if os.path.isdir(work) and origin_of(origin) == digest:
         return
-    os.makedirs(os.path.dirname(work), mode=0o700, exist_ok=True)
+    os.makedirs(directory.home, mode=0o700, exist_ok=True)
     write_whole(origin, digest)
     snapshots.copy(digest, work)
 

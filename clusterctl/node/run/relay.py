@@ -20,10 +20,11 @@ from typing import Any
 from ..shared.processes import identity, is_running, part_of, send, tag_of
 from ..shared.watch import CLOSED, CREATED, MODIFIED, MOVED_HERE, Watch
 from ..shared.wire import emit, messages, sendable
+from . import checkpoints
 from .agent_process import AgentProcess
 from .directory import INPUT, INPUT_END, JOB, LEASE, RELAY, STOP, NodeDirectory, boottime, no_space
 from .forwarding import Forwarder
-from .installation import install, uninstall
+from .installation import install, uninstall, working_directory
 from .ranks import Ranks
 from .snapshot import Snapshots, holds
 
@@ -205,6 +206,15 @@ class Relay:
 
     def do_ack(self, order):
         self.forwarder.window.acknowledge(order["received"])
+
+    def do_checkpoints(self, order):
+        cwd = working_directory(self.directory, order["cwd"], order["subdirectory"])
+        path = os.path.join(cwd, os.path.expanduser(order["directory"]))
+        emit(sendable(dict(checkpoints.look(path), **{"is": "checkpoints", "directory": path})))
+
+    def do_latest(self, order):
+        checkpoints.place_latest(order["directory"], order["tag"])
+        emit({"is": "placed"})
 
     def do_probe(self, order):
         """Does another host still answer over the training network? Any answer, even a reset, is life."""
