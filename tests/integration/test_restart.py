@@ -37,7 +37,8 @@ root = pathlib.Path("ckpt")
 latest = root / "latest"
 tag = latest.read_text() if latest.exists() else ""
 start = int(tag.replace("global_step", "") or 0)
-same = tag == os.environ.get("CLUSTERCTL_RESUME_TAG", "") == os.environ.get("CLUSTERCTL_RESUME_DIR", "").rpartition("/")[2]
+told = [os.environ.get("CLUSTERCTL_RESUME_" + name, "").rpartition("/")[2] for name in ("TAG", "DIR")]
+same = told == [tag, tag]
 print("from", start, "told the same" if same else "told otherwise", flush=True)
 for step in range(start + 1, 41):
     print(f"step {step}/40", flush=True)
