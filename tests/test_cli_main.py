@@ -55,7 +55,7 @@ def test_an_unexpected_exception_is_one_line_and_a_private_file(tmp_path: Path, 
     ("words", "said"),
     [
         ("launch --engine horovod", "invalid value for '--engine': 'horovod' is not one of"),
-        ("launch --nodes x", "invalid value for '--nodes' / '-n': "),
+        ("launch --nodes x", "invalid value for '--nodes' / '-n'"),
         ("launch -H '' train.py", "--hostfile was given an empty text\n"),
         ("launch '' --steps 3", "SCRIPT is an empty text\n"),
         ("nosuchverb", "no such command 'nosuchverb'\n"),
