@@ -46,6 +46,8 @@ class Stopped:
     def interrupt(self, number: int) -> None:
         self.heard.append(number)
 
+    leave = interrupt
+
     def hand_on(self, number: int) -> None:
         self.heard.append(number)
 

@@ -233,7 +233,7 @@ def test_whoever_takes_over_between_two_attempts_finds_nothing_left_to_follow() 
     next_one = Attempts(
         stage.directory.plan(), stage.directory, stage.display, stage.supervise, None, ended=ended
     )
-    outcome = next_one.take_over()
+    outcome = next_one.take_over("stop")
     assert (outcome.status, outcome.left_behind) == ("stopped", {"h0": 0, "h1": 0})
     assert json.loads((stage.directory.path / "outcome.json").read_text())["attempts"][0]["exit_code"] == 7
     stage.attempts.interrupt(2)

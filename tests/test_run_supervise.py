@@ -16,8 +16,10 @@ from typing import Any, cast
 import pytest
 
 from clusterctl.messages import events, relay
+from clusterctl.plan.model import OnDisconnect
 from clusterctl.run.display import Display
 from clusterctl.run.launcher import DeepSpeedLauncher
+from clusterctl.run.leaving import LeftAlone
 from clusterctl.run.recorder import Recorder, Stored
 from clusterctl.run.supervise import Supervisor
 from clusterctl.settings import RUN
@@ -39,6 +41,10 @@ class Seen(Display):
         self.shown = b""
         self.awaited: list[str] = []
         self.on_say: Callable[[str], None] = lambda text: None
+        self.on_up: Callable[[], None] = lambda: None
+
+    def up(self) -> None:
+        self.on_up()
 
     def say(self, text: str) -> None:
         self.said.append(text)
@@ -54,11 +60,18 @@ class Seen(Display):
 class Stage:
     """A run of one rank on each of some hosts."""
 
-    def __init__(self, hosts: int = 2, *, time_limit: float | None = None, **more: Any) -> None:
+    def __init__(
+        self,
+        hosts: int = 2,
+        *,
+        time_limit: float | None = None,
+        on_disconnect: OnDisconnect = "stop",
+        **more: Any,
+    ) -> None:
         self.hosts = [FakeHost(f"h{rank}", rank) for rank in range(hosts)]
         self.transport = FakeTransport(*self.hosts)
         self.display = Seen()
-        self.plan = plan(hosts, time_limit=time_limit)
+        self.plan = plan(hosts, time_limit=time_limit, on_disconnect=on_disconnect)
         self.directory = RunDirectory.create(self.plan)
         more = {"defaults": QUICK, **more}
         self.supervisor = Supervisor(
@@ -710,6 +723,43 @@ def test_an_interrupted_stop_leaves_ranks_their_time_to_save() -> None:
         stage.supervisor.take_over()
     assert heard.wait(60)
     assert {order.grace for order in stage.ordered(0, relay.Stop)} == {QUICK.stop_grace}
+
+
+def test_a_controller_that_leaves_stops_nothing_where_hosts_are_to_continue() -> None:
+    stage = Stage(2, on_disconnect="continue")
+    stage.display.on_up = lambda: stage.supervisor.leave(signal.SIGTERM)
+    with pytest.raises(LeftAlone, match=r"run r goes on without its controller, for 24 h at most"):
+        stage.run()
+    assert stage.directory.outcome() is None
+    assert not stage.ordered(0, relay.Stop) and not stage.ordered(1, relay.Stop)
+
+
+def test_a_controller_that_leaves_stops_the_run_where_hosts_are_to_stop() -> None:
+    stage = Stage(2)
+    stage.display.on_up = lambda: stage.supervisor.leave(signal.SIGTERM)
+    outcome = stage.run()
+    assert outcome.cause is not None
+    assert (outcome.status, outcome.cause.message) == ("stopped", "stopped by the operator (SIGTERM)")
+
+
+def test_a_run_that_has_not_begun_is_not_left() -> None:
+    stage = Stage(2, on_disconnect="continue")
+    stage.supervisor.leave(signal.SIGTERM)
+    assert stage.run().status == "error"
+    assert not stage.ordered(0, relay.StartAgent)
+
+
+def test_who_was_displaced_by_attach_ends_nothing() -> None:
+    stage = Stage(1)
+    with subprocess.Popen(["sleep", "60"]) as other:
+        started = claims.process_start(other.pid)
+        claim = claims.Claim(pid=other.pid, started=started, boot=claims.boot_id(), verb="attach")
+        stage.after_start(0, lambda _: stage.directory.write("supervisor.json", claim))
+        with pytest.raises(LeftAlone, match=f"supervised by process {other.pid} in place of this one"):
+            stage.run()
+        other.kill()
+    assert stage.directory.outcome() is None
+    assert not stage.ordered(0, relay.Stop)
 
 
 def test_who_was_displaced_while_it_stood_still_steps_aside() -> None:

@@ -6,6 +6,7 @@ import typer
 
 from clusterctl import __version__
 from clusterctl.cli import (
+    attach,
     checks,
     clean,
     doctor,
@@ -86,11 +87,20 @@ app.command(
         "clusterctl launch -n 2 --dry-run train.py   what would run on two hosts",
         "clusterctl launch --engine deepspeed --env NCCL_DEBUG=INFO train.py",
         "clusterctl launch --time-limit 2h -m project.train",
+        "clusterctl launch --detach train.py         goes on without this terminal",
         "clusterctl launch -- --steps 5              the shipped workload",
         groups=_LAUNCH_GROUPS,
         unknown_option=launch.unknown_option,
     ),
 )(launch.command)
+app.command(
+    "attach",
+    short_help="Show a run as its launch does; Ctrl-C leaves it alone.",
+    cls=help_.command(
+        "clusterctl attach                     the newest that runs, to its end",
+        "clusterctl attach 20260101 --tail 20  a run by the beginning of its id",
+    ),
+)(attach.command)
 app.command(
     "logs",
     short_help="Show what the ranks of a run printed.",

@@ -11,7 +11,10 @@ from clusterctl.cli import options
 if TYPE_CHECKING:
     from clusterctl.errors import ClusterctlError
     from clusterctl.plan.model import Engine, Setting
+    from clusterctl.session.launch import Prepared
     from clusterctl.session.run import Run
+
+_LOOK = 0.1
 
 
 def command(
@@ -78,11 +81,15 @@ def command(
     stdin: Annotated[
         bool, typer.Option("--stdin", help="Rank 0 reads what this command gets on its standard input.")
     ] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", "-d", help="Return when all ranks are up; the run needs no terminal.")
+    ] = False,
     on_disconnect: Annotated[
         Literal["stop", "continue"] | None,
         typer.Option(
             "--on-disconnect",
-            help="What hosts do when no controller is left: stop after 60 s (default), continue for 24 h.",
+            help="What hosts do when no controller is left: stop after 60 s (default), continue for 24 h "
+            "(default with --detach).",
         ),
     ] = None,
     max_restarts: Annotated[
@@ -176,9 +183,11 @@ def command(
     if not as_json:
         screen.out().print(cluster.hosts.how, style="dim")
     try:
+        if detach and not dry_run:
+            return _detach(cluster.prepare_detached(wanted, progress=Asking))
         if not dry_run:
             return _follow(cluster.open_run(wanted, progress=Asking))
-        plan = cluster.plan(options=wanted, progress=Asking)
+        plan = cluster.plan(options=wanted, detach=detach, progress=Asking)
     except NotReadyError as refused:
         seen = refused.examination
         screen.err().print(page.refusal(seen.report, seen.network, cluster.hosts.inventory), soft_wrap=False)
@@ -239,7 +248,7 @@ def _follow(run: Run) -> int:
     outlives = run.plan.on_disconnect == "continue"
 
     def ask(number: int, _: object) -> None:
-        run.leave() if outlives and number == signal.SIGTERM else run.interrupt(number)
+        run.leave(number) if number == signal.SIGTERM else run.interrupt(number)
 
     previous: dict[signal.Signals, Any] = {
         number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)
@@ -266,6 +275,65 @@ def _follow(run: Run) -> int:
             previous[number] = signal.SIG_IGN
         return outcome.exit_code
     finally:  # not before all is said: one Ctrl-C too many must not cut the outcome off
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _detach(prepared: Prepared) -> int:
+    """Have a process of its own start it, and look on until every rank is up. Until then Ctrl-C ends the run;
+    a terminal that is closed ends the looking on."""
+    import signal
+
+    from clusterctl.cli import screen
+    from clusterctl.cli.ending import closing
+    from clusterctl.cli.terminal import Terminal
+    from clusterctl.errors import ClusterctlError
+    from clusterctl.report import detached
+    from clusterctl.report import launch as page
+    from clusterctl.session.controller import Awaiting, Broke, Over, Up
+    from clusterctl.session.detached import DetachedRun
+    from clusterctl.session.watching import Watching
+    from clusterctl.store.runs import RunDirectory
+
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    run = DetachedRun.create(prepared)
+    directory = RunDirectory(run.path)
+    terminal = Terminal(1)
+    terminal.put(screen.rendered(page.opening(run.plan, screen.at_home(run.path))), keep=True)
+    live = screen.live(run.plan, terminal)
+    controller = run.start(prepared)
+    previous = {
+        number: signal.signal(number, lambda number, _: controller.interrupt(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    watching = Watching(directory, run.plan, live)
+    try:
+        while True:
+            news = controller.news(_LOOK)
+            watching.look()
+            match news:
+                case Awaiting(text):
+                    live.awaiting(text)
+                case Up():
+                    live.flush()
+                    screen.farewell(terminal, detached.up(run.id))
+                    return 0
+                case Over(outcome, unwritten):
+                    live.flush()
+                    screen.farewell(terminal, closing(directory, outcome, plan=run.plan))
+                    if unwritten:
+                        screen.complain("error", f"the outcome cannot be kept: {unwritten}")
+                    return outcome.exit_code
+                case Broke(message, hint):
+                    terminal.close()
+                    raise ClusterctlError(message, hint=hint)
+            if controller.ended:
+                terminal.close()
+                raise ClusterctlError(
+                    f"the controller of run {run.id} ended before its ranks were up",
+                    hint=f"{run.path}/controller.log; clusterctl stop {run.id} ends what has started",
+                )
+    finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
 

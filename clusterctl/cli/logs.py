@@ -11,13 +11,11 @@ from clusterctl.cli.runs import Run
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-    from typing import BinaryIO
 
     from clusterctl.plan.model import LaunchPlan
     from clusterctl.store.runs import RunDirectory
 
 _POLL = 0.3
-_BLOCK = 1 << 20
 _LAUNCHER = "launcher"
 
 
@@ -165,47 +163,14 @@ def _read(
     Meanwhile a log of more than ``limit`` bytes may lose its middle."""
     import time
 
-    from clusterctl.store.log_files import WHOLE, Cut, cut_in, head_of, place_now
+    from clusterctl.store.log_tail import LogTail
 
-    read: dict[Path, tuple[int, Cut]] = {}
-    first = True
+    tails = [(host, LogTail(path, limit, lines=tail)) for host, path in logs]
     while True:
         over = not follow or directory.outcome() is not None or not directory.supervised()
-        for host, path in logs:
-            if not path.is_file():
-                continue
-            with path.open("rb") as stream:
-                cut = cut_in(stream, head_of(limit))
-                if first and tail is not None:
-                    stream.seek(_start_of_last(tail, stream))
-                else:
-                    stream.seek(place_now(*read.get(path, (0, WHOLE)), cut))
-                while data := stream.read(_BLOCK):
-                    yield host, path.name, data
-                read[path] = (stream.tell(), cut)
+        for host, log in tails:
+            for data in log.news():
+                yield host, log.path.name, data
         if over:
             return
-        first = False
         time.sleep(_POLL)
-
-
-def _start_of_last(lines: int, stream: BinaryIO) -> int:
-    """Offset at which the last ``lines`` lines begin; one without an end counts as a line."""
-    position = size = stream.seek(0, 2)
-    wanted = lines
-    while position > 0:
-        step = min(_BLOCK, position)
-        position -= step
-        stream.seek(position)
-        block = stream.read(step)
-        cut = len(block)
-        if position + step == size and block.endswith(b"\n"):
-            cut -= 1  # the end of the last line begins no other
-        if lines == 0:
-            return size
-        while (newline := block.rfind(b"\n", 0, cut)) >= 0:
-            wanted -= 1
-            if wanted == 0:
-                return position + newline + 1
-            cut = newline
-    return 0

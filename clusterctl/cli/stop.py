@@ -82,7 +82,7 @@ def _wait(directory: RunDirectory, held: Claim, *, now: bool) -> Outcome | None:
 
     from clusterctl.cli import screen
     from clusterctl.settings import RUN
-    from clusterctl.store.claims import is_suspended
+    from clusterctl.store.claims import is_suspended, wake
 
     elsewhere = directory.controller()
     grace = "at once" if now else f"scripts get {RUN.stop_grace:g} s to save, --now ends them at once"
@@ -91,7 +91,7 @@ def _wait(directory: RunDirectory, held: Claim, *, now: bool) -> Outcome | None:
         text += f" (supervised from {elsewhere})"
     elif held.verb == "stop":
         text = f"run {directory.run} is being stopped already, by process {held.pid}: waiting for that"
-    if _wake(held):
+    if wake(held):
         text += f"; launch (process {held.pid}) was suspended and has been woken for it"
     if not screen.err().is_terminal:
         screen.err().print(text, style="dim")
@@ -112,22 +112,6 @@ def _wait(directory: RunDirectory, held: Claim, *, now: bool) -> Outcome | None:
                 heard, deadline = directory.size(), time.monotonic() + timeout
             time.sleep(_POLL)
     return directory.outcome()
-
-
-def _wake(held: Claim) -> bool:
-    """Whether the process stood still (Ctrl-Z): then it goes on, so that it can end its run."""
-    import os
-    import signal
-
-    from clusterctl.store.claims import is_suspended
-
-    if not is_suspended(held):
-        return False
-    try:
-        os.kill(held.pid, signal.SIGCONT)
-    except OSError:  # gone meanwhile, or another user's: then the wait ends by itself
-        return False
-    return True
 
 
 def _take_over(directory: RunDirectory, stuck: Claim | None, *, now: bool) -> Outcome:

@@ -19,6 +19,7 @@ from clusterctl.plan.model import Code, GitState, LaunchPlan, NodePlan, Setting
 from clusterctl.plan.variables import shown
 from clusterctl.report import findings
 from clusterctl.report.pull import size
+from clusterctl.settings import RUN
 
 _STARTS = {
     "torchrun": "torchrun, static ranks",
@@ -67,6 +68,7 @@ def plan_text(plan: LaunchPlan) -> RenderableType:
         _row("master", f"{plan.master_addr}:{plan.master_port}"),
         _row("code", _code(plan)),
         *_notes(plan),
+        *_alone(plan),
         _row("logs", _logs(plan)),
     ]
     if plan.start == "deepspeed-pdsh":
@@ -145,6 +147,13 @@ def _differences(git: GitState | None) -> str:
     return ", ".join(parts)
 
 
+def _alone(plan: LaunchPlan) -> list[RenderableType]:
+    """What becomes of the run without its controller, where that is not as usual."""
+    if plan.on_disconnect == "stop":
+        return []
+    return [_row("alone", f"hosts go on for {RUN.lease(plan.on_disconnect) / 3600:g} h without a controller")]
+
+
 def _what_travels(code: Code) -> str:
     where = f"{code.root} (git root)" if code.repository else code.root
     inside = f", run in {code.subdirectory}" if code.subdirectory else ""
@@ -159,6 +168,7 @@ def opening(plan: LaunchPlan, directory: Path) -> RenderableType:
         _row("ranks", f"{plan.world_size}: {layout}"),
         _row("code", _what_travels(plan.code) if plan.code.digest else _code(plan)),
         *_notes(plan),
+        *_alone(plan),
         _row("logs", str(directory / "logs")),
     )
 

@@ -23,13 +23,23 @@ from clusterctl.run.observed import Observed
 from clusterctl.run.restart import Again
 from clusterctl.run.supervise import Supervisor
 from clusterctl.settings import RUN
-from clusterctl.store.outcome import EXIT_STOPPED, EXIT_TIMEOUT, Attempt, Cause, Outcome, Status
+from clusterctl.store.claims import Verb
+from clusterctl.store.outcome import (
+    EXIT_INTERNAL,
+    EXIT_STOPPED,
+    EXIT_TIMEOUT,
+    Attempt,
+    Cause,
+    Outcome,
+    Status,
+)
 from clusterctl.store.runs import RunDirectory
 
 _LOOK = 0.2
 _FENCE = 5.0
 """After the lease and the grace of a host that was lost: its agent has swept by then."""
 _STOPPED = Cause(kind="operator", message="stopped by the operator between two attempts")
+_DIED = Cause(kind="internal", message="the controller ended between two attempts")
 _T = TypeVar("_T")
 
 Conclude = Callable[[Outcome], Outcome | Attempt]
@@ -95,9 +105,10 @@ class Attempts:
         """As `Supervisor.hand_on`."""
         self._supervisor.hand_on(number)
 
-    def leave(self) -> None:
+    def leave(self, number: int) -> None:
         """As `Supervisor.leave`. Between two attempts there is nothing to leave: the run ends."""
-        self._supervisor.leave()
+        self._signal = number
+        self._supervisor.leave(number)
 
     @property
     def disk_answers(self) -> bool:
@@ -127,12 +138,14 @@ class Attempts:
             if before.unwanted:  # it came while nobody was there to hear it
                 self._supervisor.interrupt(self._signal)
 
-    def take_over(self) -> Outcome:
+    def take_over(self, verb: Verb) -> Outcome:
         """As `Supervisor.take_over`; where the other controller died between two attempts, there is nothing
         left to follow."""
         if self._ended and self._ended[-1].attempt == self.plan.attempt:
-            return self._kept(self._ended_between("stopped", EXIT_STOPPED, _STOPPED))
-        return self._supervisor.take_over()
+            if verb == "stop":
+                return self._kept(self._ended_between("stopped", EXIT_STOPPED, _STOPPED))
+            return self._kept(self._ended_between("error", EXIT_INTERNAL, _DIED))
+        return self._supervisor.take_over(verb)
 
     def _next(self) -> tuple[Observed, Supervisor]:
         self._spent = time.monotonic() - self._began

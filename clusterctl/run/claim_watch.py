@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 import contextlib
+import time
 
-from clusterctl.store.claims import Claim, Verb
-from clusterctl.store.outcome import EXIT_STOPPED, Cause, Outcome
+from clusterctl.store.claims import Claim, Verb, own_claim
 from clusterctl.store.runs import RunDirectory
+
+_SIGN = 2.0
 
 
 class ClaimWatch:
-    """While this process stood still, `clusterctl stop` may have gone to the hosts in its place."""
+    """While this process stood still, `stop` or `attach` may have gone to the hosts in its place."""
 
     def __init__(self, directory: RunDirectory) -> None:
         self._directory = directory
         self._own: Claim | None = None
+        self._shown = 0.0
 
     def take(self, verb: Verb) -> None:
         """This process supervises the run from here on. Raises OSError."""
         self._directory.claim(verb)
         self._own = self._directory.supervisor()
+
+    def keep(self, verb: Verb) -> None:
+        """This process has taken the run already, by `RunDirectory.take_claim`."""
+        self._own = own_claim(verb)
+
+    def show_life(self) -> None:
+        """Leave a sign of when this process was last seen to. A disk that is full can take it."""
+        now = time.monotonic()
+        if self._own is not None and now > self._shown + _SIGN:
+            self._shown = now
+            with contextlib.suppress(OSError):
+                self._directory.show_life()
 
     def taken_by(self) -> Claim | None:
         """The other process that supervises it now."""
@@ -28,15 +43,3 @@ class ClaimWatch:
             with contextlib.suppress(OSError):  # no descriptors: who could not look is not displaced
                 claim = self._directory.supervisor()
         return None if claim == self._own else claim
-
-
-def displaced(run: str, hosts: tuple[str, ...], by: Claim) -> Outcome:
-    """What the process that was displaced knows of the end: nothing but who sees to it now."""
-    message = f"stopped by the operator (clusterctl stop, process {by.pid}, in place of this one)"
-    return Outcome(
-        run=run,
-        status="stopped",
-        exit_code=EXIT_STOPPED,
-        cause=Cause(kind="operator", message=message),
-        left_behind=dict.fromkeys(hosts),
-    )

@@ -13,6 +13,9 @@ class Display:
     def say(self, text: str) -> None:
         """One line about the run itself."""
 
+    def up(self) -> None:
+        """Every rank has started."""
+
     def output(self, host: str, name: str, data: bytes) -> None:
         """Bytes of a log as they arrive, in order for each log."""
 

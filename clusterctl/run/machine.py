@@ -52,6 +52,10 @@ class Machine:
             state.heard = state.last_word = state.opened = state.progress = now
             state.linked = linked
 
+    def began(self, at: float) -> None:
+        """The run is older than this controller: it began ``at``, by the wall clock."""
+        self.started = at - self.epoch
+
     @property
     def grace(self) -> float:
         """Seconds from TERM to KILL, by the last order; those of a failure where there was none."""

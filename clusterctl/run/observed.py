@@ -34,6 +34,9 @@ class Observed(Display):
     def awaiting(self, text: str) -> None:
         self._display.awaiting(text)
 
+    def up(self) -> None:
+        self._display.up()
+
     def output(self, host: str, name: str, data: bytes) -> None:
         if name.startswith("rank-"):
             self._look_for_steps((host, name), data)

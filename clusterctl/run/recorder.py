@@ -118,6 +118,10 @@ class Recorder:
         """Say that this process supervises the run from here on. Raises OSError."""
         return self._ask(lambda: self._claim.take(verb))
 
+    def keep_claim(self, verb: Verb) -> Future[None]:
+        """Go on with a claim that this process has taken before."""
+        return self._ask(lambda: self._claim.keep(verb))
+
     def launch(self, make: Callable[[], DeepSpeedLauncher]) -> Future[None]:
         """Start DeepSpeed's launcher, whose log lies in the run directory, and read that. Raises OSError."""
         return self._ask(partial(self._launch, make))
@@ -239,6 +243,7 @@ class Recorder:
             self._look_at = time.monotonic() + _LOOK
 
     def _look_around(self) -> None:
+        self._claim.show_life()
         before = (self.taken_by, self.stop_asked)
         self.taken_by = self._claim.taken_by() or self.taken_by
         self.stop_asked = self._directory.stop_asked()

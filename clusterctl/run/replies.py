@@ -133,6 +133,8 @@ class Replies:
         if isinstance(event, RankStarted):
             self._ranks_up += 1
             self._display.awaiting(f"{self._ranks_up} of {self._plan.world_size} ranks up, importing")
+            if self._ranks_up == self._plan.world_size:
+                self._display.up()
         if isinstance(event, Noted):
             self._display.say(f"{host}: {event.text}")
         if isinstance(event, RankExited):

@@ -20,11 +20,11 @@ from clusterctl.errors import ClusterctlError
 from clusterctl.messages import relay
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.run.actions import Action, Finish, IndirectProbe, Reconnect, Say, StopHosts
-from clusterctl.run.claim_watch import displaced
 from clusterctl.run.closing import Closing
 from clusterctl.run.display import Display
 from clusterctl.run.launcher import DeepSpeedLauncher
 from clusterctl.run.launcher_watch import LauncherWatch
+from clusterctl.run.leaving import displaced, without_controller
 from clusterctl.run.links import Broken, Heard, LinkEvent, Links, Opened, Unopened
 from clusterctl.run.machine import Machine
 from clusterctl.run.operator import Operator
@@ -35,6 +35,7 @@ from clusterctl.run.start import Halted, Startup
 from clusterctl.run.states import RunState
 from clusterctl.run.stdin import InputPump
 from clusterctl.settings import RUN, SSH, RunDefaults
+from clusterctl.store.claims import Verb
 from clusterctl.store.outcome import Attempt, Outcome
 from clusterctl.store.runs import RunDirectory
 from clusterctl.transport.protocol import Channel, Transport
@@ -47,18 +48,6 @@ _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 def _now() -> float:
     return time.clock_gettime(_CLOCK)
-
-
-class LeftAlone(ClusterctlError):
-    """This process leaves a run that goes on: its hosts keep to their lease."""
-
-    exit_code = 128 + signal.SIGTERM
-
-    def __init__(self, run: str, lease: float) -> None:
-        super().__init__(
-            f"run {run} goes on without its controller, for at most {lease / 3600:g} h",
-            hint=f"clusterctl attach {run} supervises it again, clusterctl stop {run} ends it",
-        )
 
 
 class Supervisor:
@@ -113,6 +102,8 @@ class Supervisor:
         self.ordered_at: float | None = None
         """When the hosts were told to stop, in seconds of time.time()."""
         self._replies = Replies(plan, self._machine, self._recorder, display, clock_offsets)
+        self._everywhere = False
+        """Whether it has started on all hosts."""
         self._never: set[int] = set()
         """Nodes on which nothing was started."""
 
@@ -135,10 +126,13 @@ class Supervisor:
         """Send SIGUSR1 or SIGUSR2 to every rank. For signal handlers and other threads."""
         self._operator.hand_on(number)
 
-    def leave(self) -> None:
-        """Go, while the hosts go on. A run that has not begun, or is stopping, is seen to its end before. For
-        signal handlers and other threads."""
-        self._operator.leave()
+    def leave(self, number: int) -> None:
+        """Go, while the hosts go on, where they were told to; else as `interrupt`. A run that has not begun,
+        or is stopping, is seen to its end before. For signal handlers and other threads."""
+        if self._plan.on_disconnect == "continue":
+            self._operator.leave()
+        else:
+            self._operator.interrupt(number)
 
     def run(self) -> Outcome:
         """Start all nodes or none, follow them to the end, leave nothing, and say how it went."""
@@ -160,6 +154,7 @@ class Supervisor:
         try:
             trouble = self._carry_out(start)
             self.resumed = start.resumed.tag
+            self._everywhere = not trouble
             self._display.awaiting("")
             self._machine.begin(_now())
             self._links.listen(self._links.nodes)
@@ -181,18 +176,18 @@ class Supervisor:
                 pump.close()
             self._leave()
 
-    def take_over(self) -> Outcome:
-        """Follow a run whose controller is gone, from what the nodes still know, to its end."""
+    def take_over(self, verb: Verb = "stop") -> Outcome:
+        """Follow a run whose controller is gone, from what the nodes still know, to its end. The caller has
+        taken the claim to it, for ``verb``."""
         try:
-            self._recorder.claim("stop").result()
+            self._everywhere = True
+            self._recorder.keep_claim(verb).result()
             history = self._replies.history = self._recorder.resume(self._hosts).result()
             everyone = set(range(len(self._hosts)))
             history.await_nodes(everyone, _now() + _HISTORY_TIMEOUT + SSH.connect_timeout)
             self._links.open(everyone, time.monotonic() + SSH.probe_timeout, attach=True)
             self._machine.begin(_now(), linked=False)
-            outcome = self._follow()
-            seconds = round(time.time() - history.began, 3)
-            return self._finished(msgspec.structs.replace(outcome, seconds=seconds))
+            return self._finished(self._follow())
         finally:
             self._leave()
 
@@ -242,11 +237,14 @@ class Supervisor:
         for by in self._operator.interrupts():
             self._do(self._machine.interrupt(now, by))
         if self._operator.leaves and self._may_go_on_alone:
-            raise LeftAlone(self._plan.run, self._machine.lease)
+            raise without_controller(self._plan.run, self._machine.lease)
         for number in self._operator.signals():
             self._say(f"{signal.Signals(number).name} is handed on to every rank")
             self._links.post_all(relay.SignalRanks(number=number))
-        if not self._replies.history.waiting or now > self._replies.history.deadline:
+        history = self._replies.history
+        if not history.waiting or now > history.deadline:
+            if history.began:
+                self._machine.began(history.began)
             asked = self._operator.stop_asked(self._recorder.stop_asked)
             if asked is not None:
                 self._do(self._machine.stop_asked(asked, now))
@@ -257,7 +255,8 @@ class Supervisor:
 
     @property
     def _may_go_on_alone(self) -> bool:
-        return self._plan.on_disconnect == "continue" and self._machine.state is RunState.RUNNING
+        running = self._everywhere and self._machine.state is RunState.RUNNING
+        return running and self._plan.on_disconnect == "continue"
 
     def _hear_recorder(self) -> None:
         if self._recorder.fault is not None:
@@ -343,6 +342,6 @@ class Supervisor:
             gone = self.outcome is not None and None in self.outcome.left_behind.values()
             self._recorder.launcher.close(at_once=gone)
         self._recorder.close()
-        if self.outcome is None and not self._may_go_on_alone:
+        if self.outcome is None and self._recorder.taken_by is None and not self._may_go_on_alone:
             self._links.post_all(relay.Stop(grace=self._machine.grace, reason="the controller broke"))
         self._links.close()

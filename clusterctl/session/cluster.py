@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Literal, get_args, overload
 
 import msgspec
 
@@ -33,6 +33,8 @@ from clusterctl.store.home import make_home
 from clusterctl.transport import Kind
 
 if TYPE_CHECKING:
+    from clusterctl.session.detached import DetachedRun
+    from clusterctl.session.launch import Prepared
     from clusterctl.session.run import Run
 
 _DEFAULTS = LaunchOptions()
@@ -213,6 +215,7 @@ class Cluster:
         *,
         env: Env = (),
         options: LaunchOptions = _DEFAULTS,
+        detach: bool = False,
         progress: Progress = Silent,
     ) -> LaunchPlan:
         """What `launch` would do: every host's command and variables. Starts nothing. Raises as `launch`."""
@@ -221,9 +224,33 @@ class Cluster:
         wanted = _filled(options, script, args, env)
         link = self.target.connect()
         try:
-            return prepare(self.target, link, wanted, to_start=False, progress=progress).plan
+            return prepare(self.target, link, wanted, to_start=False, detached=detach, progress=progress).plan
         finally:
             link.close()
+
+    @overload
+    def launch(
+        self,
+        script: str | os.PathLike[str] = "",
+        args: Iterable[object] = (),
+        *,
+        env: Env = (),
+        options: LaunchOptions = _DEFAULTS,
+        detach: Literal[False] = False,
+        progress: Progress = Silent,
+    ) -> Run: ...
+
+    @overload
+    def launch(
+        self,
+        script: str | os.PathLike[str] = "",
+        args: Iterable[object] = (),
+        *,
+        env: Env = (),
+        options: LaunchOptions = _DEFAULTS,
+        detach: Literal[True],
+        progress: Progress = Silent,
+    ) -> DetachedRun: ...
 
     def launch(
         self,
@@ -232,27 +259,49 @@ class Cluster:
         *,
         env: Env = (),
         options: LaunchOptions = _DEFAULTS,
+        detach: bool = False,
         progress: Progress = Silent,
-    ) -> Run:
+    ) -> Run | DetachedRun:
         """Train on all hosts and return at once, with the run going on in a thread.
 
         ``script``, ``args`` and ``env`` replace or add to those of ``options``; without a script the shipped
-        workload runs. Raises RefusedError when the hosts are not ready for it.
+        workload runs. With ``detach`` a process of its own supervises the run, which needs this one no more,
+        and `launch` returns when every rank has started. Raises RefusedError when the hosts are not ready.
         """
-        run = self.open_run(_filled(options, script, args, env), progress=progress)
+        wanted = _filled(options, script, args, env)
+        if detach:
+            from clusterctl.session.detached import DetachedRun
+
+            prepared = self.prepare_detached(wanted, progress=progress)
+            apart = DetachedRun.create(prepared)
+            apart.start(prepared).await_up()
+            return apart
+        run = self.open_run(wanted, progress=progress)
         run.start()
         return run
+
+    def prepare_detached(self, options: LaunchOptions, *, progress: Progress = Silent) -> Prepared:
+        """A run that another process is to start: for callers that show its plan before. Raises as `plan`."""
+        from clusterctl.session.launch import prepare
+
+        make_home()
+        link = self.target.connect()
+        try:
+            return prepare(self.target, link, options, to_start=False, detached=True, progress=progress)
+        finally:
+            link.close()
 
     def open_run(self, options: LaunchOptions, *, progress: Progress = Silent) -> Run:
         """As `launch`, but nothing has started: for callers that show the plan before ``Run.start``."""
         # A launch brings along what an examination needs nothing of.
         from clusterctl.session.launch import prepare
-        from clusterctl.session.run import Run
+        from clusterctl.session.run import Run, make_directory
 
         make_home()
         link = self.target.connect()
         try:
-            run = Run(prepare(self.target, link, options, to_start=True, progress=progress), link)
+            prepared = prepare(self.target, link, options, to_start=True, progress=progress)
+            run = Run(prepared.ready, link, make_directory(prepared))
         except BaseException:
             link.close()
             raise

@@ -19,7 +19,7 @@ from clusterctl.inventory.fold import fold
 from clusterctl.plan import activation, caches, defaults, notes
 from clusterctl.plan.build import build
 from clusterctl.plan.layers import Layers
-from clusterctl.plan.model import LaunchPlan, Request, Setting, Start
+from clusterctl.plan.model import LaunchPlan, OnDisconnect, Request, Setting, Start
 from clusterctl.session import variables, workload
 from clusterctl.session.examine import Examination, examine
 from clusterctl.session.hosts import Hosts
@@ -59,14 +59,28 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     start: Start
     log_limit: int
     notes: tuple[str, ...] = ()
+    detached: bool = False
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True):
+    """A run that could start now, whole: any process can carry it out. ``clock_offsets``: seconds by which
+    each host's clock is ahead."""
+
+    plan: LaunchPlan
+    intent: Intent
+    clock_offsets: dict[str, float]
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
-    """A run that could start now: its plan, and what that was made from."""
+    """A run that could start now, and what its plan was made from."""
 
-    plan: LaunchPlan
+    ready: Ready
     examination: Examination
-    intent: Intent
+
+    @property
+    def plan(self) -> LaunchPlan:
+        """That of its first attempt."""
+        return self.ready.plan
 
 
 def prepare(
@@ -75,13 +89,20 @@ def prepare(
     options: LaunchOptions,
     *,
     to_start: bool,
+    detached: bool = False,
     progress: Progress = Silent,
 ) -> Prepared:
     """Look at the code here and at the hosts, decide, plan. Nothing is started and nothing stays on a host.
 
-    ``to_start``: the run follows over the same ``link``. Raises UsageError for what cannot be meant, before
-    any host is asked, and RefusedError where the hosts cannot run it.
+    ``to_start``: the run follows over the same ``link``. ``detached``: a process of its own is to carry it
+    out, which no terminal is part of. Raises UsageError for what cannot be meant, before any host is asked,
+    and RefusedError where the hosts cannot run it.
     """
+    if detached and options.stdin:
+        raise UsageError(
+            "--stdin and --detach exclude each other: nobody would be left to read here",
+            hint="give the script a file",
+        )
     options, meant = workload.understood(options)
     if meant is not None:
         meant.check(target.hosts.inventory)
@@ -98,20 +119,26 @@ def prepare(
         start=_start(options, simulated=target.hosts.simulated),
         log_limit=log_limit(options.log_limit),
         notes=(meant.note,) if meant is not None and meant.note else (),
+        detached=detached,
     )
     seen = _look(intent, link, then_more=to_start, progress=progress)
     if look is not None:
         work = msgspec.structs.replace(work, code=msgspec.structs.replace(work.code, git=look.result()))
         intent = msgspec.structs.replace(intent, workload=work)
-    return Prepared(plan=_plan(intent, seen, attempt=1), examination=seen, intent=intent)
+    return Prepared(ready=_ready(intent, seen, attempt=1), examination=seen)
 
 
-def prepare_again(prepared: Prepared, link: Transport, ended: Sequence[Attempt]) -> Prepared:
+def prepare_again(intent: Intent, link: Transport, ended: Sequence[Attempt]) -> Ready:
     """Look at the hosts of a run again after these attempts, and plan the next one: with the same code and
     the same variables of the user, on another port. Raises as `prepare`."""
-    intent, attempt = prepared.intent, ended[-1].attempt + 1
+    attempt = ended[-1].attempt + 1
     seen = _look(intent, link, then_more=True, progress=Silent, attempt=attempt)
-    return Prepared(plan=_plan(intent, seen, attempt=attempt), examination=seen, intent=intent)
+    return _ready(intent, seen, attempt=attempt)
+
+
+def _ready(intent: Intent, seen: Examination, *, attempt: int) -> Ready:
+    offsets = {host: facts.clock_offset or 0.0 for host, facts in seen.answers.facts.items()}
+    return Ready(plan=_plan(intent, seen, attempt=attempt), intent=intent, clock_offsets=offsets)
 
 
 def _look(
@@ -135,7 +162,7 @@ def _plan(intent: Intent, seen: Examination, *, attempt: int) -> LaunchPlan:
     checkpoint_dir, resume_arguments = workload.checkpoints_of(options)
     hosts, names = target.hosts, target.names
     _decide(hosts, seen, options)
-    _refuse_loss_at_logout(seen, options)
+    on_disconnect, alone = _on_disconnect(seen, intent)
     facts = seen.answers.facts
     given = defaults.of_hosts(hosts.inventory, facts, seen.settings, home_caches=options.home_caches)
     request = Request(
@@ -151,9 +178,9 @@ def _plan(intent: Intent, seen: Examination, *, attempt: int) -> LaunchPlan:
         code=work.code,
         pdsh_ssh_args=variables.pdsh_ssh_args(),
         time_limit=options.time_limit,
-        on_disconnect=options.on_disconnect or "stop",
+        on_disconnect=on_disconnect,
         caches={host: caches.place(facts[host]) for host in names},
-        notes=_notes(intent, seen, given),
+        notes=(*_notes(intent, seen, given), *alone),
         checkpoint_dir=checkpoint_dir,
         resume=options.resume,
         resume_arguments=resume_arguments,
@@ -195,18 +222,26 @@ def _decide(hosts: Hosts, seen: Examination, options: LaunchOptions) -> None:
         )
 
 
-def _refuse_loss_at_logout(seen: Examination, options: LaunchOptions) -> None:
-    """A run that is to go on without its controller must lose nothing when the sessions of that end."""
+def _on_disconnect(seen: Examination, intent: Intent) -> tuple[OnDisconnect, tuple[str, ...]]:
+    """What the hosts do without a controller, and what is to be said of it. What goes on without one must
+    lose nothing when its sessions end; as long as it holds them, nothing is taken. Raises RefusedError."""
+    options = intent.options
+    wanted = options.on_disconnect or ("continue" if intent.detached else "stop")
     facts = seen.answers.facts
     losing = [host for host in facts if taken_at_logout(facts[host])]
-    if options.on_disconnect != "continue" or options.force or not losing:
-        return
-    first = facts[losing[0]]
+    if wanted == "stop" or not losing:
+        return wanted, ()
+    user = facts[losing[0]].user
+    loss = f"on {fold(losing)} logind takes {taken_at_logout(facts[losing[0]])} away"
+    cure = f"sudo loginctl enable-linger {shlex.quote(user)}"
+    if options.force:
+        return wanted, (f"{loss} when no SSH session is left, as when this controller dies; cure: {cure}",)
+    if options.on_disconnect is None:
+        gone = f"if the controller dies, the hosts end the run after {RUN.lease_attached:g} s"
+        return "stop", (f"{gone}, for {loss} then; with {cure} there they would go on",)
     raise RefusedError(
-        f"not started: it could not go on without its controller, for on {fold(losing)} logind takes "
-        f"{taken_at_logout(first)} away when no SSH session is left",
-        hint=f"sudo loginctl enable-linger {shlex.quote(first.user)} there, or --on-disconnect stop; --force "
-        "starts all the same",
+        f"not started: it could not go on without its controller, for {loss} when no SSH session is left",
+        hint=f"{cure} there, or --on-disconnect stop; --force starts all the same",
         examination=seen,
     )
 

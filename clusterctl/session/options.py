@@ -19,7 +19,8 @@ class LaunchOptions(msgspec.Struct, frozen=True, kw_only=True):
     ``--local_rank=N``. ``time_limit`` is seconds. ``force`` starts although the examination found failures.
     ``log_limit``: how much of each rank's log is kept (such as ``200MB``; ``0``: all; empty: 1 GB).
     ``stdin``: rank 0 reads this process's standard input. ``on_disconnect``: what the hosts do when their
-    controller is gone, ``stop`` after a minute or ``continue`` for a day; None means ``stop``. ``settings``
+    controller is gone, ``stop`` after a minute or ``continue`` for a day; None means ``continue`` where
+    the run is detached and its hosts lose nothing at a logout, else ``stop``. ``settings``
     are variables with options of their own, such as MASTER_ADDR. ``pdsh``: DeepSpeed's launcher over pdsh,
     or nothing. ``home_caches``: what ranks compile goes to the home directory, also where hosts share it.
     ``max_restarts``: so often the whole run begins again after a failure, as attempts of one run.

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
 import getpass
-import json
 import threading
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from clusterctl.errors import UsageError
 from clusterctl.plan.model import LaunchPlan
@@ -23,7 +20,8 @@ from clusterctl.run.launcher import DeepSpeedLauncher
 from clusterctl.run.operator import BY_PROGRAM
 from clusterctl.run.supervise import Supervisor
 from clusterctl.session.hosts import transport_of
-from clusterctl.session.launch import Prepared, prepare_again
+from clusterctl.session.launch import Prepared, Ready, prepare_again
+from clusterctl.session.recorded import RecordedRun
 from clusterctl.settings import RUN
 from clusterctl.store.outcome import Attempt, Outcome
 from clusterctl.store.runs import RunDirectory
@@ -35,21 +33,18 @@ _LEAVING = RUN.stop_grace + 15.0
 _unfinished: weakref.WeakSet[Run] = weakref.WeakSet()
 
 
-class Run:
+class Run(RecordedRun):
     """One run on all hosts, supervised by a thread of this process.
 
     As a context manager it is stopped at the end of the block. When this process ends, its runs are stopped,
     with the grace for scripts to save, unless they were launched with ``on_disconnect="continue"``.
     """
 
-    def __init__(self, prepared: Prepared, link: Transport) -> None:
-        """Make the run directory; nothing is started. ``link`` belongs to the run from here on."""
-        self.id = prepared.plan.run
-        self._prepared = prepared
+    def __init__(self, ready: Ready, link: Transport, directory: RunDirectory) -> None:
+        """Nothing is started. ``link`` belongs to the run from here on."""
+        super().__init__(directory)
+        self._ready = ready
         self._link = link
-        self._directory = RunDirectory.create(prepared.plan)
-        self._directory.write("findings.json", prepared.examination.report.findings)
-        self.path = self._directory.path
         self._over = threading.Event()
         self._outcome: Outcome | None = None
         self._error: BaseException | None = None
@@ -58,7 +53,7 @@ class Run:
     @property
     def plan(self) -> LaunchPlan:
         """That of the newest attempt."""
-        return self._prepared.plan
+        return self._ready.plan
 
     def start(self, display: Display | None = None) -> None:
         """Start all ranks. ``display`` is told what the run says, in the supervising thread."""
@@ -67,8 +62,8 @@ class Run:
             self._directory,
             display or Display(),
             self._supervisor,
-            None if self._prepared.intent.options.stdin else self._prepare_again,  # what was read is gone
-            max_restarts=self._prepared.intent.options.max_restarts,
+            None if self._ready.intent.options.stdin else self._prepare_again,  # what was read is gone
+            max_restarts=self._ready.intent.options.max_restarts,
         )
         _unfinished.add(self)
         threading.Thread(target=self._supervise, name=f"run {self.id}", daemon=True).start()
@@ -82,22 +77,20 @@ class Run:
         in_place: dict[str, bool],
         conclude: Conclude,
     ) -> Supervisor:
-        facts = self._prepared.examination.answers.facts
         return _supervisor(
             plan,
             display,
             link=self._link,
             directory=self._directory,
-            prepared=self._prepared,
-            clock_offsets={host: of_host.clock_offset or 0.0 for host, of_host in facts.items()},
+            ready=self._ready,
             spent=spent,
             in_place=in_place,
             conclude=conclude,
         )
 
     def _prepare_again(self, _: LaunchPlan, ended: tuple[Attempt, ...]) -> LaunchPlan:
-        self._prepared = prepare_again(self._prepared, self._link, ended)
-        return self._prepared.plan
+        self._ready = prepare_again(self._ready.intent, self._link, ended)
+        return self._ready.plan
 
     def _supervise(self) -> None:
         assert self._attempts is not None
@@ -114,6 +107,9 @@ class Run:
     def outcome(self) -> Outcome | None:
         """How it ended; None while it goes on."""
         return self._outcome
+
+    def _pause(self) -> bool:
+        return self._over.wait(_LOOK)
 
     def wait(self, timeout: float | None = None) -> Outcome:
         """Until it is over. Raises TimeoutError after ``timeout`` seconds; the run goes on then, as it does
@@ -133,13 +129,11 @@ class Run:
         if self._attempts is not None:
             self._attempts.interrupt(number)
 
-    def leave(self) -> None:
+    def leave(self, number: int = BY_PROGRAM) -> None:
         """Let it go on without this process, where its hosts were told to: `wait` raises LeftAlone then.
         Elsewhere as `interrupt`. For signal handlers."""
-        if self.plan.on_disconnect == "stop":
-            self.interrupt()
-        elif self._attempts is not None:
-            self._attempts.leave()
+        if self._attempts is not None:
+            self._attempts.leave(number)
 
     def hand_on(self, number: int) -> None:
         """Send SIGUSR1 or SIGUSR2 to every rank. For signal handlers."""
@@ -165,37 +159,6 @@ class Run:
                 self.interrupt()
         return self.wait()
 
-    def logs(self, rank: int) -> str:
-        """What a rank has printed so far; complete once the run is over."""
-        try:
-            return self.log_path(rank).read_text(encoding="utf-8", errors="replace")
-        except FileNotFoundError:
-            return ""
-
-    def log_path(self, rank: int) -> Path:
-        """The log of a rank on this machine. Raises UsageError for a rank that the run does not have."""
-        try:
-            node = self.plan.node_of(rank)
-        except KeyError:
-            raise UsageError(
-                f"run {self.id} has no rank {rank}", hint=f"its ranks: 0 to {self.plan.world_size - 1}"
-            ) from None
-        return self._directory.host_logs(node.host) / self.plan.log_of(rank)
-
-    def events(self) -> Iterator[dict[str, Any]]:
-        """The lines of ``events.jsonl`` from the first on, as they come; ends when the run is over."""
-        offset = 0
-        while True:
-            over = self._over.is_set()
-            lines, offset = _lines(self.path / "events.jsonl", offset)
-            yield from lines
-            if over:
-                return
-            self._over.wait(_LOOK)
-
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        return self.events()
-
     def __enter__(self) -> Run:
         return self
 
@@ -209,14 +172,27 @@ class Run:
         return f"<Run {self.id}: {state}>"
 
 
+def make_directory(prepared: Prepared) -> RunDirectory:
+    """Of a run that is about to start. Raises ClusterctlError where this machine cannot hold it."""
+    directory = RunDirectory.create(prepared.plan)
+    directory.write("findings.json", prepared.examination.report.findings)
+    return directory
+
+
 def take_over(directory: RunDirectory, display: Display) -> Outcome:
-    """Go to the hosts of a run whose controller is dead, and follow it to its end."""
+    """Go to the hosts of a run whose controller is dead, to end it. The caller holds the claim."""
+    with followed(directory, display) as run:
+        return run.take_over("stop")
+
+
+@contextmanager
+def followed(directory: RunDirectory, display: Display) -> Iterator[Attempts]:
+    """A run whose controller is dead, to be taken over."""
     plan = directory.plan()
     link = transport_of(plan)
     supervise = partial(_supervisor, link=link, directory=directory)
     try:
-        ended = directory.ended_attempts()
-        return Attempts(plan, directory, display, supervise, None, ended=ended).take_over()
+        yield Attempts(plan, directory, display, supervise, None, ended=directory.ended_attempts())
     finally:
         link.close()
 
@@ -245,50 +221,32 @@ def _supervisor(
     *,
     link: Transport,
     directory: RunDirectory,
-    prepared: Prepared | None = None,
-    clock_offsets: dict[str, float] | None = None,
+    ready: Ready | None = None,
     spent: float,
     in_place: dict[str, bool],
     conclude: Conclude,
 ) -> Supervisor:
     launcher: Callable[[LaunchPlan], DeepSpeedLauncher] | None = None
-    if prepared is not None and plan.start == "deepspeed-pdsh":
-        config = prepared.intent.target.hosts.ssh_config
+    if ready is not None and plan.start == "deepspeed-pdsh":
+        config = ready.intent.target.hosts.ssh_config
 
         def launcher(wanted: LaunchPlan) -> DeepSpeedLauncher:
             return DeepSpeedLauncher(wanted, directory.logs / wanted.launcher_log, config)
 
     return Supervisor(
         plan,
-        prepared.intent.workload.tree if prepared else None,
+        ready.intent.workload.tree if ready else None,
         link,
         directory,
-        clock_offsets=clock_offsets or {},
+        clock_offsets=ready.clock_offsets if ready else {},
         owner=getpass.getuser(),
         display=display,
         launcher=launcher,
-        stdin=_STDIN if prepared is not None and prepared.intent.options.stdin else None,
+        stdin=_STDIN if ready is not None and ready.intent.options.stdin else None,
         spent=spent,
         in_place=in_place,
         conclude=conclude,
     )
-
-
-def _lines(path: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
-    """Whole lines from ``offset`` on, and where the next one begins."""
-    try:
-        with path.open("rb") as stream:
-            stream.seek(offset)
-            data = stream.read()
-    except FileNotFoundError:
-        return [], offset
-    whole = data[: data.rfind(b"\n") + 1]
-    found = []
-    for line in whole.splitlines():
-        # A controller that died while it wrote leaves half a line.
-        with contextlib.suppress(ValueError):
-            found.append(json.loads(line))
-    return found, offset + len(whole)
 
 
 @atexit.register

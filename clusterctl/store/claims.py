@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 import psutil
 
-Verb = Literal["launch", "stop"]
+Verb = Literal["launch", "stop", "attach"]
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,9 +23,9 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     verb: Verb = "launch"
 
 
-def own_claim(verb: Verb) -> Claim:
-    """In the name of this process."""
-    pid = os.getpid()
+def own_claim(verb: Verb, pid: int | None = None) -> Claim:
+    """In the name of this process, or of another one of this machine, ``pid``."""
+    pid = pid or os.getpid()
     return Claim(pid=pid, started=process_start(pid), host=socket.gethostname(), boot=boot_id(), verb=verb)
 
 
@@ -50,6 +50,17 @@ def is_suspended(claim: Claim) -> bool:
         return bool(psutil.Process(claim.pid).status() == psutil.STATUS_STOPPED)
     except psutil.Error:
         return False
+
+
+def wake(claim: Claim) -> bool:
+    """Whether its process stood still here, and goes on now."""
+    if not is_suspended(claim):
+        return False
+    try:
+        psutil.Process(claim.pid).resume()
+    except (psutil.Error, OSError):  # gone meanwhile, or another user's
+        return False
+    return True
 
 
 def boot_id() -> str:

@@ -172,6 +172,22 @@ class RunDirectory:
                 if isinstance(event, dict) and "event" in event:
                     yield event
 
+    def events_from(self, offset: int) -> tuple[list[dict[str, Any]], int]:
+        """Whole lines of ``events.jsonl`` from ``offset`` on, and where the next one begins."""
+        try:
+            with (self.path / "events.jsonl").open("rb") as stream:
+                stream.seek(offset)
+                data = stream.read()
+        except FileNotFoundError:
+            return [], offset
+        whole = data[: data.rfind(b"\n") + 1]
+        found = []
+        for line in whole.splitlines():
+            # A controller that died while it wrote leaves half a line.
+            with contextlib.suppress(ValueError, RecursionError):
+                found.append(json.loads(line))
+        return found, offset + len(whole)
+
     def attempt_events(self) -> list[dict[str, Any]]:
         """Those of the newest attempt."""
         found: list[dict[str, Any]] = []
@@ -199,9 +215,9 @@ class RunDirectory:
                 found[event["node_rank"]] = event["offset"]
         return found
 
-    def claim(self, verb: Verb = "launch") -> None:
-        """Say that this process supervises the run."""
-        self.write("supervisor.json", claims.own_claim(verb))
+    def claim(self, verb: Verb = "launch", *, pid: int | None = None) -> None:
+        """Say that this process supervises the run, or the process ``pid``, which is about to."""
+        self.write("supervisor.json", claims.own_claim(verb, pid))
 
     def take_claim(self, verb: Verb, *, instead_of: Claim | None = None) -> Claim | None:
         """Become the one supervisor: None. Where a living process is it already: that one's claim, and
@@ -239,8 +255,24 @@ class RunDirectory:
 
     def supervisor(self) -> Claim | None:
         """The living process that supervises this run; one on another machine is taken for alive."""
-        claim = self._claim()
+        claim = self.held()
         return claim if claim is not None and claims.is_alive(claim) else None
+
+    def held(self) -> Claim | None:
+        """The process that supervises this run, or did last, dead or alive."""
+        with contextlib.suppress(ClusterctlError):
+            return self._find("supervisor.json", Claim)
+        return None
+
+    def show_life(self) -> None:
+        """The supervising process was at work now. Raises OSError."""
+        os.utime(self.path / "supervisor.json")
+
+    def last_life(self) -> float:
+        """When the supervising process was last at work, in seconds of the wall clock."""
+        with contextlib.suppress(OSError):
+            return (self.path / "supervisor.json").stat().st_mtime
+        return self.started()
 
     def supervised(self) -> bool:
         return self.supervisor() is not None
@@ -251,13 +283,8 @@ class RunDirectory:
 
     def controller(self) -> str:
         """The other machine that supervises this run, or supervised it to its end; empty when it is this."""
-        claim = self._claim()
+        claim = self.held()
         return "" if claim is None or claims.is_here(claim) else claim.host
-
-    def _claim(self) -> Claim | None:
-        with contextlib.suppress(ClusterctlError):
-            return self._find("supervisor.json", Claim)
-        return None
 
     def note_pulled(self, host: str) -> None:
         """All that the run wrote on ``host`` is here now."""

@@ -1,0 +1,41 @@
+"""A run as its directory tells it, for whoever looks on: the same screen as its launch has."""
+
+from __future__ import annotations
+
+from clusterctl.plan.model import LaunchPlan
+from clusterctl.run.display import Display
+from clusterctl.store.log_tail import LogTail
+from clusterctl.store.runs import RunDirectory
+
+
+class Watching:
+    """Shows on ``display`` what is new at each `look`; of logs that are there at the first, all or the last
+    ``tail`` lines of each."""
+
+    def __init__(
+        self, directory: RunDirectory, plan: LaunchPlan, display: Display, *, tail: int | None = None
+    ) -> None:
+        self._directory = directory
+        self._plan = plan
+        self._display = display
+        self._tail = tail
+        self._events = 0
+        self._logs: dict[tuple[str, str], LogTail] = {}
+
+    def look(self) -> None:
+        """Raises OSError where this machine cannot read."""
+        events, self._events = self._directory.events_from(self._events)
+        for event in events:
+            if event.get("event") == "say":
+                self._display.say(str(event.get("text")))
+        for node in self._plan.nodes:
+            for name in sorted(self._directory.offsets(node.host)):
+                for data in self._log(node.host, name).news():
+                    self._display.output(node.host, name, data)
+        self._tail = None
+
+    def _log(self, host: str, name: str) -> LogTail:
+        if (host, name) not in self._logs:
+            path = self._directory.host_logs(host) / name
+            self._logs[host, name] = LogTail(path, self._plan.log_limit, lines=self._tail)
+        return self._logs[host, name]
