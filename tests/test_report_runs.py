@@ -145,16 +145,23 @@ def test_hosts_with_equal_directories_are_folded() -> None:
 
 
 def test_a_dead_controller_is_told_and_what_to_do() -> None:
-    run = one_run("interrupted", seconds=None)
-    text = " ".join(shown(page.status(run, hosts_of(small_plan(2), EVENTS), None, now=NOW)))
-    assert "controller died" in text
-    assert f"clusterctl stop {RUN}" in shown(page.next_steps(run, None))[0]
+    run = one_run("interrupted", seconds=None, alone_since=NOW - 50, alone_for=3600.0)
+
+    def text(run: RunView) -> str:
+        return " ".join(shown(page.status(run, hosts_of(small_plan(2), EVENTS), None, now=NOW)))
+
+    assert "(50 s ago), its controller is dead; hosts end their ranks in 59 min" in text(run)
+    assert "hosts have ended their ranks" in text(msgspec.structs.replace(run, alone_for=49.0))
+    assert "its controller stands still" in text(msgspec.structs.replace(run, status="running"))
+    first, second = shown(page.next_steps(run, None))
+    assert f"clusterctl attach {RUN}" in first and "supervise it again" in first
+    assert f"clusterctl stop {RUN}" in second
 
 
 @pytest.mark.parametrize(
     ("run", "outcome", "commands"),
     [
-        (one_run("running"), None, [f"logs -f {RUN}", f"stop {RUN}"]),
+        (one_run("running"), None, [f"attach {RUN}", f"logs -f {RUN}", f"stop {RUN}"]),
         (one_run("failed"), failed(), [f"why {RUN}", f"logs {RUN} --rank 1 --tail 50", f"pull {RUN}"]),
         (one_run("succeeded"), failed(status="succeeded", cause=None), [f"logs {RUN}", f"pull {RUN}"]),
         (

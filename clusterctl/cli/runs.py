@@ -99,6 +99,7 @@ def view_of(directory: RunDirectory) -> RunView:
         directory.outcome(),
         started=directory.started(),
         supervised=directory.supervised(),
+        alone_since=directory.alone_since(),
     )
 
 

@@ -11,6 +11,7 @@ import msgspec
 
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.report.harmless import harmless
+from clusterctl.settings import RUN
 from clusterctl.store.outcome import Outcome, Status
 
 STATUSES = ("running", "interrupted", *get_args(Status))
@@ -20,6 +21,8 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     """One run for a list. ``status``: the outcome's, ``running``, ``interrupted`` (its controller died).
 
     ``started`` is wall clock, ``seconds`` how long the run took, None before its end.
+    ``alone_since``: when the controller of a run that is not over was last at work, where it is dead or
+    stands still; ``alone_for``: how long its hosts go on after that.
     """
 
     run: str
@@ -33,6 +36,8 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     cause: str = ""
     attempt: int = 1
     """The newest."""
+    alone_since: float | None = None
+    alone_for: float = 0.0
 
     @property
     def command(self) -> str:
@@ -54,7 +59,14 @@ class HostView(msgspec.Struct, frozen=True, kw_only=True):
     outputs: str
 
 
-def view(plan: LaunchPlan, outcome: Outcome | None, *, started: float, supervised: bool) -> RunView:
+def view(
+    plan: LaunchPlan,
+    outcome: Outcome | None,
+    *,
+    started: float,
+    supervised: bool,
+    alone_since: float | None = None,
+) -> RunView:
     words = [part for part in plan.command if not part.startswith("-")]
     return RunView(
         run=plan.run,
@@ -67,6 +79,8 @@ def view(plan: LaunchPlan, outcome: Outcome | None, *, started: float, supervise
         seconds=outcome.seconds if outcome else None,
         cause=_cause(outcome),
         attempt=plan.attempt,
+        alone_since=alone_since if outcome is None else None,
+        alone_for=RUN.lease(plan.on_disconnect),
     )
 
 

@@ -81,14 +81,8 @@ def status(
     ]
     if controller and outcome is None:
         parts.append(Text(f"supervised from {controller}", style="dim"))
-    if run.status == "interrupted":
-        parts.append(
-            Text(
-                "Its controller died before the end; below is what was last heard. Each host ends its own "
-                "ranks when the lease runs out.",
-                style="yellow",
-            )
-        )
+    if outcome is None and run.alone_since is not None:
+        parts.append(Text(_alone(run, run.alone_since, now), style="yellow"))
     parts += ["", _host_table(hosts, now=now), ""]
     places = folded_places(run.run, {host.host: host.outputs for host in hosts if host.outputs})
     for number, (place, names) in enumerate(places.items()):
@@ -97,6 +91,15 @@ def status(
             Text.assemble((label, "dim"), f"{brief(names)}:{place}", no_wrap=True, overflow="ignore")
         )
     return Group(*parts)
+
+
+def _alone(run: RunView, since: float, now: float) -> str:
+    """Of a run that nobody supervises: since when, and what its hosts do about it."""
+    why = "its controller is dead" if run.status == "interrupted" else "its controller stands still"
+    at = datetime.fromtimestamp(since).strftime("%Y-%m-%d %H:%M:%S")
+    left = since + run.alone_for - now
+    ends = f"end their ranks in {span(left)}, unless one comes back" if left > 0 else "have ended their ranks"
+    return f"no controller since {at} ({span(now - since)} ago), {why}; hosts {ends}. Last heard:"
 
 
 def folded_places(run: str, places: Mapping[str, str]) -> dict[str, list[str]]:
@@ -154,6 +157,9 @@ def next_steps(run: RunView, outcome: Outcome | None, *, pull: str = "", logs: b
     the output of a run that succeeded."""
     cause = outcome.cause if outcome else None
     lines: list[tuple[str, str]] = []
+    if outcome is None:
+        what = "watch it, to its end" if run.alone_since is None else "supervise it again, and watch"
+        lines.append((f"clusterctl attach {run.run}", what))
     if run.status == "running":
         lines.append((f"clusterctl logs -f {run.run}", "follow its output"))
     if outcome is None:

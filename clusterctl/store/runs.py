@@ -268,8 +268,12 @@ class RunDirectory:
         """The supervising process was at work now. Raises OSError."""
         os.utime(self.path / "supervisor.json")
 
-    def last_life(self) -> float:
-        """When the supervising process was last at work, in seconds of the wall clock."""
+    def alone_since(self) -> float | None:
+        """When the process that is to supervise the run was last at work, in seconds of the wall clock, where
+        it is dead or stands still."""
+        held = self.supervisor()
+        if held is not None and not claims.is_suspended(held):
+            return None
         with contextlib.suppress(OSError):
             return (self.path / "supervisor.json").stat().st_mtime
         return self.started()
