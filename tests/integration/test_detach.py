@@ -77,9 +77,12 @@ class Detached:
         assert self.found is not None
         return self.found.run
 
-    def controller(self) -> psutil.Process:
+    def controller_pid(self) -> int:
         claim = json.loads((self.run / "supervisor.json").read_text())
-        return psutil.Process(claim["pid"])
+        return int(claim["pid"])
+
+    def controller(self) -> psutil.Process:
+        return psutil.Process(self.controller_pid())
 
     def go(self) -> None:
         (self.folder / "go").touch()
@@ -202,7 +205,7 @@ def test_one_of_two_takes_over_from_a_controller_that_was_killed(detached: Detac
     assert alone.returncode == 125
     looking = [detached.begin("attach"), detached.begin("attach")]
     until = time.monotonic() + PATIENCE
-    while detached.controller() == first:
+    while detached.controller_pid() == first.pid:
         assert time.monotonic() < until
         time.sleep(0.1)
     looking[0].send_signal(signal.SIGINT)
