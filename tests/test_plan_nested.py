@@ -130,7 +130,7 @@ def test_what_agrees_with_the_hostfile_passes() -> None:
         ("torchrun --nproc-per-node gpu t.py", "--nproc-per-node gpu", "clusterctl launch t.py"),
         ("torchrun --node-rank 1 t.py", "in the order of the hostfile", "clusterctl launch t.py"),
         ("torchrun --nnodes 2 --tee 3 -m pkg", "clusterctl logs", "clusterctl launch --nodes 2 -m pkg"),
-        ("torchrun --max-restarts 3 t.py", "one host again", "clusterctl launch t.py"),
+        ("torchrun --max-restarts 3 t.py", "one host again", "clusterctl launch --max-restarts 3 t.py"),
         ("torchrun --wat t.py", "`torchrun --wat`: an option that launch does not know",
          "clusterctl launch t.py"),
         ("python -m torch.distributed.launch --nproc_per_node 2 t.py", "LOCAL_RANK",

@@ -93,7 +93,7 @@ def _variable(name: str, value: str = "{}") -> Meaning:
 
 _MEET = "launch arranges itself how ranks meet"
 _LOGS = "launch keeps the output of every rank, see `clusterctl logs`"
-_RESTARTS = "torchrun would start one host again and not the others"
+_RESTARTS = "torchrun would start one host again and not the others, launch starts all"
 _PLACES = "launch starts every host itself, in the order of the hostfile"
 _PIN = "DeepSpeed's own pdsh launcher drops it, too; --no-python numactl ... pins"
 
@@ -123,7 +123,9 @@ _TORCHRUN = Launcher(
         "--rdzv-id": _refused(_MEET),
         "--rdzv-conf": _refused(_MEET),
         "--local-addr": _refused(_MEET),
-        "--max-restarts": _only("0", _RESTARTS),
+        "--max-restarts": lambda flag: (
+            Told() if flag.value == "0" else Told(why=_RESTARTS, instead=("--max-restarts", flag.value or ""))
+        ),
         "--log-dir": _refused(_LOGS),
         "--redirects": _refused(_LOGS),
         "--tee": _refused(_LOGS),
@@ -188,9 +190,9 @@ DEEPSPEED_REFUSED = {
     "--bind-core-list": _PIN,
     "--log-level": "what DeepSpeed's launcher says is in the run's log files, not on the screen",
     "--quiet": "what DeepSpeed's launcher says is in the run's log files, not on the screen",
-    "--elastic-training": "DeepSpeed itself removed it with 0.19.8",
-    "--min-elastic-nodes": "DeepSpeed itself removed it with 0.19.8",
-    "--max-elastic-nodes": "DeepSpeed itself removed it with 0.19.8",
+    "--elastic-training": "DeepSpeed itself removed it with 0.19.8; --max-restarts starts all again",
+    "--min-elastic-nodes": "DeepSpeed itself removed it with 0.19.8; --max-restarts starts all again",
+    "--max-elastic-nodes": "DeepSpeed itself removed it with 0.19.8; --max-restarts starts all again",
 }
 """Options of `deepspeed` that launch does not take, and why."""
 
@@ -254,6 +256,7 @@ _ACCELERATE = Launcher(
         "--quiet": _nothing,
         "--rdzv-backend": _nothing,
         "--num-machines": _count("hosts", "--nodes"),
+        "--max-restarts": _refused(_RESTARTS, "--max-restarts", "{}"),
         "--main-process-ip": _master("--master-addr", "MASTER_ADDR"),
         "--main-process-port": _master("--master-port", "MASTER_PORT"),
         "--deepspeed-hostfile": _moved("--hostfile"),

@@ -67,6 +67,8 @@ class Nested(msgspec.Struct, frozen=True, kw_only=True):
         """What to tell of it; "" for an interpreter, which nobody misses."""
         if _PYTHON.fullmatch(self.launcher):
             return ""
+        if self.engine:
+            return f"`{self.launcher}` is taken as --engine {self.engine}"
         return f"`{self.launcher}` is left out: launch starts its script itself, on every slot"
 
     def check(self, inventory: Inventory) -> None:

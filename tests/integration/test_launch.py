@@ -10,7 +10,9 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -18,6 +20,7 @@ from hypothesis import strategies as st
 
 from clusterctl.sandbox import HostSpec, Sandbox
 from clusterctl.settings import RUN
+from tests import engine_table
 from tests.integration.launching import PATIENCE, Launch, launch, leftovers, start
 
 pytestmark = pytest.mark.sandbox
@@ -28,7 +31,7 @@ names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "
          "NCCL_SOCKET_IFNAME", "GLOO_SOCKET_IFNAME", "CUDA_VISIBLE_DEVICES")
 told = {name: os.environ.get(name) for name in names}
 mine = {k: v for k, v in os.environ.items() if k.startswith("MY_")}
-told.update(argv=sys.argv[1:], cwd=os.getcwd(), mine=mine)
+told.update(argv=sys.argv[1:], cwd=os.getcwd(), mine=mine, names=sorted(os.environ))
 print(json.dumps(told))
 """
 
@@ -83,7 +86,7 @@ def uneven(namespaces: None) -> Iterator[Sandbox]:
         yield box
 
 
-def ranks_of(found: Launch, *hosts: tuple[str, int]) -> list[dict[str, object]]:
+def ranks_of(found: Launch, *hosts: tuple[str, int]) -> list[dict[str, Any]]:
     return [json.loads(found.log(host, rank).splitlines()[-1]) for host, rank in hosts]
 
 
@@ -136,6 +139,16 @@ def test_uneven_hosts_are_one_world_whoever_starts_it(
     assert {t["CUDA_VISIBLE_DEVICES"] for t in told} == {None}, "slots of hosts without GPUs are not devices"
     local_ranks = [[f"--local_rank={t['LOCAL_RANK']}"] for t in told]
     assert [t["argv"] for t in told] == (local_ranks if engine == DEEPSPEED else [[]] * 6)
+    start = json.loads((found.run / "plan.json").read_text())["start"]
+    own = engine_table.names(engine_table.read()["variables of its own"][start])
+    for name in own:
+        assert all(any(fnmatch(each, name) for each in t["names"]) for t in told), name
+    others = {
+        name
+        for row in engine_table.read()["variables of its own"].values()
+        for name in engine_table.names(row)
+    }
+    assert not [name for name in others - set(own) for each in told[0]["names"] if fnmatch(each, name)]
     assert_nothing_left(uneven, found)
     settings = {
         s["name"]: s for s in json.loads((found.run / "plan.json").read_text())["nodes"][0]["settings"]
