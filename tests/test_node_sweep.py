@@ -16,6 +16,7 @@ import pytest
 from clusterctl.messages.sweep import LeftProcess, sweep_messages
 from clusterctl.node import sweep
 from clusterctl.node.run.directory import LEASE, NodeDirectory, boottime
+from clusterctl.node.shared import open_files
 from clusterctl.node.shared.gpu_holders import held
 from clusterctl.node.shared.processes import is_running
 from tests.node_run import NodeRun, wait_until
@@ -158,7 +159,7 @@ def test_a_living_process_that_cannot_be_asked_keeps_all_shared_memory(
     def refuse(pid: int, folder: str) -> set[str]:
         raise PermissionError
 
-    monkeypatch.setattr(sweep, "opened_below", refuse)
+    monkeypatch.setattr(open_files, "opened", refuse)
     assert list(here(tmp_path).shared_memory()) == []
 
 

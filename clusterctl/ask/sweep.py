@@ -22,7 +22,8 @@ from clusterctl.settings import RUN, SSH
 from clusterctl.transport.protocol import Transport
 
 _NODE_FILES = (
-    "run.agent_process", "run.directory", "shared.files", "shared.gpu_holders", "shared.processes",
+    "run.agent_process", "run.directory", "shared.files", "shared.gpu_holders", "shared.open_files",
+    "shared.processes",
 )  # fmt: skip
 
 
@@ -60,7 +61,7 @@ def end(
         each.host: {
             "runs": list(runs),
             "shm": shm,
-            "end": sorted({f"{process.run}/{process.node_rank}" for process in each.processes}),
+            "end": sorted({f"{process.run}/{process.part}" for process in each.processes}),
             "files": [file.path for file in each.files],
         }
         for each in seen

@@ -18,11 +18,14 @@ class _Said(msgspec.Struct, frozen=True, kw_only=True, tag_field="is"):
 
 
 class LeftProcess(_Said, frozen=True, kw_only=True, tag="process"):
-    """A process of ``run`` that lives on, though nobody looks after it any more. ``rank`` is global, None for
-    what is no rank's; ``since`` is wall clock, ``memory`` bytes, ``gpu`` MiB of GPU memory."""
+    """A process of ``run`` that lives on, though nobody looks after it any more.
+
+    ``part`` is that of its node, and from the second attempt on of its attempt. ``rank`` is global, None for
+    what is no rank's; ``since`` is wall clock, ``memory`` bytes, ``gpu`` MiB of GPU memory.
+    """
 
     run: Text
-    node_rank: Count
+    part: Text
     pid: Count
     rank: Count | None
     since: float | None

@@ -18,10 +18,11 @@ from .run.agent_process import AgentProcess
 from .run.directory import AGENT, INPUT, INPUT_END, JOB, LEASE, NodeDirectory, boottime
 from .shared.files import read
 from .shared.gpu_holders import gpu_memory
+from .shared.open_files import opened_by_user, owner
 from .shared.processes import boot_id, command_of, environ_marks, kill_all, process_table, run_processes
 from .shared.wire import emit, sendable
 
-TAG = re.compile(r"([0-9A-Za-z][0-9A-Za-z._-]{0,100})/([0-9]{1,6})")
+TAG = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,100}/[0-9]{1,6}(\.[0-9]{1,6})?")
 # An agent whose lease is over stops its ranks within their grace, and then is gone.
 LEASE_GRACE = 120.0
 # Of a directory whose agent is of another boot, or another host on a shared home, only time tells.
@@ -113,7 +114,7 @@ class Node:
     def run_of_folder(self, path):
         """The run that a folder in /tmp is of: where `enter` lies, or logs; "" for anything else."""
         name = os.path.basename(path)[len("clusterctl-") :]
-        run = re.sub(r"-[0-9]+$", "", name[len("logs-") :]) if name.startswith("logs-") else name
+        run = re.sub(r"-[0-9.]+$", "", name[len("logs-") :]) if name.startswith("logs-") else name
         try:
             stat = os.lstat(path)
         except OSError:
@@ -135,23 +136,15 @@ class Node:
         told of one of this user's processes."""
         if self.runs:
             return
-        opened = set()
-        for pid in self.mine:
-            if self.table[pid].state in ("Z", "X"):
-                continue
-            try:
-                opened |= opened_below(pid, SHM)
-            except PermissionError:
-                if pid != 1:  # an init that may more than we trains nothing
-                    return
-            except OSError:
-                continue
+        in_use = opened_by_user(SHM)
+        if in_use is None:
+            return
         for name in sorted(os.listdir(SHM)) if os.path.isdir(SHM) else ():
             path = os.path.join(SHM, name)
             with contextlib.suppress(OSError):
                 stat = os.lstat(path)
                 ours = stat.st_uid == os.geteuid() and name.startswith(SHM_NAMES) and not os.path.islink(path)
-                if ours and path not in opened and time.time() - stat.st_mtime > YOUNG:
+                if ours and path not in in_use and time.time() - stat.st_mtime > YOUNG:
                     yield file_message("shm", path)
 
 
@@ -164,29 +157,6 @@ def agent_root(pid):
     return root if is_agent and TAG.fullmatch("/".join(root.split("/")[-2:])) else ""
 
 
-def opened_below(pid, folder):
-    """Paths below a folder that a process has open or mapped. Raises OSError."""
-    found = set()
-    with open("/proc/%d/maps" % pid, errors="replace") as stream:
-        for line in stream:
-            words = line.rstrip("\n").split(None, 5)
-            if len(words) == 6 and words[5].startswith(folder):
-                found.add(words[5])
-    for entry in os.listdir("/proc/%d/fd" % pid):
-        with contextlib.suppress(FileNotFoundError):
-            target = os.readlink("/proc/%d/fd/%s" % (pid, entry))
-            if target.startswith(folder):
-                found.add(target)
-    return found
-
-
-def owner(pid):
-    try:
-        return os.stat("/proc/%d" % pid).st_uid
-    except OSError:
-        return None
-
-
 def file_message(kind, path, run=""):
     size = 0
     with contextlib.suppress(OSError):
@@ -195,14 +165,14 @@ def file_message(kind, path, run=""):
 
 
 def process_message(pid, tag, stat, gpu):
-    run, node_rank = tag.split("/")
+    run, part = tag.split("/")
     btime = re.search(r"^btime (\d+)", read("/proc/stat"), re.MULTILINE)
     since = int(btime.group(1)) + stat.started / os.sysconf("SC_CLK_TCK") if btime else None
     pages = read("/proc/%d/statm" % pid).split()
     return {
         "is": "process",
         "run": run,
-        "node_rank": int(node_rank),
+        "part": part,
         "pid": pid,
         "rank": rank_of(pid),
         "since": since,

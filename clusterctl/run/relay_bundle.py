@@ -4,8 +4,10 @@ from __future__ import annotations
 
 RELAY = "run.relay"
 RELAY_FILES = (
-    "shared.environment", "shared.locks", "shared.processes", "shared.watch",
+    "shared.environment", "shared.files", "shared.gpu_holders", "shared.locks",
+    "shared.open_files", "shared.processes", "shared.watch",
     "run.directory", "run.installation", "run.snapshot", "run.forwarding", "run.log_limit",
-    "run.caches", "run.agent_process", "run.agent", "run.engine", "run.ranks", "run.ends", "run.slots",
-    "run.memory", "run.rank", "run.checkpoints", "run.enter", "run.isolated", "run.sitecustomize",
+    "run.caches", "run.traces", "run.agent_process", "run.agent", "run.engine", "run.ranks", "run.ends",
+    "run.slots", "run.memory", "run.rank", "run.checkpoints", "run.enter", "run.isolated",
+    "run.sitecustomize",
 )  # fmt: skip

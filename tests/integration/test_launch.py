@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -46,7 +47,7 @@ time.sleep(600)
 """
 
 STUBBORN = """
-import os, signal, sys, time
+import os, signal, socket, sys, time
 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP): signal.signal(number, signal.SIG_IGN)
 if os.fork() == 0:
     os.setsid()
@@ -54,6 +55,10 @@ if os.fork() == 0:
         code = "import time, signal; signal.signal(15, signal.SIG_IGN); time.sleep(600)"
         os.execve(sys.executable, [sys.executable, "-c", code], {})
     os._exit(0)
+listening = socket.create_server(("0.0.0.0", 45991), reuse_port=False)
+shm = open("/dev/shm/torch_%d_clusterctl-test" % os.getpid(), "w")
+shm.write("x")
+shm.flush()
 print("ready", flush=True)
 time.sleep(600)
 """
@@ -242,7 +247,7 @@ def test_first_failure_stops_all_and_is_named(
 def test_what_ignores_every_signal_is_ended_too(sandbox: Sandbox, project: Path) -> None:
     bystander = sandbox.host("node1").popen(["sleep", "600"])
     found = start(sandbox, "stubborn.py", cwd=project, options=["-n", "2", "--gpus-per-node", "1"])
-    found.wait_for_ranks(2)
+    found.wait_for_logs("ready", 2)
     found.signal()
     found.wait_for(lambda events: any(e["event"] == "stopping" for e in events))
     found.signal()
@@ -254,6 +259,10 @@ def test_what_ignores_every_signal_is_ended_too(sandbox: Sandbox, project: Path)
         pid for host in sandbox.hosts for pid in host.pids() if "time.sleep(600)" in _command(host, pid)
     ]
     assert sleeping == [], "a grandchild that left the session and cleared its environment"
+    for host in (sandbox.host("node1"), sandbox.host("node2")):
+        bind = "import socket; socket.create_server(('0.0.0.0', 45991)).close(); print('free')"
+        assert host.run([sys.executable, "-S", "-c", bind]).stdout == "free\n"
+        assert "clusterctl-test" not in str(host.run(["ls", "/dev/shm"]).stdout)
     assert bystander.poll() is None, "what does not belong to the run is left alone"
     bystander.kill()
     bystander.wait()

@@ -17,7 +17,8 @@ import signal
 import sys
 import time
 
-from ..shared.processes import adopt_orphans, command_of, identity, kill_all, tag_of
+from ..shared.gpu_holders import still_held
+from ..shared.processes import adopt_orphans, command_of, identity, kill_all, run_processes, tag_of
 from ..shared.watch import CLOSED, MOVED_HERE, REMOVED, Watch
 from .directory import (
     AGENT,
@@ -40,6 +41,7 @@ from .log_limit import LogLimit
 from .memory import OutOfMemory
 from .ranks import Ranks
 from .slots import Refusal, take_slots
+from .traces import Traces
 
 # Correct without any wake-up: so often the lease, and so often everything is looked at anyway.
 LEASE_SECONDS = 1.0
@@ -48,6 +50,8 @@ ENTER_TIMEOUT = 120.0
 # How long an engine may take to end after its ranks, and waiters to report what was killed.
 ENGINE_TIMEOUT = 3.0
 REPORT_TIMEOUT = 2.0
+# How long the driver may take to give back the memory of processes that have ended.
+GPU_TIMEOUT = 3.0
 
 
 class Agent:
@@ -59,6 +63,7 @@ class Agent:
         self.ranks = Ranks(self.directory, self.job["ranks"])
         self.engine = Engine(self.directory, self.job, dict(env, CLUSTERCTL_RUN=self.tag))
         self.memory = OutOfMemory()
+        self.traces = Traces(self.tag, env)
         self.log_limit = LogLimit(self.directory, self.job["log_head"], self.job["log_limit"])
         self.enter_deadline = boottime() + ENTER_TIMEOUT
         self.lease_until = boottime() + ENTER_TIMEOUT
@@ -240,6 +245,7 @@ class Agent:
         if self.stopped_at is None:
             self.stopped_at = time.time()
             self.events.tell("stopping", reason=reason, grace=grace)
+            self.traces.note(os.getpid())
             self.ranks.terminate()
         self.kill_deadline = min(self.kill_deadline, boottime() + grace)
 
@@ -263,12 +269,24 @@ class Agent:
         self.look()  # what ended without having been seen has left its report before
         if self.killed_at is None:
             self.killed_at = time.time()
+        own = {report["pid"] for report in self.ranks.started.values()}
+        own.update(run_processes(self.tag, below=os.getpid()))
+        self.traces.note(os.getpid())
         left = kill_all(self.tag, below=os.getpid(), meanwhile=self.reap)
         self.log_limit.keep()
         self.look()
+        for pid, memory in still_held(own, GPU_TIMEOUT).items():
+            amount = "GPU memory" if memory is None else "%d MiB of GPU memory" % memory
+            text = "%s still held by process %d, %g s after its end" % (amount, pid, GPU_TIMEOUT)
+            self.events.tell("note", text=text + self.whose(pid))
+        self.traces.remove()
         self.directory.remove(JOB, INPUT, INPUT_END)
         self.events.tell("end", left=len(left), processes=[[pid, command_of(pid)] for pid in left])
         self.events.close()
+
+    def whose(self, pid):
+        ranks = [rank for rank, report in self.ranks.started.items() if report["pid"] == pid]
+        return " (rank %d)" % ranks[0] if ranks else ""
 
 
 def main(arguments):
