@@ -68,6 +68,28 @@ class RunDefaults:
 
 
 @dataclass(frozen=True)
+class HangDefaults:
+    """When a run is suspected to hang, and how it is looked at."""
+
+    timeout: float = 600.0
+    interval: float = 5.0
+    """Between two samples of what ranks do."""
+    look_pause: float = 30.0
+    """Between two looks; shorter where the limit is."""
+    look_timeout: float = 45.0
+    """For a host to show its ranks: it gives up after twenty."""
+    unheard: float = 60.0
+    """At least so long a host's samples may be late before they count as unknown."""
+    first_steps: int = 5
+    first_steps_factor: float = 2.0
+    """Until so many samples have shown steps, ranks compile, load, tune: the default limit is longer."""
+    learned_factor: float = 5.0
+    """Of the longest silence that a run came out of: what the default limit gives way to,"""
+    longest: float = 7200.0
+    """up to this."""
+
+
+@dataclass(frozen=True)
 class SyncDefaults:
     """What a working directory may weigh before `launch` asks."""
 
@@ -163,6 +185,7 @@ SSH = SshDefaults()
 ASK = AskDefaults()
 PROOF = ProofDefaults()
 RUN = RunDefaults()
+HANG = HangDefaults()
 SYNC = SyncDefaults()
 EXEC = ExecDefaults()
 WHY = WhyDefaults()

@@ -9,6 +9,7 @@ import pytest
 
 from clusterctl.errors import UsageError
 from clusterctl.facts.model import Activation
+from clusterctl.plan import flight_recorder
 from clusterctl.plan.model import RunVariables
 from clusterctl.session.cluster import Cluster
 from clusterctl.session.options import LaunchOptions, checked
@@ -71,7 +72,7 @@ def test_libnccl_is_asked_under_the_very_variables_of_the_plan(answering_hosts: 
         node.host: RunVariables(
             address=node.address,
             python=node.python,
-            env={setting.name: setting.value for setting in node.settings},
+            env={each.name: each.value for each in node.settings if each.origin != flight_recorder.ORIGIN},
             removed=node.removed,
         )
         for node in plan.nodes

@@ -112,6 +112,19 @@ def command(
     resume: Annotated[
         bool, typer.Option("--resume", help="The first attempt, too, goes on from such a checkpoint.")
     ] = False,
+    hang_timeout: Annotated[
+        str,
+        typer.Option(
+            "--hang-timeout",
+            metavar="TIME",
+            help="Look at the ranks when they show no sign of work for this long. 0 = off. Default: 10m, or "
+            "more where the run is used to that.",
+        ),
+    ] = "",
+    on_hang: Annotated[
+        Literal["stop", "report"],
+        typer.Option("--on-hang", help="What follows when they hang for certain: stop, or only say so."),
+    ] = "stop",
     force: Annotated[
         bool, typer.Option("--force", help="Start although the quick look at the hosts found failures.")
     ] = False,
@@ -126,7 +139,7 @@ def command(
     """Train on all hosts: SCRIPT, or without one the shipped ZeRO-2 workload.
 
     Exit code: 0, or the code of the rank that failed first; 120 refused before the start, 121 a host was
-    lost, 123 stopped by you, 124 time limit, 125 a fault of clusterctl itself.
+    lost, 122 it hung, 123 stopped by you, 124 time limit, 125 a fault of clusterctl itself.
     """
     from clusterctl.cli import screen
     from clusterctl.cli.progress import Asking
@@ -166,6 +179,8 @@ def command(
         max_restarts=max_restarts,
         checkpoint_dir=checkpoint_dir,
         resume=resume,
+        hang_timeout=options.seconds_or_off(hang_timeout, "--hang-timeout") if hang_timeout else None,
+        on_hang=on_hang,
     )
     cluster = Cluster.from_hostfile(
         hostfile,

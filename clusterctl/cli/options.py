@@ -154,6 +154,11 @@ ForceMulti = Annotated[bool, typer.Option("--force-multi", hidden=True)]
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
+def seconds_or_off(text: str, option: str) -> float:
+    """As `seconds`, and 0 for ``0``."""
+    return 0.0 if re.fullmatch(r"0+(\.0+)?s?", text) else seconds(text, option)
+
+
 def seconds(text: str, option: str) -> float:
     """Seconds of a duration such as ``5s``, ``10m``, ``1h30m``; a bare number is seconds.
 

@@ -1,4 +1,5 @@
-"""What a node shows of ranks that seem to hang: processes, stacks, and torch's flight recorder.
+"""What a node shows of ranks: what they have done, and when they seem to hang processes, stacks, and torch's
+flight recorder.
 
 Nothing of it is ever unpickled or run. Texts are as the node sent them: a renderer makes them harmless.
 """
@@ -8,6 +9,21 @@ from __future__ import annotations
 import msgspec
 
 from clusterctl.messages.events import Rank, Text
+
+
+class RankActivity(msgspec.Struct, frozen=True, array_like=True):
+    """Counters of one rank and all it has started. They grow while it works; ``exchanged`` may shrink when
+    connections are closed. ``printed`` is the size of its log, ``cpu`` seconds, ``faults`` pages touched
+    first, ``exchanged`` bytes of its TCP connections with other ranks, ``moved`` bytes of its other reads and
+    writes. ``compilers``: programs by name that compile for it now."""
+
+    rank: Rank
+    printed: int
+    cpu: float
+    faults: int
+    exchanged: int
+    moved: int
+    compilers: tuple[Text, ...] = ()
 
 
 class Frame(msgspec.Struct, frozen=True, array_like=True):
@@ -83,7 +99,7 @@ class RankEvidence(msgspec.Struct, frozen=True, kw_only=True):
 
     ``source`` says who told the stacks: torch's debug server, faulthandler's signal, py-spy, or nobody.
     ``unseen`` says in words what could not be had, and why. ``sent`` and ``received`` are bytes of the TCP
-    connections it has open; None where they cannot be read.
+    connections with other ranks it has open, less those with torch's store; None where they cannot be read.
     """
 
     rank: Rank
@@ -98,7 +114,7 @@ class RankEvidence(msgspec.Struct, frozen=True, kw_only=True):
 
 class HostEvidence(msgspec.Struct, frozen=True, kw_only=True):
     """All ranks of one node at one moment. ``time`` is the node's wall clock. ``swapped``: pages that went to
-    and came from swap since boot, None where unknown. ``look`` numbers the looks of one suspicion, from 1."""
+    and came from swap since boot, None where unknown. ``look`` numbers the looks of a run, from 1."""
 
     look: int
     time: float

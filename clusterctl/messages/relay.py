@@ -13,9 +13,15 @@ import msgspec
 from clusterctl.messages.checkpoints import HostCheckpoint
 from clusterctl.messages.codec import Decoder, Garbled
 from clusterctl.messages.events import AgentEvent, Rank, Text
+from clusterctl.messages.evidence import HostEvidence, RankActivity
 
 LogName = Annotated[
-    str, msgspec.Meta(pattern=r"^(rank-[0-9]{1,6}|agent)(\.attempt-[0-9]{1,3})?\.log$", max_length=64)
+    str,
+    msgspec.Meta(
+        pattern=r"^((rank-[0-9]{1,6}|agent)(\.attempt-[0-9]{1,3})?\.log"
+        r"|flight-[0-9]{1,6}(\.attempt-[0-9]{1,3})?\.pickle)$",
+        max_length=64,
+    ),
 ]
 Size = Annotated[int, msgspec.Meta(ge=0)]
 PIECE_LIMIT = 1 << 20
@@ -82,6 +88,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     """Below it lies what variables of ``env`` name, once it has been seen to be the user's own."""
     stdin: bool = False
     """Rank 0 reads what `Input` brings; every other rank, and without this rank 0 too, reads nothing."""
+    observed: bool = False
+    """Ranks are prepared for `Look`: a hang of theirs can be explained."""
 
 
 class StartAgent(_Order, frozen=True, kw_only=True, tag="start"):
@@ -144,6 +152,21 @@ class PlaceLatest(_Order, frozen=True, kw_only=True, tag="latest"):
     tag: str
 
 
+class Watch(_Order, frozen=True, kw_only=True, tag="watch"):
+    """Tell every ``interval`` seconds, less often where counting takes long, what the ranks have done:
+    `Activity`. Connections of ``port`` are not counted."""
+
+    interval: float
+    port: int
+
+
+class Look(_Order, frozen=True, kw_only=True, tag="look"):
+    """Look at all ranks once. Answer: `Evidence`, which can take its time, or never come."""
+
+    look: int
+    port: int
+
+
 class Forget(_Order, frozen=True, kw_only=True, tag="forget"):
     """All is on the controller. Remove everything but what the script wrote; of an attempt that is not the
     ``last``, the whole copy of the code stays. Answer: `Forgotten`."""
@@ -165,6 +188,8 @@ Order = (
     | Probe
     | FindCheckpoints
     | PlaceLatest
+    | Watch
+    | Look
     | Forget
 )
 
@@ -260,6 +285,19 @@ class Probed(_Reply, frozen=True, kw_only=True, tag="probed"):
     alive: bool
 
 
+class Activity(_Reply, frozen=True, kw_only=True, tag="activity"):
+    """What the node's ranks that run have done until ``moment``, seconds of its clock since boot. ``rdma``:
+    bytes through all RDMA ports of the host; None without any."""
+
+    moment: float
+    ranks: tuple[RankActivity, ...]
+    rdma: int | None = None
+
+
+class Evidence(_Reply, frozen=True, kw_only=True, tag="evidence"):
+    evidence: HostEvidence
+
+
 class Absent(_Reply, frozen=True, kw_only=True, tag="absent"):
     """This host knows nothing of the run; ``reason`` says whether it was rebooted, where it can tell."""
 
@@ -303,6 +341,8 @@ Reply = (
     | Complete
     | AgentGone
     | Probed
+    | Activity
+    | Evidence
     | Absent
     | Checkpoints
     | Placed

@@ -66,6 +66,7 @@ def build(inventory: Inventory, network: Network, request: Request, *, master_po
         checkpoint_dir=request.checkpoint_dir,
         resume=request.resume,
         resume_arguments=request.resume_arguments,
+        hangs=request.hangs,
     )
 
 

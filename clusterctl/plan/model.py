@@ -22,6 +22,15 @@ class GitState(msgspec.Struct, frozen=True, kw_only=True):
     untracked: int = 0
 
 
+class Hangs(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a run may show no sign of work before it is looked at, in seconds (0: it never is), and what
+    follows when it hangs. ``learned``: it may be longer where the run is used to that."""
+
+    timeout: float = 0.0
+    learned: bool = False
+    action: Literal["stop", "report"] = "stop"
+
+
 class Code(msgspec.Struct, frozen=True, kw_only=True):
     """The working directory as an immutable snapshot. ``digest`` is empty when nothing is synced.
 
@@ -107,6 +116,7 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the first attempt, too, goes on from a checkpoint that is there."""
     resume_arguments: tuple[str, ...] | None = None
     """In place of ``arguments`` where there is one to go on from."""
+    hangs: Hangs = Hangs()
 
     @property
     def looks_for_checkpoints(self) -> bool:
@@ -166,6 +176,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint_dir: str = ""
     resume: bool = False
     resume_arguments: tuple[str, ...] | None = None
+    hangs: Hangs = Hangs()
     ssh_config: str = ""
     transport: Literal["fabric", "openssh"] = "fabric"
     gpus: dict[str, int] = {}

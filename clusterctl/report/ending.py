@@ -51,7 +51,8 @@ def closing(
     parts += [quoted(line) for line in _last_words(cause, last_lines)]
     if cause is not None and cause.log and outcome.status != "succeeded":
         parts.append(_row("log", str(directory / cause.log)))
-    if outcome.collateral and outcome.status not in ("stopped", "timeout"):  # there, all ended by our signal
+    # Of what our signal ended, nothing is news.
+    if outcome.collateral and outcome.status not in ("stopped", "timeout", "hung"):
         parts.append(Text.assemble(("also  ", "dim"), _collateral(outcome, found)))
     parts.append(_left(outcome))
     logs = _row("logs", str(directory / "logs"))
@@ -190,5 +191,6 @@ def _meaning(outcome: Outcome) -> str:
         "lost": "a host was lost",
         "stopped": "stopped by the operator",
         "timeout": "the time limit",
+        "hung": "the run hung",
         "error": "clusterctl could not carry the run through",
     }.get(outcome.status, "")

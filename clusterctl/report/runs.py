@@ -21,7 +21,9 @@ _WIDE = 120
 _NARROW = 80
 _COMMAND = 36
 NO_RUNS = "no runs yet; start one: clusterctl launch --nodes 2"
-_STYLES = {"succeeded": "green", "running": "cyan", "failed": "red", "lost": "red", "error": "red"}
+_STYLES = {"succeeded": "green", "running": "cyan"} | dict.fromkeys(
+    ("failed", "lost", "hung", "error"), "red"
+)
 
 
 def table(runs: Sequence[RunView], *, width: int) -> RenderableType:

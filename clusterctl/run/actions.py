@@ -28,6 +28,27 @@ class IndirectProbe(msgspec.Struct, frozen=True):
     node: int
 
 
+class Observe(msgspec.Struct, frozen=True):
+    """Have a node tell every ``interval`` seconds what its ranks do."""
+
+    node: int
+    interval: float
+
+
+class LookAt(msgspec.Struct, frozen=True):
+    """Have these nodes look at all of their ranks, for the ``look``-th time in this run."""
+
+    nodes: tuple[int, ...]
+    look: int
+
+
+class Keep(msgspec.Struct, frozen=True):
+    """A file of the run directory, as JSON."""
+
+    name: str
+    value: msgspec.Struct
+
+
 class Say(msgspec.Struct, frozen=True):
     """One line for the operator and for ``events.jsonl``."""
 
@@ -40,4 +61,4 @@ class Finish(msgspec.Struct, frozen=True):
     outcome: Outcome
 
 
-Action = StopHosts | Reconnect | IndirectProbe | Say | Finish
+Action = StopHosts | Reconnect | IndirectProbe | Observe | LookAt | Keep | Say | Finish

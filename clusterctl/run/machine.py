@@ -6,11 +6,13 @@ host's end is waited for in `completion`, who is to blame in `cause` and `verdic
 
 from __future__ import annotations
 
+from clusterctl.advise.hang_verdict import HangVerdict
 from clusterctl.messages import events
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.run import cause as causes
 from clusterctl.run.actions import Action, Finish, Say, StopHosts
 from clusterctl.run.completion import Completion, survivors
+from clusterctl.run.hang_watch import HangWatch
 from clusterctl.run.liveness import Liveness, Lost
 from clusterctl.run.states import HostRecord, RunState
 from clusterctl.run.verdict import Verdict
@@ -42,12 +44,14 @@ class Machine:
         self._liveness = Liveness(self.nodes, defaults, self.lease)
         self._completion = Completion(self.nodes, defaults)
         self.verdict = Verdict(defaults)
+        self.hangs = HangWatch(plan, self.nodes, now)
 
     def begin(self, now: float, *, linked: bool = True) -> None:
         """The start is over: nobody was silent until now. ``linked``: whether channels stand."""
         if self.state is RunState.STARTING:
             self.state = RunState.RUNNING
         self.ticked = now
+        self.hangs.begin(now)
         for state in self.nodes:
             state.heard = state.last_word = state.opened = state.progress = now
             state.linked = linked
@@ -74,7 +78,7 @@ class Machine:
         self._liveness.linked(node, now)
         if self.stopping and not self.nodes[node].over:
             return [StopHosts((node,), self.grace, "the run is stopping")]
-        return []
+        return self.hangs.linked(node)
 
     def link_lost(self, node: int, reason: str, now: float) -> list[Action]:
         """A channel broke, or could not be made use of. The run goes on meanwhile."""
@@ -186,6 +190,7 @@ class Machine:
             for state in self.nodes:
                 state.stood_still(gap)
             self._completion.stood_still(gap)
+            self.hangs.stood_still(gap)
         actions: list[Action] = []
         limit = self.plan.time_limit
         if limit is not None and now - self.started > limit and not self.stopping:
@@ -195,6 +200,8 @@ class Machine:
             actions += self._stop("timeout", text, self.defaults.stop_grace)
         for found in self._liveness.watch(now, self._completion.grace):
             actions += self._lose(found.node, found.why, now) if isinstance(found, Lost) else [found]
+        for told in self.hangs.tick(now) if self.state is RunState.RUNNING else []:
+            actions += self._hung(told) if isinstance(told, HangVerdict) else [told]
         actions += self._completion.watch(now, stopping=self.stopping is not None)
         return actions + self._finish_if_over(now)
 
@@ -246,7 +253,7 @@ class Machine:
     def _take_failure(self, failure: causes.Failure, where: str) -> list[Action]:
         """Any failure stops every host, also one that came after an order: the order may have been the
         engine's own."""
-        if self.stopping in ("stopped", "timeout", "refused"):
+        if self.stopping in ("stopped", "timeout", "refused", "hung"):
             self.verdict.add_collateral(failure.cause)
             return []
         self.verdict.add(failure)
@@ -262,6 +269,18 @@ class Machine:
         state.lost = True
         # It was lost when it was last heard, not when that was noticed.
         return self._fail(node, "lost", f"lost: {why}", self.epoch + state.last_word)
+
+    def _hung(self, verdict: HangVerdict) -> list[Action]:
+        suspect = next(iter(verdict.suspects), None)
+        self.verdict.ordered = Cause(
+            kind="hang",
+            message=verdict.sentence,
+            host=suspect.host if suspect else "",
+            node_rank=suspect.node_rank if suspect else None,
+            rank=suspect.rank if suspect else None,
+            log=f"logs/{suspect.host}/{self.plan.log_of(suspect.rank)}" if suspect else "",
+        )
+        return self._stop("hung", verdict.sentence, self.defaults.failure_grace)
 
     def _operator(self, by: str, now: float, *, at_once: bool) -> list[Action]:
         self._completion.hurry(now)

@@ -7,6 +7,7 @@ their host when they are reported as stored, so what waits here is never more th
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -129,6 +130,15 @@ class Recorder:
     def record(self, event: Mapping[str, Any]) -> None:
         """One line of ``events.jsonl``."""
         self._jobs.put(lambda: self._logs.record(event, time.monotonic()))
+
+    def keep(self, name: str, value: msgspec.Struct) -> None:
+        """A file of the run directory. A disk that does not take it costs that file only."""
+
+        def keep() -> None:
+            with contextlib.suppress(OSError):
+                self._directory.keep(name, value)
+
+        self._jobs.put(keep)
 
     def store(self, host: str, piece: LogPiece, node: int, session: int) -> None:
         """Bytes of a log; `Stored` reports them, unless far too many wait already."""

@@ -10,4 +10,6 @@ RELAY_FILES = (
     "run.caches", "run.traces", "run.agent_process", "run.agent", "run.engine", "run.ranks", "run.ends",
     "run.slots", "run.memory", "run.rank", "run.checkpoints", "run.enter", "run.isolated",
     "run.sitecustomize",
+    "run.dumps", "run.observation", "run.observer", "run.activity", "run.counters",
+    "run.connections", "run.evidence", "run.stacks", "run.signalled", "run.debug_server", "run.recorder_dump",
 )  # fmt: skip

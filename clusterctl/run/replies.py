@@ -104,6 +104,10 @@ class Replies:
                 return self._machine.agent_gone(node, reply.left, time.time(), now)
             case relay.Probed() if reply.node_rank < len(self._plan.nodes):
                 return self._machine.probed(reply.node_rank, reply.alive, now)
+            case relay.Activity():
+                self._machine.hangs.activity(node, reply, now)
+            case relay.Evidence():
+                return self._machine.hangs.evidence(node, reply.evidence)
             case relay.Absent():
                 self.history.waiting.discard(node)
                 if self.history.never_started(host):

@@ -203,6 +203,7 @@ class Startup:
             log_limit=self._plan.log_limit,
             caches=node.caches,
             stdin=self._stdin and 0 in node.ranks,
+            observed=self._plan.hangs.timeout > 0,
         )
 
 

@@ -19,7 +19,17 @@ from clusterctl.ask.tree import Tree
 from clusterctl.errors import ClusterctlError
 from clusterctl.messages import relay
 from clusterctl.plan.model import LaunchPlan
-from clusterctl.run.actions import Action, Finish, IndirectProbe, Reconnect, Say, StopHosts
+from clusterctl.run.actions import (
+    Action,
+    Finish,
+    IndirectProbe,
+    Keep,
+    LookAt,
+    Observe,
+    Reconnect,
+    Say,
+    StopHosts,
+)
 from clusterctl.run.closing import Closing
 from clusterctl.run.display import Display
 from clusterctl.run.launcher import DeepSpeedLauncher
@@ -162,7 +172,9 @@ class Supervisor:
                 self._check(_now())
                 self._never = set(range(len(self._hosts))) - start.ordered
                 self._do(self._machine.not_started(tuple(self._never), trouble, time.time(), _now()))
-            elif self._make_launcher is not None:
+            for node in range(len(self._hosts)) if not trouble else ():
+                self._do(self._machine.hangs.linked(node))
+            if self._make_launcher is not None and not trouble:
                 self._launcher = LauncherWatch(self._plan, self._recorder, self._make_launcher)
             if self._stdin is not None and not trouble:
                 first = self._plan.node_of(0).node_rank
@@ -303,6 +315,14 @@ class Supervisor:
                     ports = (sshd, self._plan.master_port)
                     probe = relay.Probe(node_rank=action.node, address=target.address, ports=ports)
                     self._links.post(action.prober, probe)
+                case Observe():
+                    port = self._plan.master_port
+                    self._links.post(action.node, relay.Watch(interval=action.interval, port=port))
+                case LookAt():
+                    for node in action.nodes:
+                        self._links.post(node, relay.Look(look=action.look, port=self._plan.master_port))
+                case Keep():
+                    self._recorder.keep(action.name, action.value)
                 case Say():
                     self._say(action.text)
                 case Finish():

@@ -8,6 +8,7 @@ from clusterctl.run import cause as causes
 from clusterctl.run.states import HostRecord
 from clusterctl.settings import RunDefaults
 from clusterctl.store.outcome import (
+    EXIT_HUNG,
     EXIT_INTERNAL,
     EXIT_LOST,
     EXIT_REFUSED,
@@ -80,6 +81,8 @@ class Verdict:
             return "refused", EXIT_REFUSED, self.ordered
         if self.ordered and stopping == "timeout":
             return "timeout", EXIT_TIMEOUT, self.ordered
+        if self.ordered and stopping == "hung":
+            return "hung", EXIT_HUNG, self.ordered
         if self.ordered and stopping == "stopped":
             return "stopped", EXIT_STOPPED, self.ordered
         if not self.failures:

@@ -16,10 +16,11 @@ from clusterctl.checks.os.machine import taken_at_logout
 from clusterctl.errors import ClusterctlError, UsageError
 from clusterctl.facts.model import Facts
 from clusterctl.inventory.fold import fold
-from clusterctl.plan import activation, caches, defaults, notes
+from clusterctl.plan import activation, caches, defaults, flight_recorder, notes
 from clusterctl.plan.build import build
 from clusterctl.plan.layers import Layers
-from clusterctl.plan.model import LaunchPlan, OnDisconnect, Request, Setting, Start
+from clusterctl.plan.model import Hangs, LaunchPlan, OnDisconnect, Request, Setting, Start
+from clusterctl.plan.variables import strongest
 from clusterctl.session import variables, workload
 from clusterctl.session.examine import Examination, examine
 from clusterctl.session.hosts import Hosts
@@ -28,7 +29,7 @@ from clusterctl.session.progress import Progress, Silent
 from clusterctl.session.sizes import log_limit
 from clusterctl.session.target import Target
 from clusterctl.session.workload import Workload
-from clusterctl.settings import RUN
+from clusterctl.settings import HANG, RUN
 from clusterctl.store.home import new_run_id
 from clusterctl.store.outcome import EXIT_REFUSED, Attempt
 from clusterctl.transport import Transport
@@ -165,6 +166,7 @@ def _plan(intent: Intent, seen: Examination, *, attempt: int) -> LaunchPlan:
     on_disconnect, alone = _on_disconnect(seen, intent)
     facts = seen.answers.facts
     given = defaults.of_hosts(hosts.inventory, facts, seen.settings, home_caches=options.home_caches)
+    recorder = flight_recorder.settings(facts, given)
     request = Request(
         run=intent.run,
         attempt=attempt,
@@ -172,7 +174,7 @@ def _plan(intent: Intent, seen: Examination, *, attempt: int) -> LaunchPlan:
         command=work.command,
         arguments=options.arguments,
         pass_local_rank=options.engine == "deepspeed" and options.local_rank,
-        host_settings=given,
+        host_settings={host: strongest(given[host], recorder[host]) for host in names},
         removed={host: activation.removed(facts[host]) for host in names},
         workdirs={host: own for host in names if (own := target.profile.workdir_of(host))},
         code=work.code,
@@ -185,6 +187,7 @@ def _plan(intent: Intent, seen: Examination, *, attempt: int) -> LaunchPlan:
         resume=options.resume,
         resume_arguments=resume_arguments,
         log_limit=intent.log_limit,
+        hangs=_hangs(options),
         ssh_config=str(hosts.ssh_config.resolve()) if hosts.ssh_config else "",
         transport=target.transport,
         gpus={host: len(facts[host].nvidia.gpus) for host in facts},
@@ -244,6 +247,11 @@ def _on_disconnect(seen: Examination, intent: Intent) -> tuple[OnDisconnect, tup
         hint=f"{cure} there, or --on-disconnect stop; --force starts all the same",
         examination=seen,
     )
+
+
+def _hangs(options: LaunchOptions) -> Hangs:
+    timeout = HANG.timeout if options.hang_timeout is None else options.hang_timeout
+    return Hangs(timeout=timeout, learned=options.hang_timeout is None, action=options.on_hang)
 
 
 def _without(package: str, facts: Mapping[str, Facts]) -> list[str]:

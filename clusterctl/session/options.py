@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from clusterctl.errors import UsageError, in_words
@@ -27,6 +29,8 @@ class LaunchOptions(msgspec.Struct, frozen=True, kw_only=True):
     ``checkpoint_dir``: where its checkpoints lie, seen from where it works (empty: the ``--save_dir`` of the
     shipped workload); before every attempt but the first the hosts find the newest that is whole, with
     ``resume`` before the first as well.
+    ``hang_timeout``: after so many seconds without a sign of work the ranks are looked at; 0: never; None: 10
+    minutes, or longer where the run is used to that. ``on_hang``: whether a run that hangs is stopped.
     """
 
     script: str = ""
@@ -51,6 +55,8 @@ class LaunchOptions(msgspec.Struct, frozen=True, kw_only=True):
     home_caches: bool = False
     checkpoint_dir: str = ""
     resume: bool = False
+    hang_timeout: float | None = None
+    on_hang: Literal["stop", "report"] = "stop"
 
 
 def checked(options: LaunchOptions) -> LaunchOptions:
@@ -67,4 +73,6 @@ def checked(options: LaunchOptions) -> LaunchOptions:
         raise UsageError(
             "stdin cannot be read again by another attempt", hint="leave out --stdin, or --max-restarts"
         )
+    if found.hang_timeout is not None and not found.hang_timeout >= 0:
+        raise UsageError(f"hang_timeout={found.hang_timeout:g} is below zero", hint="seconds; 0: off")
     return found

@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-Status = Literal["succeeded", "failed", "stopped", "lost", "refused", "timeout", "error"]
+Status = Literal["succeeded", "failed", "stopped", "lost", "refused", "timeout", "hung", "error"]
 CauseKind = Literal[
     "exit", "exception", "signal", "oom", "lost", "hang", "preflight", "operator", "timeout", "internal"
 ]

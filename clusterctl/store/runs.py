@@ -30,7 +30,7 @@ _T = TypeVar("_T")
 
 _LOCK_TIMEOUT = 10.0
 _PLAN_NAME = re.compile(r"plan\.attempt-(\d+)\.json")
-_LOG_NAME = re.compile(r"(rank-\d+|agent)(\.attempt-\d+)?\.log")
+_LOG_NAME = re.compile(r"(rank-\d+|agent)(\.attempt-\d+)?\.log|flight-\d+(\.attempt-\d+)?\.pickle")
 
 
 class RunDirectory:
@@ -70,6 +70,11 @@ class RunDirectory:
     def write(self, name: str, value: object) -> None:
         """Write one JSON file so that a reader sees all of it or none."""
         files.write(self.path / name, msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
+
+    def keep(self, name: str, value: object) -> None:
+        """`write`, into a folder that may not be there yet."""
+        (self.path / name).parent.mkdir(mode=0o700, exist_ok=True, parents=True)
+        self.write(name, value)
 
     def append_event(self, event: Mapping[str, Any]) -> None:
         line = json.dumps(event).encode() + b"\n"

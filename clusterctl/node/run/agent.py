@@ -35,6 +35,7 @@ from .directory import (
     no_blocks,
     no_space,
 )
+from .dumps import publish
 from .ends import was_told
 from .engine import Engine
 from .log_limit import LogLimit
@@ -281,6 +282,8 @@ class Agent:
             self.events.tell("note", text=text + self.whose(pid))
         self.traces.remove()
         self.directory.remove(JOB, INPUT, INPUT_END)
+        self.directory.remove_stacks()
+        publish(self.directory, self.job["ranks"])
         self.events.tell("end", left=len(left), processes=[[pid, command_of(pid)] for pid in left])
         self.events.close()
 

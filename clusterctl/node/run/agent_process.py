@@ -13,6 +13,7 @@ from typing import Any
 
 from ..shared.processes import boot_id, identity, is_running, kill_all, send
 from .directory import AGENT, INPUT, INPUT_END, JOB, boottime
+from .dumps import publish
 
 # An agent whose time to stop is over needs up to eight more: it kills, waits for reports, sweeps.
 STUCK_TIMEOUT = 12.0
@@ -81,5 +82,7 @@ class AgentProcess:
             kill_all(self._tag, self._identity["pid"], meanwhile)
             self.told(signal.SIGKILL)
         left = kill_all(self._tag, None, meanwhile)
+        publish(self._directory, (self._directory.read(JOB) or {}).get("ranks", ()))
         self._directory.remove(JOB, INPUT, INPUT_END)
+        self._directory.remove_stacks()
         return left

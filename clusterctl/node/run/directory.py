@@ -7,8 +7,10 @@ then. Reports are one JSON object each.
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
+import shutil
 import time
 
 JOB = "job.json"
@@ -21,9 +23,11 @@ ENTER = "enter.json"
 EVENTS = "events.jsonl"
 INPUT = "stdin"
 INPUT_END = "stdin.end"
+DUMPS = "dumps"  # what torch's flight recorder writes by itself, one file for each rank
 BLANK_BYTES = 2048
 EVENTS_BYTES = 64 * 1024
 SCANT_BYTES = 4096
+SOCKET_PATH = 108
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -44,6 +48,24 @@ def error_of(rank):
     return "error-%d.json" % rank
 
 
+def stacks_of(root):
+    """Where the ranks of the run directory ``root`` let their stacks be read: sockets and files, by pid.
+
+    In the run directory, or where the path of a socket would be longer than the kernel takes: in /tmp.
+    """
+    inside = os.path.join(root, "stacks")
+    if len(os.fsencode(inside)) + len("/4194304.sock") < SOCKET_PATH:
+        return inside
+    return "/tmp/clusterctl-stacks-" + hashlib.sha256(os.fsencode(root)).hexdigest()[:16]
+
+
+def own_folder(path):
+    """Make it, for this user alone. Raises OSError where somebody else has made it."""
+    os.makedirs(path, 0o700, exist_ok=True)
+    if os.lstat(path).st_uid != os.getuid() or os.path.islink(path):
+        raise OSError("%s belongs to somebody else" % path)
+
+
 class NodeDirectory:
     """``part`` names it: the node rank, and from the second attempt on, which attempt. ``home`` is the
     directory of the first: what a script writes into its copy of the code lies there in every attempt."""
@@ -54,12 +76,16 @@ class NodeDirectory:
         node_rank, dot, attempt = self.part.partition(".")
         self.home = os.path.join(os.path.dirname(path), node_rank)
         self._suffix = dot + attempt
+        self.stacks = stacks_of(path)
 
     def path(self, name):
         return os.path.join(self.root, name)
 
     def log_of(self, rank):
         return "logs/rank-%d%s.log" % (rank, self._suffix)
+
+    def dump_of(self, rank):
+        return "logs/flight-%d%s.pickle" % (rank, self._suffix)
 
     @property
     def agent_log(self):
@@ -118,6 +144,10 @@ class NodeDirectory:
             os.write(target, b" " * size)
         finally:
             os.close(target)
+
+    def remove_stacks(self):
+        """What no longer serves once the ranks have ended."""
+        shutil.rmtree(self.stacks, ignore_errors=True)
 
     def remove(self, *names):
         for name in names:

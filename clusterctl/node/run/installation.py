@@ -9,12 +9,12 @@ import sys
 
 from ..shared.environment import environment
 from . import caches
-from .directory import INPUT, JOB, LEASE, write_whole
+from .directory import DUMPS, INPUT, JOB, LEASE, own_folder, write_whole
 from .log_limit import make_logs, remove_logs
 from .snapshot import ORIGIN, origin_of
 
 ISOLATED = "run.isolated"
-PROGRAMS = ("agent", "rank", "enter")
+PROGRAMS = ("agent", "rank", "enter", "observer")
 
 
 def install(directory, job, sources, snapshots, lease):
@@ -32,9 +32,15 @@ def install(directory, job, sources, snapshots, lease):
     job["cwd"] = working_directory(directory, job["cwd"], job["subdirectory"])
     if job["engine"] is not None:
         job["engine"] = [part.replace("{run_dir}", directory.root) for part in job["engine"]]
+    for name, text in job["env"].items():
+        if text.startswith("{run_dir}/"):
+            job["env"][name] = directory.root + text[len("{run_dir}") :]
     for name, text in job.pop("files").items():
         with open(directory.path(name), "w") as stream:
             stream.write(text)
+    os.makedirs(directory.path(DUMPS), 0o700)
+    if job.get("observed"):
+        own_folder(directory.stacks)
     directory.lay_out(job["ranks"])
     directory.overwrite(LEASE, lease)
     if job.get("stdin"):
@@ -87,9 +93,7 @@ def write_text(path, text):
 def install_enter(directory, path):
     """Where every host has the same path: the file DeepSpeed's launcher starts as if it were python."""
     folder = os.path.dirname(path)
-    os.makedirs(folder, 0o700, exist_ok=True)
-    if os.lstat(folder).st_uid != os.getuid() or os.path.islink(folder):
-        raise OSError("%s belongs to somebody else" % folder)
+    own_folder(folder)
     runs = os.path.dirname(directory.root)
     suffix = directory.part[len(os.path.basename(directory.home)) :]
     words = (sys.executable, directory.path("code/enter.py"), runs, suffix)

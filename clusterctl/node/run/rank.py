@@ -189,6 +189,7 @@ class Waiter:
             send(self.agent["pid"], signal.SIGKILL)
         kill_all(tag_of(self.job["run"], self.directory.part), below=os.getpid())
         self.directory.remove(JOB, INPUT, INPUT_END)
+        self.directory.remove_stacks()
         os._exit(1)
 
 
@@ -208,6 +209,8 @@ def rank_environment(job, environ, directory):
         env.pop("CUDA_VISIBLE_DEVICES", None)
     else:
         env["CUDA_VISIBLE_DEVICES"] = job["devices"]
+    if job.get("observed"):
+        env["CLUSTERCTL_STACKS"] = directory.stacks
     site = directory.path("code/site")
     env["PYTHONPATH"] = os.pathsep.join(filter(None, (site, env.get("PYTHONPATH"))))
     return rank, local_rank, env

@@ -25,6 +25,7 @@ from .agent_process import AgentProcess
 from .directory import INPUT, INPUT_END, JOB, LEASE, RELAY, STOP, NodeDirectory, boottime, no_space
 from .forwarding import Forwarder
 from .installation import install, uninstall, working_directory
+from .observation import Observation
 from .ranks import Ranks
 from .snapshot import Snapshots, holds
 
@@ -46,6 +47,7 @@ class Relay:
         self.agent = AgentProcess(self.directory, tag_of(request["run"], part))
         self.forwarder = Forwarder(self.directory, request["offsets"])
         self.snapshots = Snapshots(os.path.join(home, "snapshots"))
+        self.observation = Observation(self.directory)
         self.orders: queue.Queue[dict[str, Any]] = queue.Queue()
         self.watch = Watch(LEASE)
         self.heard = boottime()
@@ -225,8 +227,15 @@ class Relay:
 
         threading.Thread(target=probe, daemon=True).start()
 
+    def do_watch(self, order):
+        self.observation.order(order)
+
+    def do_look(self, order):
+        self.observation.order(order)
+
     def do_forget(self, order):
         self.following = False
+        self.observation.end()
         self.forwarder.close()
         uninstall(self.directory, order["enter"], self.snapshots, order.get("last", True))
         emit({"is": "forgotten"})

@@ -1,0 +1,87 @@
+"""What the ranks of a node have done so far, as counters: whether that is progress, the controller judges."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from ..shared.processes import descendants, is_running, process_table
+from .connections import Connections
+from .counters import io_of, name_of, rdma_bytes, use_of
+from .directory import boottime, start_of
+
+_DEAD = ("Z", "X")
+COMPILERS = frozenset(
+    (
+        "ninja", "nvcc", "cicc", "ptxas", "fatbinary", "nvlink", "cudafe++", "hipcc", "cc1plus", "cc1",
+        "c++", "g++", "gcc", "clang", "clang++", "collect2", "as", "ld", "ld.lld", "lld", "cmake", "make",
+    )
+)  # fmt: skip
+
+
+class Ranks:
+    """The ranks of a run directory that run, each with all it has started."""
+
+    def __init__(self, directory, numbers):
+        self._directory = directory
+        self._numbers = numbers
+        self._started: dict[int, dict[str, int]] = {}
+
+    def trees(self):
+        """{rank: [its own pid, those of its descendants]}, and the process table they come from."""
+        table = process_table()
+        found = {}
+        for rank in self._numbers:
+            if rank not in self._started:
+                report = self._directory.read(start_of(rank))
+                if report is None:
+                    continue
+                self._started[rank] = report
+            report = self._started[rank]
+            if is_running(report["pid"], report["pid_started"]):
+                below = descendants({report["pid"]}, table)
+                living = sorted(pid for pid in below if table[pid].state not in _DEAD)
+                found[rank] = [report["pid"], *living]
+        return found, table
+
+
+class Sampler:
+    def __init__(self, directory, ranks, port):
+        self._directory = directory
+        self._ranks = ranks
+        self._port = port
+
+    def sample(self):
+        """The fields of ``Activity``."""
+        connections = Connections(self._port)
+        with contextlib.suppress(OSError):
+            connections.look()
+        trees, _ = self._ranks.trees()
+        return {
+            "moment": boottime(),
+            "ranks": [self._of(rank, pids, connections) for rank, pids in sorted(trees.items())],
+            "rdma": rdma_bytes(),
+        }
+
+    def _of(self, rank, pids, connections):
+        """The fields of ``RankActivity``, in their order."""
+        cpu, faults, moved, exchanged = 0.0, 0, 0, 0
+        compilers = set()
+        for pid in pids:
+            used, io = use_of(pid), io_of(pid)
+            if used is not None:
+                cpu, faults = cpu + used.cpu, faults + used.faults
+            if io is not None:
+                moved += io.moved
+            with contextlib.suppress(OSError):
+                exchanged += sum(connections.of(pid))
+            name = name_of(pid)
+            if name in COMPILERS:
+                compilers.add(name)
+        return [rank, self._printed(rank), round(cpu, 2), faults, exchanged, moved, sorted(compilers)]
+
+    def _printed(self, rank):
+        try:
+            return os.stat(self._directory.path(self._directory.log_of(rank))).st_size
+        except OSError:
+            return 0

@@ -1,0 +1,86 @@
+"""What the kernel counts of a process: CPU, page faults, disk. One read each, none of which waits for it."""
+
+from __future__ import annotations
+
+import collections
+import os
+
+_TICK = os.sysconf("SC_CLK_TCK")
+
+Use = collections.namedtuple("Use", "cpu faults major_faults")
+Use.__doc__ = """Seconds of CPU, and pages it touched first, of a process and its children that have ended.
+``major_faults``, its own, are pages it had to wait for."""
+Io = collections.namedtuple("Io", "moved read written")
+Io.__doc__ = """``moved``: bytes of all its reads and writes, other than to sockets. ``read`` and ``written``:
+those of a disk."""
+
+
+def use_of(pid):
+    """None where there is no such process."""
+    try:
+        with open("/proc/%d/stat" % pid, "rb") as stream:
+            fields = stream.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    number = [int(each) for each in fields[4:15]]
+    faults, children_faults, major = number[3], number[4], number[5]
+    cpu = int(fields[11]) + int(fields[12]) + int(fields[13]) + int(fields[14])
+    return Use(cpu / _TICK, faults + children_faults, major)
+
+
+def io_of(pid):
+    """None where it cannot be read."""
+    try:
+        with open("/proc/%d/io" % pid) as stream:
+            told = dict(line.split(": ") for line in stream.read().splitlines())
+        return Io(int(told["rchar"]) + int(told["wchar"]), int(told["read_bytes"]), int(told["write_bytes"]))
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def name_of(pid):
+    """Its bare name, which never waits for anything; "" where there is no such process."""
+    return _line("/proc/%d/comm" % pid)
+
+
+def wchan_of(pid):
+    """In which function of the kernel it waits; "" where it does not, or that is not told."""
+    told = _line("/proc/%d/wchan" % pid)
+    return "" if told == "0" else told
+
+
+def swapped():
+    """Pages that went to and came from swap since boot; None where the kernel does not tell."""
+    try:
+        with open("/proc/vmstat") as stream:
+            told = dict(line.split() for line in stream if line.startswith("pswp"))
+        return int(told["pswpin"]) + int(told["pswpout"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def rdma_bytes():
+    """Through all RDMA ports of this host, in and out; None without any."""
+    total = None
+    for folder in _folders("/sys/class/infiniband"):
+        for port in _folders(os.path.join(folder, "ports")):
+            for name in ("port_xmit_data", "port_rcv_data"):
+                told = _line(os.path.join(port, "counters", name))
+                if told.isdigit():
+                    total = (total or 0) + 4 * int(told)  # counted in words
+    return total
+
+
+def _folders(path):
+    try:
+        return [os.path.join(path, name) for name in sorted(os.listdir(path))]
+    except OSError:
+        return []
+
+
+def _line(path):
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            return stream.read(200).strip()
+    except OSError:
+        return ""
