@@ -114,17 +114,21 @@ def status_command(run: Run = "", as_json: options.Json = False) -> None:
     from clusterctl.cli.ending import closing
     from clusterctl.report import runs as page
     from clusterctl.report.run_view import hosts_of
+    from clusterctl.session.why import current_warnings
     from clusterctl.store.runs import find_run
 
     directory = find_run(run or None)
     plan, outcome, seen = directory.plan(), directory.outcome(), view_of(directory)
     hosts = hosts_of(plan, directory.attempt_events(), outcome)
+    warnings = current_warnings(directory) if outcome is None else []
     if as_json:
-        document = {"run": seen, "hosts": hosts, "logs": str(directory.logs), "outcome": outcome}
+        document = {"run": seen, "hosts": hosts, "warnings": warnings}
+        document |= {"logs": str(directory.logs), "outcome": outcome}
         typer.echo(msgspec.json.encode(document).decode())
         return
     out = screen.out()
-    text = page.status(seen, hosts, outcome, now=time.time(), controller=directory.controller())
+    controller = directory.controller()
+    text = page.status(seen, hosts, outcome, now=time.time(), controller=controller, warnings=warnings)
     out.print(text, soft_wrap=False, crop=False)
     if outcome is not None:
         screen.show(closing(directory, outcome, only_how=True))

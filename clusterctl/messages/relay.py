@@ -80,6 +80,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     failure_grace: float
     lock_dir: str
+    interface: str = ""
+    """That of the training network, whose link is watched."""
     log_head: int = 0
     """Bytes of the beginning of each log that are kept when it is cut,"""
     log_limit: int = 0

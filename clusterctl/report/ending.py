@@ -17,12 +17,13 @@ from clusterctl.report.attempts import duration
 from clusterctl.report.findings import brief
 from clusterctl.report.harmless import harmless
 from clusterctl.report.pull import size
-from clusterctl.report.why import echo_in_words, hint, quoted, where
+from clusterctl.report.why import echo_in_words, hint, quoted, seen, where
 from clusterctl.settings import RUN
 from clusterctl.store.outcome import Cause, Outcome
 
 _SHOWN_LINES = 8
 _ECHOES = 2
+_WARNINGS = 2
 
 
 def closing(
@@ -44,6 +45,8 @@ def closing(
     parts: list[RenderableType] = [Text(), *attempts.earlier(outcome), _title(outcome, found)]
     if found is not None and found.hint:
         parts.append(hint(found.hint))
+    if found is not None:
+        parts += [seen(each) for each in found.confirmations if each.code.startswith("watch.")][:_WARNINGS]
     if outcome.exit_code:
         parts.append(_row("exit", f"{outcome.exit_code}, {_meaning(outcome)}"))
     if outcome.no_restart:

@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from clusterctl.advise.explain import HostWarning
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.report.findings import brief
 from clusterctl.report.harmless import harmless
@@ -69,10 +70,16 @@ def _took(run: RunView) -> list[str]:
 
 
 def status(
-    run: RunView, hosts: Sequence[HostView], outcome: Outcome | None, *, now: float, controller: str = ""
+    run: RunView,
+    hosts: Sequence[HostView],
+    outcome: Outcome | None,
+    *,
+    now: float,
+    controller: str = "",
+    warnings: Sequence[HostWarning] = (),
 ) -> RenderableType:
-    """One run: a title, a line per host, where its outputs lie. ``controller``: the other machine it is
-    supervised from."""
+    """One run: a title, a line per host, what hosts warn of, where its outputs lie. ``controller``: the other
+    machine it is supervised from."""
     title = Text.assemble(("run ", "dim"), (run.run, "bold"), "  ")
     title.append(run.status, f"bold {_STYLES.get(run.status, 'yellow')}")
     title.append(f"  attempt {run.attempt}" if run.attempt > 1 else "", "dim")
@@ -85,7 +92,7 @@ def status(
         parts.append(Text(f"supervised from {controller}", style="dim"))
     if outcome is None and run.alone_since is not None:
         parts.append(Text(_alone(run, run.alone_since, now), style="yellow"))
-    parts += ["", _host_table(hosts, now=now), ""]
+    parts += ["", _host_table(hosts, now=now), "", *_warned(warnings)]
     places = folded_places(run.run, {host.host: host.outputs for host in hosts if host.outputs})
     for number, (place, names) in enumerate(places.items()):
         label = "files " if number == 0 else " " * 6
@@ -102,6 +109,19 @@ def _alone(run: RunView, since: float, now: float) -> str:
     left = since + run.alone_for - now
     ends = f"end their ranks in {span(left)}, unless one comes back" if left > 0 else "have ended their ranks"
     return f"no controller since {at} ({span(now - since)} ago), {why}; hosts {ends}. Last heard:"
+
+
+def _warned(warnings: Sequence[HostWarning]) -> list[Text]:
+    """What hosts warn of, equal words once."""
+    groups: dict[tuple[bool, str], list[str]] = {}
+    for each in warnings:
+        groups.setdefault((each.warning.what == "unseen", each.warning.text), []).append(each.host)
+    return [
+        Text.assemble(
+            ("      " if unseen else "warn  ", "dim" if unseen else "yellow"), f"{brief(names)}: {text}"
+        )
+        for (unseen, text), names in sorted(groups.items(), key=lambda group: group[0][0])
+    ]
 
 
 def folded_places(run: str, places: Mapping[str, str]) -> dict[str, list[str]]:

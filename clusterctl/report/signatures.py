@@ -17,7 +17,7 @@ explains itself. A *cascade* only follows from another failure: look there. A *c
 alone, but speaks for one.
 
 - What a rank raised is judged, and where it raised nothing, the end of its log: from its last traceback on,
-  or its last 60 lines. What was printed before proves nothing and is told as `also seen`.
+  or its last 60 lines. What was printed before proves nothing and is told as `seen`.
 - A signal from outside (SIGKILL, SIGTERM, SIGHUP) is explained by nothing that the victim had printed. A
   bare SIGKILL is no proof of a lack of memory; the kernel's own word is.
 - Of a long log the first 4 MiB and the last 16 MiB are read, of other ranks' the last 64 KiB; what was not

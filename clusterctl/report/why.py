@@ -28,8 +28,8 @@ def page(found: Explanation, directory: Path) -> RenderableType:
     """The whole explanation."""
     if found.cause is None or found.status in ("stopped", "timeout"):
         words = _ENDS.get(found.status, found.status).format(run=found.run)
-        seen = [_seen("seen", each) for each in found.confirmations]
-        return Group(Text.assemble(("run ", "dim"), (found.run, "bold"), f" {words}"), *seen)
+        warnings = [seen(each) for each in found.confirmations]
+        return Group(Text.assemble(("run ", "dim"), (found.run, "bold"), f" {words}"), *warnings)
     parts: list[RenderableType] = [
         Text.assemble(("✗ ", "bold red"), (found.status, "bold"), f": {where(found.cause)}{found.means}")
     ]
@@ -44,7 +44,7 @@ def page(found: Explanation, directory: Path) -> RenderableType:
     for suspect in found.suspects:
         parts.append(_row("perhaps", f"{_place(suspect)}: {suspect.means}"))
         parts += _proof(suspect, directory)
-    parts += [_seen("also seen", each) for each in found.confirmations]
+    parts += [seen(each) for each in found.confirmations]
     parts += [_row("after it", echo_in_words(echo)) for echo in found.cascades]
     parts += [_row("unread", each) for each in found.unread]
     log = found.cause.log
@@ -94,23 +94,24 @@ def quoted(line: str) -> Text:
     return Text("  " + cut, style="dim", no_wrap=True, overflow="ignore")
 
 
-def _proof(seen: Sighting, directory: Path, *, shown: bool = False) -> list[RenderableType]:
+def _proof(sighting: Sighting, directory: Path, *, shown: bool = False) -> list[RenderableType]:
     """The line itself, unless it is ``shown``, and where it stands."""
-    lines: list[RenderableType] = [] if shown or not seen.text else [quoted(seen.text)]
-    if seen.file:
-        place = f"{directory / seen.file}{f':{seen.line}' if seen.line else ''}"
-        kind = (f"  ({seen.role}: {seen.code})", "dim")
+    lines: list[RenderableType] = [] if shown or not sighting.text else [quoted(sighting.text)]
+    if sighting.file:
+        place = f"{directory / sighting.file}{f':{sighting.line}' if sighting.line else ''}"
+        kind = (f"  ({sighting.role}: {sighting.code})", "dim")
         lines.append(Text.assemble(("  at  ", "dim"), place, kind, no_wrap=True, overflow="ignore"))
     return lines
 
 
-def _seen(label: str, seen: Sighting) -> Text:
-    line = f" (line {seen.line})" if seen.line else ""
-    return _row(label, f"{_place(seen)}: {seen.means}{line}")
+def seen(sighting: Sighting) -> Text:
+    """What speaks for the cause, or was seen besides."""
+    line = f" (line {sighting.line})" if sighting.line else ""
+    return _row("seen", f"{_place(sighting)}: {sighting.means}{line}")
 
 
-def _place(seen: Sighting) -> str:
-    return f"{seen.host} rank {seen.rank}" if seen.rank is not None else seen.host or "here"
+def _place(sighting: Sighting) -> str:
+    return f"{sighting.host} rank {sighting.rank}" if sighting.rank is not None else sighting.host or "here"
 
 
 def _row(label: str, value: str) -> Text:

@@ -16,6 +16,7 @@ from clusterctl.run.hang_watch import HangWatch
 from clusterctl.run.liveness import Liveness, Lost
 from clusterctl.run.states import HostRecord, RunState
 from clusterctl.run.verdict import Verdict
+from clusterctl.run.warnings import Warnings
 from clusterctl.settings import RUN, RunDefaults
 from clusterctl.store.outcome import Cause, CauseKind, Status
 from clusterctl.transport.protocol import Failure
@@ -45,6 +46,7 @@ class Machine:
         self._completion = Completion(self.nodes, defaults)
         self.verdict = Verdict(defaults)
         self.hangs = HangWatch(plan, self.nodes, now)
+        self._warnings = Warnings()
 
     def begin(self, now: float, *, linked: bool = True) -> None:
         """The start is over: nobody was silent until now. ``linked``: whether channels stand."""
@@ -121,6 +123,8 @@ class Machine:
                     holder=event.run,
                 )
                 return self._stop("refused", event.reason, 0.0)
+            case events.Warned():
+                return self._warnings.heard(state.host, event)
             case events.EngineStarted():
                 state.engine = True
             case events.LeaseOver() if not self.stopping and self.longest_gap > self.lease / 2:

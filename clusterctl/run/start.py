@@ -199,6 +199,7 @@ class Startup:
             digest=code.digest,
             failure_grace=RUN.failure_grace,
             lock_dir="/tmp",
+            interface=node.ifname,
             log_head=head_of(self._plan.log_limit),
             log_limit=self._plan.log_limit,
             caches=node.caches,

@@ -43,6 +43,7 @@ from .memory import OutOfMemory
 from .ranks import Ranks
 from .slots import Refusal, take_slots
 from .traces import Traces
+from .watcher import Watcher
 
 # Correct without any wake-up: so often the lease, and so often everything is looked at anyway.
 LEASE_SECONDS = 1.0
@@ -62,7 +63,9 @@ class Agent:
         self.tag = tag_of(self.job["run"], self.directory.part)
         self.events = EventLog(self.directory)
         self.ranks = Ranks(self.directory, self.job["ranks"])
-        self.engine = Engine(self.directory, self.job, dict(env, CLUSTERCTL_RUN=self.tag))
+        self.env = dict(env, CLUSTERCTL_RUN=self.tag)
+        self.engine = Engine(self.directory, self.job, self.env)
+        self.watcher: Watcher | None = None
         self.memory = OutOfMemory()
         self.traces = Traces(self.tag, env)
         self.log_limit = LogLimit(self.directory, self.job["log_head"], self.job["log_limit"])
@@ -125,6 +128,7 @@ class Agent:
                 if self.engine.process is None and self.stopped_at is None:
                     self.start_engine()
             self.log_limit.keep()
+            self.tell_warnings()
             self.check_lease()
             if self.is_over():
                 return
@@ -152,6 +156,15 @@ class Agent:
             self.stop(0.0, "no engine")
             return
         self.events.tell("engine", pid=pid)
+        self.watcher = Watcher(self.directory, self.env)
+
+    def tell_warnings(self, *, last=False):
+        """What the watches have seen. That something is well again counts only while the run goes on: its end
+        frees memory and disks."""
+        if self.watcher is not None:
+            for warning in self.watcher.end() if last else self.watcher.news():
+                if self.stopped_at is None or not warning["over"]:
+                    self.events.tell("warned", **warning)
 
     def reap(self):
         """Collect the engine and every orphan that fell to the subreaper."""
@@ -210,6 +223,8 @@ class Agent:
             **{key: end[key] for key in ("rank", "code", "signal", "started", "ended", "peak_memory")},
         )
         if end["code"]:
+            if self.watcher is not None and not told:
+                self.watcher.look_at_once()
             self.stop(self.job["failure_grace"], "rank %d failed" % end["rank"])
 
     def look_at_disk(self, error):
@@ -268,6 +283,7 @@ class Agent:
 
     def end(self):
         self.look()  # what ended without having been seen has left its report before
+        self.tell_warnings(last=True)
         if self.killed_at is None:
             self.killed_at = time.time()
         own = {report["pid"] for report in self.ranks.started.values()}

@@ -14,7 +14,7 @@ from .log_limit import make_logs, remove_logs
 from .snapshot import ORIGIN, origin_of
 
 ISOLATED = "run.isolated"
-PROGRAMS = ("agent", "rank", "enter", "observer")
+PROGRAMS = ("agent", "rank", "enter", "observer", "watches")
 
 
 def install(directory, job, sources, snapshots, lease):

@@ -20,10 +20,12 @@ class OutOfMemory:
     descriptor of the kernel's, None where it is no help."""
 
     def __init__(self, root="/sys/fs/cgroup", membership="/proc/self/cgroup", log=-1):
-        self.groups = _groups(root, membership)
+        self.groups = groups_around(root, membership)
         self.before = self._kills()
         self.limits_before = self._limits_hit()
-        self.log = _kernel_log() if log == -1 else log
+        if log == -1:
+            log = kernel_log() if pids_are_the_kernels() else None
+        self.log = log
         self.logged: dict[int, str] = {}
 
     def limit_that_killed(self, pid):
@@ -76,7 +78,7 @@ def _limit_of(name="", limit=""):
     return words + (", " + limit if limit else "")
 
 
-class _Group:
+class Group:
     """One control group, version 1 or 2."""
 
     def __init__(self, base, name, unified):
@@ -86,7 +88,7 @@ class _Group:
         self.unified = unified
 
     def sibling(self, name):
-        return _Group(self.base, name, self.unified)
+        return Group(self.base, name, self.unified)
 
     def kills(self):
         """Of members; version 2 counts those of groups within it, too."""
@@ -100,12 +102,28 @@ class _Group:
         return (self._counter("oom", "memory.events") if local is None else local) or 0
 
     def limit(self):
-        name = "memory.max" if self.unified else "memory.limit_in_bytes"
-        text = _read(os.path.join(self.path, name))
-        size = int(text) if text.isdigit() else 1 << 62
-        if size >= 1 << 62:
+        """In words; "" where there is none."""
+        size = self.limit_bytes()
+        if size is None:
             return ""
         return "%.1f GB" % (size / 1e9) if size >= 1e9 else "%.0f MB" % (size / 1e6)
+
+    def limit_bytes(self):
+        """None where there is none."""
+        text = _read(os.path.join(self.path, "memory.max" if self.unified else "memory.limit_in_bytes"))
+        size = int(text) if text.isdigit() else 1 << 62
+        return size if size < 1 << 62 else None
+
+    def used_bytes(self):
+        """What cannot be given back: files that are only cached can. None where the kernel does not tell."""
+        text = _read(os.path.join(self.path, "memory.current" if self.unified else "memory.usage_in_bytes"))
+        if not text.isdigit():
+            return None
+        prefix = "" if self.unified else "total_"
+        cached = [
+            self._counter(prefix + name, "memory.stat") or 0 for name in ("active_file", "inactive_file")
+        ]
+        return max(0, int(text) - sum(cached))
 
     def _counter(self, key, name):
         for line in _read(os.path.join(self.path, name)).splitlines():
@@ -115,26 +133,32 @@ class _Group:
         return None
 
 
-def _groups(root, membership):
+def groups_around(root, membership):
     """The process's own group first, then those around it."""
     for line in _read(membership).splitlines():
         number, kinds, path = line.split(":", 2)
         unified = number == "0" and os.path.exists(os.path.join(root, "cgroup.controllers"))
         if unified or "memory" in kinds.split(","):
             base = root if unified else os.path.join(root, "memory")
-            found = [_Group(base, path, unified)]
+            found = [Group(base, path, unified)]
             while path != "/":
                 path = os.path.dirname(path)
-                found.append(_Group(base, path, unified))
+                found.append(Group(base, path, unified))
             return found
     return []
 
 
-def _kernel_log():
-    """Its end, where this user may read it and pids mean the same there as here."""
+def pids_are_the_kernels():
+    """Whether pids in the kernel's log mean the same here."""
     try:
-        if os.stat("/proc/self/ns/pid").st_ino != _FIRST_PID_NAMESPACE:
-            return None
+        return os.stat("/proc/self/ns/pid").st_ino == _FIRST_PID_NAMESPACE
+    except OSError:
+        return False
+
+
+def kernel_log():
+    """A descriptor of its end, where this user may read it."""
+    try:
         log = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         os.lseek(log, 0, os.SEEK_END)
     except OSError:
