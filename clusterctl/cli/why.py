@@ -17,13 +17,17 @@ def command(run: Run = "", as_json: options.Json = False) -> None:
     import msgspec
 
     from clusterctl.cli import screen
+    from clusterctl.report.attempts import earlier
     from clusterctl.report.why import page
     from clusterctl.session.why import why
     from clusterctl.store.runs import find_run
 
     directory = find_run(run or None)
-    found = why(directory)
+    outcome = directory.outcome()
+    found = why(directory, outcome=outcome)
     if as_json:
         typer.echo(msgspec.json.encode(found).decode())
         return
+    for line in earlier(outcome) if outcome is not None else ():
+        screen.show(line)
     screen.show(page(found, screen.at_home(directory.path)))

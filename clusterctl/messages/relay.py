@@ -82,6 +82,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     lock_dir: str
     interface: str = ""
     """That of the training network, whose link is watched."""
+    watched: tuple[str, ...] = ()
+    """Further directories whose disks are watched, seen from where the run works."""
     log_head: int = 0
     """Bytes of the beginning of each log that are kept when it is cut,"""
     log_limit: int = 0

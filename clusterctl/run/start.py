@@ -200,6 +200,7 @@ class Startup:
             failure_grace=RUN.failure_grace,
             lock_dir="/tmp",
             interface=node.ifname,
+            watched=(self._plan.checkpoint_dir,) if self._plan.checkpoint_dir else (),
             log_head=head_of(self._plan.log_limit),
             log_limit=self._plan.log_limit,
             caches=node.caches,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -21,7 +20,6 @@ from clusterctl.store.runs import RunDirectory
 _STATES = 3
 """Of one line that carriage returns rewrote, so many states are looked at: the last ones."""
 _BLOCK = 1 << 20
-_RANK_LOG = re.compile(r"rank-(\d+)(?:\.attempt-\d+)?\.log")
 
 
 def why(
@@ -73,7 +71,7 @@ def _told(directory: RunDirectory) -> tuple[list[HostWarning], dict[str, list[st
     warnings: list[HostWarning] = []
     notes: dict[str, list[str]] = {}
     peaks: dict[int, int] = {}
-    for event in directory.events():
+    for event in directory.attempt_events():
         host = str(event.get("host", ""))
         try:
             if event["event"] == "warned":
@@ -99,13 +97,13 @@ def _logs(
     if brief or cause is None:
         return
     for node in plan.nodes:
-        folder = directory.host_logs(node.host)
-        for path in sorted(folder.glob("*.log")) if folder.is_dir() else ():
-            name = str(path.relative_to(directory.path))
-            rank = _RANK_LOG.fullmatch(path.name)
-            if name != cause.log:
-                yield path, Excerpt(text="", host=node.host, rank=int(rank[1]) if rank else None, file=name)
-    yield directory.logs / "deepspeed.log", Excerpt(text="", file="logs/deepspeed.log")
+        names = {plan.log_of(rank): rank for rank in node.ranks} | {plan.agent_log: None}
+        for name, rank in names.items():
+            path = directory.host_logs(node.host) / name
+            file = str(path.relative_to(directory.path))
+            if file != cause.log:
+                yield path, Excerpt(text="", host=node.host, rank=rank, file=file)
+    yield directory.logs / plan.launcher_log, Excerpt(text="", file=f"logs/{plan.launcher_log}")
 
 
 def _pieces(path: Path, about: Excerpt, *, brief: bool, whose: Cause | None) -> tuple[list[Excerpt], int]:

@@ -77,7 +77,8 @@ class Watches:
 def watches_of(job, root):
     """All that a job asks for; ``root`` is the run's directory. The environment is that of the ranks."""
     home, temporary = os.path.expanduser("~"), os.environ.get("TMPDIR") or "/tmp"
-    yield Space([job["cwd"], root, home, temporary, "/dev/shm", *job.get("checkpoints", ())])
+    more = [os.path.join(job["cwd"], os.path.expanduser(place)) for place in job.get("watched", ())]
+    yield Space([job["cwd"], root, home, temporary, "/dev/shm", *more])
     yield Memory()
     yield KernelLog()
     if job.get("interface"):
