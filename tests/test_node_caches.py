@@ -22,7 +22,7 @@ def env_of(root: Path) -> dict[str, str]:
 
 
 def prepared(directory: NodeDirectory, root: Path) -> tuple[Path, str]:
-    env, note = caches.prepare(directory, str(root), env_of(root))
+    env, note = caches.prepare(directory, str(root), env_of(root), "r")
     assert {"OTHER": env["OTHER"], "A": env["A"]} == {"OTHER": f"{root}x/stays", "A": "1"}
     place = Path(env["TRITON_CACHE_DIR"])
     assert place.is_dir() and place.parent.stat().st_mode & 0o777 == 0o700
@@ -64,6 +64,6 @@ def test_what_somebody_else_could_have_laid_is_not_used(
 
 def test_a_full_disk_costs_the_caches_and_not_the_run(directory: NodeDirectory, tmp_path: Path) -> None:
     root = tmp_path / "missing" / "cache"
-    env, note = caches.prepare(directory, str(root), env_of(root))
+    env, note = caches.prepare(directory, str(root), env_of(root), "r")
     assert "TRITON_CACHE_DIR" not in env and env["A"] == "1"
     assert "No such file" in note and "home directory" in note

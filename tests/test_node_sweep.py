@@ -119,6 +119,7 @@ def test_what_may_live_on_another_host_of_a_shared_home_is_let_alone(tmp_path: P
 def test_folders_in_tmp_go_with_their_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep, "TMP", str(tmp_path))
     names = ["clusterctl-gone", "clusterctl-logs-gone-3", "clusterctl-new", "clusterctl-4026-slot-0.lock"]
+    names += ["clusterctl-caches-gone.x_1y", ".clusterctl-cache-0"]
     for name in names:
         (tmp_path / name).mkdir()
         if name != "clusterctl-new":
@@ -132,7 +133,8 @@ def test_folders_in_tmp_go_with_their_run(tmp_path: Path, monkeypatch: pytest.Mo
         "clusterctl-logs-gone-3": "gone",
         "clusterctl-new": None,
     }
-    assert not {"clusterctl-link", "clusterctl-file"} & set(found)
+    assert found["clusterctl-caches-gone.x_1y"] == "gone"
+    assert not {"clusterctl-link", "clusterctl-file", ".clusterctl-cache-0"} & set(found)
 
 
 def test_shared_memory_goes_only_when_nobody_has_it_open(

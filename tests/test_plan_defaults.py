@@ -37,7 +37,7 @@ def given(facts: Facts, *own: Setting, **how: bool) -> dict[str, Setting]:
 def test_what_is_compiled_stays_off_a_home_that_hosts_share() -> None:
     facts = on_shared_home()
     found = given(facts)
-    root = f"/tmp/clusterctl-cache-{facts.uid}"
+    root = f"/tmp/.clusterctl-cache-{facts.uid}"
     assert found["TRITON_CACHE_DIR"].value == f"{root}/triton"
     assert found["TORCHINDUCTOR_CACHE_DIR"].value == f"{root}/inductor"
     torch = found["TORCH_EXTENSIONS_DIR"].value
@@ -109,7 +109,7 @@ def test_the_plan_tells_the_node_what_to_look_at() -> None:
         pythons=dict.fromkeys(facts, "/usr/bin/python3"),
     )
     plan = build(hosts, choose(hosts, facts), request, master_port=29500)
-    assert [node.caches for node in plan.nodes] == ["", f"/tmp/clusterctl-cache-{facts['node2'].uid}"]
+    assert [node.caches for node in plan.nodes] == ["", f"/tmp/.clusterctl-cache-{facts['node2'].uid}"]
 
 
 def test_variables_that_stay_here_are_named_and_never_shown() -> None:

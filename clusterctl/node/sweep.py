@@ -112,9 +112,12 @@ class Node:
                 yield file_message("folder", path, run)
 
     def run_of_folder(self, path):
-        """The run that a folder in /tmp is of: where `enter` lies, or logs; "" for anything else."""
-        name = os.path.basename(path)[len("clusterctl-") :]
-        run = re.sub(r"-[0-9.]+$", "", name[len("logs-") :]) if name.startswith("logs-") else name
+        """The run that a folder in /tmp is of: `enter`, logs, or what it compiled; "" for anything else."""
+        run = name = os.path.basename(path)[len("clusterctl-") :]
+        if name.startswith("logs-"):
+            run = re.sub(r"-[0-9.]+$", "", name[len("logs-") :])
+        elif name.startswith("caches-"):
+            run = name[len("caches-") :].rpartition(".")[0]
         try:
             stat = os.lstat(path)
         except OSError:

@@ -27,7 +27,7 @@ def place(facts: Facts) -> str:
     return (
         ""
         if not facts.shared_token or why_none(facts)
-        else f"{_temporary(facts)}/clusterctl-cache-{facts.uid}"
+        else f"{_temporary(facts)}/.clusterctl-cache-{facts.uid}"
     )
 
 

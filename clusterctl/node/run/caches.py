@@ -15,7 +15,7 @@ import tempfile
 PLACE = "caches.json"  # the directory of this run alone, if there is one
 
 
-def prepare(directory, root, env):
+def prepare(directory, root, env, run):
     """Make what ``env`` names below ``root``, or the same elsewhere: (env, what to tell of it).
 
     A run is never refused for its caches: without any place ``env`` loses these variables.
@@ -26,7 +26,7 @@ def prepare(directory, root, env):
         why = not_private(root)
         place = root
         if why:
-            place = tempfile.mkdtemp(prefix="clusterctl-cache-", dir=os.path.dirname(root))
+            place = tempfile.mkdtemp(prefix="clusterctl-caches-%s." % run, dir=os.path.dirname(root))
             directory.write(PLACE, place)
         for rest in inside.values():
             os.makedirs(place + rest, mode=0o700, exist_ok=True)

@@ -48,7 +48,7 @@ def install(directory, job, sources, snapshots, lease):
     if job["enter"]:
         install_enter(directory, job["enter"])
     if job.get("caches"):
-        job["env"], note = caches.prepare(directory, job["caches"], job["env"])
+        job["env"], note = caches.prepare(directory, job["caches"], job["env"], job["run"])
         job["notes"] += [note] if note else []
     env = environment(job["python"], job["env"], job["removed"], os.environ)
     job["devices"] = env.get("CUDA_VISIBLE_DEVICES")
