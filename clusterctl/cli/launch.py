@@ -101,6 +101,14 @@ def command(
             help="After a failure start all ranks again, up to K times in the same run.",
         ),
     ] = 0,
+    spares: Annotated[
+        str,
+        typer.Option(
+            "--spares",
+            metavar="N|HOSTS",
+            help="The last N hosts, or those named, get no ranks; a restart puts one in a lost host's place.",
+        ),
+    ] = "",
     checkpoint_dir: Annotated[
         str,
         typer.Option(
@@ -177,6 +185,7 @@ def command(
         stdin=stdin,
         on_disconnect=on_disconnect,
         max_restarts=max_restarts,
+        spares=spares,
         checkpoint_dir=checkpoint_dir,
         resume=resume,
         hang_timeout=options.seconds_or_off(hang_timeout, "--hang-timeout") if hang_timeout else None,

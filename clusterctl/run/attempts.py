@@ -132,6 +132,9 @@ class Attempts:
             plan = self._await_next(self._again, outcome)
             if isinstance(plan, Outcome):
                 return self._kept(plan)
+            for old, new in zip(self.plan.nodes, plan.nodes, strict=True):
+                if old.host != new.host:
+                    self._display.say(f"{new.host} takes the place of {old.host}, node rank {new.node_rank}")
             self.plan = plan
             before = self._supervisor
             self._observed, self._supervisor = self._next()

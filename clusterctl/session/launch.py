@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import shlex
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
@@ -16,13 +16,15 @@ from clusterctl.checks.os.machine import taken_at_logout
 from clusterctl.errors import ClusterctlError, UsageError
 from clusterctl.facts.model import Facts
 from clusterctl.inventory.fold import fold
+from clusterctl.inventory.model import Host
 from clusterctl.plan import activation, caches, defaults, flight_recorder, notes
 from clusterctl.plan.build import build
 from clusterctl.plan.layers import Layers
 from clusterctl.plan.model import Hangs, LaunchPlan, OnDisconnect, Request, Setting, Start
+from clusterctl.plan.spares import split
 from clusterctl.plan.variables import strongest
 from clusterctl.session import variables, workload
-from clusterctl.session.examine import Examination, examine
+from clusterctl.session.examine import Examination, examine, judged
 from clusterctl.session.hosts import Hosts
 from clusterctl.session.options import LaunchOptions
 from clusterctl.session.progress import Progress, Silent
@@ -31,7 +33,7 @@ from clusterctl.session.target import Target
 from clusterctl.session.workload import Workload
 from clusterctl.settings import HANG, RUN
 from clusterctl.store.home import new_run_id
-from clusterctl.store.outcome import EXIT_REFUSED, Attempt
+from clusterctl.store.outcome import EXIT_REFUSED
 from clusterctl.transport import Transport
 
 
@@ -61,6 +63,14 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     log_limit: int
     notes: tuple[str, ...] = ()
     detached: bool = False
+    spares: tuple[Host, ...] = ()
+
+    def with_hosts(self, hosts: tuple[Host, ...], spares: tuple[Host, ...]) -> Intent:
+        """The same run on other hosts, in the order of their node ranks."""
+        inventory = msgspec.structs.replace(self.target.hosts.inventory, hosts=hosts)
+        chosen = msgspec.structs.replace(self.target.hosts, inventory=inventory)
+        target = msgspec.structs.replace(self.target, hosts=chosen)
+        return msgspec.structs.replace(self, target=target, spares=spares)
 
 
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,10 +115,12 @@ def prepare(
             hint="give the script a file",
         )
     options, meant = workload.understood(options)
+    active, spares = split(target.hosts.inventory, options.spares)
     if meant is not None:
-        meant.check(target.hosts.inventory)
+        meant.check(active)
     work = workload.resolve(options)
-    look = Look(Path(work.tree.root), work.tree.files) if work.tree is not None and options.script else None
+    tree = work.tree if options.script else None
+    git = Look(Path(tree.root), tree.files) if tree is not None else None
     if options.resume and not workload.checkpoints_of(options)[0]:
         raise UsageError("--resume: from where?", hint="--checkpoint-dir DIR, where SCRIPT saves")
     intent = Intent(
@@ -121,32 +133,27 @@ def prepare(
         log_limit=log_limit(options.log_limit),
         notes=(meant.note,) if meant is not None and meant.note else (),
         detached=detached,
-    )
-    seen = _look(intent, link, then_more=to_start, progress=progress)
-    if look is not None:
-        work = msgspec.structs.replace(work, code=msgspec.structs.replace(work.code, git=look.result()))
+    ).with_hosts(active.hosts, spares)
+    seen = look(intent, link, then_more=to_start, progress=progress)
+    if git is not None:
+        work = msgspec.structs.replace(work, code=msgspec.structs.replace(work.code, git=git.result()))
         intent = msgspec.structs.replace(intent, workload=work)
-    return Prepared(ready=_ready(intent, seen, attempt=1), examination=seen)
+    return Prepared(ready=ready_of(intent, seen, attempt=1), examination=seen)
 
 
-def prepare_again(intent: Intent, link: Transport, ended: Sequence[Attempt]) -> Ready:
-    """Look at the hosts of a run again after these attempts, and plan the next one: with the same code and
-    the same variables of the user, on another port. Raises as `prepare`."""
-    attempt = ended[-1].attempt + 1
-    seen = _look(intent, link, then_more=True, progress=Silent, attempt=attempt)
-    return _ready(intent, seen, attempt=attempt)
-
-
-def _ready(intent: Intent, seen: Examination, *, attempt: int) -> Ready:
+def ready_of(intent: Intent, seen: Examination, *, attempt: int) -> Ready:
+    """The next attempt, by what was seen. Raises RefusedError where the hosts cannot run it."""
     offsets = {host: facts.clock_offset or 0.0 for host, facts in seen.answers.facts.items()}
     return Ready(plan=_plan(intent, seen, attempt=attempt), intent=intent, clock_offsets=offsets)
 
 
-def _look(
+def look(
     intent: Intent, link: Transport, *, then_more: bool, progress: Progress, attempt: int = 1
 ) -> Examination:
+    """Examine the hosts of a run and, beyond them, its spares."""
+    everybody = intent.with_hosts((*intent.target.hosts.inventory.hosts, *intent.spares), ()).target
     return examine(
-        intent.target,
+        everybody,
         link,
         layers=intent.layers,
         torch=False,
@@ -157,8 +164,33 @@ def _look(
     )
 
 
-def _plan(intent: Intent, seen: Examination, *, attempt: int) -> LaunchPlan:
-    """Raises RefusedError where the hosts cannot run it."""
+def without_spares(intent: Intent, seen: Examination, *but: Host) -> Examination:
+    """The same, judged as if there were only the hosts that get ranks, and those named besides."""
+    if not intent.spares:
+        return seen
+    inventory = intent.target.hosts.inventory
+    hosts = (*inventory.hosts, *but)
+    names = {host.name for host in hosts}
+    answers, reached = seen.answers, seen.answers.reachability
+    dials = tuple(dial for dial in reached.dials if {dial.source, dial.target} <= names)
+    return judged(
+        msgspec.structs.replace(
+            seen.material,
+            inventory=msgspec.structs.replace(inventory, hosts=hosts),
+            settings={host: own for host, own in seen.settings.items() if host in names},
+            answers=msgspec.structs.replace(
+                answers,
+                facts={host: facts for host, facts in answers.facts.items() if host in names},
+                failures={host: why for host, why in answers.failures.items() if host in names},
+                reachability=msgspec.structs.replace(reached, dials=dials),
+            ),
+        )
+    )
+
+
+def _plan(intent: Intent, everything: Examination, *, attempt: int) -> LaunchPlan:
+    """Spares decide nothing. Raises RefusedError where the others cannot run it."""
+    seen = without_spares(intent, everything)
     target, options, work = intent.target, intent.options, intent.workload
     checkpoint_dir, resume_arguments = workload.checkpoints_of(options)
     hosts, names = target.hosts, target.names
@@ -182,7 +214,7 @@ def _plan(intent: Intent, seen: Examination, *, attempt: int) -> LaunchPlan:
         time_limit=options.time_limit,
         on_disconnect=on_disconnect,
         caches={host: caches.place(facts[host]) for host in names},
-        notes=(*_notes(intent, seen, given), *alone),
+        notes=(*_notes(intent, seen, given), *_of_spares(intent, everything), *alone),
         checkpoint_dir=checkpoint_dir,
         resume=options.resume,
         resume_arguments=resume_arguments,
@@ -201,6 +233,21 @@ def _notes(intent: Intent, seen: Examination, given: Mapping[str, tuple[Setting,
     told = notes.of_hosts(seen.answers.facts, seen.settings, home_caches=intent.options.home_caches)
     staying = variables.staying(given)
     return (*intent.notes, *told, *([staying] if staying else []))
+
+
+def _of_spares(intent: Intent, everything: Examination) -> list[str]:
+    """Who stands by, and who cannot."""
+    ready = []
+    told = []
+    for spare in intent.spares:
+        seen = without_spares(intent, everything, spare)
+        failing = [f.observed for f in seen.report.findings if f.severity == "fail" and spare.name in f.hosts]
+        if failing or seen.network.of(spare.name) is None:
+            why = failing[0] if failing else "it is not on the network of the others"
+            told.append(f"the spare {spare.name} is not ready: {why}")
+        else:
+            ready.append(spare.name)
+    return [f"spare: {fold(ready)} stands by for a host that is lost", *told] if ready else told
 
 
 def _decide(hosts: Hosts, seen: Examination, options: LaunchOptions) -> None:

@@ -28,7 +28,8 @@ class LaunchOptions(msgspec.Struct, frozen=True, kw_only=True):
     ``max_restarts``: so often the whole run begins again after a failure, as attempts of one run.
     ``checkpoint_dir``: where its checkpoints lie, seen from where it works (empty: the ``--save_dir`` of the
     shipped workload); before every attempt but the first the hosts find the newest that is whole, with
-    ``resume`` before the first as well.
+    ``resume`` before the first as well. ``spares``: hosts that stand by for one that is lost, the last ``N``
+    or those named, with commas.
     ``hang_timeout``: after so many seconds without a sign of work the ranks are looked at; 0: never; None: 10
     minutes, or longer where the run is used to that. ``on_hang``: whether a run that hangs is stopped.
     """
@@ -57,6 +58,7 @@ class LaunchOptions(msgspec.Struct, frozen=True, kw_only=True):
     resume: bool = False
     hang_timeout: float | None = None
     on_hang: Literal["stop", "report"] = "stop"
+    spares: str = ""
 
 
 def checked(options: LaunchOptions) -> LaunchOptions:
@@ -69,6 +71,8 @@ def checked(options: LaunchOptions) -> LaunchOptions:
         raise UsageError(f"time_limit={found.time_limit:g} is over at once", hint="seconds, above 0")
     if found.max_restarts < 0:
         raise UsageError(f"max_restarts={found.max_restarts} is less than none", hint="0: one attempt only")
+    if found.spares and not found.max_restarts:
+        raise UsageError("spares stand by for a restart, and there is to be none", hint="--max-restarts 3")
     if found.max_restarts and found.stdin:
         raise UsageError(
             "stdin cannot be read again by another attempt", hint="leave out --stdin, or --max-restarts"

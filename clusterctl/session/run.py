@@ -19,8 +19,9 @@ from clusterctl.run.fetch import LogFetch
 from clusterctl.run.launcher import DeepSpeedLauncher
 from clusterctl.run.operator import BY_PROGRAM
 from clusterctl.run.supervise import Supervisor
+from clusterctl.session.again import prepare_again
 from clusterctl.session.hosts import transport_of
-from clusterctl.session.launch import Prepared, Ready, prepare_again
+from clusterctl.session.launch import Prepared, Ready
 from clusterctl.session.recorded import RecordedRun
 from clusterctl.settings import RUN
 from clusterctl.store.outcome import Attempt, Outcome
