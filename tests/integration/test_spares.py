@@ -71,7 +71,7 @@ def test_a_link_cut_at_step_40_costs_no_bit_of_the_loss(spared: Sandbox, shared:
     assert calm.code == 0, calm.text
     options = ["--spares", "1", "--max-restarts", "2"]
     found = start(spared, *words("cut"), cwd=shared, options=options)
-    found.wait_for(lambda events: has_printed(found, "node1/rank-0.log", "step 40/100"))
+    found.wait_for(lambda events: has_printed(found, "node1/rank-0.log", " 40/100"))
     spared.host("node2").set_link("eth0", False)
     try:
         found.text, _ = found.process.communicate(timeout=_PATIENCE)
