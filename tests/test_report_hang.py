@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 from msgspec.structs import replace
 from rich.console import Console
 
+from clusterctl.advise.explain import Explanation
 from clusterctl.advise.hang_verdict import HangVerdict
 from clusterctl.messages.evidence import Frame
 from clusterctl.report.hang import document, hang
+from clusterctl.report.why import page
+from clusterctl.store.outcome import Cause
 from tests.hangs.fixtures import verdict
 
 
@@ -56,3 +60,17 @@ def test_a_program_gets_all_of_it() -> None:
     assert (found["kind"], found["stop"], found["waiting"]) == ("missing", True, (0, 1, 3))
     assert found["suspects"][0]["where"] == "train.py:24 (asleep)"
     assert found["groups"][0]["missing"] == (2,)
+
+
+def test_why_shows_the_groups_and_stacks_of_a_run_that_hung() -> None:
+    found = verdict("asleep")
+    cause = Cause(kind="hang", message=found.sentence, host="node2", node_rank=1, rank=2)
+    run = Explanation(
+        run="r1", status="hung", known=True, means=found.sentence, hint=found.hint, cause=cause, hang=found
+    )
+    stream = io.StringIO()
+    Console(file=stream, width=120).print(page(run, Path("/runs/r1")))
+    lines = stream.getvalue().splitlines()
+    assert lines[0].startswith("✗ hung: rank 2 on node2 never entered all_reduce 4 (train.py:25)")
+    assert "group all_reduce 4: ranks 0-1,3 in, rank 2 missing" in lines
+    assert lines.index("stack rank 2") < lines.index("stack ranks 0-1,3")

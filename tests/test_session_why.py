@@ -14,6 +14,7 @@ from clusterctl.session.why import why
 from clusterctl.settings import HOME_VARIABLE
 from clusterctl.store.outcome import Cause, Outcome
 from clusterctl.store.runs import RunDirectory
+from tests.hangs.fixtures import verdict
 from tests.test_run_machine import plan as small_plan
 
 RUN = "20260101-120000-aaaa"
@@ -119,3 +120,24 @@ def test_a_run_without_an_end_says_how_it_stands(failed: Failed) -> None:
     assert why(directory).status == "interrupted"
     directory.claim()
     assert why(directory).status == "running"
+
+
+def test_a_run_that_hung_is_explained_by_its_last_verdict(failed: Failed) -> None:
+    directory = failed(kind="hang", message="rank 2 on node2 never entered all_reduce 4", exit_code=None)
+    for folder, case in (("hang", "stopped"), ("hang", "backward"), ("hang.attempt-2", "asleep")):
+        (directory.path / folder).mkdir(exist_ok=True)
+        number = len(list((directory.path / folder).iterdir())) + 1
+        directory.write(f"{folder}/verdict-{number}.json", verdict(case))
+    found = why(directory)
+    assert found.hang == verdict("asleep")
+    assert (found.known, found.hint) == (True, verdict("asleep").hint)
+    assert found.means == "rank 2 on node2 never entered all_reduce 4"
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b'{"kind": "stopped"}'])
+def test_a_verdict_that_another_version_wrote_is_no_fault(failed: Failed, data: bytes) -> None:
+    directory = failed(kind="hang", message="it hangs", exit_code=None)
+    (directory.path / "hang").mkdir()
+    (directory.path / "hang/verdict-1.json").write_bytes(data)
+    found = why(directory)
+    assert (found.hang, found.means) == (None, "it hangs")

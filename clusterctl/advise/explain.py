@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
+from clusterctl.advise.hang_verdict import HangVerdict
 from clusterctl.advise.sightings import Excerpt, Sighting, last_traceback, sightings
 from clusterctl.advise.signature import Role
 from clusterctl.messages.events import Warned
@@ -45,7 +46,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     ``sighting`` is the line that says so. ``confirmations`` speak for it, or are what else was seen on its
     host. ``suspects`` are what stands for itself elsewhere, where the cause itself only follows from
     another failure. ``quoted`` are the last lines or the traceback of the rank. ``unread`` says what was
-    not looked at.
+    not looked at. ``hang`` is what was found when the ranks were looked at last.
     """
 
     schema: str = "clusterctl.why/1"
@@ -61,6 +62,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     cascades: tuple[Echo, ...] = ()
     quoted: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
+    hang: HangVerdict | None = None
 
 
 class HostWarning(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +81,7 @@ def explain(
     notes: Mapping[str, Sequence[str]] | None = None,
     peaks: Mapping[int, int] | None = None,
     unread: Iterable[str] = (),
+    hang: HangVerdict | None = None,
 ) -> Explanation:
     """``excerpts`` are pieces of logs, the last of each one is its end. ``notes``: host -> what its agent
     noted. ``peaks``: rank -> its largest resident size in bytes."""
@@ -86,6 +89,8 @@ def explain(
     bare = Explanation(run=outcome.run, status=outcome.status, cause=cause, unread=tuple(unread))
     if cause is None or outcome.status in ("succeeded", "stopped", "timeout"):
         return bare
+    if cause.kind == "hang" and hang is not None:
+        return msgspec.structs.replace(bare, known=True, means=cause.message, hint=hang.hint, hang=hang)
     known = _known(plan, cause, warnings, peaks or {})
     own = [each for each in excerpts if each.rank == cause.rank and each.host == cause.host]
     chosen, others = _read(cause, own, known, local_rank=plan.pass_local_rank)

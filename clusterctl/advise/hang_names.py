@@ -12,22 +12,22 @@ from clusterctl.inventory.fold import fold
 from clusterctl.plan.model import LaunchPlan
 
 _KERNEL = (
-    ("nanosleep", "sleep"),
-    ("futex", "wait for a lock or a thread"),
-    ("wait_for_partner", "open a named pipe that nobody else opens"),
-    ("pipe_read", "read a pipe"),
-    ("pipe_write", "write to a pipe that nobody reads"),
-    ("n_tty_read", "read its terminal"),
-    ("do_wait", "wait for a child process"),
-    ("inet_wait_for_connect", "connect to a machine that does not answer"),
-    ("inet_stream_connect", "connect to a machine that does not answer"),
-    ("inet_csk_accept", "wait for a connection"),
-    ("sk_wait_data", "wait for the network"),
-    ("unix_stream_read", "read a local socket"),
-    ("locks_lock_inode_wait", "wait for a file lock"),
-    ("flock", "wait for a file lock"),
+    ("nanosleep", "sleep", False),
+    ("futex", "wait for a lock or a thread", False),
+    ("wait_for_partner", "open a named pipe that nobody else opens", True),
+    ("pipe_read", "read a pipe", False),
+    ("pipe_write", "write to a pipe that nobody reads", True),
+    ("n_tty_read", "read its terminal", True),
+    ("do_wait", "wait for a child process", False),
+    ("inet_wait_for_connect", "connect to a machine that does not answer", True),
+    ("inet_stream_connect", "connect to a machine that does not answer", True),
+    ("inet_csk_accept", "wait for a connection", True),
+    ("sk_wait_data", "wait for the network", False),
+    ("unix_stream_read", "read a local socket", False),
+    ("locks_lock_inode_wait", "wait for a file lock", True),
+    ("flock", "wait for a file lock", True),
 )
-"""What a process that waits in such a function of the kernel does."""
+"""What a process that waits in such a function of the kernel does; whether that tells more than its stack."""
 LONG = 80
 """Characters of any one text of a node that a sentence may have."""
 
@@ -102,11 +102,14 @@ class Names:
         return f"at {where}" if line else f"in {where}"
 
     def sits(self, state: RankState, *, one: bool) -> str:
-        """``sleeps at train.py:9 (main)``; ``sits`` where it is known better from what it called."""
+        """``sleeps at train.py:9 (main)``; ``sits in torch.save (train.py:9), and reads its terminal``."""
         wchan = state.process.wchan if state.process is not None else ""
-        said = next((words for part, words in _KERNEL if part in wchan), "sit")
-        verb, _, rest = (said if state.place.own == state.place.inner is not None else "sit").partition(" ")
-        return f"{verb}{'s' * one}{f' {rest}' * bool(rest)} {self.at(state)}"
+        said, telling = next(((words, own) for part, words, own in _KERNEL if part in wchan), ("", False))
+        verb, _, rest = said.partition(" ")
+        does = f"{verb}{'s' * one}{f' {rest}' * bool(rest)}"
+        if said and state.place.own == state.place.inner is not None:
+            return f"{does} {self.at(state)}"
+        return f"sit{'s' * one} {self.at(state)}{f', and {does}' * telling}"
 
     def line(self, state: RankState) -> str:
         """``train.py:141``, the user's own."""

@@ -76,8 +76,9 @@ def _of_roots(kind: Kind, named: Sequence[int], names: Names) -> str:
 def _missing(named: Sequence[int], names: Names) -> str:
     who, one = names.who(named), len(named) == 1
     group = names.group_of(named)
-    if group is not None and set(named) & set(group.missing):
-        said = f"{who} never entered {names.what(named)}, {_in_which(group, names)}"
+    if group is not None and set(named) & {*group.missing, *group.unknown}:
+        never = "never entered" if set(named) & set(group.missing) else f"{'is' if one else 'are'} not in"
+        said = f"{who} {never} {names.what(named)}, {_in_which(group, names)}"
     elif all(names.ranks[rank].place.waits == "rendezvous" for rank in names.waiting):
         waiters = f"in which {count(len(names.waiting), 'rank')} {wait(len(names.waiting))}"
         said = f"{who} {'has' if one else 'have'} not reached {names.what(named)}, {waiters}"

@@ -189,6 +189,8 @@ def next_steps(run: RunView, outcome: Outcome | None, *, pull: str = "", logs: b
         lines.append((f"clusterctl stop {run.run}", what))
     if cause is not None and run.status in ("failed", "error"):
         lines.append((f"clusterctl why {run.run}", "why it failed"))
+    if run.status == "hung":
+        lines.append((f"clusterctl why {run.run}", "the stacks of its ranks"))
     if cause is not None and cause.rank is not None:
         lines.append((f"clusterctl logs {run.run} --rank {cause.rank} --tail 50", "its last lines"))
     if outcome is not None and outcome.incomplete_logs and pull and run.status != "refused":

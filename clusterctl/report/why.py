@@ -11,6 +11,7 @@ from rich.text import Text
 from clusterctl.advise.explain import Echo, Explanation
 from clusterctl.advise.sightings import Sighting
 from clusterctl.report.findings import brief
+from clusterctl.report.hang import details, hang
 from clusterctl.store.outcome import Cause
 
 _QUOTE = 240
@@ -29,12 +30,15 @@ def page(found: Explanation, directory: Path) -> RenderableType:
     if found.cause is None or found.status in ("stopped", "timeout"):
         words = _ENDS.get(found.status, found.status).format(run=found.run)
         warnings = [seen(each) for each in found.confirmations]
-        return Group(Text.assemble(("run ", "dim"), (found.run, "bold"), f" {words}"), *warnings)
+        hangs = [hang(found.hang)] if found.hang is not None else []
+        return Group(Text.assemble(("run ", "dim"), (found.run, "bold"), f" {words}"), *warnings, *hangs)
     parts: list[RenderableType] = [
         Text.assemble(("✗ ", "bold red"), (found.status, "bold"), f": {where(found.cause)}{found.means}")
     ]
     if found.hint:
         parts.append(hint(found.hint))
+    if found.hang is not None:
+        parts.append(details(found.hang))
     if not found.known:
         parts.append(Text("no known signature: the last lines that it left", style="yellow"))
     if not found.known or found.cause.traceback:
@@ -54,7 +58,9 @@ def page(found: Explanation, directory: Path) -> RenderableType:
 
 
 def where(cause: Cause) -> str:
-    """``node1 rank 3: ``, or what is known of it."""
+    """``node1 rank 3: ``, or what is known of it; nothing where the message says it itself."""
+    if cause.kind == "hang":
+        return ""
     if cause.rank is not None:
         return f"{cause.host} rank {cause.rank}: "
     return f"{cause.host}: " if cause.host else ""

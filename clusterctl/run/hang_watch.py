@@ -56,7 +56,7 @@ class HangWatch:
         """How many samples have shown ranks at work together."""
         self._patience = 1.0
         """Grows with each suspicion that came to nothing, until the next sign of work."""
-        self._said: set[str] = set()
+        self._said: set[tuple[str, tuple[int, ...]]] = set()
         self._looks = 0
         self._looking: _Looking | None = None
         self._after_look: set[int] = set()
@@ -196,13 +196,11 @@ class HangWatch:
         kept = Keep(f"{self._folder}/verdict-{self._looks // 2}.json", verdict)
         if verdict.stop and self._plan.hangs.action == "stop":
             return [kept, verdict]
-        sentence = verdict.sentence
-        if verdict.stop:
-            sentence += " (it goes on: --on-hang report)"
-        if sentence in self._said:
+        same = (verdict.kind, tuple(suspect.rank for suspect in verdict.suspects))
+        if same in self._said:  # how much a rank has worked is another figure each time
             return [kept]
-        self._said.add(sentence)
-        return [kept, Say(sentence)]
+        self._said.add(same)
+        return [kept, Say(verdict.sentence + " (it goes on: --on-hang report)" * verdict.stop)]
 
 
 class _Looking:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -9,6 +10,7 @@ from typing import BinaryIO
 import msgspec
 
 from clusterctl.advise.explain import Explanation, HostWarning, explain
+from clusterctl.advise.hang_verdict import HangVerdict
 from clusterctl.advise.sightings import Excerpt, Sighting
 from clusterctl.messages.events import Warned
 from clusterctl.plan.model import LaunchPlan
@@ -20,6 +22,7 @@ from clusterctl.store.runs import RunDirectory
 _STATES = 3
 """Of one line that carriage returns rewrote, so many states are looked at: the last ones."""
 _BLOCK = 1 << 20
+_NUMBER = re.compile(r"\d+")
 
 
 def why(
@@ -37,7 +40,8 @@ def why(
     if outcome is None:
         status = "running" if directory.supervised() else "interrupted"
         seen = tuple(_sighting(each) for each in _current(warnings))
-        return Explanation(run=plan.run, status=status, confirmations=seen)
+        return Explanation(run=plan.run, status=status, confirmations=seen, hang=_hang(directory))
+    hang = _hang(directory) if outcome.cause is not None and outcome.cause.kind == "hang" else None
     excerpts, unread = [], []
     for path, excerpt in _logs(directory, plan, outcome.cause, brief=brief):
         pieces, skipped = _pieces(path, excerpt, brief=brief, whose=outcome.cause)
@@ -45,13 +49,36 @@ def why(
         if skipped:
             unread.append(f"{skipped / 1e9:.1f} GB in the middle of {excerpt.file} were not looked at")
     return explain(
-        plan, outcome, excerpts=excerpts, warnings=warnings, notes=notes, peaks=peaks, unread=unread
+        plan,
+        outcome,
+        excerpts=excerpts,
+        warnings=warnings,
+        notes=notes,
+        peaks=peaks,
+        unread=unread,
+        hang=hang,
     )
 
 
 def current_warnings(directory: RunDirectory) -> list[HostWarning]:
     """What the watches on the hosts have told and not taken back."""
     return _current(_told(directory)[0])
+
+
+def _hang(directory: RunDirectory) -> HangVerdict | None:
+    """What was found when the ranks were looked at last, if they ever were."""
+    found = [path for folder in directory.path.glob("hang*") for path in folder.glob("verdict-*.json")]
+    newest = max(found, key=_age, default=None)
+    try:
+        return msgspec.json.decode(newest.read_bytes(), type=HangVerdict) if newest is not None else None
+    except (OSError, msgspec.MsgspecError):
+        return None
+
+
+def _age(path: Path) -> list[int]:
+    """[attempt, number] of ``hang.attempt-2/verdict-3.json``; the first attempt has no number."""
+    numbers = [int(number) for number in _NUMBER.findall(f"{path.parent.name}/{path.name}")]
+    return [1] * (2 - len(numbers)) + numbers
 
 
 def _current(warnings: list[HostWarning]) -> list[HostWarning]:

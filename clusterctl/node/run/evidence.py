@@ -171,8 +171,7 @@ class _RankLook(threading.Thread):
                     threads=stacks.parse(_text(ask(server, "dump_traceback", _ANSWER_TIMEOUT))),
                     source="debug server",
                 )
-                recorder = recorder_dump.parse(ask(server, "fr_trace_json", _ANSWER_TIMEOUT))
-                self._tell(recorder=recorder)
+                self._tell(recorder=recorder_dump.parse(*self._recorders(server)))
             except NoAnswer as error:
                 self._miss(str(error))
         if not self._found["threads"]:
@@ -183,6 +182,13 @@ class _RankLook(threading.Thread):
                 self._miss(str(error))
         if not self._found["threads"]:
             self._spy(pid)
+
+    def _recorders(self, server):
+        """What the recorders of gloo and of NCCL tell. A torch without CUDA does not know the latter."""
+        told = [ask(server, "fr_trace_json", _ANSWER_TIMEOUT)]
+        with contextlib.suppress(NoAnswer):
+            told.append(ask(server, "dump_nccl_trace_json", _ANSWER_TIMEOUT))
+        return told
 
     def _spy(self, pid):
         """py-spy sees into a process that does nothing, where it is installed and the kernel lets it."""
