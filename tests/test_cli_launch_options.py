@@ -84,7 +84,7 @@ def test_words_after_the_script_stay_as_they_are() -> None:
 def test_deepspeeds_launcher_is_an_engine() -> None:
     found = asked("--launcher pdsh --force_multi --no_local_rank -i a:0@c --module pkg").options
     assert (found.engine, found.pdsh, found.local_rank, found.module) == ("deepspeed", True, False, True)
-    assert asked("t.py").options.engine == "torchrun"
+    assert asked("t.py").options.engine is None
     assert refused("--launcher openmpi t.py").hint == "--engine deepspeed"
     assert "keep one" in refused("--launcher pdsh --engine torchrun t.py").hint
 

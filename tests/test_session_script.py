@@ -36,6 +36,9 @@ def test_what_another_launcher_would_start_is_what_runs() -> None:
         LaunchOptions(script="deepspeed", arguments=("--no_local_rank", "--master_port=1", "train.py"))
     )
     assert meant is not None and (options.engine, options.local_rank) == ("deepspeed", False)
+    with pytest.raises(UsageError, match="--engine torchrun") as caught:
+        understood(LaunchOptions(script="deepspeed", arguments=("train.py",), engine="torchrun"))
+    assert caught.value.hint == "leave out one of them"
     assert [(each.name, each.value) for each in options.settings] == [("MASTER_PORT", "1")]
 
 

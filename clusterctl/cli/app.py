@@ -49,12 +49,17 @@ def _dashes(name: str) -> str:
 
 
 _LAUNCH_GROUPS = {
-    "Hosts": ("hostfile", "include", "exclude", "nodes", "gpus_per_node"),
+    "Hosts": ("hostfile", "include", "exclude", "nodes", "gpus_per_node", "spares"),
     "What runs": (
         *("module", "no_python", "no_local_rank", "engine"),
         *("workdir", "no_sync", "sync_limit", "stdin"),
     ),
-    "Environment": ("profile", "venv_script", "home_caches", "env", "env_file", "master_addr", "master_port"),
+    "Before it starts": ("dry_run", "as_json", "force"),
+    "While it runs": (
+        *("detach", "on_disconnect", "time_limit", "log_limit", "hang_timeout", "on_hang"),
+        *("max_restarts", "checkpoint_dir", "resume", "on_end"),
+    ),
+    "Environment": ("env", "env_file", "profile", "venv_script", "home_caches", "master_addr", "master_port"),
     "SSH": ("ssh_config", "ssh_port", "transport"),
 }
 

@@ -43,19 +43,20 @@ class _Command(TyperCommand):
         ]
         sections: dict[str, list[tuple[str, str]]] = {"Arguments": arguments}
         sections.update({title: [] for title in (*self.groups, "Options")})
+        place = {name: at for names in self.groups.values() for at, name in enumerate(names)}
         titles = {name: title for title, names in self.groups.items() for name in names}
         synonyms = []
-        for each in params:
+        for each in sorted(params, key=lambda each: place.get(each.name, len(place))):
             if each.param_type_name == "option" and (row := _record(each, ctx)):
                 sections[titles.get(each.name, "Options")].append(row)
                 first, *others = _long(each)
-                synonyms += [(", ".join(others), first)] if others else []
+                synonyms += [(first, ", ".join(others))] if others else []
         if synonyms:
-            sections["As other launchers call them (also with _)"] = synonyms
+            sections["Other names, also spelled with _"] = synonyms
         for title, rows in sections.items():
             if rows:
                 with formatter.section(title):
-                    formatter.write_dl(rows)
+                    formatter.write_dl(rows, col_max=26)
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         if self.examples:

@@ -232,7 +232,7 @@ def unknown_option(name: str) -> ClusterctlError | None:
     return UsageError(f"launch has no {name}: {why}", hint="clusterctl launch -h") if why else None
 
 
-def _engine(named: Engine | None, launcher: str) -> Engine:
+def _engine(named: Engine | None, launcher: str) -> Engine | None:
     from clusterctl.errors import UsageError
     from clusterctl.plan.launcher_flags import of_deepspeed_launcher
 
@@ -240,7 +240,7 @@ def _engine(named: Engine | None, launcher: str) -> Engine:
         raise UsageError(f"--launcher {launcher}: {why}", hint="--engine deepspeed")
     if launcher and named == "torchrun":
         raise UsageError("--launcher is DeepSpeed's, --engine is torchrun", hint="keep one of them")
-    return named or ("deepspeed" if launcher else "torchrun")
+    return "deepspeed" if launcher else named
 
 
 def _rendezvous(address: str, port: int | None) -> tuple[Setting, ...]:

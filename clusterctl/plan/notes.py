@@ -26,31 +26,31 @@ _OF_THIS_MACHINE = (
 )  # fmt: skip
 """What container images and start-up files say of the machine itself: of no use on another one."""
 _NAMED = 4
-_NEVER = "PYTHONPATH of this shell never travels: a profile's `activate` line sets one there"
+_CLAUSES = {
+    "PYTHONPATH": "PYTHONPATH of this shell never travels: a profile's `activate` line sets one there",
+    "CUDA_VISIBLE_DEVICES": "CUDA_VISIBLE_DEVICES of this shell does not count, slots do: --include HOST:0,1",
+}
+"""Variables that are not for --env."""
 
 
-def staying(environ: Collection[str], settings: Mapping[str, Iterable[Setting]]) -> str:
+def staying(environ: Collection[str], settings: Mapping[str, Iterable[Setting]]) -> tuple[str, ...]:
     """Variables that are set here, that a run usually needs, and that some host will not have. Names only.
 
-    ``settings`` are all that each host gets; "" when there is nothing to say.
+    ``settings`` are all that each host gets.
     """
     everywhere = [{setting.name for setting in of_host} for of_host in settings.values()]
+    missing = [name for name in sorted(environ) if not all(name in names for names in everywhere)]
     found = [
         name
-        for name in sorted(environ)
-        if name.startswith(_USUAL)
-        and not name.startswith(_OF_THIS_MACHINE)
-        and not all(name in names for names in everywhere)
+        for name in missing
+        if name.startswith(_USUAL) and not name.startswith(_OF_THIS_MACHINE) and name not in _CLAUSES
     ]
-    never = "PYTHONPATH" in environ and not all("PYTHONPATH" in names for names in everywhere)
-    if never and not found:
-        return _NEVER
-    if not found:
-        return ""
-    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-    which = f"--env {found[0]} sends it" if len(found) == 1 else f"--env {found[0]} sends one"
-    told = f"set here, will not travel: {', '.join(found[:_NAMED])}{more}; {which}"
-    return f"{told}; {_NEVER}" if never else told
+    told = [clause for name, clause in _CLAUSES.items() if name in missing]
+    if found:
+        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        which = f"--env {found[0]} sends {'it' if len(found) == 1 else 'one'}"
+        told.insert(0, f"set here, will not travel: {', '.join(found[:_NAMED])}{more}; {which}")
+    return tuple(told)
 
 
 def of_hosts(

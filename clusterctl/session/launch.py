@@ -231,8 +231,7 @@ def _plan(intent: Intent, everything: Examination, *, attempt: int) -> LaunchPla
 
 def _notes(intent: Intent, seen: Examination, given: Mapping[str, tuple[Setting, ...]]) -> tuple[str, ...]:
     told = notes.of_hosts(seen.answers.facts, seen.settings, home_caches=intent.options.home_caches)
-    staying = variables.staying(given)
-    return (*intent.notes, *told, *([staying] if staying else []))
+    return (*intent.notes, *told, *variables.staying(given))
 
 
 def _of_spares(intent: Intent, everything: Examination) -> list[str]:
@@ -307,7 +306,7 @@ def _without(package: str, facts: Mapping[str, Facts]) -> list[str]:
 
 def _start(options: LaunchOptions, *, simulated: bool) -> Start:
     """DeepSpeed's launcher goes over pdsh where this machine has both; hosts that share one /tmp cannot."""
-    if options.engine == "torchrun":
+    if options.engine != "deepspeed":
         return "torchrun"
     missing = "" if shutil.which("pdsh") else "this machine has no pdsh"
     missing = missing or ("" if importlib.util.find_spec("deepspeed") else "this Python has no deepspeed")

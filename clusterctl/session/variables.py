@@ -44,8 +44,10 @@ def pdsh_ssh_args(environ: Mapping[str, str] = os.environ) -> str:
     return environ.get("PDSH_SSH_ARGS_APPEND", "").strip()
 
 
-def staying(given: Mapping[str, Iterable[Setting]], environ: Mapping[str, str] = os.environ) -> str:
-    """A note on variables of this shell that hosts will not have, by what each of them is ``given``."""
+def staying(
+    given: Mapping[str, Iterable[Setting]], environ: Mapping[str, str] = os.environ
+) -> tuple[str, ...]:
+    """Notes on variables of this shell that hosts will not have, by what each of them is ``given``."""
     return notes.staying(environ, given)
 
 

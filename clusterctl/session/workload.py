@@ -56,6 +56,10 @@ def understood(options: LaunchOptions) -> tuple[LaunchOptions, Nested | None]:
         )
     if meant is None:
         return options, None
+    if meant.engine and options.engine and meant.engine != options.engine:
+        raise UsageError(
+            f"`{meant.launcher}` was typed, and --engine {options.engine}", hint="leave out one of them"
+        )
     engine = meant.engine or options.engine
     local_rank = options.local_rank and meant.local_rank
     script = msgspec.structs.asdict(meant.script)
