@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,16 +36,23 @@ while not os.path.exists(os.path.join(folder, "go")):
 print("rank", rank, "ends after", number, flush=True)
 sys.exit(code if rank == "1" else 0)
 """
+HELD = """
+import os, time
+while os.path.exists({hold!r}): time.sleep(0.05)
+"""
 
 
 @pytest.fixture(scope="module")
 def profile(sandbox: Sandbox) -> Path:
-    """Of hosts whose torchrun only forks the ranks: what is tried here is not torch."""
+    """Of hosts whose torchrun only forks the ranks, unless the file ``hold`` is there: what is tried here is
+    not torch."""
     folder = sandbox.hostfile.parent / "standin"  # which hosts see
     folder.mkdir()
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / "python"], check=True)
     (site,) = (folder / "python").glob("lib/python*/site-packages")
-    (site / "torch").symlink_to(Path(chaos.__file__).parent / "standin/torch")
+    shutil.copytree(Path(chaos.__file__).parent / "standin/torch", site / "torch")
+    program = site / "torch/distributed/run.py"
+    program.write_text(HELD.format(hold=str(folder / "hold")) + program.read_text())
     (folder / "profile.yaml").write_text(f"python: {folder}/python/bin/python\n")
     return folder / "profile.yaml"
 
@@ -269,19 +277,19 @@ def test_sigterm_leaves_the_hosts_alone_and_attach_goes_on(detached: Detached) -
     detached.must_have_ended_well()
 
 
-def test_ctrl_c_before_it_is_up_ends_the_run(detached: Detached) -> None:
-    slow = detached.box.host("node2")
-    slow.run(["sh", "-c", "mkdir -p ~/.clusterctl"])
-    found = start(detached.box, *detached.words, cwd=detached.folder, options=["--detach", *detached.options])
-    detached.found = found
-    until = time.monotonic() + PATIENCE
-    while not list((Path(os.environ["CLUSTERCTL_HOME"]) / "runs").glob("*/controller.log")):
-        assert time.monotonic() < until
-        time.sleep(0.02)
-    found.signal()
-    found.finish()
-    # It may have been up by then, and Ctrl-C ended the watching only.
-    assert found.code in (0, 123), found.text
-    if found.code == 123:
-        assert "stopped by the operator (Ctrl-C)" in found.text or "it was ended before" in found.text
-        assert leftovers(detached.box, found.run.name) == []
+def test_ctrl_c_before_it_is_up_ends_the_run(detached: Detached, profile: Path) -> None:
+    hold = profile.parent / "hold"
+    hold.touch()
+    try:
+        found = detached.found = start(
+            detached.box, *detached.words, cwd=detached.folder, options=["--detach", *detached.options]
+        )
+        found.wait_for(lambda events: sum(event["event"] == "engine" for event in events) == 2)
+        found.signal()
+        found.finish()
+    finally:
+        hold.unlink()
+    assert found.code == 123, found.text
+    assert "stopped by the operator (Ctrl-C)" in found.text
+    assert found.outcome["left_behind"] == {"node1": 0, "node2": 0}
+    assert leftovers(detached.box, found.run.name) == []
