@@ -54,6 +54,8 @@ class RunDefaults:
     """At the end: for how long the controller's own disk may not answer."""
     disk_grace: float = 10.0
     """The same after an operator's stop or the time limit."""
+    on_end_timeout: float = 600.0
+    """For the user's own command at the end of a run."""
     early_exit_note: float = 30.0
     log_limit: int = 10**9
     """Bytes of each rank's log that are kept, on its host and here."""

@@ -39,6 +39,7 @@ class Stopped:
         self.unwritten = ""
         self.disk_answers = True
         self.heard: list[int] = []
+        self.on_end_said: list[str] = []
 
     def start(self, display: Display) -> None:
         return
@@ -47,6 +48,9 @@ class Stopped:
         self.heard.append(number)
 
     leave = interrupt
+
+    def settle(self, timeout: float) -> bool:
+        return True
 
     def hand_on(self, number: int) -> None:
         self.heard.append(number)

@@ -166,7 +166,8 @@ class Endless:
         run._over.set()
 endless = Endless()
 run = object.__new__(session_run.Run)
-run._over, run._attempts = threading.Event(), endless
+run._over, run._settled, run._attempts = threading.Event(), threading.Event(), endless
+run._settled.set()
 session_run._unfinished.add(run)
 threading.Thread(target=endless.supervise, daemon=True).start()
 """

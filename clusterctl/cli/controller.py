@@ -75,6 +75,8 @@ def main() -> int:
     orders = os.fdopen(os.dup(0), "rb")
     try:
         order: Start | TakeOver = pickle.load(orders)
+        if isinstance(order, Start):
+            os.chdir(order.cwd)
 
         def hear_second_thoughts() -> None:
             with contextlib.suppress(EOFError):  # who began this has gone
@@ -84,7 +86,7 @@ def main() -> int:
                         signals.take(thought.number)
 
         threading.Thread(target=hear_second_thoughts, name="orders", daemon=True).start()
-        carry_out(directory, order, news, signals.hold)
+        carry_out(directory, order, news, signals.hold, lambda text: print(text, file=sys.stderr))
         return 0
     except LeftAlone as left:
         print(left, file=sys.stderr)

@@ -133,6 +133,16 @@ def command(
         Literal["stop", "report"],
         typer.Option("--on-hang", help="What follows when they hang for certain: stop, or only say so."),
     ] = "stop",
+    on_end: Annotated[
+        str,
+        typer.Option(
+            "--on-end",
+            metavar="CMD",
+            callback=options.not_empty,
+            help="For `sh -c` here when the run is over, with $CLUSTERCTL_STATUS, _EXIT_CODE, _CAUSE, _RUN, "
+            "_OUTCOME.",
+        ),
+    ] = "",
     force: Annotated[
         bool, typer.Option("--force", help="Start although the quick look at the hosts found failures.")
     ] = False,
@@ -184,6 +194,7 @@ def command(
         force=force,
         stdin=stdin,
         on_disconnect=on_disconnect,
+        on_end=on_end,
         max_restarts=max_restarts,
         spares=spares,
         checkpoint_dir=checkpoint_dir,
@@ -295,6 +306,10 @@ def _follow(run: Run) -> int:
             screen.complain("error", f"the outcome cannot be kept: {run.unwritten}", hint)
             screen.err().print(msgspec.json.encode(outcome).decode(), soft_wrap=True, markup=False)
         settle_exit_code(outcome.exit_code, previous[signal.SIGINT])
+        signal.signal(signal.SIGINT, previous[signal.SIGINT])  # it waits no longer for --on-end
+        while not run.settle(_LOOK) or run.on_end_said:
+            while run.on_end_said:
+                screen.complain("warning", run.on_end_said.popleft())
         for number in set(previous) - {signal.SIGINT}:  # nothing is left to end or to hand on
             previous[number] = signal.SIG_IGN
         return outcome.exit_code

@@ -60,6 +60,8 @@ def build(inventory: Inventory, network: Network, request: Request, *, master_po
         pdsh_ssh_args=request.pdsh_ssh_args if request.start == "deepspeed-pdsh" else "",
         time_limit=request.time_limit,
         on_disconnect=request.on_disconnect,
+        on_end=request.on_end,
+        launched_in=request.launched_in,
         notes=request.notes,
         log_limit=request.log_limit,
         attempt=request.attempt,

@@ -104,6 +104,10 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     """The user's own PDSH_SSH_ARGS_APPEND, for DeepSpeed's launcher over pdsh."""
     time_limit: float | None = None
     on_disconnect: OnDisconnect = "stop"
+    on_end: str = ""
+    """The user's own command line, for a shell of the controller when the run is over,"""
+    launched_in: str = ""
+    """and where it runs there."""
     notes: tuple[str, ...] = ()
     """What the user should know before it starts, a sentence each."""
     log_limit: int = 0
@@ -171,6 +175,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     pdsh_ssh_args: str = ""
     time_limit: float | None = None
     on_disconnect: OnDisconnect = "stop"
+    on_end: str = ""
+    launched_in: str = ""
     log_limit: int = 0
     attempt: int = 1
     checkpoint_dir: str = ""

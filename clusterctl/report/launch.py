@@ -18,6 +18,7 @@ from clusterctl.network.model import Network
 from clusterctl.plan.model import Code, GitState, LaunchPlan, NodePlan, Setting
 from clusterctl.plan.variables import shown
 from clusterctl.report import findings
+from clusterctl.report.harmless import harmless
 from clusterctl.report.pull import size
 from clusterctl.settings import RUN
 
@@ -68,7 +69,7 @@ def plan_text(plan: LaunchPlan) -> RenderableType:
         _row("master", f"{plan.master_addr}:{plan.master_port}"),
         _row("code", _code(plan)),
         *_notes(plan),
-        *_alone(plan),
+        *_around(plan),
         _row("logs", _logs(plan)),
     ]
     if plan.start == "deepspeed-pdsh":
@@ -147,11 +148,15 @@ def _differences(git: GitState | None) -> str:
     return ", ".join(parts)
 
 
-def _alone(plan: LaunchPlan) -> list[RenderableType]:
-    """What becomes of the run without its controller, where that is not as usual."""
-    if plan.on_disconnect == "stop":
-        return []
-    return [_row("alone", f"hosts go on for {RUN.lease(plan.on_disconnect) / 3600:g} h without a controller")]
+def _around(plan: LaunchPlan) -> list[RenderableType]:
+    """What becomes of the run without its controller, and what follows it, where that is not as usual."""
+    rows: list[RenderableType] = []
+    if plan.on_disconnect == "continue":
+        lease = RUN.lease(plan.on_disconnect) / 3600
+        rows.append(_row("alone", f"hosts go on for {lease:g} h without a controller"))
+    if plan.on_end:
+        rows.append(_row("on end", harmless(plan.on_end)))
+    return rows
 
 
 def _what_travels(code: Code) -> str:
@@ -168,7 +173,7 @@ def opening(plan: LaunchPlan, directory: Path) -> RenderableType:
         _row("ranks", f"{plan.world_size}: {layout}"),
         _row("code", _what_travels(plan.code) if plan.code.digest else _code(plan)),
         *_notes(plan),
-        *_alone(plan),
+        *_around(plan),
         _row("logs", str(directory / "logs")),
     )
 

@@ -30,9 +30,11 @@ PROGRAM = "clusterctl.cli.controller"
 
 
 class Start(msgspec.Struct, frozen=True, kw_only=True):
-    """Start this run, whose directory is there: with the values that the plan's file hides."""
+    """Start this run, whose directory is there: with the values that the plan's file hides. ``cwd``: what
+    relative paths in it begin at."""
 
     ready: Ready
+    cwd: Path
 
 
 class TakeOver(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,6 +11,7 @@ from contextlib import suppress
 
 import msgspec
 
+from clusterctl.run import on_end
 from clusterctl.run.attempts import Attempts
 from clusterctl.run.display import Display
 from clusterctl.session.controller import Awaiting, Held, News, Over, Start, TakeOver, Up
@@ -83,8 +84,10 @@ def carry_out(
     order: Start | TakeOver,
     news: NewsPipe,
     hold: Callable[[Run | Attempts], None],
+    complain: Callable[[str], None],
 ) -> None:
-    """Supervise the run to its end. ``hold`` gets what signals are for. Raises LeftAlone."""
+    """Supervise the run to its end. ``hold`` gets what signals are for, ``complain`` what went wrong after
+    that end. Raises LeftAlone."""
     if isinstance(order, TakeOver):
         held = directory.take_claim("attach", instead_of=order.instead_of)
         if held is not None:
@@ -98,20 +101,23 @@ def carry_out(
         run = Run(order.ready, transport_of(order.ready.plan), directory)
         run.start(news)
         hold(run)
-        outcome, unwritten = run.wait(), run.unwritten
+        _tell_end(directory, run.wait(), run.unwritten, news)
+        run.settle()
+        for text in run.on_end_said:
+            complain(text)
     else:
         with followed(directory, news) as attempts:
             hold(attempts)
-            outcome, unwritten = attempts.take_over("attach"), attempts.unwritten
-    news.tell(Over(outcome, unwritten))
-    if unwritten:
-        _write_later(directory, outcome)
+            outcome = attempts.take_over("attach")
+        _tell_end(directory, outcome, attempts.unwritten, news)
+        on_end.carry_out(attempts.plan, directory, outcome, complain, unwritten=attempts.unwritten)
 
 
-def _write_later(directory: RunDirectory, outcome: Outcome) -> None:
+def _tell_end(directory: RunDirectory, outcome: Outcome, unwritten: str, news: NewsPipe) -> None:
     """No screen shows the outcome of a run whose terminal is gone: the disk is tried until it takes it."""
+    news.tell(Over(outcome, unwritten))
     deadline = time.monotonic() + RUN.lease_detached
-    while time.monotonic() < deadline and directory.outcome() is None and directory.path.is_dir():
+    while unwritten and time.monotonic() < deadline and directory.path.is_dir():
         with suppress(OSError):
             directory.write("outcome.json", outcome)
             return

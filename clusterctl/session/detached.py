@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 from clusterctl.errors import ClusterctlError
 from clusterctl.plan.model import LaunchPlan
+from clusterctl.run import on_end
 from clusterctl.run.display import Display
 from clusterctl.session.controller import Controller, Start
 from clusterctl.session.launch import Prepared
@@ -32,7 +34,7 @@ class DetachedRun(RecordedRun):
 
     def start(self, prepared: Prepared) -> Controller:
         """Have a process of its own start all ranks, and supervise them."""
-        return Controller(self._directory, Start(ready=prepared.ready))
+        return Controller(self._directory, Start(ready=prepared.ready, cwd=Path.cwd()))
 
     @property
     def plan(self) -> LaunchPlan:
@@ -68,11 +70,16 @@ class DetachedRun(RecordedRun):
         self._directory.ask_to_stop(now=now)
         while True:
             if self._directory.take_claim("stop") is None:
-                return self.outcome or take_over(self._directory, Display())
+                return self.outcome or self._take_over()
             try:
                 return self.wait()
             except ClusterctlError:
                 continue
+
+    def _take_over(self) -> Outcome:
+        outcome = take_over(self._directory, Display())
+        on_end.carry_out(self.plan, self._directory, outcome, lambda _: None)
+        return outcome
 
     def _pause(self) -> bool:
         time.sleep(_LOOK)

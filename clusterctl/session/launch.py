@@ -62,6 +62,7 @@ class Intent(msgspec.Struct, frozen=True, kw_only=True):
     start: Start
     log_limit: int
     notes: tuple[str, ...] = ()
+    launched_in: str = ""
     detached: bool = False
     spares: tuple[Host, ...] = ()
 
@@ -132,6 +133,7 @@ def prepare(
         start=_start(options, simulated=target.hosts.simulated),
         log_limit=log_limit(options.log_limit),
         notes=(meant.note,) if meant is not None and meant.note else (),
+        launched_in=str(Path.cwd()) if options.on_end else "",
         detached=detached,
     ).with_hosts(active.hosts, spares)
     seen = look(intent, link, then_more=to_start, progress=progress)
@@ -213,6 +215,8 @@ def _plan(intent: Intent, everything: Examination, *, attempt: int) -> LaunchPla
         pdsh_ssh_args=variables.pdsh_ssh_args(),
         time_limit=options.time_limit,
         on_disconnect=on_disconnect,
+        on_end=options.on_end,
+        launched_in=intent.launched_in,
         caches={host: caches.place(facts[host]) for host in names},
         notes=(*_notes(intent, seen, given), *_of_spares(intent, everything), *alone),
         checkpoint_dir=checkpoint_dir,

@@ -13,20 +13,21 @@ from clusterctl.plan.model import Engine, OnDisconnect, Setting
 class LaunchOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What to run and how. Nothing here is checked against any host or file yet.
 
-    ``script`` empty means the shipped workload, ``engine`` None torchrun. ``env`` holds ``K=V``, or ``K``
-    to copy the caller's; it is stronger than the ``KEY=VALUE`` lines of ``env_file``. ``workdir`` is the
-    directory that is copied to the hosts (empty: the git repository around the current one, or that
-    itself), at most ``sync_limit`` of it (such as ``500MB``); without ``sync`` it is on every host
+    ``script`` empty means the shipped workload, ``engine`` None torchrun. ``env`` holds ``K=V``, or
+    ``K`` to copy the caller's; it is stronger than the ``KEY=VALUE`` lines of ``env_file``. ``workdir``
+    is the directory that is copied to the hosts (empty: the git repository around the current one, or
+    that itself), at most ``sync_limit`` of it (such as ``500MB``); without ``sync`` it is on every host
     already. ``module``: the script is a module. Without ``python`` it is a program of its own.
     ``local_rank``: DeepSpeed gets ``--local_rank=N``. ``time_limit`` is seconds. ``force`` starts
     although the examination found failures. ``log_limit``: how much of each rank's log is kept (such as
     ``200MB``; ``0``: all; empty: 1 GB). ``stdin``: rank 0 reads this process's standard input.
     ``on_disconnect``: what the hosts do when their controller is gone, ``stop`` after a minute or
     ``continue`` for a day; None means ``continue`` where the run is detached and its hosts lose nothing
-    at a logout, else ``stop``. ``settings`` are variables with options of their own, such as MASTER_ADDR.
-    ``pdsh``: DeepSpeed's launcher over pdsh, or nothing. ``home_caches``: what ranks compile goes to the
-    home directory, also where hosts share it. ``max_restarts``: so often the whole run begins again after
-    a failure, as attempts of one run. ``checkpoint_dir``: where its checkpoints lie, seen from where it
+    at a logout, else ``stop``. ``on_end``: a command line for a shell of this machine when the run is
+    over. ``settings`` are variables with options of their own, such as MASTER_ADDR. ``pdsh``:
+    DeepSpeed's launcher over pdsh, or nothing. ``home_caches``: what ranks compile goes to the home
+    directory, also where hosts share it. ``max_restarts``: so often the whole run begins again after a
+    failure, as attempts of one run. ``checkpoint_dir``: where its checkpoints lie, seen from where it
     works (empty: the ``--save_dir`` of the shipped workload); before every attempt but the first the
     hosts find the newest that is whole, with ``resume`` before the first as well. ``spares``: hosts that
     stand by for one that is lost, the last ``N`` or those named, with commas. ``hang_timeout``: after so
@@ -50,6 +51,7 @@ class LaunchOptions(msgspec.Struct, frozen=True, kw_only=True):
     force: bool = False
     stdin: bool = False
     on_disconnect: OnDisconnect | None = None
+    on_end: str = ""
     settings: tuple[Setting, ...] = ()
     pdsh: bool = False
     max_restarts: int = 0

@@ -6,6 +6,7 @@ import atexit
 import getpass
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -13,6 +14,7 @@ from types import TracebackType
 
 from clusterctl.errors import UsageError
 from clusterctl.plan.model import LaunchPlan
+from clusterctl.run import on_end
 from clusterctl.run.attempts import Attempts, Conclude
 from clusterctl.run.display import Display
 from clusterctl.run.fetch import LogFetch
@@ -47,6 +49,9 @@ class Run(RecordedRun):
         self._ready = ready
         self._link = link
         self._over = threading.Event()
+        self._settled = threading.Event()
+        self.on_end_said: deque[str] = deque()
+        """What is to be said of ``--on-end``, as it comes."""
         self._outcome: Outcome | None = None
         self._error: BaseException | None = None
         self._attempts: Attempts | None = None
@@ -101,8 +106,14 @@ class Run(RecordedRun):
             self._error = error
         finally:
             self._over.set()
-            _unfinished.discard(self)
             self._link.close()
+            try:
+                if self._outcome is not None:
+                    say = self.on_end_said.append
+                    on_end.carry_out(self.plan, self._directory, self._outcome, say, unwritten=self.unwritten)
+            finally:
+                self._settled.set()
+                _unfinished.discard(self)
 
     @property
     def outcome(self) -> Outcome | None:
@@ -121,6 +132,10 @@ class Run(RecordedRun):
             raise self._error
         assert self._outcome is not None
         return self._outcome
+
+    def settle(self, timeout: float | None = None) -> bool:
+        """After its end: wait for what ``on_end`` wants done, which has its limit; whether that is over."""
+        return self._settled.wait(timeout)
 
     def interrupt(self, number: int = BY_PROGRAM) -> None:
         """Ask it to end, without waiting: the first time scripts get their grace, after that they are ended.
@@ -181,7 +196,8 @@ def make_directory(prepared: Prepared) -> RunDirectory:
 
 
 def take_over(directory: RunDirectory, display: Display) -> Outcome:
-    """Go to the hosts of a run whose controller is dead, to end it. The caller holds the claim."""
+    """Go to the hosts of a run whose controller is dead, to end it. The caller holds the claim, and sees to
+    ``on_end`` when it has told the outcome."""
     with followed(directory, display) as run:
         return run.take_over("stop")
 
@@ -259,6 +275,7 @@ def _leave() -> None:
     try:
         for run in left:
             run._over.wait(_LEAVING)
+            run.settle(RUN.on_end_timeout)
     except KeyboardInterrupt:
         for run in left:
             run.interrupt()

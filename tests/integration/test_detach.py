@@ -144,7 +144,7 @@ def text_of(process: subprocess.Popen[str]) -> str:
 
 
 def test_it_returns_when_all_ranks_are_up_and_the_run_goes_on(detached: Detached) -> None:
-    text = detached.launch("--env", "MY_TOKEN=hush")
+    text = detached.launch("--env", "MY_TOKEN=hush", "--on-end", 'echo "$CLUSTERCTL_CAUSE" >told; exit 3')
     run = detached.run.name
     assert f"up: run {run} goes on without this terminal" in text
     for line in (f"clusterctl attach {run} ", f"clusterctl logs -f {run} ", f"clusterctl stop {run} "):
@@ -165,7 +165,10 @@ def test_it_returns_when_all_ranks_are_up_and_the_run_goes_on(detached: Detached
     assert "failed after" in watched and "0 processes left on 2 of 2 hosts" in watched
     assert "node2 1    │ rank 1 ends after" in watched and "rank 1 ends after" in logs
     detached.must_have_ended_well()
-    assert (detached.run / "controller.log").read_text() == ""
+    gone = psutil.wait_procs([controller], timeout=PATIENCE)[1] == []
+    assert gone, "it ends with the run"
+    assert (detached.folder / "told").read_text() == "node2: ended with exit code 7\n"
+    assert (detached.run / "controller.log").read_text().startswith("--on-end ended with exit code 3, which")
     again = detached.begin("attach")
     assert "rank 0 tick 0\n" in text_of(again)
     assert again.returncode == 7
