@@ -24,6 +24,8 @@ from tests.conftest import AnsweringHosts
 class Supervised:
     """Stands for the supervisor: goes on until it is interrupted, or until it is told how to end."""
 
+    unwritten = ""
+
     def __init__(self, directory: RunDirectory, display: Display) -> None:
         self.directory = directory
         self.display = display
