@@ -507,11 +507,15 @@ def test_a_thousand_equal_hosts_are_a_handful_of_findings() -> None:
 def test_sessions_dropped_when_many_open_at_once() -> None:
     facts = cluster(12)
     hosts = inventory(facts)
-    dropped = [Failure(host=f"node{n}", stage="dropped", message="closed") for n in (11, 12)]
+    dropped = [Failure(host=f"node{n}", stage="dropped", message="“Exceeded MaxStartups”") for n in (11, 12)]
     found = report({host: facts[host] for host in hosts.names[:10]}, hosts=hosts, failures=dropped)
     (finding,) = of("ssh.fanout", found)
     assert finding.hosts == ("node11", "node12")
     assert "MaxStartups" in finding.fix
+    assert not of("ssh.reach", found)
+    dropped = [msgspec.structs.replace(each, message="closed the connection") for each in dropped]
+    found = report({host: facts[host] for host in hosts.names[:10]}, hosts=hosts, failures=dropped)
+    assert not of("ssh.fanout", found) and of("ssh.reach", found)
 
 
 def test_roce_devices_of_different_mtu() -> None:

@@ -24,12 +24,14 @@ _BOOT = (
 )
 
 # Isolated (-I): it runs in the user's home directory, where a queue.py of their own would be ours otherwise.
-# Any login shell (bash, zsh, fish, csh) passes the single-quoted text on untouched.
+# Any login shell (bash, zsh, fish, csh) passes the single-quoted text on untouched. A python that cannot be
+# executed (126, 127) is passed over.
 REMOTE_COMMAND = (
     "exec /bin/sh -c 'for p in "
     + " ".join(_CANDIDATES)
     + '; do [ -n "$(command -v "$p")" ] || continue; '
-    + f'"$p" -I -S -c "{_BOOT}"; s=$?; [ $s -eq {_TOO_OLD} ] || exit $s; done; exit {NO_PYTHON}\''
+    + f'"$p" -I -S -c "{_BOOT}"; s=$?; '
+    + f"case $s in {_TOO_OLD}|126|127) ;; *) exit $s;; esac; done; exit {NO_PYTHON}'"
 )
 
 _LOADER = """

@@ -79,6 +79,9 @@ def _noninteractive(evidence: Evidence) -> Iterator[Verdict]:
                 hosts=(host,),
                 observed=facts.python.error,
                 expected=f"{wanted} starts over SSH",
+                fix="take PYTHONHOME out of the host's start-up files"
+                if " with PYTHONHOME=" in facts.python.error
+                else "",
                 cause=facts.python.error.partition(": ")[2],
             )
 

@@ -13,13 +13,31 @@ MANY_HOSTS = 8
 """sshd's MaxStartups begins to drop at 10 sessions that have not logged in yet."""
 
 
+def _dropped(evidence: Evidence) -> tuple[str, ...]:
+    """Hosts whose sessions a gateway, or sshd by its own word, dropped because of their number."""
+    return tuple(
+        failure.host
+        for failure in evidence.failures
+        if failure.stage == "dropped" and ("MaxStartups" in failure.message or "gateway" in failure.message)
+    )
+
+
 def _fanout(evidence: Evidence) -> Iterator[Verdict]:
-    """One host alone has a fault of its own: ssh.reach tells it."""
-    dropped = tuple(failure.host for failure in evidence.failures if failure.stage == "dropped")
+    dropped = _dropped(evidence)
     if len(evidence.inventory.hosts) < MANY_HOSTS:
         yield Skipped(f"fewer than {MANY_HOSTS} hosts")
     elif 1 < len(dropped) < len(evidence.inventory.hosts):
         yield Hit(hosts=dropped, observed=f"sshd dropped {len(dropped)} of the sessions opened at once")
+
+
+def _reach(evidence: Evidence) -> Iterator[Verdict]:
+    """One host alone, or one that was dropped for another reason, has a fault of its own."""
+    told = {host for verdict in _fanout(evidence) if isinstance(verdict, Hit) for host in verdict.hosts}
+    for verdict in breaks_at("resolve", "connect", "dropped", "banner")(evidence):
+        if isinstance(verdict, Hit) and told.issuperset(verdict.hosts):
+            yield Blocked(verdict.hosts[0], "too many sessions at once: ssh.fanout")
+        else:
+            yield verdict
 
 
 def _hostkey(evidence: Evidence) -> Iterator[Verdict]:
@@ -42,7 +60,7 @@ RULES: tuple[Rule, ...] = (
         code="ssh.reach",
         severity="fail",
         looks_at="name resolution and the connection to sshd, for every host",
-        judge=breaks_at("resolve", "connect", "dropped", "banner"),
+        judge=_reach,
         symptom="the other hosts wait at the rendezvous for a node that never starts",
         fix="start sshd on the host, open its port, or correct HostName in ~/.ssh/config",
     ),
@@ -71,7 +89,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         code="ssh.fanout",
-        severity="warn",
+        severity="fail",
         looks_at="sessions that sshd or a jump host dropped when many were opened at once",
         judge=_fanout,
         symptom="healthy hosts look down from about ten hosts on",

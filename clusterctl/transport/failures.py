@@ -121,6 +121,9 @@ def dropped_before_banner(endpoint: Endpoint, greeting: Sequence[str] = ()) -> F
             hint=f"run it by hand: {endpoint.proxy_command}",
         )
     said = next((line.strip() for line in greeting if line.strip().startswith(_REFUSALS)), "")
+    first = next((line.strip() for line in greeting if line.strip()), "")
+    if first and not said and not any(line.startswith("SSH-") for line in greeting):
+        return not_ssh(endpoint, first)
     message = f"sshd on {endpoint.address} closed the connection before its greeting"
     if said.startswith(_REFUSALS[1]):
         message = (
@@ -136,8 +139,8 @@ def dropped_before_banner(endpoint: Endpoint, greeting: Sequence[str] = ()) -> F
         hint = f"raise MaxStartups in sshd_config on {endpoint.name}, or wait until others have logged in"
     else:
         hint = (
-            "too many logins at once for MaxStartups, a penalty for this address, or hosts.deny; wait a "
-            "minute, then look into sshd's log on the host"
+            "too many logins at once for MaxStartups, a penalty for this address, hosts.deny, or a port that "
+            "belongs to something else; wait a minute, then look into sshd's log on the host"
         )
     return Dropped(host=endpoint.name, stage="dropped", message=message, hint=hint)
 
@@ -149,6 +152,17 @@ def silent(endpoint: Endpoint, waited: float) -> Failure:
         f"{endpoint.address} accepts connections but sent no SSH greeting within {waited:.0f} s",
         "sshd there is frozen or overloaded, or the port belongs to something else; try: "
         + ssh_command(endpoint, "true"),
+    )
+
+
+def not_ssh(endpoint: Endpoint, said: str) -> Failure:
+    """``said`` is the first line of what came in place of a greeting."""
+    return failure(
+        endpoint,
+        "banner",
+        f"what listens on {endpoint.address} is no sshd: it says “{said[:60]}”",
+        f"set the Port of sshd under `Host {endpoint.name}` in {_config(endpoint)}, or stop on the host what "
+        f"has its port: sudo ss -ltnp sport = :{endpoint.port}",
     )
 
 
@@ -288,7 +302,7 @@ def unfinished_handshake(
     """A connection that ended between TCP and authentication; ``greeting`` is what the server had said."""
     cause = error.__context__ or error
     if "protocol banner" in str(error):
-        if isinstance(cause, TimeoutError):
+        if isinstance(cause, TimeoutError) and not greeting:
             return silent(endpoint, seconds)
         return dropped_before_banner(endpoint, greeting)
     if isinstance(error, (EOFError, ConnectionError)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -188,6 +189,28 @@ def sshd_says(*lines: str) -> Change:
         host.start_sshd()
 
     return alter
+
+
+def speaks(line: str) -> Change:
+    """Something else than sshd has port 22, and says this to whoever comes."""
+
+    def alter(host: VirtualHost) -> None:
+        host.stop_sshd()
+        file("/opt/other/server.py", _SERVER.replace("LINE", line))(host)
+        host.admin(["/bin/sh", "-ec", f"setsid {sys.executable} /opt/other/server.py {_IN_BACKGROUND}"])
+
+    return alter
+
+
+_IN_BACKGROUND = "> /dev/null 2>&1 < /dev/null & until grep -q :0016 /proc/net/tcp; do sleep 0.1; done"
+_SERVER = """
+import socket
+listener = socket.create_server(("", 22))
+kept = []
+while True:
+    kept.append(listener.accept()[0])
+    kept[-1].sendall(b"LINE\\r\\n")
+"""
 
 
 def no_sshd(host: VirtualHost) -> None:

@@ -33,6 +33,8 @@ MOST_NAMED = 1000
 
 
 def size(count: float) -> str:
+    if count < MIB:
+        return f"{count / 1024:.0f} KiB"
     return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count / MIB:.0f} MiB"
 
 

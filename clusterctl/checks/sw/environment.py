@@ -131,11 +131,13 @@ def _shadows(evidence: Evidence) -> Iterator[Verdict]:
 
 
 def steers_itself(facts: Facts, name: str) -> bool:
-    """Whether a variable is judged by a rule of this file, or is the libnccl that another rule names."""
+    """Whether a variable is judged by a rule of this file, or named by another: for its libnccl, or because
+    the loader complains of it in every session."""
     return (
         name.lower() in JUDGED_HERE
         or name in JUDGED_HERE
         or (name in ("LD_LIBRARY_PATH", "LD_PRELOAD") and bool(facts.python.nccl_first))
+        or (name == "LD_PRELOAD" and "from LD_PRELOAD" in facts.complaints)
     )
 
 

@@ -157,9 +157,20 @@ def _run(path, environ):
     try:
         executable, version, directories = json.loads(child.stdout.decode().strip().splitlines()[-1])
     except (ValueError, IndexError):
-        said = child.stderr.decode("utf-8", "replace").strip().splitlines()
-        return None, "%s does not start: %s" % (path, said[-1] if said else "exit code %d" % child.returncode)
+        return None, "%s does not start%s: %s" % (path, _steered(environ), _complaint(child))
     return (executable or path, version, directories), ""
+
+
+def _steered(environ):
+    home = environ.get("PYTHONHOME")
+    return " with PYTHONHOME=%s" % home if home else ""
+
+
+def _complaint(child):
+    """The last line that says something: a fatal error of the interpreter's ends with its threads."""
+    lines = [line.strip() for line in child.stderr.decode("utf-8", "replace").splitlines()]
+    said = [line for line in lines if line and not line.startswith(("<no Python frame>", "Current thread"))]
+    return said[-1] if said else "exit code %d" % child.returncode
 
 
 def installed(directories):
