@@ -655,6 +655,8 @@ FAULTS = [
         beside(node2=nic("eth10", "10.66.0.1")),
     ),
     fault("net.gloo-name", "NCCL's syntax", variable("node2", "GLOO_SOCKET_IFNAME", "^lo")),
+    fault("net.ifname-user", "loopback", variable("node2", "NCCL_SOCKET_IFNAME", "lo")),
+    fault("net.gloo-name", "loopback", variable("node2", "GLOO_SOCKET_IFNAME", "lo")),
     fault("net.ifname-user", "no such name", variable("node2", "NCCL_SOCKET_IFNAME", "=eth7")),
     fault(
         "net.master-port",

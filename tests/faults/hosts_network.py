@@ -17,6 +17,7 @@ from tests.faults.host_changes import (
     switch_mtu,
 )
 
+AT_C = "$(getent hosts c | cut -d' ' -f1)"
 JUMBO = Machine(nics=(Nic("eth0", mtu=9000),), changes=(segments_cut(),))
 HEAD = script("echo \"$(getent hosts a | cut -d' ' -f1) head\" >> /etc/hosts")
 CLOSED = Machine(changes=(firewall("in", "drop", CHOSEN_BY_THE_KERNEL),))
@@ -130,6 +131,18 @@ TRAFFIC: list[ClusterRow] = [
         b=BEHIND_1500,
         c=JUMBO,
     ),
+    of(
+        *"abcd",
+        name="a blackhole on the way to one peer",
+        expected="net.backconnect b",
+        b=m(script(f"ip route add blackhole {AT_C}/32")),
+    ),
+    of(
+        *"abcd",
+        name="the master port refused to one host by rank 0",
+        expected="net.master-port a",
+        a=m(iptables(f"-A INPUT -p tcp -s {AT_C} --dport 29500:29700 -j REJECT --reject-with tcp-reset")),
+    ),
     of(*"abc", name="large packets vanish on the way in", expected="net.pmtu c", c=m(LARGE_VANISH)),
     of(
         *"abc",
@@ -168,6 +181,12 @@ TRAFFIC: list[ClusterRow] = [
         b=m(SAME_NETWORK, nics=(Nic("eth0"), Nic("eth1", "lan", ""))),
     ),
     of(*"abc", name="a host behind an address of nobody's", expected="net.nat b", b=m(TRANSLATED)),
+    of(
+        *"abc",
+        name="translated, and nobody gets in",
+        expected="net.nat b",
+        b=m(TRANSLATED, firewall("in")),
+    ),
     ClusterRow(
         name="one machine under two names",
         machines={"a": Machine(), "b": Machine()},

@@ -52,6 +52,12 @@ def _who_reaches_it(evidence: Evidence, first: str) -> Iterator[Verdict]:
     yield from paths.undecided()
     theirs = {source for found in paths.witnessed() if found.side == "outbound" for source in found.hosts}
     ours = {source for found in paths.witnessed() if found.side == "inbound" for source in found.peers}
+    # A reset comes from whoever refuses the connection, and that is the listener's end far more often.
+    ours |= {
+        source
+        for (source, _), dials in paths.failed.items()
+        if {dial.result for dial in dials} == {"refused"}
+    } - theirs
     others = {source for source, _ in paths.failed} - theirs - ours
     most = len(others) >= 2 and len(others) >= CULPRIT_FRACTION * (len(others) + len(paths.open))
     if most or len(evidence.facts) == 2:

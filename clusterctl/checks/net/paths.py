@@ -75,6 +75,10 @@ def reaching_themselves(evidence: Evidence) -> dict[Edge, str]:
     }
 
 
+def _without_route(dials: Iterable[Dial]) -> bool:
+    return all(dial.result == "no-route" for dial in dials)
+
+
 class Paths:
     """What is known of each edge: it failed, on all ports or ``partly``; it is open; or nobody can say."""
 
@@ -127,7 +131,22 @@ class Paths:
         """Who is at fault: who said so, and for what is left who explains most."""
         named = self.witnessed()
         left = self.failed.keys() - {edge for found in named for edge in explained(found, self.failed.keys())}
-        return [*named, *attribute(left, left | self.open)]
+        return [*named, *map(self._of_its_own_table, attribute(left, left | self.open))]
+
+    def _of_its_own_table(self, found: Blame) -> Blame:
+        """A single host that has no route there is at fault itself."""
+        broken = explained(found, self.failed.keys())
+        sources = {source for source, _ in broken}
+        if len(sources) == 1 and all(_without_route(self.failed[edge]) for edge in broken):
+            return Blame("outbound", tuple(sources), tuple(sorted({target for _, target in broken})))
+        return found
+
+    def unanswerable(self) -> Iterator[Edge]:
+        """Paths on which no answer can come: its target says itself that it has no route to the source."""
+        for (source, target), dials in self.failed.items():
+            back = self.failed.get((target, source), ())
+            if back and _without_route(back) and not any(dial.result == "no-route" for dial in dials):
+                yield source, target
 
     def either_end(self, broken: Iterable[Edge]) -> bool:
         """Whether of these paths it is not known that what was sent left its sender: either end may have kept

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from clusterctl.checks.rule import Evidence, Hit, Rule, Skipped, Verdict
 from clusterctl.facts.addresses import ip_address
-from clusterctl.facts.model import Facts
+from clusterctl.facts.model import Facts, Interface
 from clusterctl.network.candidates import is_usable, is_wired
 from clusterctl.network.ifname import GLOO, NCCL, TENSORPIPE, admitted, parse_nccl
 
@@ -28,12 +28,17 @@ def nccl_name(evidence: Evidence) -> Iterator[Verdict]:
     for host, facts in evidence.facts.items():
         for name, value, origin in _settings(evidence, host, (NCCL,)):
             asked = True
-            yield from _judge_filter(facts, name, value, origin)
+            yield from _judge_filter(facts, name, value, origin, alone=_is_alone(evidence))
     if not asked:
         yield Skipped(f"{NCCL} is set nowhere")
 
 
-def _judge_filter(facts: Facts, name: str, value: str, origin: str) -> Iterator[Verdict]:
+def _is_alone(evidence: Evidence) -> bool:
+    """Whether the loopback interface reaches every rank."""
+    return evidence.simulated or len(evidence.inventory.hosts) < 2
+
+
+def _judge_filter(facts: Facts, name: str, value: str, origin: str, *, alone: bool) -> Iterator[Verdict]:
     usable = [link for link in facts.interfaces if is_usable(link) and link.addresses]
     fitting = admitted(name, value, [link.name for link in usable])
     said = f"{name}={value} ({origin})"
@@ -64,8 +69,10 @@ def _judge_filter(facts: Facts, name: str, value: str, origin: str) -> Iterator[
         if decoys and (wanted.excludes or len(decoys) == len(fitting)):
             yield Hit(
                 hosts=(facts.host,),
-                observed=f"{said} leaves {', '.join(decoys)}, which lead nowhere",
-                severity="warn",
+                observed=f"{said} leaves {', '.join(decoys)}: no way to another host",
+                expected=f"one of: {', '.join(link.name for link in usable if not _is_lo(link))}",
+                severity="warn" if alone or len(decoys) < len(fitting) else None,
+                cause=said,
             )
 
 
@@ -73,6 +80,10 @@ def _is_decoy(facts: Facts, ifname: str) -> bool:
     link = next(link for link in facts.interfaces if link.name == ifname)
     only_local = all(ip_address(address.address).is_link_local for address in link.addresses)
     return link.kind == "loopback" or only_local or (link.kind == "bridge" and not is_wired(facts, link))
+
+
+def _is_lo(link: Interface) -> bool:
+    return link.kind == "loopback"
 
 
 def gloo_name(evidence: Evidence) -> Iterator[Verdict]:
@@ -83,6 +94,7 @@ def gloo_name(evidence: Evidence) -> Iterator[Verdict]:
             asked = True
             said = f"{name}={value} ({origin})"
             parts = [part.strip() for part in value.split(",")]
+            local = [] if _is_alone(evidence) else [link.name for link in facts.interfaces if _is_lo(link)]
             if value.startswith(("^", "=")):
                 yield Hit(
                     hosts=(host,), observed=f"{said} is NCCL's syntax", expected="a bare interface name"
@@ -92,6 +104,13 @@ def gloo_name(evidence: Evidence) -> Iterator[Verdict]:
                     hosts=(host,),
                     observed=f"{said} names no running interface",
                     expected=f"one of: {', '.join(sorted(present - {'lo'}))}",
+                    cause=said,
+                )
+            elif set(parts) <= set(local):
+                yield Hit(
+                    hosts=(host,),
+                    observed=f"{said} is no way to another host",
+                    expected=f"one of: {', '.join(sorted(present - set(local)))}",
                     cause=said,
                 )
     if not asked:

@@ -27,6 +27,13 @@ def _backconnect(evidence: Evidence) -> Iterator[Verdict]:
     for edge in sorted(edge for edge in paths.failed if edge[0] in full):
         del paths.failed[edge]
         yield Blocked(edge[0], "its neighbour table was full: net.neighbours")
+    for edge in sorted(paths.unanswerable()):
+        del paths.failed[edge]
+        yield Blocked(edge[0], f"{edge[1]} has no route back")
+    translated = {verdict.hosts[0] for verdict in _nat(evidence) if isinstance(verdict, Hit)}
+    for edge in sorted(edge for edge in paths.failed if edge[1] in translated):
+        del paths.failed[edge]
+        yield Blocked(edge[1], "its address is another one to its peers: net.nat")
     yield from paths.undecided()
     for found in paths.blames():
         yield from _blocked(evidence, paths, found)
