@@ -69,7 +69,7 @@ def test_others_with_the_same_are_no_victims() -> None:
 def test_what_was_printed_long_before_a_kill_is_not_its_cause() -> None:
     killed = cause(kind="signal", message="killed by SIGKILL", signal=9)
     found = of(killed, log=f"{OOM}\nretrying with a smaller batch", peaks={1: 61_000_000_000})
-    assert found.means.startswith("it was killed with SIGKILL from outside, and nothing here says by whom")
+    assert found.means.startswith("killed with SIGKILL from outside, and nothing here says by whom")
     assert "61.0 GB" in found.means
     assert [each.code for each in found.confirmations] == ["gpu.memory"]
 
@@ -168,3 +168,16 @@ def test_any_mixture_of_signs_is_read_without_a_fault(pieces: list[str]) -> None
         assert seen.text == text.split("\n")[number][:4000].strip() or "[" in seen.text or "]:" in text
         assert "{" not in seen.means or "{" in text
     assert of(raised(text or "x"), cause(message=text), log=text).run == PLAN.run
+
+
+def test_a_chain_of_tracebacks_is_read_from_its_first() -> None:
+    log = (
+        'step 1\nTraceback (most recent call last):\n  File "t.py", line 1, in <module>\n    a()\n'
+        "RuntimeError: DataLoader worker (pid 924) is killed by signal: Killed. \n\nOriginal exception was:\n"
+        "Traceback (most recent call last):\n"
+        + '  File "multiprocessing/connection.py", line 9, in b\n    b()\n' * 60
+        + "ConnectionResetError: [Errno 104] Connection reset by peer"
+    )
+    found = of(cause(kind="exit", message="ended with exit code 1"), log=log)
+    assert found.sighting is not None
+    assert (found.sighting.code, found.sighting.line) == ("memory.worker-killed", 5)

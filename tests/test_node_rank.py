@@ -75,6 +75,29 @@ def test_an_exception_is_told_with_its_time_and_trace(make: Make) -> None:
     assert end.started <= end.error.time <= end.ended
 
 
+INTERRUPTED = """
+class Bad(Exception):
+    asked = 0
+    def __str__(self):
+        Bad.asked += 1
+        if Bad.asked == 2:  # the first is that of the traceback, which bears with it
+            raise RuntimeError("DataLoader worker (pid 9) is killed by signal: Killed.")
+        return "bad"
+raise Bad
+"""
+
+
+def test_an_exception_is_told_though_a_handler_of_the_script_s_interrupts_that(make: Make) -> None:
+    run = make([PYTHON, "-c", INTERRUPTED]).start()
+    run.wait_end()
+    (end,) = run.told(events.RankExited)
+    assert end.error is not None
+    assert end.error.message == "bad"
+    assert end.error.traceback.startswith(
+        "Meanwhile: RuntimeError: DataLoader worker (pid 9) is killed by signal: Killed.\n"
+    )
+
+
 def test_an_error_file_of_the_scripts_own_making_is_not_believed(make: Make) -> None:
     # The script was not started by a python that reads our sitecustomize, so the variable is still there.
     run = make(["sh", "-c", 'echo \'{"type": 3}\' > "$CLUSTERCTL_ERROR_FILE"; exit 5']).start()

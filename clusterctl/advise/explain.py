@@ -12,14 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from clusterctl.advise.hang_verdict import HangVerdict
-from clusterctl.advise.sightings import Excerpt, Sighting, last_traceback, sightings
+from clusterctl.advise.sightings import Excerpt, Sighting, end_begins, sightings
 from clusterctl.advise.signature import Role
 from clusterctl.messages.events import Warned
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.store.outcome import Cause, Outcome
 
-_NEAR_THE_END = 60
-"""So many lines before the end of a log can say why it ended."""
 _FROM_OUTSIDE = (1, 2, 3, 9, 15)
 """Signals that another process sends: what the victim had printed says nothing of them."""
 _PROVEN = ("oom", "lost", "internal", "hang", "preflight")
@@ -148,7 +146,7 @@ def _read(
     before: list[Sighting] = []
     for excerpt in own:
         lines = excerpt.text.split("\n")
-        start = len(lines) if not excerpt.ends else _end_begins(lines)
+        start = len(lines) if not excerpt.ends else end_begins(lines)
         for number, seen in sightings(excerpt, known, local_rank=local_rank):
             (at_the_end if number >= start else before).append(seen)
     if cause.traceback or cause.kind in _PROVEN or cause.signal in _FROM_OUTSIDE:
@@ -168,13 +166,6 @@ def _best(
     return found[0][1] if found else None
 
 
-def _end_begins(lines: Sequence[str]) -> int:
-    """The index of the line with which the end of a log begins: that of its last traceback, if that is
-    near."""
-    near = max(0, len(lines) - _NEAR_THE_END)
-    return max(near, last_traceback(lines) or 0)
-
-
 def _suspects(
     plan: LaunchPlan, outcome: Outcome, elsewhere: Sequence[Excerpt], known: Mapping[str, str]
 ) -> tuple[Sighting, ...]:
@@ -185,7 +176,7 @@ def _suspects(
         lines = excerpt.text.split("\n")
         about = {**known, "host": excerpt.host or known["host"], "log": excerpt.file}
         for number, seen in sightings(excerpt, about, local_rank=plan.pass_local_rank):
-            if seen.role == "root" and (excerpt.raised or number >= _end_begins(lines)):
+            if seen.role == "root" and (excerpt.raised or number >= end_begins(lines)):
                 found.setdefault((seen.host, seen.rank), seen)
                 break
     return tuple(found.values())[:_MOST_CONFIRMING]

@@ -12,12 +12,15 @@ from clusterctl.advise.signatures import SIGNATURES
 
 _AROUND = 40
 """Lines before and after one in which `Signature.near` looks."""
+_NEAR_THE_END = 60
+"""So many lines before the end of a log can say why it ended."""
 _MOST = 20
 """Sightings of one signature in one text: a log may say one thing a million times."""
 _LONGEST = 4000
 """Of a line, so much is looked at."""
-_RANK = re.compile(r"^\[(?:default|rank)?\d+\]:\[?\s?(?=\S)|^\[rank\d+\]:$")
-_TRACEBACK = re.compile(r"^\s*(?:\[rank\d+\]: *)?Traceback \(most recent call last\):$")
+_RANK = re.compile(r"^\[(?:default|rank)\d+\]: ?")
+_LINKS = ("direct cause of the following", "another exception occurred", "Original exception was")
+_TRACEBACK = re.compile(r"^\s*Traceback \(most recent call last\):$")
 
 
 class Excerpt(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,9 +76,21 @@ def sightings(
     return list(best.items())
 
 
-def last_traceback(lines: Sequence[str]) -> int | None:
-    """Where the last traceback of these lines begins."""
-    return next((at for at in range(len(lines) - 1, -1, -1) if _TRACEBACK.match(lines[at])), None)
+def end_begins(lines: Sequence[str]) -> int:
+    """The index of the line with which the end of a log begins: that of its last traceback, with those of the
+    exceptions that led to it, where that ends near; else some lines before the last."""
+    lines = [_RANK.sub("", line) for line in lines]
+    near = max(0, len(lines) - _NEAR_THE_END)
+    headers = [at for at, line in enumerate(lines) if _TRACEBACK.match(line)]
+    if not headers:
+        return near
+    raised = (at for at in range(headers[-1] + 1, len(lines)) if lines[at] and not lines[at][0].isspace())
+    if next(raised, len(lines)) < near:
+        return near
+    begun = headers.pop()
+    while headers and any(link in " ".join(lines[max(0, begun - 2) : begun]) for link in _LINKS):
+        begun = headers.pop()
+    return begun
 
 
 _WEIGHT: Mapping[Role, int] = {"root": 0, "confirmation": 1, "cascade": 2}

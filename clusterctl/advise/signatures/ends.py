@@ -57,8 +57,7 @@ ENDS = (
         code="end.killed",
         source="end",
         sign=("killed by SIGKILL",),
-        means="it was killed with SIGKILL from outside, and nothing here says by whom[; it held {peak} "
-        "at its peak]",
+        means="killed with SIGKILL from outside, and nothing here says by whom[; it held {peak} at its peak]",
         hint="lack of memory is the usual reason, but a bare kill proves nothing: "
         + _KERNEL
         + " | grep -i -e oom -e kill, on {host}",
@@ -75,10 +74,19 @@ ENDS = (
     Signature(
         code="end.segfault",
         source="end",
-        sign=("killed by SIGSEGV", "killed by SIGILL", "killed by SIGFPE"),
+        sign=("killed by SIGSEGV", "killed by SIGFPE"),
         pattern=r"killed by (?P<signal>\w+)",
         means="native code crashed ({signal}): a compiled op or library, not Python",
-        hint="the Python line: --env PYTHONFAULTHANDLER=1; SIGILL: built for another CPU than that of {host}",
+        hint="which Python line led there: `import faulthandler; faulthandler.enable()` at the top of the "
+        "script",
+    ),
+    Signature(
+        code="end.illegal-instruction",
+        source="end",
+        sign=("killed by SIGILL",),
+        means="a compiled op or library uses instructions that the CPU of {host} does not have",
+        hint="build it on {host}, or for the oldest CPU of all hosts; ops that DeepSpeed built elsewhere: "
+        "clusterctl exec -- rm -rf ~/.cache/torch_extensions",
     ),
     Signature(
         code="end.abort",

@@ -118,7 +118,7 @@ NETWORK = (
         code="net.port-in-use",
         sign=("EADDRINUSE", "ddress already in use"),
         pattern=r"(?:port: (?P<port>\d+)|\(errno: 98|Errno 98|ddress already in use)",
-        means="another process on {host} already listens on[ port {port}, which is] one that this rank needs",
+        means="a port that this rank needs is taken on {host}[: {port}]",
         hint="who: clusterctl exec -i {host} -- ss -ltnp[ 'sport = :{port}']; the master port is chosen "
         "anew at "
         "each launch, ports of your own are not",
@@ -229,6 +229,14 @@ NETWORK = (
         detail=r"Timed out waiting (?P<limit>\d+)ms",
         means="it waited for a peer that did not come[ within {limit} ms]",
         hint="the rank that does not say this stands still: " + _EARLIER,
+    ),
+    Signature(
+        code="data.worker-gone",
+        sign=("ConnectionResetError", "EOFError", "BrokenPipeError", "ConnectionRefusedError"),
+        near=r"multiprocessing/(?:connection|queues|resource_sharer|reduction)\.py|torch/multiprocessing/",
+        means="a process that this rank had started, as a rule a data loader, has ended",
+        hint="what it said stands in {log}; num_workers=0 shows its error in the rank itself; was it killed "
+        "for memory? as root on {host}: journalctl -k --since -1h | grep -i kill",
     ),
     Signature(
         code="net.peer-gone",

@@ -63,9 +63,9 @@ class Agent:
         self.tag = tag_of(self.job["run"], self.directory.part)
         self.events = EventLog(self.directory)
         self.ranks = Ranks(self.directory, self.job["ranks"])
-        self.env = dict(env, CLUSTERCTL_RUN=self.tag)
-        self.engine = Engine(self.directory, self.job, self.env)
-        self.watcher: Watcher | None = None
+        env = dict(env, CLUSTERCTL_RUN=self.tag)
+        self.engine = Engine(self.directory, self.job, env)
+        self.watcher = Watcher(self.directory, env)
         self.memory = OutOfMemory()
         self.traces = Traces(self.tag, env)
         self.log_limit = LogLimit(self.directory, self.job["log_head"], self.job["log_limit"])
@@ -156,15 +156,14 @@ class Agent:
             self.stop(0.0, "no engine")
             return
         self.events.tell("engine", pid=pid)
-        self.watcher = Watcher(self.directory, self.env)
+        self.watcher.start()
 
     def tell_warnings(self, *, last=False):
         """What the watches have seen. That something is well again counts only while the run goes on: its end
         frees memory and disks."""
-        if self.watcher is not None:
-            for warning in self.watcher.end() if last else self.watcher.news():
-                if self.stopped_at is None or not warning["over"]:
-                    self.events.tell("warned", **warning)
+        for warning in self.watcher.end() if last else self.watcher.news():
+            if self.stopped_at is None or not warning["over"]:
+                self.events.tell("warned", **warning)
 
     def reap(self):
         """Collect the engine and every orphan that fell to the subreaper."""
@@ -223,7 +222,7 @@ class Agent:
             **{key: end[key] for key in ("rank", "code", "signal", "started", "ended", "peak_memory")},
         )
         if end["code"]:
-            if self.watcher is not None and not told:
+            if not told:
                 self.watcher.look_at_once()
             self.stop(self.job["failure_grace"], "rank %d failed" % end["rank"])
 

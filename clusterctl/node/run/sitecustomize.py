@@ -35,6 +35,16 @@ def _report_to(path):
     before = sys.excepthook
 
     def report(kind, value, trace):
+        meanwhile = ""
+        for _ in range(3):
+            try:
+                note(kind, value, trace, meanwhile)
+                break
+            except Exception as other:  # a signal handler of the script's: data loaders tell of a dead one so
+                meanwhile = "Meanwhile: %s: %s\n\n" % (type(other).__name__, other)
+        before(kind, value, trace)
+
+    def note(kind, value, trace, meanwhile):
         import json
         import time
         import traceback
@@ -44,7 +54,7 @@ def _report_to(path):
         error = {
             "type": name,
             "message": str(value)[:4000],
-            "traceback": text[-16000:],
+            "traceback": meanwhile + text[-16000:],
             "time": time.time(),
         }
         try:
@@ -52,7 +62,6 @@ def _report_to(path):
                 json.dump(error, stream)
         except OSError as problem:
             sys.stderr.write("clusterctl: could not note this error: %s\n" % problem)
-        before(kind, value, trace)
 
     sys.excepthook = report
 

@@ -17,21 +17,34 @@ ANSWER_TIMEOUT = 0.5
 
 
 class Watcher:
+    """Tells nothing until it is started, nor where it cannot be."""
+
     def __init__(self, directory, env):
         """``env`` is that of the ranks, whose PATH, HOME and TMPDIR count."""
+        self._directory = directory
+        self._env = env
         self._text = b""
         self._looked = True
         self._process: Any = None
+
+    def start(self):
         parent = str(os.getpid())
         names = ("PATH", "HOME", "TMPDIR", "CLUSTERCTL_RUN")
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", directory.path("code/watches.py"), directory.root, parent],
+                [
+                    sys.executable,
+                    "-I",
+                    "-S",
+                    self._directory.path("code/watches.py"),
+                    self._directory.root,
+                    parent,
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 cwd="/",
-                env={name: env[name] for name in names if name in env},
+                env={name: self._env[name] for name in names if name in self._env},
             )
         except OSError:  # no memory for it, no disk: the run goes on without
             return
