@@ -20,6 +20,19 @@ def earlier(outcome: Outcome) -> list[Text]:
     return lines
 
 
+def times(outcome: Outcome) -> str:
+    """What the time of several attempts went into, on one line; empty for one attempt."""
+    spent = outcome.spent
+    if spent is None or len(outcome.attempts) < 2:
+        return ""
+    lost = f"detection {duration(spent.detection)}, stop {duration(spent.stop)}"
+    if spent.share is None or spent.productive is None or spent.start is None or spent.lost is None:
+        return f"{lost}; its logs tell of no steps, so the productive share is unknown"
+    steps = f"{spent.lost_steps} steps again {duration(spent.lost)}" if spent.lost_steps else "no step lost"
+    rest = f"start {duration(spent.start)}, {lost}, {steps}"
+    return f"{spent.share:.0%} of {duration(spent.seconds)} trained; {rest}"
+
+
 def _line(attempt: Attempt) -> str:
     steps = ""
     if attempt.last_step is not None:

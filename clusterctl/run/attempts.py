@@ -21,6 +21,7 @@ from clusterctl.run import restart
 from clusterctl.run.display import Display
 from clusterctl.run.observed import Observed
 from clusterctl.run.restart import Again
+from clusterctl.run.spent import Timed, spent
 from clusterctl.run.supervise import Supervisor
 from clusterctl.settings import RUN
 from clusterctl.store.claims import Verb
@@ -91,6 +92,8 @@ class Attempts:
         self._in_place: dict[str, bool] = {}
         self._again: Again | None = None
         self._began = time.monotonic() - sum(each.seconds for each in ended)
+        self._began_at = time.time()
+        self._timed: list[Timed] = []
         self._spent = 0.0
         self._unwritten: str | None = None
         self._signal = int(signal.SIGINT)
@@ -157,16 +160,22 @@ class Attempts:
             self.plan, observed, spent=self._spent, in_place=self._in_place, conclude=self._conclude
         )
 
+    def _finished(self, outcome: Outcome, no_restart: str = "") -> Outcome:
+        outcome = restart.finished(outcome, self._ended, no_restart=no_restart)
+        return msgspec.structs.replace(outcome, spent=spent(self._timed) if self._timed else None)
+
     def _conclude(self, outcome: Outcome) -> Outcome | Attempt:
         attempt = self._attempt(outcome)
         self._ended.append(attempt)
+        if len(self._timed) == len(self._ended) - 1:  # not after another controller, who saw the steps before
+            self._timed.append(self._time())
         if self._replan is None or self._supervisor.unwanted:
-            return restart.finished(outcome, self._ended)
+            return self._finished(outcome)
         decision = restart.decide(self._ended, max_restarts=self._max_restarts)
         if isinstance(decision, Again):
             self._again = decision
             return attempt
-        return restart.finished(outcome, self._ended, no_restart=decision.why)
+        return self._finished(outcome, decision.why)
 
     def _attempt(self, outcome: Outcome) -> Attempt:
         cause, observed = outcome.cause, self._observed
@@ -182,9 +191,23 @@ class Attempts:
             seconds=round(outcome.seconds - self._spent, 3),
             first_step=observed.first_step,
             last_step=observed.last_step,
-            resumed=self._supervisor.resumed,
+            resumed=self._supervisor.resumed.tag,
             free=not begun and restart.is_port_taken(said, self.plan.master_port),
             left_behind=outcome.left_behind,
+        )
+
+    def _time(self) -> Timed:
+        observed, supervisor = self._observed, self._supervisor
+        return Timed(
+            began=self._timed[-1].ended if self._timed else self._began_at,
+            ended=time.time(),
+            first_step=observed.first_step,
+            last_step=observed.last_step,
+            first_at=observed.first_at,
+            last_at=observed.last_at,
+            failed=supervisor.failed_at,
+            ordered=supervisor.ordered_at,
+            resumed_step=supervisor.resumed.step if supervisor.resumed.tag else None,
         )
 
     def _await_next(self, again: Again, outcome: Outcome) -> LaunchPlan | Outcome:
@@ -194,7 +217,7 @@ class Attempts:
         assert replan is not None
         fence = self._fence(outcome)
         if isinstance(fence, str):
-            return restart.finished(outcome, self._ended, no_restart=fence)
+            return self._finished(outcome, fence)
 
         def work() -> LaunchPlan:
             plan = replan(self.plan, ended)
@@ -215,7 +238,7 @@ class Attempts:
         try:
             return plan.result()
         except (ClusterctlError, OSError) as error:
-            return restart.finished(outcome, self._ended, no_restart=f"no other attempt: {error}")
+            return self._finished(outcome, f"no other attempt: {error}")
 
     def _fence(self, outcome: Outcome) -> float | str:
         """When nothing of this attempt can live any more, also where nobody could look; or why that is too
@@ -250,7 +273,7 @@ class Attempts:
             incomplete_logs=last.incomplete_logs,
             seconds=round(time.monotonic() - self._began, 3),
         )
-        return restart.finished(outcome, self._ended)
+        return self._finished(outcome)
 
     def _kept(self, outcome: Outcome) -> Outcome:
         """The outcome of a run that ended between two attempts, written by whoever has no recorder."""

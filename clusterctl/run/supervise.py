@@ -30,6 +30,7 @@ from clusterctl.run.actions import (
     Say,
     StopHosts,
 )
+from clusterctl.run.checkpoints import Choice
 from clusterctl.run.closing import Closing
 from clusterctl.run.display import Display
 from clusterctl.run.launcher import DeepSpeedLauncher
@@ -107,7 +108,7 @@ class Supervisor:
         self._machine.started -= spent
         self._in_place = {} if in_place is None else in_place
         self._conclude = conclude
-        self.resumed = ""
+        self.resumed = Choice()
         """The checkpoint that it went on from, where the hosts looked for one."""
         self.ordered_at: float | None = None
         """When the hosts were told to stop, in seconds of time.time()."""
@@ -163,7 +164,7 @@ class Supervisor:
             self._recorder.record(about | {"hosts": self._hosts})
         try:
             trouble = self._carry_out(start)
-            self.resumed = start.resumed.tag
+            self.resumed = start.resumed
             self._everywhere = not trouble
             self._display.awaiting("")
             self._machine.begin(_now())

@@ -54,6 +54,22 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     incomplete_logs: tuple[str, ...] = ()
 
 
+class Spent(msgspec.Struct, frozen=True, kw_only=True):
+    """What the ``seconds`` of a run went into: ``start`` until a first step is told of, in every attempt;
+    ``detection`` from a failure to the order to stop; ``stop`` until all is over; ``lost`` on ``lost_steps``
+    that had to be done once more; the rest is ``productive``, by its ``share``. None: its logs tell of no
+    steps."""
+
+    seconds: float
+    detection: float
+    stop: float
+    start: float | None = None
+    lost: float | None = None
+    lost_steps: int | None = None
+    productive: float | None = None
+    share: float | None = None
+
+
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """``left_behind``: processes left on each host, None where a lost host could not be asked.
 
@@ -77,3 +93,4 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     restarts: int = 0
     attempts: tuple[Attempt, ...] = ()
     no_restart: str = ""
+    spent: Spent | None = None
