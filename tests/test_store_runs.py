@@ -312,3 +312,19 @@ def test_a_node_cannot_choose_where_its_bytes_are_written(name: str) -> None:
     with pytest.raises(ValueError, match="not the name of a log"):
         directory.append_log("h0", name, 0, b"x")
     assert [path.name for path in directory.path.rglob("*") if path.is_file()] == ["plan.json"]
+
+
+def test_attempts_keep_their_plans_and_events_and_the_newest_counts() -> None:
+    directory = create()
+    first = directory.plan()
+    directory.append_event({"event": "end", "host": "h0", "node_rank": 0, "offset": 30})
+    spare = msgspec.structs.replace(first.nodes[-1], host="spare")
+    second = msgspec.structs.replace(first, attempt=2, nodes=(*first.nodes[:-1], spare))
+    directory.begin_attempt(second)
+    directory.append_event({"event": "attempt", "attempt": 2})
+    directory.append_event({"event": "agent", "host": "spare", "node_rank": 0, "offset": 7})
+    assert directory.plan() == second and directory.plan(1) == first
+    assert directory.host_logs("spare").is_dir()
+    assert directory.recorded_events() == {0: 7}
+    everywhere = [node.host for node in directory.plan_of_all_attempts().nodes]
+    assert everywhere == [*(node.host for node in second.nodes), first.nodes[-1].host]

@@ -56,7 +56,7 @@ def clean(
             runs.append(RunCleaned(run=directory.run, kept="running"))
             continue
         try:
-            plans[directory.run] = directory.plan()
+            plans[directory.run] = directory.plan_of_all_attempts()
         except (ClusterctlError, FileNotFoundError) as error:
             if here_only:
                 runs.append(_remove(directory, dry_run=dry_run))

@@ -133,6 +133,16 @@ class RunDirectory:
         or another version's."""
         return self._read(_plan_name(attempt or self._newest_attempt()), LaunchPlan)
 
+    def plan_of_all_attempts(self) -> LaunchPlan:
+        """The newest, and in it the parts of those hosts, too, that only earlier attempts used. Raises as
+        `plan`."""
+        newest = self.plan()
+        nodes = {node.host: node for node in newest.nodes}
+        for attempt in range(newest.attempt - 1, 0, -1):
+            for node in self.plan(attempt).nodes:
+                nodes.setdefault(node.host, node)
+        return msgspec.structs.replace(newest, nodes=tuple(nodes.values()))
+
     def _newest_attempt(self) -> int:
         found = (_PLAN_NAME.fullmatch(path.name) for path in self.path.iterdir())
         return max((int(match[1]) for match in found if match), default=1)
