@@ -164,6 +164,17 @@ def test_the_last_failure_is_the_runs_and_says_why_there_was_no_more() -> None:
     assert outcome.no_restart == "the only restart is used up"
 
 
+def test_what_could_not_begin_anywhere_is_not_tried_again() -> None:
+    stage = Stage(succeeds)
+
+    def refuse(channel: FakeChannel) -> None:
+        raise ConnectionRefusedError("refused")
+
+    stage.hosts[1].on_open = refuse
+    outcome = stage.run()
+    assert (outcome.status, len(outcome.attempts), outcome.no_restart) == ("error", 1, "")
+
+
 def test_one_attempt_is_all_where_nobody_asked_for_more() -> None:
     outcome = Stage(fails(), max_restarts=0).run()
     assert (outcome.exit_code, len(outcome.attempts), outcome.no_restart) == (7, 1, "")

@@ -38,7 +38,8 @@ def _line(attempt: Attempt) -> str:
     if attempt.last_step is not None:
         begun = f"{attempt.first_step} to " if attempt.first_step != attempt.last_step else ""
         steps = f", steps {begun}{attempt.last_step}" if begun else f", step {attempt.last_step}"
-    cause = f": {where(attempt.cause)}{attempt.cause.message}" if attempt.cause else ""
+    message = attempt.cause.message.splitlines() if attempt.cause else []
+    cause = f": {where(attempt.cause)}{message[0]}" if attempt.cause and message else ""
     return harmless(f"{attempt.status} after {duration(attempt.seconds)}{steps}{cause}")
 
 

@@ -58,7 +58,7 @@ def closing(
     if outcome.collateral and outcome.status not in ("stopped", "timeout", "hung"):
         parts.append(Text.assemble(("also  ", "dim"), _collateral(outcome, found)))
     if told := attempts.times(outcome):
-        parts.append(_row("time", told))
+        parts.append(Text.assemble(("time  ", "dim"), told))
     parts.append(_left(outcome))
     logs = _row("logs", str(directory / "logs"))
     damaged = _damaged(outcome) if places is None or places else []  # nothing ran: nothing can be missing

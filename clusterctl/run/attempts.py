@@ -169,7 +169,8 @@ class Attempts:
         self._ended.append(attempt)
         if len(self._timed) == len(self._ended) - 1:  # not after another controller, who saw the steps before
             self._timed.append(self._time())
-        if self._replan is None or self._supervisor.unwanted:
+        hopeless = len(self._ended) == 1 and self._supervisor.began_nowhere
+        if self._replan is None or self._supervisor.unwanted or hopeless:
             return self._finished(outcome)
         decision = restart.decide(self._ended, max_restarts=self._max_restarts)
         if isinstance(decision, Again):

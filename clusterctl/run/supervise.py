@@ -129,6 +129,11 @@ class Supervisor:
         return asked or self._machine.interrupts > 0
 
     @property
+    def began_nowhere(self) -> bool:
+        """Whether no host was even told to begin."""
+        return len(self._never) == len(self._hosts)
+
+    @property
     def failed_at(self) -> float | None:
         """When what ended the run had happened, in seconds of time.time()."""
         return self._machine.verdict.failed_at
