@@ -23,6 +23,7 @@ from tests.hangs.nccl import (
     outside,
     process,
     spinning,
+    stack,
 )
 
 ALL = {rank: inside(rank) for rank in range(16)}
@@ -189,3 +190,26 @@ def test_a_host_that_told_nothing_is_named_and_nothing_is_stopped() -> None:
     found = judge(first, second, plan(8, 8))
     assert found.sentence == f"ranks 8-15 on node2 told nothing; 8 ranks wait for them in {WAIT}"
     assert (found.stop, found.unknown) == (False, ("node2",))
+
+
+FETCHES = stack(
+    ("/usr/lib/python3.11/ssl.py", 1167, "read"),
+    ("/opt/env/lib/python3.11/site-packages/requests/api.py", 59, "get"),
+    ("train.py", 88, "ask_the_judge"),
+)
+
+
+def test_a_rank_that_hears_from_the_internet_works() -> None:
+    silent = replace(outside(0, FETCHES), internet=5000)
+    assert verdict({0: silent}).stop
+    found = verdict({0: silent}, {0: replace(silent, internet=5300)})
+    assert found.sentence == (
+        "rank 0 on node1 works in a network request (train.py:88): 300 bytes over the network in 30 s; "
+        f"15 ranks wait for it in {WAIT}"
+    )
+    assert not found.stop
+
+
+def test_a_rank_that_wants_a_core_and_gets_none_is_left_alone() -> None:
+    starved = process(outside(0, EVALUATE), state="R")
+    assert not verdict({0: starved}).stop

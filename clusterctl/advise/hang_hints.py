@@ -21,7 +21,7 @@ _OF_KIND: dict[Kind, str] = {
     "rendezvous": "the hosts do not reach one another at that address and interface: clusterctl doctor",
 }
 _OF_MISSING = {
-    "lock": "two threads may each hold what the other needs: see all threads of that rank below",
+    "lock": "a thread of it holds what it waits for, or does not end: clusterctl why shows its threads",
     "network": "a machine does not answer: give the request a timeout, or fetch before the run",
     "input": "ranks have no terminal: remove input() and breakpoint()",
     "pool": "multiprocessing waits for ever for a worker that was killed: see that host's kernel log",
@@ -32,6 +32,8 @@ _OF_MISSING = {
 
 def hint(kind: Kind, named: Sequence[RankState]) -> str:
     """For those that are named; empty where nothing can be said."""
+    if kind == "circle" and any(state.place.operation == "new_group" for state in named):
+        return "every rank calls new_group, in the same order, whether it is a member or not"
     if kind in ("missing", "idle"):
         usual = "look for a branch, a loop or a wait that only some ranks take" if kind == "missing" else ""
         return _of_missing(named[0], usual) if named else ""

@@ -40,6 +40,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     disk: int = 0
     faults: float = 0.0
     traffic: int = 0
+    internet: int = 0
     children_changed: bool = False
 
     @property
@@ -82,6 +83,7 @@ def progress(first: RankEvidence | None, second: RankEvidence | None, seconds: f
         disk=max(_disk(before, process) for process in second.processes),
         faults=max(_faults(before, process) for process in second.processes) / seconds,
         traffic=_traffic(first, second),
+        internet=max((second.internet or 0) - (first.internet or 0), 0),
         children_changed={each.pid for each in first.processes} != {each.pid for each in second.processes},
     )
 

@@ -176,9 +176,9 @@ def _works(known: RankState) -> bool:
         return False
     if done.disk_busy or done.faulting or done.children_busy:
         return True
-    if done.busy:
+    if done.busy or (known.process is not None and known.process.state == "R"):
         return not _spins(known)
-    if place.doing == "network" and done.traffic:
+    if place.doing == "network" and (done.traffic or done.internet):
         return True
     return done.children_changed and not known.waits
 

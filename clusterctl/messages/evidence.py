@@ -99,7 +99,8 @@ class RankEvidence(msgspec.Struct, frozen=True, kw_only=True):
 
     ``source`` says who told the stacks: torch's debug server, faulthandler's signal, py-spy, or nobody.
     ``unseen`` says in words what could not be had, and why. ``sent`` and ``received`` are bytes of the TCP
-    connections with other ranks it has open, less those with torch's store; None where they cannot be read.
+    connections with other ranks it has open, less those with torch's store; ``internet`` those of connections
+    with addresses of the internet. None where they cannot be read.
     """
 
     rank: Rank
@@ -109,6 +110,7 @@ class RankEvidence(msgspec.Struct, frozen=True, kw_only=True):
     recorder: Recorder | None = None
     sent: int | None = None
     received: int | None = None
+    internet: int | None = None
     unseen: tuple[Text, ...] = ()
 
 

@@ -86,7 +86,7 @@ def inside(rank: int, *, size: int = 16, sequence: int = 812, **other: Any) -> R
 
 def outside(rank: int, threads: tuple[ThreadStack, ...], **other: Any) -> RankEvidence:
     """A rank that is through with all it has entered, and is somewhere else."""
-    return replace(inside(rank, sequence=811, done=True, **other), threads=threads)
+    return process(replace(inside(rank, sequence=811, done=True, **other), threads=threads), state="S")
 
 
 def process(evidence: RankEvidence, **changes: Any) -> RankEvidence:

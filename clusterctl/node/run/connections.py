@@ -24,18 +24,19 @@ _FAMILIES = ((socket.AF_INET, 4), (socket.AF_INET6, 16))
 class Connections:
     """All of this network namespace at one moment: {inode: (bytes that were acknowledged, bytes received)}.
 
-    Without those from or to ``port``, where torch's store is asked every second by ranks that hang, too, and
-    those with addresses of the whole world: what a rank tells a dashboard there is no training.
+    Without those from or to ``port``, where torch's store is asked every second by ranks that hang, too.
+    Those with addresses of the whole world are counted apart: what a rank tells a dashboard is no training.
     """
 
     def __init__(self, port=0):
         self._port = port
         self._foreign: dict[bytes, bool] = {}
         self.open: dict[int, tuple[int, int]] = {}
+        self.internet: dict[int, tuple[int, int]] = {}
 
     def look(self):
         """Raises OSError where the kernel does not tell."""
-        self.open = {}
+        self.open, self.internet = {}, {}
         for family, size in _FAMILIES:
             for data in _dump(family):
                 self._take(data, size)
@@ -49,10 +50,15 @@ class Connections:
             sent, received = sent + told[0], received + told[1]
         return sent, received
 
+    def internet_of(self, pid):
+        """Bytes of the connections of one process with the whole world; as `of`."""
+        return sum(sum(self.internet.pop(inode)) for inode in inodes(pid) & set(self.internet))
+
     def _take(self, data, size):
         ports = struct.unpack_from(">HH", data, 4)
-        if self._port in ports or self._is_foreign(data[24 : 24 + size]):
+        if self._port in ports:
             return
+        found = self.internet if self._is_foreign(data[24 : 24 + size]) else self.open
         inode = struct.unpack_from("=I", data, 68)[0]
         position = _MESSAGE
         while position + 4 <= len(data):
@@ -60,7 +66,7 @@ class Connections:
             if length < 4:
                 return
             if kind == _INET_DIAG_INFO and length >= 4 + _ACKED + 16:
-                self.open[inode] = struct.unpack_from("=QQ", data, position + 4 + _ACKED)
+                found[inode] = struct.unpack_from("=QQ", data, position + 4 + _ACKED)
             position += (length + 3) & ~3
 
     def _is_foreign(self, raw):

@@ -96,6 +96,7 @@ class _RankLook(threading.Thread):
             "recorder": None,
             "sent": None,
             "received": None,
+            "internet": None,
         }
 
     def found(self):
@@ -144,12 +145,13 @@ class _RankLook(threading.Thread):
     def _count_bytes(self):
         if self._connections is None:
             return
-        sent = received = 0
+        sent = received = internet = 0
         for pid in self._pids:
             with contextlib.suppress(OSError):
                 told = self._connections.of(pid)
                 sent, received = sent + told[0], received + told[1]
-        self._tell(sent=sent, received=received)
+                internet += self._connections.internet_of(pid)
+        self._tell(sent=sent, received=received, internet=internet)
 
     def _speaker(self):
         """The process of the script: its own, or where that is a shell the first below it that is a python
