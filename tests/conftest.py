@@ -12,6 +12,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from clusterctl.ask.facts import Choose, CollectedFacts, FactsRequest
 from clusterctl.facts.model import Facts
@@ -23,6 +24,10 @@ from clusterctl.sandbox.sshd import find_sshd
 from clusterctl.sandbox.state import names
 from clusterctl.session import examine
 from tests.builders import cluster, mesh
+
+# No test asserts by a clock: on a busy machine an example takes as long as it takes.
+settings.register_profile("calm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("calm")
 
 # A shell starts background jobs with Ctrl-C ignored, nohup with SIGHUP: children inherit that, and tests send
 # both to them.
