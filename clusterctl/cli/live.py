@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from clusterctl.cli.terminal import Terminal
 from clusterctl.plan.model import LaunchPlan
-from clusterctl.report.harmless import harmless, last_state, plain_output
+from clusterctl.report.harmless import harmless, is_plain, last_state, plain_output
 from clusterctl.run.display import Display
 
 _RESET = b"\x1b[0m"
@@ -22,6 +22,8 @@ _OVERDUE = 5.0
 """and after so many, and then this often, on a pipe or in a file."""
 _AGAIN = 10.0
 _FOOTER = 8
+_TOGETHER = 100
+"""Lines put on the terminal in one piece, which is shown or skipped whole."""
 
 
 class _Unfinished:
@@ -114,14 +116,11 @@ class LiveOutput(Display):
             self._awaited, self._heard = "", self._heard or name.startswith("rank-")
             *lines, rest = data.split(b"\n")
             unfinished = self._unfinished.pop((host, name), None)
-            for line in lines:
-                if unfinished is None and len(line) <= _LONGEST:
-                    self._print(host, name, last_state(line))
-                else:
-                    whole = unfinished or _Unfinished(0.0)
-                    whole.add(line)
-                    self._print(host, name, whole.text(), cut=whole.cut)
-                    unfinished = None
+            if unfinished is not None and lines:
+                unfinished.add(lines.pop(0))
+                self._print(host, name, unfinished.text(), cut=unfinished.cut)
+                unfinished = None
+            self._print_all(host, name, lines)
             if rest:
                 unfinished = unfinished or _Unfinished(time.monotonic())
                 unfinished.add(rest)
@@ -169,6 +168,23 @@ class LiveOutput(Display):
                 self._awaited_shown, self._awaited_shown_at = self._awaited, now
                 found.append(self._line(_DIM, "clusterctl", self._awaited))
         return found
+
+    def _print_all(self, host: str, name: str, lines: list[bytes]) -> None:
+        """Whole lines. Of those that are plain many go at once: ranks may print fast."""
+        plain = self._encoding == "utf-8" and is_plain(b"\n".join(lines))
+        if plain and max(map(len, lines), default=0) <= _LONGEST:
+            prefix = self._line(self._style.get(host, _DIM), _label(host, name), "")[:-1]
+            for start in range(0, len(lines), _TOGETHER):
+                some = lines[start : start + _TOGETHER]
+                self._terminal.put(prefix + (b"\n" + prefix).join(some) + b"\n")
+            return
+        for line in lines:
+            if len(line) <= _LONGEST:
+                self._print(host, name, last_state(line))
+            else:
+                whole = _Unfinished(0.0)
+                whole.add(line)
+                self._print(host, name, whole.text(), cut=whole.cut)
 
     def _print(self, host: str, name: str, line: bytes, *, cut: int = 0) -> None:
         text = self._plain(line)

@@ -50,6 +50,16 @@ def plain_output(line: bytes, *, colours: bool) -> str:
     return text + _RESET if coloured else text
 
 
+def is_plain(data: bytes) -> bool:
+    """Whether `plain_output` would leave each line as it is. For floods: one look at many lines."""
+    if not _SUSPECT.search(data):
+        return True
+    try:
+        return _CONTROL.search(data.decode("utf-8")) is None
+    except UnicodeDecodeError:
+        return False
+
+
 def plain_lines(data: bytes, *, colours: bool) -> str:
     """All that a program printed, line by line as `plain_output`; rewritten lines in their last state."""
     return "\n".join(plain_output(last_state(line), colours=colours) for line in data.split(b"\n"))
