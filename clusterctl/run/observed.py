@@ -11,6 +11,7 @@ from clusterctl.run.display import Display
 _STEP = re.compile(rb"\b(?:step|global[_ ]step|iter|iteration)\b[\s:=#]+(\d{1,12})\b", re.IGNORECASE)
 _LONGEST_LINE = 4096
 _TAIL = 16 << 10
+_LOOKED_AT = 8 << 10
 
 
 class Observed(Display):
@@ -48,6 +49,8 @@ class Observed(Display):
         """Progress bars end their states with a carriage return."""
         whole, newline, rest = (self._rest.get(log, b"") + data).replace(b"\r", b"\n").rpartition(b"\n")
         self._rest[log] = rest[-_LONGEST_LINE:]
+        if len(whole) > 2 * _LOOKED_AT:  # a flood: steps only grow, so its two ends tell them all
+            whole = whole[:_LOOKED_AT] + b"\n" + whole[-_LOOKED_AT:]
         found = [int(number) for number in _STEP.findall(whole)] if newline else []
         if not found:
             return
