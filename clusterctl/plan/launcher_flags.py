@@ -231,7 +231,6 @@ _DEEPSPEED = msgspec.structs.replace(
     },
 )
 
-_SLOTS = "ranks are the slots of the hostfile"
 _ACCELERATE = Launcher(
     why="its options and its default_config.yaml become variables, which launch sends only by name",
     reads=Syntax(
