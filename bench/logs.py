@@ -40,7 +40,7 @@ kind, megabytes, rank = sys.argv[1], int(sys.argv[2]), int(os.environ["RANK"])
 random.seed(rank)
 if kind == "dense":
     import base64
-    block = base64.encodebytes(random.randbytes(1 << 20))[: (1 << 20) - 1] + b"\n"
+    block = base64.encodebytes(random.randbytes(1 << 20))[: (1 << 20) - 1] + b"\\n"
 else:
     line = "step %9d loss %.6f grad %.4f lr %.2e tokens/s %6d"
     some = random.random

@@ -50,6 +50,8 @@ class RunDefaults:
     """After a host's end: how long its logs may bring nothing new."""
     log_grace: float = 5.0
     """After the grace of an operator's stop and a host's end: how long its logs may still come."""
+    patience: float = 2.0
+    """After an interrupt that means now: when another one means that nobody is waited for any more."""
     disk_timeout: float = 60.0
     """At the end: for how long the controller's own disk may not answer."""
     disk_grace: float = 10.0

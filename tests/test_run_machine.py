@@ -427,6 +427,22 @@ def test_a_second_interrupt_shortens_that_wait() -> None:
     assert play.outcome.exit_code == 123
 
 
+def test_an_interrupt_a_while_after_now_waits_for_nobody() -> None:
+    play = Play(3).do("interrupt").do("interrupt").do("interrupt").ends(2)
+    play.do("agent_event", 1, Ended(time=0.0, left=0), 0.0)
+    play.pass_time(RUN.patience + 1, heard=(0, 1))
+    assert play.machine.state is RunState.STOPPING, "three at once are no more than two"
+    assert [each.text for each in play.do("interrupt").of(Say)] == ["no host is waited for any more"]
+    play.pass_time(1, heard=(0, 1))
+    assert [node.state for node in play.machine.nodes] == [
+        HostState.UNCONFIRMED,
+        HostState.COMPLETE,
+        HostState.COMPLETE,
+    ]
+    assert play.outcome.left_behind == {"h0": None, "h1": 0, "h2": 0}
+    assert (play.outcome.status, play.outcome.exit_code) == ("stopped", 123)
+
+
 def _logs_flow(play: Play, seconds: float) -> RunState:
     for _ in range(int(seconds)):
         play.do("progressed", 0).pass_time(1, heard=(0,))

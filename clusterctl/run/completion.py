@@ -26,6 +26,7 @@ class Completion:
         self._hosts = hosts
         self._defaults = defaults
         self._hurried: float | None = None
+        self._given_up = False
         self._ordered = False
         """Since the last `watch`."""
         self._confirm_by: float | None = None
@@ -35,6 +36,10 @@ class Completion:
         """Somebody waits for the end, or the time is over: logs have the grace and a while, no more."""
         if self._hurried is None:
             self._hurried = now
+
+    def give_up(self) -> None:
+        """Nobody is waited for: what they still owe has not come."""
+        self._given_up = True
 
     def ordered(self, grace: float) -> None:
         """All hosts were told to stop. A second order may only shorten the wait."""
@@ -75,7 +80,7 @@ class Completion:
             if host.ended and self._logs_are_late(host, now):
                 host.complete = True
                 actions.append(Say(f"{host.host}: not all of its logs have come"))
-            elif not host.ended and self._confirm_by is not None and now > self._confirm_by:
+            elif not host.ended and (self._given_up or now > (self._confirm_by or math.inf)):
                 host.unconfirmed = True
                 actions.append(
                     Say(f"not confirmed on {host.host}: it has not said that nothing is left there")
@@ -96,7 +101,7 @@ class Completion:
         return actions
 
     def _logs_are_late(self, host: HostRecord, now: float) -> bool:
-        if now - host.progress > self._defaults.log_timeout:
+        if self._given_up or now - host.progress > self._defaults.log_timeout:
             return True
         if self._hurried is None or self._confirm_by is None:
             return False

@@ -41,6 +41,7 @@ class Machine:
         self.stopping: Status | None = None
         self.longest_gap = 0.0
         self.interrupts = 0
+        self._at_once_since: float | None = None
         self.lease = defaults.lease(plan.on_disconnect)
         self._liveness = Liveness(self.nodes, defaults, self.lease)
         self._completion = Completion(self.nodes, defaults)
@@ -177,8 +178,14 @@ class Machine:
         return self._finish_if_over(now)
 
     def interrupt(self, now: float, by: str = "Ctrl-C") -> list[Action]:
-        """A signal from the operator: the first lets scripts save, the second means now."""
+        """A signal from the operator: the first lets scripts save, the second means now, and one that comes a
+        while after that means that no host is waited for any more."""
         self.interrupts += 1
+        if self._at_once_since is not None and now - self._at_once_since > self.defaults.patience:
+            self._completion.give_up()
+            return [Say("no host is waited for any more")]
+        if self.interrupts > 1 and self._at_once_since is None:
+            self._at_once_since = now
         return self._operator(by, now, at_once=self.interrupts > 1)
 
     def stop_asked(self, at_once: bool, now: float) -> list[Action]:
@@ -296,7 +303,7 @@ class Machine:
         if not self.stopping:
             self.verdict.ordered = Cause(kind="operator", message=f"stopped by the operator ({by})")
         grace = 0.0 if at_once else self.defaults.stop_grace
-        end = "now" if at_once else f"{grace:g} s to save; again = now"
+        end = "now; again, a while later = wait no longer" if at_once else f"{grace:g} s to save; again = now"
         return self._stop(
             self.stopping or "stopped", f"stopped by the operator ({by}): {end}", grace, again=True
         )
