@@ -18,6 +18,7 @@ from tests.hangs.nccl import (
     LOADER,
     SAVE,
     child,
+    collective,
     hosts,
     inside,
     outside,
@@ -213,3 +214,15 @@ def test_a_rank_that_hears_from_the_internet_works() -> None:
 def test_a_rank_that_wants_a_core_and_gets_none_is_left_alone() -> None:
     starved = process(outside(0, EVALUATE), state="R")
     assert not verdict({0: starved}).stop
+
+
+def test_gloo_and_nccl_in_one_group_are_counted_apart() -> None:
+    barrier = replace(collective(3), operation="gloo:barrier", input_sizes=(), done=True)
+    both = {
+        rank: replace(
+            each, recorder=replace(each.recorder, collectives=(barrier, *each.recorder.collectives))
+        )
+        for rank, each in {**ALL, 13: loads()}.items()
+        if each.recorder is not None
+    }
+    assert verdict(both).sentence == STOPPED[0][2]

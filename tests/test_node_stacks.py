@@ -165,6 +165,18 @@ def test_a_dump_of_nccl() -> None:
     assert (send.point_to_point, send.sequence, send.started, send.done) == (True, 3, True, False)
 
 
+def test_the_recorders_of_gloo_and_nccl_become_one_in_the_order_of_time() -> None:
+    gloo = dump(entry(1, time_created_ns=1_000), entry(2, time_created_ns=9_000))
+    nccl = dump(*(entry(n, profiling_name="nccl:all_reduce", time_created_ns=n * 2_000) for n in (1, 2)))
+    found = msgspec.convert(recorder_dump.parse(gloo, "unknown handler", nccl), Recorder)
+    assert [(each.operation, each.sequence) for each in found.collectives] == [
+        ("gloo:all_reduce", 1),
+        ("nccl:all_reduce", 1),
+        ("nccl:all_reduce", 2),
+        ("gloo:all_reduce", 2),
+    ]
+
+
 def test_where_a_rank_hangs_is_kept_however_far_it_ran_ahead() -> None:
     many = [entry(number, retired=number < 500) for number in range(2000)]
     found = recorder(dump(*many))

@@ -44,7 +44,7 @@ def test_the_first_line_says_it_and_the_rarest_stack_comes_first() -> None:
 
 
 def test_other_threads_of_the_rank_that_is_waited_for_are_shown() -> None:
-    assert "stack rank 3, thread thread\n        train.py:199 takes\n" in shown(verdict("two_locks"))
+    assert "stack rank 3, thread without a name\n        train.py:199 takes\n" in shown(verdict("two_locks"))
 
 
 def test_what_nodes_sent_steers_no_terminal() -> None:

@@ -184,7 +184,9 @@ def _folded(
             if thread is main:
                 found.setdefault(frames, []).append(rank)
             elif rank in named[:_SHOWN] and places.of_frames(thread.frames).own is not None:
-                others.append(FoldedStack(ranks=(rank,), thread=thread.name or "thread", frames=frames))
+                others.append(
+                    FoldedStack(ranks=(rank,), thread=thread.name or "without a name", frames=frames)
+                )
     fewest = sorted(found.items(), key=lambda item: (len(item[1]), item[1]))
     folded = [FoldedStack(ranks=tuple(ranks), frames=frames) for frames, ranks in fewest]
     return (*folded, *others[:_SHOWN])

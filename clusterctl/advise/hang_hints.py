@@ -14,7 +14,7 @@ _OF_KIND: dict[Kind, str] = {
     "swap": "the host has too little memory for its ranks: fewer data loader workers, or fewer slots there",
     "silent": "look there: clusterctl exec -i {host} -- ps -eo pid,stat,wchan,args",
     "locked": "a run that was killed leaves such a file: remove it, as ~/.cache/torch_extensions/*/*/lock",
-    "stopped": "it goes on after: clusterctl exec -i {host} -- kill -CONT {pid}",
+    "stopped": "by SIGSTOP or Ctrl-Z; as long as it is there: clusterctl exec -i {host} -- kill -CONT {pid}",
     "disagree": "ranks make the same calls with the same shapes: look for a branch that depends on the rank",
     "circle": "all ranks use groups in the same order, and each send has its recv",
     "stuck": "the network or a GPU does not carry it: clusterctl doctor, then NCCL_DEBUG=INFO",
