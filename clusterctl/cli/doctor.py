@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clusterctl.cli import new_file, options
+from clusterctl.cli import options, screen
 from clusterctl.errors import UsageError
 
 if TYPE_CHECKING:
+    from clusterctl.facts.lasting import Baseline
     from clusterctl.session.examine import Examination
     from clusterctl.session.material import Invocation
 
@@ -119,96 +119,51 @@ def command(
     Exit code 0: ready, warnings allowed. 1: something fails. 2: something could not be asked.
     """
     from clusterctl.checks.selection import read
-    from clusterctl.cli import cure, outputs, screen
-    from clusterctl.cli.progress import Asking
-    from clusterctl.session.cluster import Cluster
-    from clusterctl.session.material import Invocation
+    from clusterctl.cli import cure
+    from clusterctl.cli.outputs import Outputs
+    from clusterctl.cli.question import Question
 
     if positional and hostfile and positional != hostfile:
         raise UsageError(f"two hostfiles: {positional} and --hostfile {hostfile}", hint="name one of them")
     if quick and thorough:
         raise UsageError("--quick and --thorough exclude each other", hint="without either it is in between")
     selection = read(only or (), skip or ())
-    if capture:
-        from clusterctl.session.capture import check
-
-        check(Path(capture))
-    written = {"--hostfile-out": hostfile_out, "--fix-out": fix_out, "--save-baseline": save_baseline}
-    if force and not any(written.values()):
-        raise UsageError(
-            f"--force is of use where a file is written: {', '.join(written)}",
-            hint="--hostfile-out FILE --force",
-        )
-    for option, output in written.items():
-        if output:
-            new_file.check(Path(output), option, force=force)
+    outputs = Outputs(
+        capture=capture, hostfile=hostfile_out, script=fix_out, baseline=save_baseline, force=force
+    )
+    outputs.check()
     if as_json and (fix or apply):
         raise UsageError(
             f"--json and --{'fix' if fix else 'apply'} both want stdout", hint="--fix-out writes a file"
         )
     if apply or yes:
         cure.check(apply=apply, yes=yes, replay=replay, fix=fix)
-    before = None
-    if baseline:
-        from clusterctl.session.baseline import read as read_baseline
-
-        before = read_baseline(Path(baseline))
-    named = hostfile or positional
-    reach = [("--ssh-config", ssh_config), ("--profile", profile), ("--env-file", env_file)]
-    reach += [("--env", _suggested(setting)) for setting in env or ()]
-    reach += [("--transport", transport)] if transport != "fabric" else []
-    choose = [("-i", include), ("-e", exclude), ("--nodes", str(nodes or ""))]
+    question = Question(
+        hostfile=hostfile or positional,
+        include=include,
+        exclude=exclude,
+        nodes=nodes,
+        profile=profile,
+        env=tuple(env or ()),
+        env_file=env_file,
+        transport=transport,
+        ssh_config=ssh_config,
+        quick=quick,
+        all_pairs=all_pairs,
+        thorough=thorough,
+        selection=selection,
+        baseline=_read_baseline(baseline),
+    )
+    quiet = as_json or fix
     if replay:
-        asked = [("HOSTFILE", named), *reach, *choose, ("--quick", quick), ("--all-pairs", all_pairs)]
-        asked += [("--thorough", thorough)]
-        if found := next((option for option, value in asked if value), ""):
-            raise UsageError(
-                f"{found} is of no use with --replay: nothing is asked any more",
-                hint="--only, --skip, --strict, --json and -v judge and show it otherwise",
-            )
-        from clusterctl.session.replay import replay as judge_again
-
-        seen = judge_again(replay, selection, before)
+        seen = question.replayed(replay)
         invocation = seen.material.invocation
-        if not as_json and not fix:
-            screen.out().print(f"{invocation.how}, as of {seen.material.taken}", style="dim")
-        screen.print_warnings(invocation.warnings)
+        _announce(f"{invocation.how}, as of {seen.material.taken}", invocation, quiet=quiet)
     else:
-        cluster = Cluster.from_hostfile(
-            named,
-            nodes=nodes,
-            include=include,
-            exclude=exclude,
-            ssh_config=ssh_config,
-            profile=profile,
-            transport=transport,
-        )
-        invocation = Invocation(
-            how=cluster.hosts.how,
-            # The hostfile's own are findings.
-            warnings=cluster.warnings[len(cluster.hosts.inventory.warnings) :],
-            hostfile=named,
-            ssh_config="" if ssh_config else str(cluster.hosts.ssh_config or ""),
-            reach=tuple(each for each in reach if each[1]),
-            choose=tuple(each for each in choose if each[1]),
-        )
-        if not as_json and not fix:
-            screen.out().print(invocation.how, style="dim")
-        screen.print_warnings(invocation.warnings)
-
-        def examine() -> Examination:
-            return cluster.examine(
-                env=env or (),
-                env_file=env_file,
-                quick=quick,
-                all_pairs=all_pairs,
-                thorough=thorough,
-                selection=selection,
-                baseline=before,
-                progress=Asking,
-            )
-
-        seen = examine()
+        cluster = question.cluster()
+        invocation = question.invocation(cluster)
+        _announce(invocation.how, invocation, quiet=quiet)
+        seen = question.asked(cluster)
     if as_json:
         _print_json(seen)
     elif fix:
@@ -216,23 +171,27 @@ def command(
     else:
         _print_page(seen, invocation, verbose=verbose)
     if apply:
-        seen = cure.apply(cluster.target, seen, examine, invocation, yes=yes)
+        seen = cure.apply(cluster.target, seen, lambda: question.asked(cluster), invocation, yes=yes)
     code = seen.report.exit_code(strict=strict)
-    if not as_json and strict and code != seen.report.exit_code():
+    if strict and not as_json and code != seen.report.exit_code():
         screen.err().print("--strict: warnings fail")
-    if capture:
-        seen.capture(capture, invocation)
-        screen.err().print(
-            f"what the hosts said is in {capture}; next: clusterctl doctor --replay {shlex.quote(capture)}",
-            style="dim",
-        )
-    if fix_out:
-        cure.write_script(seen, invocation, Path(fix_out), force=force)
-    if save_baseline:
-        outputs.write_baseline(seen, Path(save_baseline), force=force)
-    if hostfile_out:
-        outputs.write_hostfile(seen, invocation, Path(hostfile_out), force=force)
+    outputs.write(seen, invocation)
     return code
+
+
+def _read_baseline(file: str) -> Baseline | None:
+    if not file:
+        return None
+    from clusterctl.session.baseline import read
+
+    return read(Path(file))
+
+
+def _announce(how: str, invocation: Invocation, *, quiet: bool) -> None:
+    """Which hosts these are; ``quiet`` where stdout is for something else."""
+    if not quiet:
+        screen.out().print(how, style="dim")
+    screen.print_warnings(invocation.warnings)
 
 
 def _print_json(seen: Examination) -> None:
@@ -253,7 +212,6 @@ def _print_json(seen: Examination) -> None:
 
 
 def _print_page(seen: Examination, invocation: Invocation, *, verbose: bool) -> None:
-    from clusterctl.cli import screen
     from clusterctl.report import doctor as page
 
     # Where not all are ready, the suggestion brings a selection of its own.
@@ -273,12 +231,3 @@ def _print_page(seen: Examination, invocation: Invocation, *, verbose: bool) -> 
         soft_wrap=False,
         crop=False,
     )
-
-
-def _suggested(setting: str) -> str:
-    """As typed, but the value of a secret stays off the screen: launch copies it from the environment."""
-    from clusterctl.plan.redaction import Redaction
-    from clusterctl.plan.variables import is_secret
-
-    name = setting.partition("=")[0]
-    return name if is_secret(name) or Redaction().text(setting) != setting else setting

@@ -1,12 +1,14 @@
-"""Files that `doctor` writes beside its report: the ready hosts, the state of all of them."""
+"""What `doctor` writes beside its report: all that hosts said, a script of cures, a baseline, a hostfile."""
 
 from __future__ import annotations
 
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clusterctl.cli import new_file, screen
+from clusterctl.cli import cure, new_file, screen
+from clusterctl.errors import UsageError
 
 if TYPE_CHECKING:
     from clusterctl.session.examine import Examination
@@ -15,7 +17,50 @@ if TYPE_CHECKING:
 _MEND = "mend what is said above"
 
 
-def write_hostfile(seen: Examination, invocation: Invocation, output: Path, *, force: bool) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """Where somebody wants them; "" is nowhere. ``force`` replaces files that exist."""
+
+    capture: str = ""
+    hostfile: str = ""
+    script: str = ""
+    baseline: str = ""
+    force: bool = False
+
+    def check(self) -> None:
+        """Raises UsageError where `write` would fail, before any host is asked."""
+        if self.capture:
+            from clusterctl.session.capture import check
+
+            check(Path(self.capture))
+        files = {
+            "--hostfile-out": self.hostfile,
+            "--fix-out": self.script,
+            "--save-baseline": self.baseline,
+        }
+        if self.force and not any(files.values()):
+            raise UsageError(
+                f"--force is of use where a file is written: {', '.join(files)}",
+                hint="--hostfile-out FILE --force",
+            )
+        for option, file in files.items():
+            if file:
+                new_file.check(Path(file), option, force=self.force)
+
+    def write(self, seen: Examination, invocation: Invocation) -> None:
+        if self.capture:
+            seen.capture(self.capture, invocation)
+            again = f"clusterctl doctor --replay {shlex.quote(self.capture)}"
+            screen.err().print(f"what the hosts said is in {self.capture}; next: {again}", style="dim")
+        if self.script:
+            cure.write_script(seen, invocation, Path(self.script), force=self.force)
+        if self.baseline:
+            _write_baseline(seen, Path(self.baseline), force=self.force)
+        if self.hostfile:
+            _write_hostfile(seen, invocation, Path(self.hostfile), force=self.force)
+
+
+def _write_hostfile(seen: Examination, invocation: Invocation, output: Path, *, force: bool) -> None:
     from clusterctl.report.ready_hosts import hostfile
 
     text = hostfile(seen.material.inventory, seen.report, seen.material.taken)
@@ -28,7 +73,7 @@ def write_hostfile(seen: Examination, invocation: Invocation, output: Path, *, f
     screen.err().print(f"wrote {output}: {ready} of {total} hosts; next: {launch}", style="dim")
 
 
-def write_baseline(seen: Examination, output: Path, *, force: bool) -> None:
+def _write_baseline(seen: Examination, output: Path, *, force: bool) -> None:
     from clusterctl.session import baseline
 
     state = baseline.taken_from(seen)
