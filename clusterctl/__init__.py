@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from clusterctl.checks.evaluate import Report
     from clusterctl.errors import ClusterctlError, UsageError
     from clusterctl.session.cluster import Answers, Cluster
+    from clusterctl.session.detached import DetachedRun
     from clusterctl.session.launch import RefusedError
     from clusterctl.session.options import LaunchOptions
     from clusterctl.session.run import Run
@@ -23,6 +24,7 @@ __all__ = [
     "Answers",
     "Cluster",
     "ClusterctlError",
+    "DetachedRun",
     "LaunchOptions",
     "Outcome",
     "RefusedError",
@@ -36,6 +38,7 @@ _HOMES = {
     "Answers": "session.cluster",
     "Cluster": "session.cluster",
     "ClusterctlError": "errors",
+    "DetachedRun": "session.detached",
     "LaunchOptions": "session.options",
     "Outcome": "store.outcome",
     "RefusedError": "session.launch",

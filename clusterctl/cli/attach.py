@@ -70,7 +70,7 @@ def command(
     if outcome is None:
         terminal.close(screen.rendered(page.alone(plan.run)) if terminal.lost is None else b"")
         return _NOBODY
-    screen.farewell(terminal, closing(directory, outcome, plan=plan))
+    screen.farewell(terminal, closing(directory, outcome))
     return outcome.exit_code
 
 

@@ -16,7 +16,8 @@ class Watching:
         self, directory: RunDirectory, plan: LaunchPlan, display: Display, *, tail: int | None = None
     ) -> None:
         self._directory = directory
-        self._plan = plan
+        self._hosts = {node.host for node in plan.nodes}
+        self._log_limit = plan.log_limit
         self._display = display
         self._tail = tail
         self._events = 0
@@ -28,14 +29,16 @@ class Watching:
         for event in events:
             if event.get("event") == "say":
                 self._display.say(str(event.get("text")))
-        for node in self._plan.nodes:
-            for name in sorted(self._directory.offsets(node.host)):
-                for data in self._log(node.host, name).news():
-                    self._display.output(node.host, name, data)
+            if event.get("event") == "attempt":  # a spare host may have a part in it
+                self._hosts.update(map(str, event.get("hosts", ())))
+        for host in sorted(self._hosts):
+            for name in sorted(self._directory.offsets(host)):
+                for data in self._log(host, name).news():
+                    self._display.output(host, name, data)
         self._tail = None
 
     def _log(self, host: str, name: str) -> LogTail:
         if (host, name) not in self._logs:
             path = self._directory.host_logs(host) / name
-            self._logs[host, name] = LogTail(path, self._plan.log_limit, lines=self._tail)
+            self._logs[host, name] = LogTail(path, self._log_limit, lines=self._tail)
         return self._logs[host, name]

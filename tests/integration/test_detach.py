@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
+from clusterctl import Cluster, DetachedRun, LaunchOptions
 from clusterctl.sandbox import Sandbox
 from tests import chaos
 from tests.integration.launching import PATIENCE, Launch, leftovers, start
@@ -174,6 +175,7 @@ def test_it_returns_when_all_ranks_are_up_and_the_run_goes_on(detached: Detached
     assert again.returncode == 7
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("moment", ["while it starts", "when it is up"])
 def test_a_terminal_that_is_closed_ends_nothing(detached: Detached, moment: str) -> None:
     home = Path(os.environ["CLUSTERCTL_HOME"])
@@ -240,6 +242,7 @@ def _words(process: psutil.Process) -> list[str]:
         return []
 
 
+@pytest.mark.long
 def test_a_controller_that_stands_still_is_woken(detached: Detached) -> None:
     detached.launch()
     detached.controller().suspend()
@@ -252,6 +255,7 @@ def test_a_controller_that_stands_still_is_woken(detached: Detached) -> None:
     detached.must_have_ended_well()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("alive", [True, False], ids=["supervised", "controller killed"])
 def test_stop_waits_for_the_end_and_tells_it(detached: Detached, alive: bool) -> None:
     detached.launch()
@@ -267,6 +271,7 @@ def test_stop_waits_for_the_end_and_tells_it(detached: Detached, alive: bool) ->
     assert leftovers(detached.box, detached.run.name) == []
 
 
+@pytest.mark.long
 def test_sigterm_leaves_the_hosts_alone_and_attach_goes_on(detached: Detached) -> None:
     detached.launch()
     controller = detached.controller()
@@ -280,6 +285,7 @@ def test_sigterm_leaves_the_hosts_alone_and_attach_goes_on(detached: Detached) -
     detached.must_have_ended_well()
 
 
+@pytest.mark.long
 def test_ctrl_c_before_it_is_up_ends_the_run(detached: Detached, profile: Path) -> None:
     hold = profile.parent / "hold"
     hold.touch()
@@ -296,3 +302,27 @@ def test_ctrl_c_before_it_is_up_ends_the_run(detached: Detached, profile: Path) 
     assert "stopped by the operator (Ctrl-C)" in found.text
     assert found.outcome["left_behind"] == {"node1": 0, "node2": 0}
     assert leftovers(detached.box, found.run.name) == []
+
+
+@pytest.mark.long
+def test_python_may_leave_a_run_to_itself_and_find_it_again(
+    detached: Detached, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(detached.folder)
+    cluster = Cluster.from_hostfile(
+        detached.box.hostfile, nodes=2, gpus_per_node=1, profile=detached.options[2]
+    )
+    run = cluster.launch(*_script(detached.words), options=LaunchOptions(force=True), detach=True)
+    assert run.outcome is None and run.plan.on_disconnect == "continue" and "running" in repr(run)
+    with pytest.raises(TimeoutError, match=f"run {run.id} goes on"):
+        run.wait(timeout=0.1)
+    again = DetachedRun.find(run.id)
+    detached.go()
+    assert again.wait(PATIENCE).exit_code == 7
+    assert "rank 1 ends after" in run.logs(1)
+    assert {event["event"] for event in run} >= {"rank-start", "rank-exit", "end"}
+    assert run.stop() == run.outcome == again.outcome
+
+
+def _script(words: list[str]) -> tuple[str, list[str]]:
+    return words[0], words[1:]
