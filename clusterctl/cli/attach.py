@@ -40,6 +40,7 @@ def command(
     from clusterctl.cli import screen
     from clusterctl.cli.ending import closing
     from clusterctl.cli.terminal import Terminal, gone
+    from clusterctl.errors import ClusterctlError
     from clusterctl.report import detached as page
     from clusterctl.report import launch
     from clusterctl.session.succession import Succession
@@ -65,10 +66,12 @@ def command(
         terminal.close(screen.rendered(page.left(plan.run)))
         return _INTERRUPTED
     live.flush()
-    if terminal.lost is not None and not gone(terminal.lost):
-        screen.complain("error", f"stdout cannot be written: {terminal.lost.strerror}")
+    if terminal.lost is not None:
+        if gone(terminal.lost):
+            return _INTERRUPTED
+        raise ClusterctlError(f"stdout cannot be written: {terminal.lost.strerror}", hint=f"{directory.logs}")
     if outcome is None:
-        terminal.close(screen.rendered(page.alone(plan.run)) if terminal.lost is None else b"")
+        terminal.close(screen.rendered(page.alone(plan.run)))
         return _NOBODY
     screen.farewell(terminal, closing(directory, outcome))
     return outcome.exit_code

@@ -326,3 +326,46 @@ def test_python_may_leave_a_run_to_itself_and_find_it_again(
 
 def _script(words: list[str]) -> tuple[str, list[str]]:
     return words[0], words[1:]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox) -> Iterator[Path]:
+    """A disk of 256 kB for the runs of this machine."""
+    disk = tmp_path / "small"
+    disk.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k,mode=0700", "small", disk], check=False
+    )
+    if mounted.returncode != 0:
+        pytest.skip("only root may mount a small disk")
+    monkeypatch.setenv("CLUSTERCTL_SSH_CONFIG", str(sandbox.ssh_config))
+    monkeypatch.setenv("CLUSTERCTL_HOME", str(disk))
+    yield disk
+    subprocess.run(["umount", "--lazy", disk], check=True)
+
+
+@pytest.mark.long
+def test_a_full_disk_here_delays_the_outcome_until_it_has_room(small_disk: Path, detached: Detached) -> None:
+    detached.launch("--on-end", f"echo $CLUSTERCTL_STATUS >{detached.folder}/told")
+    controller = detached.controller()
+    with (small_disk / "fill").open("wb", buffering=0) as fill:
+        while True:
+            try:
+                fill.write(b"x" * 4096)
+            except OSError:
+                break
+    detached.go()
+    until = time.monotonic() + PATIENCE
+    while not (detached.folder / "told").exists():
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert controller.is_running() and not (detached.run / "outcome.json").exists()
+    assert (detached.folder / "told").read_text() == "failed\n"
+    (small_disk / "fill").unlink()
+    outcome = detached.outcome()
+    assert (outcome["status"], outcome["exit_code"]) == ("failed", 7)
+    assert psutil.wait_procs([controller], timeout=PATIENCE)[1] == []
+    fetching = detached.begin("logs", "--fetch", "--rank", "1")
+    assert "rank 1 ends after" in text_of(fetching)
+    watching = detached.begin("attach")
+    assert "rank 1 ends after" in text_of(watching) and watching.returncode == 7
