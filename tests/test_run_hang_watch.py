@@ -51,7 +51,8 @@ class Story:
         self.watch = HangWatch(self.plan, self.hosts, self.now, judged_by=self.judge)
         self.watch.begin(self.now)
         self.counters = {
-            node: {"printed": 0, "cpu": 0.0, "faults": 0, "exchanged": 0, "moved": 0} for node in range(hosts)
+            node: {"printed": 0, "cpu": 0.0, "faults": 0, "exchanged": 0, "moved": 0, "written": 0}
+            for node in range(hosts)
         }
         self.compilers: tuple[str, ...] = ()
         self.mute: set[int] = set()
@@ -126,6 +127,7 @@ def test_silence_of_all_is_looked_at_twice_and_then_judged() -> None:
         {"exchanged": 5000},
         {"cpu": 1.0, "faults": 100},
         {"moved": 1_000_000},
+        {"written": 100},
     ],
 )
 def test_any_sign_of_work_is_enough(work: dict[str, float]) -> None:
@@ -332,7 +334,7 @@ def test_steps_well_below_the_limit_are_never_suspected(seed: int) -> None:
 
 def test_nonsense_in_samples_raises_nothing() -> None:
     empty = Activity(moment=0.0, ranks=())
-    odd = Activity(moment=1e300, ranks=(RankActivity(5, -1, float("nan"), -7, 0, 0, ("cicc",)),), rdma=-3)
+    odd = Activity(moment=1e300, ranks=(RankActivity(5, -1, float("nan"), -7, 0, 0, 0, ("cicc",)),), rdma=-3)
     assert signs(odd, empty) == frozenset()
     assert signs(odd, odd) == frozenset()
     assert "ranks" in signs(empty, odd)

@@ -15,7 +15,8 @@ class RankActivity(msgspec.Struct, frozen=True, array_like=True):
     """Counters of one rank and all it has started. They grow while it works; ``exchanged`` may shrink when
     connections are closed. ``printed`` is the size of its log, ``cpu`` seconds, ``faults`` pages touched
     first, ``exchanged`` bytes of its TCP connections with other ranks, ``moved`` bytes of its other reads and
-    writes. ``compilers``: programs by name that compile for it now."""
+    writes, ``written`` those that its own process wrote to a disk. ``compilers``: programs by name that
+    compile for it now."""
 
     rank: Rank
     printed: int
@@ -23,6 +24,7 @@ class RankActivity(msgspec.Struct, frozen=True, array_like=True):
     faults: int
     exchanged: int
     moved: int
+    written: int = 0
     compilers: tuple[Text, ...] = ()
 
 

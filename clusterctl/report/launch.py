@@ -15,7 +15,7 @@ from clusterctl.engines.command import node_argv
 from clusterctl.inventory.fold import fold
 from clusterctl.inventory.model import Inventory
 from clusterctl.network.model import Network
-from clusterctl.plan.model import Code, GitState, LaunchPlan, NodePlan, Setting
+from clusterctl.plan.model import Code, GitState, Hangs, LaunchPlan, NodePlan, Setting
 from clusterctl.plan.variables import shown
 from clusterctl.report import findings
 from clusterctl.report.harmless import harmless
@@ -67,6 +67,7 @@ def plan_text(plan: LaunchPlan) -> RenderableType:
         _row("script", command.replace("'{python}'", "python").replace("{python}", "python")),
         _row("world", f"{plan.world_size} ranks on {len(plan.nodes)} hosts"),
         _row("master", f"{plan.master_addr}:{plan.master_port}"),
+        _row("hangs", _hangs(plan.hangs)),
         _row("code", _code(plan)),
         *_notes(plan),
         *_around(plan),
@@ -94,6 +95,16 @@ def plan_text(plan: LaunchPlan) -> RenderableType:
         parts += [Text(f"  unset {name}") for name in node.removed]
     parts += ["", Text("nothing was started (--dry-run)", style="dim")]
     return Group(*parts)
+
+
+def _hangs(hangs: Hangs) -> str:
+    if not hangs.timeout:
+        return "nobody looks for them (--hang-timeout 0)"
+    limit = f"{hangs.timeout:g} s without a sign of work"
+    if hangs.learned:
+        limit += ", more where the run is used to that"
+    end = "then stopped" if hangs.action == "stop" else "then told (--on-hang report)"
+    return f"{limit}: ranks are looked at, {end} if they hang"
 
 
 def _row(label: str, value: str) -> Text:

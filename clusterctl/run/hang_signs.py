@@ -46,7 +46,7 @@ def _of_rank(before: RankActivity, after: RankActivity, seconds: float) -> set[s
         found.add("output")
     if abs(after.exchanged - before.exchanged) / seconds > _EXCHANGED:
         found.add("network")
-    if abs(after.moved - before.moved) / seconds > _MOVED:
+    if abs(after.moved - before.moved) / seconds > _MOVED or after.written != before.written:
         found.add("files")
     cpu, faults = after.cpu - before.cpu, after.faults - before.faults
     if cpu / seconds > _CPU and faults / seconds > _FAULTS:

@@ -65,7 +65,7 @@ class Sampler:
 
     def _of(self, rank, pids, connections):
         """The fields of ``RankActivity``, in their order."""
-        cpu, faults, moved, exchanged = 0.0, 0, 0, 0
+        cpu, faults, moved, written, exchanged = 0.0, 0, 0, 0, 0
         compilers = set()
         for pid in pids:
             used, io = use_of(pid), io_of(pid)
@@ -73,12 +73,14 @@ class Sampler:
                 cpu, faults = cpu + used.cpu, faults + used.faults
             if io is not None:
                 moved += io.moved
+                written += io.written if pid == pids[0] else 0
             with contextlib.suppress(OSError):
                 exchanged += sum(connections.of(pid))
             name = name_of(pid)
             if name in COMPILERS:
                 compilers.add(name)
-        return [rank, self._printed(rank), round(cpu, 2), faults, exchanged, moved, sorted(compilers)]
+        done = [self._printed(rank), round(cpu, 2), faults, exchanged, moved, written]
+        return [rank, *done, sorted(compilers)]
 
     def _printed(self, rank):
         try:
