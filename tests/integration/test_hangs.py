@@ -162,7 +162,8 @@ def test_a_host_that_shows_nothing_is_not_blamed(sandbox: Sandbox, project: Path
         "        os.kill(int(pid), signal.SIGSTOP)\n"
     )
     sandbox.host("node2").run(["python3", "-c", find])
-    found.wait_for(lambda _: (found.run / "hang/verdict-1.json").exists())
+    for name in ("look-1/node1.json", "look-2/node1.json", "verdict-1.json"):
+        found.wait_for(lambda _, name=name: (found.run / "hang" / name).exists())  # type: ignore[misc]
     verdict = json.loads((found.run / "hang/verdict-1.json").read_text())
     assert not verdict["stop"]
     assert found.process.poll() is None
