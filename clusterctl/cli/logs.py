@@ -9,7 +9,7 @@ import typer
 from clusterctl.cli.runs import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from clusterctl.plan.model import LaunchPlan
@@ -48,7 +48,7 @@ def command(
     """
     from clusterctl.cli import screen
     from clusterctl.cli.terminal import Terminal, gone
-    from clusterctl.errors import ClusterctlError
+    from clusterctl.errors import ClusterctlError, UsageError
     from clusterctl.store.runs import find_run
 
     directory = find_run(run or None)
@@ -56,6 +56,18 @@ def command(
     missing = _fetch(directory) if fetch else {}
     plans = _plans(directory, plan, attempt)
     logs = [log for each in plans for log in _choose(directory, each, host, rank, agent=agent)]
+
+    def later() -> list[tuple[str, Path]]:
+        """Those of attempts that have begun since."""
+        nonlocal plan
+        if attempt or directory.newest_attempt() == plan.attempt:
+            return []
+        plan = directory.plan()
+        try:
+            return _choose(directory, plan, host, rank, agent=agent)
+        except UsageError:  # a spare has taken the place of that host
+            return []
+
     terminal = Terminal(1, patient=True)
     one = rank is not None and not agent
     live = screen.live(plan, terminal, engine=agent, bare=one)
@@ -63,7 +75,7 @@ def command(
     as_is = one and not screen.out().is_terminal
     empty, code = True, 0
     try:
-        for source, name, data in _read(directory, logs, plan.log_limit, tail=tail, follow=follow):
+        for source, name, data in _read(directory, logs, later, plan.log_limit, tail=tail, follow=follow):
             empty = False
             if terminal.lost is not None:
                 break
@@ -157,10 +169,17 @@ def _choose(
 
 
 def _read(
-    directory: RunDirectory, logs: list[tuple[str, Path]], limit: int, *, tail: int | None, follow: bool
+    directory: RunDirectory,
+    logs: list[tuple[str, Path]],
+    later: Callable[[], list[tuple[str, Path]]],
+    limit: int,
+    *,
+    tail: int | None,
+    follow: bool,
 ) -> Iterator[tuple[str, str, bytes]]:
-    """(host, file name, bytes): each file's last ``tail`` lines or all, then what is added until the end.
-    Meanwhile a log of more than ``limit`` bytes may lose its middle."""
+    """(host, file name, bytes): each file's last ``tail`` lines or all, then what is added until the end,
+    also to the files that ``later`` brings. Meanwhile a log of more than ``limit`` bytes may lose its
+    middle."""
     import time
 
     from clusterctl.store.log_tail import LogTail
@@ -173,4 +192,5 @@ def _read(
                 yield host, log.path.name, data
         if over:
             return
+        tails += [(host, LogTail(path, limit)) for host, path in later()]
         time.sleep(_POLL)

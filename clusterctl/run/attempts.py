@@ -137,7 +137,7 @@ class Attempts:
                 return self._kept(plan)
             for old, new in zip(self.plan.nodes, plan.nodes, strict=True):
                 if old.host != new.host:
-                    self._display.say(f"{new.host} takes the place of {old.host}, node rank {new.node_rank}")
+                    self._tell(f"{new.host} takes the place of {old.host}, node rank {new.node_rank}")
             self.plan = plan
             before = self._supervisor
             self._observed, self._supervisor = self._next()
@@ -213,7 +213,7 @@ class Attempts:
 
     def _await_next(self, again: Again, outcome: Outcome) -> LaunchPlan | Outcome:
         """The next attempt's plan, or the run's outcome where there is none after all."""
-        self._display.say(f"attempt {again.number}, {again.why}: looking at the hosts again")
+        self._tell(f"attempt {again.number}, {again.why}: looking at the hosts again")
         replan, ended = self._replan, tuple(self._ended)
         assert replan is not None
         fence = self._fence(outcome)
@@ -232,7 +232,7 @@ class Attempts:
                 told = True
                 silent = ", ".join(host for host, left in outcome.left_behind.items() if left is None)
                 wait = fence - time.time()
-                self._display.say(f"waiting {wait:.0f} s: by then {silent} has ended its ranks by itself")
+                self._tell(f"waiting {wait:.0f} s: by then {silent} has ended its ranks by itself")
             if (ordered := self._order_to_end()) is not None:
                 return ordered
             time.sleep(_LOOK)
@@ -240,6 +240,12 @@ class Attempts:
             return plan.result()
         except (ClusterctlError, OSError) as error:
             return self._finished(outcome, f"no other attempt: {error}")
+
+    def _tell(self, text: str) -> None:
+        """Say and record it, as `Supervisor` does, while there is no recorder."""
+        self._display.say(text)
+        event = {"event": "say", "time": time.time(), "text": text}
+        _in_background(lambda: self._directory.append_event(event))
 
     def _fence(self, outcome: Outcome) -> float | str:
         """When nothing of this attempt can live any more, also where nobody could look; or why that is too

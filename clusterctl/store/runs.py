@@ -131,7 +131,7 @@ class RunDirectory:
     def plan(self, attempt: int | None = None) -> LaunchPlan:
         """That of the newest attempt, or of the one given. Raises ClusterctlError where the file is damaged
         or another version's."""
-        return self._read(_plan_name(attempt or self._newest_attempt()), LaunchPlan)
+        return self._read(_plan_name(attempt or self.newest_attempt()), LaunchPlan)
 
     def plan_of_all_attempts(self) -> LaunchPlan:
         """The newest, and in it the parts of those hosts, too, that only earlier attempts used. Raises as
@@ -143,7 +143,8 @@ class RunDirectory:
                 nodes.setdefault(node.host, node)
         return msgspec.structs.replace(newest, nodes=tuple(nodes.values()))
 
-    def _newest_attempt(self) -> int:
+    def newest_attempt(self) -> int:
+        """Its number, from 1."""
         found = (_PLAN_NAME.fullmatch(path.name) for path in self.path.iterdir())
         return max((int(match[1]) for match in found if match), default=1)
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -87,7 +92,8 @@ def has_reached(found: Launch, attempt: int, step: int, events: list[dict[str, A
     return told and rank_pid(events, attempt, 1) is not None
 
 
-@pytest.mark.parametrize("engine", ["torchrun", pytest.param("deepspeed", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("engine", ["torchrun", "deepspeed"])
 def test_a_rank_killed_three_times_ends_well_with_three_restarts(
     sandbox: Sandbox, project: Path, engine: str
 ) -> None:
@@ -113,6 +119,7 @@ def test_a_rank_killed_three_times_ends_well_with_three_restarts(
     assert "attempt 4, restart 3 of 3" in found.text
 
 
+@pytest.mark.long
 def test_a_crash_loop_stops_with_a_sentence(sandbox: Sandbox, project: Path) -> None:
     options = ["--include", "node1", "--gpus-per-node", "1", "--max-restarts", "9"]
     found = launch(sandbox, "exits.py", cwd=project, options=options)
@@ -137,3 +144,80 @@ def test_a_restart_goes_on_from_the_newest_whole_checkpoint_on_disks_of_their_ow
     assert [each.get("resumed", "") for each in found.outcome["attempts"]] == ["", "global_step10"]
     (resume,) = [event for event in found.events() if event["event"] == "resume"]
     assert [each["host"] for each in resume["latest"]] == ["node1", "node2"]
+
+
+def first_plan(found: Launch) -> dict[str, Any]:
+    """As soon as it is there."""
+    while True:
+        with suppress(AssertionError, OSError, ValueError):
+            plan: dict[str, Any] = json.loads((found.run / "plan.json").read_text())
+            return plan
+        time.sleep(0.01)
+
+
+GREEDY = """
+import socket, sys, time
+taken = socket.socket()
+taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+while True:
+    try:
+        taken.bind(("0.0.0.0", int(sys.argv[1])))
+        taken.listen()
+        break
+    except OSError:
+        time.sleep(0.002)
+time.sleep(600)
+"""
+
+
+@pytest.mark.long
+def test_a_port_that_somebody_takes_at_the_last_moment_costs_no_restart(
+    sandbox: Sandbox, project: Path
+) -> None:
+    found = start(sandbox, "counts.py", "0", cwd=project, options=["--include", "node1@node2"])
+    port = first_plan(found)["master_port"]
+    thief = sandbox.host("node1").popen([sys.executable, "-c", GREEDY, str(port)])
+    try:
+        found.finish()
+    finally:
+        thief.kill()
+    assert found.code == 0, found.text
+    first, *_, last = found.outcome["attempts"]
+    assert (first["free"], last["status"], found.outcome["restarts"]) == (True, "succeeded", 0), found.text
+
+
+@pytest.mark.long
+def test_a_controller_that_dies_between_two_attempts_leaves_a_run_that_stop_ends(
+    sandbox: Sandbox, project: Path
+) -> None:
+    options = ["--include", "node1@node2", "--max-restarts", "3"]
+    found = start(sandbox, "exits.py", cwd=project, options=options)
+    found.wait_for(lambda events: any(event["event"] == "attempt-end" for event in events))
+    found.signal(signal.SIGKILL)
+    found.process.wait()
+    stop = subprocess.run(
+        [sys.executable, "-m", "clusterctl", "stop", found.run.name],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert stop.returncode == 0, stop.stdout + stop.stderr
+    assert found.outcome["status"] in ("stopped", "error")
+    assert found.outcome["attempts"][0]["exit_code"] == 2
+    assert set(found.outcome["left_behind"].values()) == {0}
+    assert leftovers(sandbox, found.run.name) == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_during_a_restart_is_the_end_of_the_run(sandbox: Sandbox, project: Path, times: int) -> None:
+    options = ["--include", "node1@node2", "--max-restarts", "9"]
+    found = start(sandbox, "exits.py", cwd=project, options=options)
+    found.wait_for(lambda events: any(event["event"] == "attempt" for event in events))
+    for _ in range(times):
+        found.signal()
+        time.sleep(0.2)
+    found.finish()
+    assert found.code == 123, found.text
+    assert len(found.outcome["attempts"]) <= 2
+    assert set(found.outcome["left_behind"].values()) == {0} and leftovers(sandbox, found.run.name) == []
