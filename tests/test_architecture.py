@@ -164,6 +164,28 @@ def test_a_node_file_stands_alone(path: Path) -> None:
     assert not at_import & {"torch", "psutil"}, "only where it may be missing"
 
 
+def node_imports(name: str) -> set[str]:
+    """The node modules that one of them imports."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse((NODE / f"{name.replace('.', '/')}.py").read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = [*name.split(".")[: -node.level], *filter(None, [node.module])]
+            names = [".".join(base), *(".".join([*base, alias.name]) for alias in node.names)]
+            found |= {each for each in names if (NODE / f"{each.replace('.', '/')}.py").is_file()}
+    return found
+
+
+@pytest.mark.parametrize("bundle", ["sweep", "clean", "relay"])
+def test_what_travels_to_a_host_has_all_that_it_imports(bundle: str) -> None:
+    from clusterctl.ask import clean, sweep
+    from clusterctl.run.relay_bundle import RELAY, RELAY_FILES
+
+    files = {"sweep": ("sweep", *sweep._NODE_FILES), "clean": ("clean", *clean._NODE_FILES)}
+    travels = {"shared.wire", *files.get(bundle, (RELAY, *RELAY_FILES))}
+    for name in travels:
+        assert node_imports(name) <= travels, name
+
+
 def test_the_workloads_know_nothing_of_clusterctl() -> None:
     for path in (ROOT / "train").rglob("*.py"):
         assert "clusterctl" not in tops(path), path

@@ -22,8 +22,8 @@ from clusterctl.settings import RUN, SSH
 from clusterctl.transport.protocol import Transport
 
 _NODE_FILES = (
-    "run.agent_process", "run.directory", "shared.files", "shared.gpu_holders", "shared.open_files",
-    "shared.processes",
+    "run.agent_process", "run.directory", "run.dumps", "shared.files", "shared.gpu_holders",
+    "shared.open_files", "shared.processes",
 )  # fmt: skip
 
 
