@@ -545,6 +545,29 @@ def test_in_version_1_the_kill_is_counted_in_one_group_and_the_limit_in_another(
     assert memory.limit_that_killed(2) == ""
 
 
+def test_in_version_1_a_kernel_that_counts_no_hits_tells_by_the_highest_use(tmp_path: Path) -> None:
+    """As seen on Linux 6.18: failcnt stays 0, whatever the limit refuses."""
+    (tmp_path / "membership").write_text("4:memory:/limited\n")
+    group = tmp_path / "memory" / "limited"
+    group.mkdir(parents=True)
+
+    def record(kills: int, most: int) -> None:
+        (group / "memory.oom_control").write_text(f"oom_kill {kills}\n")
+        (group / "memory.failcnt").write_text("0\n")
+        (group / "memory.max_usage_in_bytes").write_text(f"{most}\n")
+        (group / "memory.limit_in_bytes").write_text("67108864\n")
+
+    record(0, 1)
+    memory = OutOfMemory(str(tmp_path), str(tmp_path / "membership"), log=None)
+    record(1, 67108864)
+    assert memory.limit_that_killed(1) == "the memory limit of control group /limited, 67 MB"
+    again = OutOfMemory(str(tmp_path), str(tmp_path / "membership"), log=None)
+    record(2, 67108864)  # it had been full before, perhaps of files that were only cached
+    assert (
+        again.limit_that_killed(1) == "the memory limit of control group /limited, 67 MB, or the host's own"
+    )
+
+
 def test_the_kernels_log_names_the_process_and_the_group(tmp_path: Path) -> None:
     """Lines of Linux 6.18."""
     lines = (

@@ -138,7 +138,7 @@ def _read(
 ) -> tuple[Sighting | None, list[Sighting]]:
     """(what the cause means, what else stands in the log of its rank)."""
     raised = _raised(cause)
-    ended = _best(msgspec.structs.replace(raised, text=cause.message), known, "end")
+    ended = _best(msgspec.structs.replace(raised, text=cause.message, file=""), known, "end")
     said = None
     if cause.kind in ("exception", "oom") and cause.signal is None:
         said = _best(raised, known, "text", local_rank=local_rank)

@@ -44,6 +44,9 @@ class OutOfMemory:
             limit = group.limit()
             if hit > self.limits_before.get(group, 0) and limit:
                 return _limit_of(group.name, limit)
+        limited = next((group for group in self.groups if group.limit() and not group.unified), None)
+        if limited is not None:  # its limit may have been reached before, by files that are only cached
+            return _limit_of(limited.name, limited.limit()) + ", or the host's own"
         return _HOST + ": the kernel chose this process"
 
     def _kills(self):
@@ -96,8 +99,8 @@ class Group:
 
     def limit_hit(self):
         """How often this group's own limit was in the way; in version 1 also where no kill was needed."""
-        if not self.unified:
-            return int(_read(os.path.join(self.path, "memory.failcnt")) or 0)
+        if not self.unified:  # newer kernels no longer count, but keep the highest
+            return int(_read(os.path.join(self.path, "memory.failcnt")) or 0) + self._was_full()
         local = self._counter("oom", "memory.events.local")
         return (self._counter("oom", "memory.events") if local is None else local) or 0
 
@@ -124,6 +127,10 @@ class Group:
             self._counter(prefix + name, "memory.stat") or 0 for name in ("active_file", "inactive_file")
         ]
         return max(0, int(text) - sum(cached))
+
+    def _was_full(self):
+        most, limit = _read(os.path.join(self.path, "memory.max_usage_in_bytes")), self.limit_bytes()
+        return most.isdigit() and limit is not None and int(most) >= limit
 
     def _counter(self, key, name):
         for line in _read(os.path.join(self.path, name)).splitlines():
