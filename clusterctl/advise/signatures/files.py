@@ -222,8 +222,6 @@ FILES = (
         pattern=r"(?:can't open file '(?P<path3>[^']+)'"
         r"|No such file or directory:? ['\"]?(?P<path>[^'\"\s]+)|(?:^|\s)(?P<path2>/\S+): No such file)",
         means="{path} is not there on {host}",
-        hint="which hosts have it: clusterctl exec -- ls -ld {path}; what the run "
-        "brings along: clusterctl launch "
-        "--dry-run",
+        hint="which hosts have it: clusterctl exec -- ls -ld {path}",
     ),
 )
