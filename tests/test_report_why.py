@@ -50,6 +50,11 @@ def test_a_run_that_did_not_fail_has_its_sentence() -> None:
     ]
 
 
+def test_what_clusterctl_itself_says_needs_no_signature() -> None:
+    busy = cause(kind="preflight", message="slot 0 is busy with run r1 of ann", rank=None, log="")
+    assert shown(of(busy, status="refused")) == ["✗ refused: h1: slot 0 is busy with run r1 of ann"]
+
+
 def test_the_page_is_the_table() -> None:
     assert (ROOT / "docs" / "why.md").read_text() == render()
 

@@ -39,7 +39,7 @@ def page(found: Explanation, directory: Path) -> RenderableType:
         parts.append(hint(found.hint))
     if found.hang is not None:
         parts.append(details(found.hang))
-    if not found.known:
+    if not found.known and found.cause.kind in ("exit", "exception", "signal", "oom"):
         parts.append(Text("no known signature: the last lines that it left", style="yellow"))
     if not found.known or found.cause.traceback:
         parts += [quoted(line) for line in found.quoted]

@@ -57,7 +57,10 @@ class Watcher:
         with contextlib.suppress(BlockingIOError):
             self._text += os.read(self._process.stdout.fileno(), 1 << 20)
         *lines, self._text = self._text.split(b"\n")
-        found = [json.loads(line) for line in lines]
+        found = []
+        for line in lines:
+            with contextlib.suppress(ValueError):  # somebody else wrote into it
+                found.append(json.loads(line))
         self._looked = self._looked or any("looked" in each for each in found)
         return [each for each in found if "looked" not in each]
 
