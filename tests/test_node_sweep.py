@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -118,23 +119,33 @@ def test_what_may_live_on_another_host_of_a_shared_home_is_let_alone(tmp_path: P
 
 def test_folders_in_tmp_go_with_their_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweep, "TMP", str(tmp_path))
-    names = ["clusterctl-gone", "clusterctl-logs-gone-3", "clusterctl-new", "clusterctl-4026-slot-0.lock"]
-    names += ["clusterctl-caches-gone.x_1y", ".clusterctl-cache-0"]
-    for name in names:
+    gone, new = "20260101-120000-abcd", "20260101-120000-0000"
+    of_runs = [f"clusterctl-{gone}", f"clusterctl-logs-{gone}-3.2", f"clusterctl-caches-{gone}.x_1y"]
+    others = ["clusterctl-4026-slot-0.lock", ".clusterctl-cache-0", "clusterctl-stacks-0123456789abcdef"]
+    others += ["clusterctl-of-somebody", f"clusterctl-{new}"]
+    for name in (*of_runs, *others):
         (tmp_path / name).mkdir()
-        if name != "clusterctl-new":
+        if new not in name:
             os.utime(tmp_path / name, (1.0, 1.0))
-    (tmp_path / "clusterctl-link").symlink_to("/etc")
-    (tmp_path / "clusterctl-file").write_text("")
-    (tmp_path / "node/there/0").mkdir(parents=True)
+    (tmp_path / "clusterctl-20260101-120000-1111").symlink_to("/etc")
+    (tmp_path / "clusterctl-20260101-120000-2222").write_text("")
     found = {each["path"].rpartition("/")[2]: each["run"] for each in here(tmp_path).files()}
-    assert {name: found.get(name) for name in names[:3]} == {
-        "clusterctl-gone": "gone",
-        "clusterctl-logs-gone-3": "gone",
-        "clusterctl-new": None,
-    }
-    assert found["clusterctl-caches-gone.x_1y"] == "gone"
-    assert not {"clusterctl-link", "clusterctl-file", ".clusterctl-cache-0"} & set(found)
+    assert found == dict.fromkeys(of_runs, gone)
+
+
+def test_sockets_for_stacks_go_with_their_run_alone(runs: list[NodeRun], tmp_path: Path) -> None:
+    run = start(runs, tmp_path)
+    folder = Path(run.directory.stacks)
+    folder.mkdir(exist_ok=True)
+    try:
+        assert list(here(tmp_path, run.job["run"]).files()) == []
+        os.kill(run.identity["pid"], signal.SIGKILL)
+        run.wait_gone()
+        folder.mkdir(exist_ok=True)
+        found = [each["path"] for each in here(tmp_path, run.job["run"]).files()]
+        assert str(folder) in found
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_shared_memory_goes_only_when_nobody_has_it_open(

@@ -23,6 +23,8 @@ from .shared.processes import boot_id, command_of, environ_marks, kill_all, proc
 from .shared.wire import emit, sendable
 
 TAG = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,100}/[0-9]{1,6}(\.[0-9]{1,6})?")
+# What others call clusterctl-something in /tmp is none of ours.
+RUN = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{4}")
 # An agent whose lease is over stops its ranks within their grace, and then is gone.
 LEASE_GRACE = 120.0
 # Of a directory whose agent is of another boot, or another host on a shared home, only time tells.
@@ -103,9 +105,12 @@ class Node:
             tag = "/".join(root.split("/")[-2:])
             directory = NodeDirectory(root)
             names = [name for name in (JOB, INPUT, INPUT_END) if not directory.is_missing(name)]
-            if names and TAG.fullmatch(tag) and self.is_asked_for(tag) and self.is_over(tag):
+            folder = directory.stacks if is_own_folder(directory.stacks) else ""
+            if (names or folder) and TAG.fullmatch(tag) and self.is_asked_for(tag) and self.is_over(tag):
                 for name in names:
                     yield file_message("job", directory.path(name), tag.split("/")[0])
+                if folder:
+                    yield file_message("folder", folder, tag.split("/")[0])
         for path in sorted(glob.glob(TMP + "/clusterctl-*")):
             run = self.run_of_folder(path)
             if run and self.is_asked_for(run + "/0") and not self.is_known(run):
@@ -122,9 +127,8 @@ class Node:
             stat = os.lstat(path)
         except OSError:
             return ""
-        is_ours = os.path.isdir(path) and not os.path.islink(path) and stat.st_uid == os.geteuid()
         old = time.time() - stat.st_mtime > YOUNG
-        return run if is_ours and old and TAG.fullmatch(run + "/0") else ""
+        return run if is_own_folder(path) and old and RUN.fullmatch(run) else ""
 
     def is_known(self, run):
         """Whether a part of it is here, or may be on a host that shares this home."""
@@ -158,6 +162,17 @@ def agent_root(pid):
     root = words[-1] if len(words) > 1 else ""
     is_agent = root.startswith("/") and words[-2] == root + "/code/agent.py"
     return root if is_agent and TAG.fullmatch("/".join(root.split("/")[-2:])) else ""
+
+
+def is_own_folder(path):
+    return os.path.isdir(path) and not os.path.islink(path) and owner_of(path) == os.geteuid()
+
+
+def owner_of(path):
+    try:
+        return os.lstat(path).st_uid
+    except OSError:
+        return None
 
 
 def file_message(kind, path, run=""):
