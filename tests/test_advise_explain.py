@@ -170,6 +170,11 @@ def test_any_mixture_of_signs_is_read_without_a_fault(pieces: list[str]) -> None
     assert of(raised(text or "x"), cause(message=text), log=text).run == PLAN.run
 
 
+def test_a_command_to_paste_holds_what_a_host_printed_as_one_word() -> None:
+    found = of(raised("FileNotFoundError: [Errno 2] No such file or directory: '/x;reboot'"))
+    assert found.hint == "which hosts have it: clusterctl exec -- ls -ld '/x;reboot'"
+
+
 def test_a_chain_of_tracebacks_is_read_from_its_first() -> None:
     log = (
         'step 1\nTraceback (most recent call last):\n  File "t.py", line 1, in <module>\n    a()\n'

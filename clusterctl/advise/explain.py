@@ -89,7 +89,7 @@ def explain(
         return bare
     if cause.kind == "hang" and hang is not None:
         return msgspec.structs.replace(bare, known=True, means=cause.message, hint=hang.hint, hang=hang)
-    known = _known(plan, cause, warnings, peaks or {})
+    known = _known(plan, cause, peaks or {})
     own = [each for each in excerpts if each.rank == cause.rank and each.host == cause.host]
     chosen, others = _read(cause, own, known, local_rank=plan.pass_local_rank)
     suspects: tuple[Sighting, ...] = ()
@@ -110,9 +110,7 @@ def explain(
     )
 
 
-def _known(
-    plan: LaunchPlan, cause: Cause, warnings: Sequence[HostWarning], peaks: Mapping[int, int]
-) -> dict[str, str]:
+def _known(plan: LaunchPlan, cause: Cause, peaks: Mapping[int, int]) -> dict[str, str]:
     """Facts of the run that sentences can name."""
     found = {
         "run": plan.run,
@@ -127,9 +125,6 @@ def _known(
         found |= {"python": node.python, "slots": ",".join(map(str, node.slots))}
     if cause.rank is not None and peaks.get(cause.rank):
         found["peak"] = size_in_words(peaks[cause.rank])
-    full = [each.warning for each in warnings if each.host == cause.host and each.warning.what == "space"]
-    if full:
-        found["full"] = full[-1].text
     return found
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from clusterctl.advise.signature import Role, Signature, Source, filled
+from clusterctl.advise.signature import Role, Signature, Source, filled, quoted
 from clusterctl.advise.signatures import SIGNATURES
 
 _AROUND = 40
@@ -123,7 +123,7 @@ def _sighting(
         code=signature.code,
         role=signature.role,
         means=filled(signature.means, known),
-        hint=filled(signature.hint, known),
+        hint=filled(signature.hint, quoted(known)),
         host=excerpt.host,
         rank=excerpt.rank,
         file=excerpt.file,

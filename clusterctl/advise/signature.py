@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import shlex
 from collections.abc import Mapping
 from typing import Literal
 
@@ -18,6 +19,7 @@ Source = Literal["text", "end"]
 
 _CLAUSE = re.compile(r"\[([^\[\]]*)\]")
 _NAME = re.compile(r"\{(\w+)\}")
+_LONGEST = 240
 
 
 class Signature(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,7 +64,12 @@ def filled(template: str, known: Mapping[str, str]) -> str:
     def clause(found: re.Match[str]) -> str:
         return found[1] if all(name in known for name in _NAME.findall(found[1])) else ""
 
-    return _NAME.sub(lambda found: known.get(found[1], "?"), _CLAUSE.sub(clause, template))
+    return _NAME.sub(lambda found: known.get(found[1], "?")[:_LONGEST], _CLAUSE.sub(clause, template))
+
+
+def quoted(known: Mapping[str, str]) -> dict[str, str]:
+    """The same for a command that somebody will paste: what a host has printed is one word of it."""
+    return {name: shlex.quote(value[:_LONGEST]) for name, value in known.items()}
 
 
 @functools.cache

@@ -16,11 +16,11 @@ GPU = (
         r"(?:.*?of which (?P<free>[\d.]+ \w+) is free)?"
         r"(?:.*?Process (?P<pid>\d+) has (?P<other>[\d.]+ \w+) memory in use)?"
         r"(?:.*?this process has (?P<own>[\d.]+ \w+) memory in use)?"
-        r"(?:.*?and (?P<split>[1-9][\d.]* GiB) is reserved by PyTorch but unallocated)?",
+        r"(?:.*?and (?P<split>[1-9][\d.]*) GiB is reserved by PyTorch but unallocated)?",
         means="the GPU's memory is used up[: {asked} asked for][, {free} free of {total}][; this process "
         "holds "
         "{own}][; process {pid} on the same card holds {other}]",
-        hint="a smaller micro batch, activation checkpointing or a higher ZeRO stage[; {split} are held "
+        hint="a smaller micro batch, activation checkpointing or a higher ZeRO stage[; {split} GiB are held "
         "but "
         "split up: --env PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True][; who is process {pid}: "
         "clusterctl "
