@@ -217,7 +217,7 @@ def test_hosts_that_are_not_ready_again_end_it_with_the_reason() -> None:
     stage.on_replan = refuse
     outcome = stage.run()
     assert (outcome.status, outcome.exit_code) == ("failed", 7)
-    assert outcome.no_restart == "no other attempt: h1 is not ready: its GPU is gone"
+    assert outcome.no_restart == "h1 is not ready: its GPU is gone"
     assert stage.directory.outcome() == outcome
 
 
@@ -250,3 +250,42 @@ def test_whoever_takes_over_between_two_attempts_finds_nothing_left_to_follow() 
     stage.attempts.interrupt(2)
     died.set()
     thread.join(30)
+
+
+def lost(stage: Stage, channel: FakeChannel) -> None:
+    """Its host was rebooted."""
+    absent = relay.Absent(reason="the host was rebooted")
+    stage.hosts[1].on[relay.Attach] = lambda channel, _: channel.say(absent)
+    channel.hang_up()
+
+
+def test_a_lost_host_that_is_used_again_is_not_waited_for_it_ends_what_it_has_itself() -> None:
+    stage = Stage(lost, succeeds)
+    outcome = stage.run()
+    assert [each.status for each in outcome.attempts] == ["lost", "succeeded"]
+    assert outcome.left_behind == {"h0": 0, "h1": 0}
+    assert not [text for text in stage.display.said if text.startswith("waiting ")]
+
+
+@pytest.mark.parametrize("policy", ["stop", "continue"])
+def test_a_lost_host_that_is_replaced_must_have_ended_its_ranks_before(
+    policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Stage(lost)
+    stage.attempts.plan = msgspec.structs.replace(stage.attempts.plan, on_disconnect=policy)
+    nodes = stage.attempts.plan.nodes
+    spare = (nodes[0], msgspec.structs.replace(nodes[1], host="spare"))
+    monkeypatch.setattr(
+        stage, "replan", lambda before, _: msgspec.structs.replace(before, attempt=2, nodes=spare)
+    )
+    stage.attempts._replan = stage.replan
+    stage.display.on_say = lambda text: stage.attempts.interrupt(2) if text.startswith("waiting ") else None
+    outcome = stage.run()
+    if policy == "continue":
+        assert (outcome.status, outcome.exit_code) == ("lost", 121)
+        assert outcome.no_restart == "h1 may go on without a controller, as --on-disconnect tells it"
+    else:
+        (said,) = [text for text in stage.display.said if text.startswith("waiting ")]
+        assert said.endswith("by then h1 has ended its ranks by itself")
+        assert outcome.status == "stopped", "nobody has to sit it out"
+    assert outcome.left_behind == {"h0": 0, "h1": None}

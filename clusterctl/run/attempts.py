@@ -216,48 +216,51 @@ class Attempts:
         self._tell(f"attempt {again.number}, {again.why}: looking at the hosts again")
         replan, ended = self._replan, tuple(self._ended)
         assert replan is not None
-        fence = self._fence(outcome)
-        if isinstance(fence, str):
-            return self._finished(outcome, fence)
+        try:
+            plan = self._unless_ended(_in_background(lambda: replan(self.plan, ended)))
+            if isinstance(plan, Outcome):
+                return plan
+            ordered = self._await_silence(plan, outcome)
+            begun = ordered or self._unless_ended(_in_background(lambda: self._directory.begin_attempt(plan)))
+        except ClusterctlError as error:
+            return self._finished(outcome, error.message)
+        except OSError as error:
+            return self._finished(outcome, f"this machine: {error}")
+        return begun or plan
 
-        def work() -> LaunchPlan:
-            plan = replan(self.plan, ended)
-            self._directory.begin_attempt(plan)
-            return plan
-
-        plan = _in_background(work)
-        told = False
-        while not plan.done() or (plan.exception() is None and time.time() < fence):
-            if plan.done() and not told:
-                told = True
-                silent = ", ".join(host for host, left in outcome.left_behind.items() if left is None)
-                wait = fence - time.time()
-                self._tell(f"waiting {wait:.0f} s: by then {silent} has ended its ranks by itself")
+    def _unless_ended(self, answer: Future[_T]) -> _T | Outcome:
+        """The answer, or how the run ends where that is wanted before there is one. Raises what it raises."""
+        while not answer.done():
             if (ordered := self._order_to_end()) is not None:
                 return ordered
             time.sleep(_LOOK)
-        try:
-            return plan.result()
-        except (ClusterctlError, OSError) as error:
-            return self._finished(outcome, f"no other attempt: {error}")
+        return answer.result()
+
+    def _await_silence(self, plan: LaunchPlan, outcome: Outcome) -> Outcome | None:
+        """Wait until nothing of the last attempt can live any more on hosts that were given up. Those that
+        are used again end it themselves, before they begin. Raises ClusterctlError where that is too long."""
+        used = {node.host for node in plan.nodes}
+        silent = [host for host, left in outcome.left_behind.items() if left is None and host not in used]
+        if not silent:
+            return None
+        names = ", ".join(silent)
+        if self.plan.on_disconnect == "continue":
+            raise ClusterctlError(f"{names} may go on without a controller, as --on-disconnect tells it")
+        since = self._supervisor.ordered_at or time.time()
+        until = since + RUN.lease_attached + RUN.failure_grace + _FENCE
+        if (left := until - time.time()) > 0:
+            self._tell(f"waiting {left:.0f} s: by then {names} has ended its ranks by itself")
+        while time.time() < until:
+            if (ordered := self._order_to_end()) is not None:
+                return ordered
+            time.sleep(_LOOK)
+        return None
 
     def _tell(self, text: str) -> None:
         """Say and record it, as `Supervisor` does, while there is no recorder."""
         self._display.say(text)
         event = {"event": "say", "time": time.time(), "text": text}
         _in_background(lambda: self._directory.append_event(event))
-
-    def _fence(self, outcome: Outcome) -> float | str:
-        """When nothing of this attempt can live any more, also where nobody could look; or why that is too
-        late. In seconds of time.time()."""
-        silent = [host for host, left in outcome.left_behind.items() if left is None]
-        if not silent:
-            return 0.0
-        if self.plan.on_disconnect == "continue":
-            names = ", ".join(silent)
-            return f"no other attempt: {names} may go on without a controller, as --on-disconnect tells it"
-        since = self._supervisor.ordered_at or time.time()
-        return since + RUN.lease_attached + RUN.failure_grace + _FENCE
 
     def _order_to_end(self) -> Outcome | None:
         """How the run ends now, where somebody wants that or its time is over."""

@@ -279,6 +279,9 @@ def _on_disconnect(seen: Examination, intent: Intent) -> tuple[OnDisconnect, tup
     """What the hosts do without a controller, and what is to be said of it. What goes on without one must
     lose nothing when its sessions end; as long as it holds them, nothing is taken. Raises RefusedError."""
     options = intent.options
+    if intent.detached and options.spares and options.on_disconnect is None:
+        gone = f"if the controller dies, the hosts end the run after {RUN.lease_attached:g} s"
+        return "stop", (f"{gone}: no spare could take over from a host that may go on alone",)
     wanted = options.on_disconnect or ("continue" if intent.detached else "stop")
     facts = seen.answers.facts
     losing = [host for host in facts if taken_at_logout(facts[host])]

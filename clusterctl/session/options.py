@@ -75,6 +75,11 @@ def checked(options: LaunchOptions) -> LaunchOptions:
         raise UsageError(f"max_restarts={found.max_restarts} is less than none", hint="0: one attempt only")
     if found.spares and not found.max_restarts:
         raise UsageError("spares stand by for a restart, and there is to be none", hint="--max-restarts 3")
+    if found.spares and found.on_disconnect == "continue":
+        raise UsageError(
+            "no spare can take over from a host that may go on alone",
+            hint="leave out --spares, or --on-disconnect continue",
+        )
     if found.max_restarts and found.stdin:
         raise UsageError(
             "stdin cannot be read again by another attempt", hint="leave out --stdin, or --max-restarts"
