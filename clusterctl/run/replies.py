@@ -119,7 +119,9 @@ class Replies:
         return []
 
     def _show(self, host: str, piece: relay.LogPiece) -> None:
-        """What was not shown before: a new session begins at what is stored."""
+        """What was not shown before: a new session begins at what is stored. Dumps are for no screen."""
+        if not piece.name.endswith(".log"):
+            return
         seen = self._shown.get((host, piece.name), 0)
         end = piece.offset + len(piece.data)
         if end > seen:

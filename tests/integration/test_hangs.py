@@ -12,8 +12,7 @@ import pytest
 from clusterctl.sandbox import Sandbox
 from tests.integration.launching import Launch, leftovers, start
 
-pytest.importorskip("torch")
-pytestmark = [pytest.mark.sandbox, pytest.mark.training]
+pytestmark = pytest.mark.sandbox
 
 # Rank 1 does something else at step 3; with "evaluates" and "saves" it is rank 0, which comes back.
 SCRIPT = """
@@ -67,6 +66,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def launched(sandbox: Sandbox, project: Path, what: str, limit: str = "4s", *options: str) -> Launch:
+    pytest.importorskip("torch")
     return start(sandbox, "train.py", what, cwd=project, options=[*OPTIONS, limit, *options])
 
 
@@ -92,6 +92,21 @@ def assert_hung(found: Launch, sandbox: Sandbox, *, rank: int | None = 1) -> str
     return str(cause["message"])
 
 
+def test_what_torch_dumped_comes_home_and_to_no_screen(sandbox: Sandbox, project: Path) -> None:
+    script = 'printf "pick\\377le-$RANK" > "$TORCH_FR_DUMP_TEMP_FILE$RANK"; sleep 1; exit 3'
+    (project / "dump.sh").write_text(script)
+    options = [*OPTIONS, "10m", "--no-python"]
+    found = start(sandbox, "sh", "dump.sh", cwd=project, options=options).finish()
+    assert found.code == 3, found.text
+    assert found.outcome["incomplete_logs"] == []
+    for rank in (0, 1):
+        path = found.run / f"logs/node{rank + 1}/flight-{rank}.pickle"
+        assert path.read_bytes() == b"pick\xffle-%d" % rank
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert "le-0" not in found.text
+
+
+@pytest.mark.training
 def test_a_rank_that_was_stopped_is_named(sandbox: Sandbox, project: Path) -> None:
     found = launched(sandbox, project, "stops")
     sentence = assert_hung(found, sandbox)
@@ -100,6 +115,7 @@ def test_a_rank_that_was_stopped_is_named(sandbox: Sandbox, project: Path) -> No
     assert "Server listening" not in found.log("node1", 0), "nothing of ours is in the user's log"
 
 
+@pytest.mark.training
 @pytest.mark.parametrize("what", [pytest.param("evaluates", marks=pytest.mark.long), "saves"])
 def test_a_rank_that_works_in_silence_is_left_alone(sandbox: Sandbox, project: Path, what: str) -> None:
     found = launched(sandbox, project, what).finish()
@@ -108,12 +124,14 @@ def test_a_rank_that_works_in_silence_is_left_alone(sandbox: Sandbox, project: P
 
 
 @pytest.mark.long
+@pytest.mark.training
 @pytest.mark.parametrize("what", ["sleeps", "loader", "never-joins"])
 def test_a_rank_that_never_comes_is_named(sandbox: Sandbox, project: Path, what: str) -> None:
     assert_hung(launched(sandbox, project, what), sandbox)
 
 
 @pytest.mark.long
+@pytest.mark.training
 def test_two_ranks_in_different_collectives_are_told_both(sandbox: Sandbox, project: Path) -> None:
     sentence = assert_hung(launched(sandbox, project, "another"), sandbox, rank=None)
     assert "all_reduce" in sentence
@@ -121,6 +139,7 @@ def test_two_ranks_in_different_collectives_are_told_both(sandbox: Sandbox, proj
 
 
 @pytest.mark.long
+@pytest.mark.training
 def test_a_rank_that_returned_early_is_named(sandbox: Sandbox, project: Path) -> None:
     """gloo notices that its peer is gone, or waits: either way it is not the waiting rank that is blamed."""
     found = launched(sandbox, project, "returns").finish()
@@ -129,6 +148,7 @@ def test_a_rank_that_returned_early_is_named(sandbox: Sandbox, project: Path) ->
 
 
 @pytest.mark.long
+@pytest.mark.training
 def test_report_goes_on_until_somebody_stops_it(sandbox: Sandbox, project: Path) -> None:
     found = launched(sandbox, project, "sleeps", "4s", "--on-hang", "report")
     found.wait_for(lambda events: any("--on-hang report" in e.get("text", "") for e in events))
@@ -138,6 +158,7 @@ def test_report_goes_on_until_somebody_stops_it(sandbox: Sandbox, project: Path)
 
 
 @pytest.mark.long
+@pytest.mark.training
 def test_a_stop_while_it_is_looked_at_works(sandbox: Sandbox, project: Path) -> None:
     found = launched(sandbox, project, "sleeps", "20s")
     found.wait_for_logs("step 2", 2)
@@ -149,6 +170,7 @@ def test_a_stop_while_it_is_looked_at_works(sandbox: Sandbox, project: Path) -> 
 
 
 @pytest.mark.long
+@pytest.mark.training
 def test_a_host_that_shows_nothing_is_not_blamed(sandbox: Sandbox, project: Path) -> None:
     """Its observer stands still: nobody knows what the rank there does, so nobody is stopped for it."""
     found = launched(sandbox, project, "sleeps", "10s")
