@@ -21,7 +21,7 @@ from clusterctl.messages import events, relay
 from clusterctl.node.run import forwarding
 from clusterctl.node.run.directory import NodeDirectory
 from clusterctl.node.run.forwarding import Forwarder, Window
-from clusterctl.node.shared.processes import is_running, kill_all, process_table
+from clusterctl.node.shared.processes import is_running, kill_all, process_table, run_processes
 from clusterctl.run.relay_bundle import RELAY, RELAY_FILES
 from tests.local_channel import LocalChannel
 from tests.node_run import PYTHON, NodeRun, wait_until
@@ -33,7 +33,7 @@ STUCK, SOON_STUCK = b"STUCK_TIMEOUT = 12.0", b"STUCK_TIMEOUT = 00.2"
 class Talk:
     """One session with a relay, in the home directory ``tmp_path``."""
 
-    def __init__(self, home: Path, offsets: dict[str, int] | None = None) -> None:
+    def __init__(self, home: Path, offsets: dict[str, int] | None = None, *, attempt: int = 1) -> None:
         self.home = home
         self.acknowledges = True
         self.heard: list[relay.Reply] = []
@@ -41,7 +41,7 @@ class Talk:
         request = {
             "run": f"r-{home.name}",
             "node_rank": 0,
-            "attempt": 1,
+            "attempt": attempt,
             "offsets": offsets or {},
             "lease": 60.0,
         }
@@ -104,7 +104,8 @@ def talks(tmp_path: Path) -> Iterator[list[Talk]]:
     yield made
     for each in made:
         each.close()
-    kill_all(f"r-{tmp_path.name}/0")
+    for part in ("0", "0.attempt-2"):
+        kill_all(f"r-{tmp_path.name}/{part}")
 
 
 def start(talks: list[Talk], home: Path, script: str, **changes: Any) -> Talk:
@@ -410,3 +411,33 @@ def test_compiled_kernels_go_to_a_place_that_is_private(talks: list[Talk], tmp_p
     talk.say(relay.Forget(enter=""))
     talk.until(relay.Forgotten)
     assert not used.parent.exists()
+
+
+def test_another_attempt_ends_what_lives_of_the_one_before_and_works_in_its_copy(
+    talks: list[Talk], tmp_path: Path
+) -> None:
+    """As on a host that was given up for lost, whose agent is still waiting for its lease."""
+    script = "import os, time; print(os.getcwd(), flush=True); open('kept', 'a').write('x'); time.sleep(600)"
+    snapshot = tmp_path / ".clusterctl/node/snapshots/abc"
+    snapshot.mkdir(parents=True)
+    (snapshot / "code.py").write_text("pass")
+    first = start(talks, tmp_path, script, cwd=None, digest="abc")
+    first.until_log("work")
+    old = first.until_event(events.AgentStarted)
+    first.close()
+    talks.append(Talk(tmp_path, attempt=2))
+    job = NodeRun(tmp_path, script, cwd=None, digest="abc").job
+    talks[-1].say(relay.StartAgent(job=msgspec.convert(job, relay.Job)))
+    talks[-1].until(relay.Started)
+    assert not is_running(old.pid, old.started)
+    talks[-1].hear_until(lambda: "work" in talks[-1].log("rank-0.attempt-2.log"))
+    assert talks[-1].log("rank-0.attempt-2.log") == first.log()
+    assert run_processes(f"r-{tmp_path.name}/0") == []
+    assert (run_dir(tmp_path) / "work/kept").read_text() == "xx"
+    assert (run_dir(tmp_path) / "logs/rank-0.log").read_text() == first.log()
+    talks[-1].say(relay.Stop(grace=0.0, reason="over"))
+    talks[-1].until(relay.Complete)
+    talks[-1].say(relay.Forget(enter="", last=False))
+    talks[-1].until(relay.Forgotten)
+    left = {each.name for each in run_dir(tmp_path).parent.iterdir()}
+    assert left == {"0"} and (run_dir(tmp_path) / "work/code.py").exists()

@@ -87,7 +87,9 @@ class Startup:
             resuming = Resuming(self._plan, self._links, cwd=self._cwd, check=self._check, early=self.early)
             self.resumed = resuming.carry_out()
             self._record(as_event(self.resumed))
-            self._display.say(in_words(self._plan, self.resumed))
+            said = in_words(self._plan, self.resumed)
+            self._record({"event": "say", "time": time.time(), "text": said})
+            self._display.say(said)
         self._start_agents()
 
     def _check(self) -> None:
