@@ -254,6 +254,13 @@ SOFTWARE = (
         "the loss",
     ),
     Signature(
+        code="script.groups-left",
+        sign=("terminate called without an active exception",),
+        near=r"(?s)\A(?!.*(?:Traceback|Error))",  # a rank that raised something only ends like this, too
+        means="torch gave up while the script was ending: its process groups were still open",
+        hint="torch.distributed.destroy_process_group() as the last thing that every rank does",
+    ),
+    Signature(
         code="engine.hangup",
         sign=(
             "got signal: 1",
