@@ -24,6 +24,7 @@ from clusterctl.sandbox.sshd import find_sshd
 from clusterctl.sandbox.state import names
 from clusterctl.session import examine
 from tests.builders import cluster, mesh
+from tests.faults.clusters import with_own_kernel_log
 
 # No test asserts by a clock: on a busy machine an example takes as long as it takes.
 settings.register_profile("calm", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -136,7 +137,7 @@ def namespaces(openssh_cache: Path) -> None:
 @pytest.fixture(scope="session")
 def sandbox(namespaces: None) -> Iterator[Sandbox]:
     """Four hosts, node1 to node4 with 2 slots, for tests that leave them as they found them."""
-    with Sandbox.create("shared", numbered(4, (2,))) as box:
+    with Sandbox.create("shared", with_own_kernel_log(numbered(4, (2,)))) as box:
         yield box
 
 
@@ -146,7 +147,7 @@ def make_sandbox(namespaces: None) -> Iterator[MakeSandbox]:
     made: list[Sandbox] = []
 
     def make(hosts: Sequence[HostSpec]) -> Sandbox:
-        made.append(Sandbox.create(f"own{next(_NUMBERS)}", hosts))
+        made.append(Sandbox.create(f"own{next(_NUMBERS)}", with_own_kernel_log(hosts)))
         return made[-1]
 
     yield make

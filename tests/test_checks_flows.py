@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from clusterctl.checks.evaluate import Report
-from clusterctl.facts.model import Dial, Facts, Reachability
+from clusterctl.facts.model import Dial, Facts, Flow, Reachability
 from clusterctl.network.flows import in_words
 from tests.builders import cluster, mesh
 from tests.test_checks_reach import only, report
@@ -87,3 +87,28 @@ def test_lost_packets_between_two_hosts_name_both() -> None:
 )
 def test_a_rate_is_said_as_people_do(rate: float, words: str) -> None:
     assert in_words(rate) == words
+
+
+def test_a_host_that_is_far_from_all_others() -> None:
+    def far(source: str, target: str) -> Flow:
+        return msgspec.structs.replace(flow(), shortest=0.02 if "node2" in (source, target) else 0.0002)
+
+    finding = only("net.rtt", judged(4, far))
+    assert (finding.severity, finding.hosts) == ("warn", ("node2",))
+    assert finding.observed == "a packet to the nearest host and back takes 20.0 ms"
+    assert finding.expected == "0.2 ms, as between the others"
+    assert finding.fix.startswith("tracepath -n 10.0.0.")
+    assert "net.rtt" not in {each.code for each in judged(2, far).findings}
+
+
+def test_neither_of_two_sites_is_far_and_a_busy_machine_is_not() -> None:
+    def two_sites(source: str, target: str) -> Flow:
+        apart = (source in ("node1", "node2")) != (target in ("node1", "node2"))
+        return msgspec.structs.replace(flow(), shortest=0.02 if apart else 0.0002)
+
+    def busy(source: str, target: str) -> Flow:
+        slow = "node2" in (source, target) and "node3" not in (source, target)
+        return msgspec.structs.replace(flow(), shortest=0.05 if slow else 0.0002)
+
+    for measure in (two_sites, busy):
+        assert "net.rtt" not in {each.code for each in judged(4, measure).findings}

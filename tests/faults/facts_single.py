@@ -733,6 +733,7 @@ HELD_ELSEWHERE = {
     "name.master-local": "test_checks_rules",
     "net.choice": "test_checks_rules",
     "net.nccl-pick": "test_checks_nccl",
+    "net.rtt": "test_checks_flows",
     "net.tcp-slow": "test_checks_flows",
     "net.loss": "test_checks_flows",
     "net.rp_filter": "test_checks_rules",

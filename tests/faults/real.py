@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from clusterctl.sandbox import Sandbox
-from tests.faults.clusters import ClusterRow
+from tests.faults.clusters import ClusterRow, with_own_kernel_log
 from tests.faults.hosts import group
 from tests.faults.outcome import Outcome, Pair, pairs
 
@@ -74,7 +74,8 @@ def found_in(report: Mapping[str, Any]) -> frozenset[Pair]:
 
 
 def build(row: ClusterRow, make: Make) -> Sandbox:
-    box = make(hosts=[machine.spec(name) for name, machine in row.machines.items()])
+    specs = [machine.spec(name) for name, machine in row.machines.items()]
+    box = make(hosts=with_own_kernel_log(specs))
     for name, machine in row.machines.items():
         for change in machine.every_change:
             change(box.host(name))

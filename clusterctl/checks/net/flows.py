@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
+from clusterctl.checks.consistency import middle_of_others
 from clusterctl.checks.net.paths import edges, with_traffic
-from clusterctl.checks.remedy import Fix, ifname, shell
+from clusterctl.checks.remedy import Fix, address, ifname, shell
 from clusterctl.checks.rule import Evidence, Hit, Rule, Verdict
 from clusterctl.facts.model import Dial
 from clusterctl.network import flows
 from clusterctl.network.flows import Side, in_words
+
+FAR, FAR_RATIO = 0.002, 10
+"""Seconds and times the others' that one machine room does not have."""
 
 
 def _dials(evidence: Evidence) -> list[Dial]:
@@ -59,6 +64,36 @@ def _loss(evidence: Evidence) -> Iterator[Verdict]:
         )
 
 
+def _far(evidence: Evidence) -> Iterator[Verdict]:
+    """The shortest round trip of all its paths is a host's distance: whatever a busy machine adds, not all of
+    them meet it. Only one that is far from everybody can be told: of two sites neither is at fault."""
+    shortest: dict[str, float] = {}
+    for dial in _dials(evidence):
+        for host in (dial.source, dial.target):
+            if dial.flow and dial.flow.shortest > 0:
+                shortest[host] = min(shortest.get(host, math.inf), dial.flow.shortest)
+    others = middle_of_others(shortest)
+    for host, seconds in shortest.items():
+        if len(shortest) > 2 and seconds >= FAR and seconds >= FAR_RATIO * others[host]:
+            yield Hit(
+                hosts=(host,),
+                observed=f"a packet to the nearest host and back takes {1000 * seconds:.1f} ms",
+                expected=f"{1000 * others[host]:.2g} ms, as between the others",
+                fix=_way(evidence, host),
+                cause="far",
+            )
+
+
+def _way(evidence: Evidence, host: str) -> Fix:
+    other = next((entry.address for entry in evidence.network.hosts if entry.host != host), "")
+    return shell(
+        "tracepath -n {}",
+        values=(address(other),),
+        looks=True,
+        advice="look for a VPN, a detour or another site on its way",
+    )
+
+
 def _what(evidence: Evidence, side: Side) -> str:
     if len(evidence.facts) > 2:
         return "what it sends" if side.direction == "out" else "what is sent to it"
@@ -105,5 +140,12 @@ RULES: tuple[Rule, ...] = (
         looks_at="packets that had to be sent again on paths without other traffic",
         judge=with_traffic(_loss),
         symptom="collectives stall for tenths of a second now and then",
+    ),
+    Rule(
+        code="net.rtt",
+        severity="warn",
+        looks_at="the shortest round trip to any other host, against the other hosts",
+        judge=with_traffic(_far),
+        symptom="each of the many small collectives of a step waits for this host",
     ),
 )
