@@ -78,6 +78,7 @@ def test_a_flood_is_kept_to_its_limit_and_can_be_stopped(sandbox: Sandbox, tmp_p
     assert leftovers(sandbox, found.run.name) == []
 
 
+@pytest.mark.long
 def test_a_flood_within_its_limit_comes_to_the_last_byte(sandbox: Sandbox, tmp_path: Path) -> None:
     (tmp_path / "flood.py").write_text(FLOOD)
     found = launch(sandbox, "flood.py", "100000", cwd=tmp_path, options=["-n", "3", "--log-limit", "7MB"])
