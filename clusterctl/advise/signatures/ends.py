@@ -12,7 +12,7 @@ ENDS = (
         source="end",
         sign=("lost: ",),
         pattern=r"lost: (?P<why>.*)",
-        means="{host} was lost: {why}",
+        means="lost: {why}",
         hint="is it back? clusterctl doctor -i {host}; without it: --exclude {host}",
     ),
     Signature(
@@ -20,7 +20,7 @@ ENDS = (
         source="end",
         sign=("the host no longer knows this run",),
         pattern=r"\((?P<why>.*?)\??\)",
-        means="{host} no longer knows this run[ ({why})]: it was started anew, or its home directory was "
+        means="the host no longer knows this run[ ({why})]: it was started anew, or its home directory was "
         "cleared",
         hint="since when it is up: clusterctl exec -i {host} -- uptime -s; why, as root there: "
         "journalctl -b -1 -e",
@@ -29,7 +29,7 @@ ENDS = (
         code="end.lease",
         source="end",
         sign=("no word from the controller",),
-        means="{host} heard nothing from this machine for longer than a lease, and ended its ranks itself",
+        means="the host heard nothing from this machine for longer than a lease, and ended its ranks itself",
         hint="did this machine sleep, or was the link cut? clusterctl doctor -i {host}",
     ),
     Signature(
