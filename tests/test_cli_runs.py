@@ -367,3 +367,21 @@ def test_one_that_stands_still_although_it_was_woken_is_taken_over(monkeypatch: 
     assert [claim.pid for claim in taken if claim] == [process.pid]
     process.kill()
     process.wait()
+
+
+LOST = """
+import signal, sys, weakref
+from clusterctl.cli import interrupts
+signal.signal(signal.SIGINT, signal.default_int_handler)
+interrupts.Interrupts().install()
+class Thing: pass
+thing = Thing()
+seen = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGINT))
+del thing  # what is raised in there goes nowhere
+print(interrupts.pressed(), flush=True)
+"""
+
+
+def test_an_interrupt_that_python_has_lost_is_known() -> None:
+    found = subprocess.run([sys.executable, "-c", LOST], capture_output=True, text=True, check=False)
+    assert (found.stdout, "Exception ignored" in found.stderr) == ("True\n", True)

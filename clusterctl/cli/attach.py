@@ -83,7 +83,11 @@ def _to_the_end(
     """``look`` shows what is new, and is false once nobody sees it. None when the run goes on."""
     import time
 
+    from clusterctl.cli import interrupts
+
     while True:
+        if interrupts.pressed():
+            raise KeyboardInterrupt
         alive = directory.supervised()
         outcome = directory.outcome()  # in this order: its last act is to write that
         seen = look()

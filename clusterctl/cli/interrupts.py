@@ -17,7 +17,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.exit_code: int | None = None
-        self._came = False
+        self.came = False
 
     def install(self) -> None:
         """Call it before anything that takes long to load. Where the caller ignores SIGINT, so do we."""
@@ -28,18 +28,25 @@ class Interrupts:
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if self.exit_code is not None:
             os._exit(self.exit_code)
-        self._came = True
+        self.came = True
         raise KeyboardInterrupt
 
     def _leave(self) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        if not self._came:
+        if not self.came:
             return
         # After a KeyboardInterrupt out of an exec(), of which every dataclass is made, python kills itself by
         # SIGINT in the end, although it was caught and whatever the exit code.
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         os._exit(EXIT_INTERRUPTED if self.exit_code is None else self.exit_code)
+
+
+def pressed() -> bool:
+    """Whether Ctrl-C was, also where python has lost the exception: one that is raised in a callback of its
+    own, as imports have them, goes nowhere."""
+    handler = signal.getsignal(signal.SIGINT)
+    return isinstance(handler, Interrupts) and handler.came
 
 
 def settle_exit_code(code: int, handler: object) -> None:

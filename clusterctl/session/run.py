@@ -191,6 +191,7 @@ class Run(RecordedRun):
 def make_directory(prepared: Prepared) -> RunDirectory:
     """Of a run that is about to start. Raises ClusterctlError where this machine cannot hold it."""
     directory = RunDirectory.create(prepared.plan)
+    directory.claim()  # so that no `attach` takes it for one without a controller
     directory.write("findings.json", prepared.examination.report.findings)
     return directory
 
