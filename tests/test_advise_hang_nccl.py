@@ -226,3 +226,10 @@ def test_gloo_and_nccl_in_one_group_are_counted_apart() -> None:
         if each.recorder is not None
     }
     assert verdict(both).sentence == STOPPED[0][2]
+
+
+def test_no_host_is_believed_what_it_tells_of_another_s_ranks() -> None:
+    first, second = ({**hosts({**ALL, 13: loads()}, look=look)} for look in (1, 2))
+    for look in (first, second):
+        look[0] = replace(look[0], ranks=(*look[0].ranks, inside(13)))
+    assert judge(first, second, plan(8, 8)).sentence == STOPPED[0][2]

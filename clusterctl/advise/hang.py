@@ -42,15 +42,12 @@ def judge(
     """What two looks at all hosts tell, each a map from node rank. ``exits``: exit codes of ranks that have
     ended so far. Never raises, whatever the hosts sent."""
     ranks = rank_states(first, second, plan, exits or {})
-    evidence = {each.rank: each for host in second.values() for each in host.ranks if each.rank in ranks}
+    ended = set(_those(ranks, Condition.ENDED))
+    evidence = _of_own_hosts(second, plan)
     groups = collectives.states(
-        {
-            rank: each.recorder
-            for rank, each in sorted(evidence.items())
-            if not _is(ranks[rank], Condition.ENDED)
-        },
+        {rank: each.recorder for rank, each in sorted(evidence.items()) if rank not in ended},
         world=tuple(ranks),
-        ended={rank for rank, state in ranks.items() if _is(state, Condition.ENDED)},
+        ended=ended,
     )
     kind, named = _kind(ranks, groups)
     names = Names(ranks, groups, plan)
@@ -67,6 +64,17 @@ def judge(
         groups=groups,
         unknown=names.silent_hosts(),
     )
+
+
+def _of_own_hosts(look: Mapping[int, HostEvidence], plan: LaunchPlan) -> dict[int, RankEvidence]:
+    """No host is believed what it tells of another's ranks."""
+    return {
+        each.rank: each
+        for node in plan.nodes
+        if node.node_rank in look
+        for each in look[node.node_rank].ranks
+        if each.rank in node.ranks
+    }
 
 
 def _kind(ranks: Mapping[int, RankState], groups: Sequence[GroupState]) -> tuple[Kind, tuple[int, ...]]:
@@ -127,7 +135,7 @@ def _wait(state: RankState) -> tuple[object, ...]:
 def _foremost(ranks: Mapping[int, RankState], of: Mapping[int, RankState] | set[int]) -> tuple[int, ...]:
     """Those of the condition that explains most; none where all of them only wait themselves."""
     order = list(Condition)
-    found = [ranks[rank] for rank in sorted(of) if not _is(ranks[rank], Condition.WAITS)]
+    found = [ranks[rank] for rank in sorted(of) if ranks[rank].condition is not Condition.WAITS]
     if not found:
         return ()
     best = min((state.condition for state in found), key=order.index)
@@ -194,7 +202,3 @@ def _folded(
 
 def _those(ranks: Mapping[int, RankState], condition: Condition) -> tuple[int, ...]:
     return tuple(rank for rank, state in ranks.items() if state.condition is condition)
-
-
-def _is(state: RankState, condition: Condition) -> bool:
-    return state.condition is condition
