@@ -122,7 +122,10 @@ def _serve_from(folder):
     from torch._C._distributed_c10d import _WorkerServer
 
     library = os.path.join(os.path.dirname(str(sys.modules["torch"].__file__)), "lib", "libc10.so")
-    level = ctypes.c_int.in_dll(ctypes.CDLL(library), "FLAGS_caffe2_log_level")
+    try:
+        level = ctypes.c_int.in_dll(ctypes.CDLL(library), "FLAGS_caffe2_log_level")
+    except (OSError, ValueError):  # a build that logs in another way: that line is worth what it brings
+        level = ctypes.c_int()
     before, level.value = level.value, 2
     try:
         server = _WorkerServer(os.path.join(folder, "%d.sock" % os.getpid()))
