@@ -11,7 +11,7 @@ import pytest
 from clusterctl.ask import repository
 from clusterctl.errors import UsageError
 from clusterctl.session.options import LaunchOptions
-from clusterctl.session.workload import Workload, resolve
+from clusterctl.session.workload import Workload, checkpoints_of, resolve
 
 
 @pytest.fixture
@@ -136,3 +136,24 @@ def test_a_directory_that_is_gone_is_said(top: Path) -> None:
     (top / "sub").rmdir()
     with pytest.raises(UsageError, match="is gone"):
         resolved()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "directory", "again"),
+    [
+        ("--steps 9", "", None),
+        ("--steps 9 --save_dir /c", "/c", "--steps 9 --save_dir /c --resume auto"),
+        ("--save_dir=/c --resume /old --steps 9", "/c", "--save_dir /c --steps 9 --resume auto"),
+    ],
+)
+def test_the_shipped_workload_says_where_it_saves_and_goes_on_from_there(
+    arguments: str, directory: str, again: str | None
+) -> None:
+    found, words = checkpoints_of(LaunchOptions(arguments=tuple(arguments.split())))
+    assert found == directory
+    assert (None if words is None else " ".join(words)) == again
+
+
+def test_an_own_script_says_so_by_an_option_and_keeps_its_arguments() -> None:
+    options = LaunchOptions(script="t.py", arguments=("--save_dir", "x"), checkpoint_dir="ckpt")
+    assert checkpoints_of(options) == ("ckpt", None)
