@@ -11,10 +11,10 @@ from __future__ import annotations
 from clusterctl.messages.evidence import RankActivity
 from clusterctl.messages.relay import Activity
 
-_CPU = 0.05
-"""Of a core,"""
 _FAULTS = 10.0
-"""and at least so many pages a second."""
+"""Pages a second,"""
+_FAULTS_PER_CPU = 50.0
+"""and so many for each second of CPU: on a busy machine a rank that works may get next to none."""
 _EXCHANGED = 2048.0
 _MOVED = 64 * 1024.0
 _RDMA = 64 * 1024.0
@@ -49,8 +49,8 @@ def _of_rank(before: RankActivity, after: RankActivity, seconds: float) -> set[s
     if abs(after.moved - before.moved) / seconds > _MOVED or after.written != before.written:
         found.add("files")
     cpu, faults = after.cpu - before.cpu, after.faults - before.faults
-    if cpu / seconds > _CPU and faults / seconds > _FAULTS:
+    if cpu > 0 and faults / seconds > _FAULTS and faults / cpu > _FAULTS_PER_CPU:
         found.add("cpu")
-    if after.compilers and cpu / seconds > _CPU:
+    if after.compilers and cpu > 0:
         found.add("compiler")
     return found
