@@ -176,8 +176,8 @@ def test_what_could_not_be_asked_is_not_called_stopped(make_sandbox: MakeSandbox
 @pytest.mark.long
 def test_logs_that_ctrl_c_cut_off_are_fetched_later(make_sandbox: MakeSandbox, tmp_path: Path) -> None:
     (tmp_path / "bulk.py").write_text(
-        "import sys, time\n"
-        "for number in range(20_000): sys.stdout.write('%7d %s\\n' % (number, 'x' * 992))\n"
+        "import os, sys, time\n"
+        "for number in range(20_000): sys.stdout.write('%7d %s\\n' % (number, os.urandom(496).hex()))\n"
         "sys.stdout.flush()\ntime.sleep(600)\n"
     )
     box = make_sandbox(hosts=[HostSpec("a")])
