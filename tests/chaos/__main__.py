@@ -1,11 +1,12 @@
 """A campaign of faults, as root: `python -m tests.chaos --seed N --rounds M [--kinds rank-killed,link-cut]`
 
-Two hosts made by hand (namespaces, sshd, keys, homes on small disks of their own), `clusterctl` as a user
-types it, one fault in each round, then: launch returns, exit code and cause are right, nothing is left, logs
-are complete, the next launch works. A share of the rounds, ``--real``, run torchrun and DDP over gloo; the
-others a stand-in for torchrun that only forks the ranks (`standin/`), and ranks that need no torch.
-`--kills N`: only ranks that fail, N times. A broken round prints the command that repeats it, and keeps what
-it left.
+Two hosts and a spare made by hand (namespaces, sshd, keys, homes on small disks of their own), `clusterctl`
+as a user types it, one fault in each round, then what `invariants.py` asks: launch returns, exit code, cause,
+logs and outcome are right, `why` and `sweep` agree, nothing is left, the next launch works. A share of the
+rounds, ``--real``, run torchrun or deepspeed and DDP over gloo; the others a stand-in for torchrun that only
+forks the ranks (`standin/`), and ranks that need no torch. `--kills N`: only ranks that fail, N times.
+`--lanes N`: N sets of hosts at once. `--write` puts the table into docs/reliability.md. A broken round prints
+the command that repeats it, and keeps what it left.
 """
 
 from __future__ import annotations
@@ -20,16 +21,27 @@ import sys
 import tempfile
 import time
 import traceback
-from collections import Counter
 from pathlib import Path
 
+from tests.chaos import results
 from tests.chaos.faults import FAULTS, KILLS
 from tests.chaos.hosts import UNSHARE, World, fetch_sshd
-from tests.chaos.rounds import Broken, Round, clean, keep
+from tests.chaos.invariants import (
+    check,
+    check_next_launch,
+    check_other_commands,
+    check_secrets_gone,
+    clean,
+    keep,
+)
+from tests.chaos.results import Result
+from tests.chaos.rounds import Broken, Round
 
 INSIDE = "CHAOS_INSIDE"
-HOSTS = 2
+HOSTS, SPARES = 2, 1
 SHOWN = 4000
+KEPT_FOR_A_CONTROLLER = ("controller-killed-for-good", "agent-stands-still-alone")
+"""After these a host still has what another controller would need."""
 
 
 def main() -> int:
@@ -41,68 +53,97 @@ def main() -> int:
     parser.add_argument("--kinds", default="", help=f"some of: {', '.join(FAULTS)}")
     parser.add_argument("--each", action="store_true", help="one round of each kind, in order")
     parser.add_argument("--kills", type=int, default=0, help="so many rounds in which a rank fails")
-    parser.add_argument("--real", type=float, default=0.1, help="share of rounds with torchrun and DDP")
+    parser.add_argument("--real", type=float, default=0.2, help="share of rounds with torch and its engines")
     parser.add_argument("--slots", type=int, default=2)
+    parser.add_argument("--lanes", type=int, default=1, help="so many sets of hosts at once")
+    parser.add_argument(
+        "--results", type=Path, default=Path("build/chaos.jsonl"), help="a line for each round"
+    )
+    parser.add_argument("--write", action="store_true", help="put their table into docs/reliability.md")
     parser.add_argument("--show", action="store_true", help="what each round's launch printed at last")
     parser.add_argument(
         "--keep", type=Path, default=Path("chaos-broken"), help="where broken rounds are kept"
     )
     options = parser.parse_args()
-    drawn = KILLS if options.kills else FAULTS
-    kinds = [kind for kind in options.kinds.split(",") if kind] or list(drawn)
+    kinds = [kind for kind in options.kinds.split(",") if kind]
     if unknown := [kind for kind in kinds if kind not in FAULTS]:
         parser.error(f"no such kind: {', '.join(unknown)}")
     for ignored in (signal.SIGINT, signal.SIGHUP):  # as in a background job or under nohup; rounds send both
         if signal.getsignal(ignored) is signal.SIG_IGN:
             signal.signal(ignored, signal.SIG_DFL)
     if INSIDE not in os.environ:
-        fetch_sshd()  # there is no way out of the namespaces
-        own = [*UNSHARE, "--net", "--mount", "--pid", "--ipc", "--mount-proc"]
-        os.environ[INSIDE] = "1"
-        os.execvp("unshare", [*own, sys.executable, "-u", "-m", "tests.chaos", *sys.argv[1:]])
+        return side_by_side(options)
     # The first process of a namespace is deaf to what it does not handle: `timeout` would end its hosts only.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    plan = [(options.seed, kind) for kind in kinds] if options.each else []
-    for number in range(0 if options.each else options.kills or options.rounds):
-        seed = options.seed + number
-        weights = [({**FAULTS, **drawn})[kind][0] for kind in kinds]
-        plan.append((seed, random.Random(seed).choices(kinds, weights)[0]))
-    return campaign(plan, options)
+    lane = int(os.environ[INSIDE])
+    return campaign(drawn(options, kinds)[lane :: options.lanes], options)
+
+
+def drawn(options: argparse.Namespace, kinds: list[str]) -> list[tuple[int, str]]:
+    """(seed, kind) of each round."""
+    weights = KILLS if options.kills else FAULTS
+    kinds = kinds or list(weights)
+    if options.each:
+        return [(options.seed, kind) for kind in kinds]
+    plan = []
+    for seed in range(options.seed, options.seed + (options.kills or options.rounds)):
+        every = [({**FAULTS, **weights})[kind][0] for kind in kinds]
+        plan.append((seed, random.Random(seed).choices(kinds, every)[0]))
+    return plan
+
+
+def side_by_side(options: argparse.Namespace) -> int:
+    """Each lane in namespaces of its own, and with hosts of its own."""
+    fetch_sshd()  # there is no way out of the namespaces
+    options.results.parent.mkdir(parents=True, exist_ok=True)
+    options.results.unlink(missing_ok=True)
+    own = [*UNSHARE, "--net", "--mount", "--pid", "--ipc", "--mount-proc"]
+    argv = [*own, sys.executable, "-u", "-m", "tests.chaos", *sys.argv[1:]]
+    lanes = [subprocess.Popen(argv, env=os.environ | {INSIDE: str(lane)}) for lane in range(options.lanes)]
+
+    def told(number: int, _: object) -> None:
+        for lane in lanes:
+            lane.send_signal(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, told)
+    codes = [lane.wait() for lane in lanes]
+    found = results.read(options.results)
+    print("\n".join(results.table(found)))
+    if options.write:
+        results.write(found)
+    return max(codes, key=abs)
 
 
 def campaign(plan: list[tuple[int, str]], options: argparse.Namespace) -> int:
-    done: Counter[str] = Counter()
-    broken: Counter[str] = Counter()
+    broken = 0
     world: World | None = None
     try:
         for seed, kind in plan:
             if world is None:
                 world = World(Path(tempfile.mkdtemp(prefix="chaos-", dir="/var/tmp")), options.slots)
-                world.build(HOSTS)
-            rng = random.Random(f"{seed} {kind}")
-            found = Round(world, rng, rng.random() < options.real, options.slots)
-            name = f"{kind} (real)" if found.real else kind
-            held = one(found, seed, kind, name, options)
-            done[name] += 1
-            if not held:
-                broken[name] += 1
+                world.build(HOSTS, SPARES)
+            result = one(world, seed, kind, options)
+            results.append(options.results, result)
+            if result.trouble:
+                broken += 1
                 world.close()
                 world = None
     finally:
-        print(f"{sum(done.values())} rounds, {sum(broken.values())} broken")
-        for name in sorted(done):
-            print(f"  {name:36} {done[name]:4} {broken[name] or ''}")
         if world is not None:
             world.close()
     return 1 if broken else 0
 
 
-def one(found: Round, seed: int, kind: str, name: str, options: argparse.Namespace) -> bool:
-    """Play a round, tell how it went, and keep what it left if it broke. Whether all held."""
+def one(world: World, seed: int, kind: str, options: argparse.Namespace) -> Result:
+    """Play a round, tell how it went, and keep what it left if it broke."""
+    rng = random.Random(f"{seed} {kind}")
+    found = Round(world, rng, rng.random() < options.real, options.slots)
     began = time.monotonic()
     trouble = play(found, kind, show=options.show)
     took = time.monotonic() - began
-    print(f"{'BROKEN' if trouble else 'ok':6} {seed} {name} {took:.0f} s {'; '.join(found.notes)}")
+    engine = found.engines[0] if found.engines else ""
+    print(f"{'BROKEN' if trouble else 'ok':6} {seed} {kind} ({engine}) {took:.0f} s {'; '.join(found.notes)}")
     if trouble:
         place = options.keep / f"{seed}-{kind}"
         try:
@@ -112,7 +153,7 @@ def one(found: Round, seed: int, kind: str, name: str, options: argparse.Namespa
         again = f"--seed {seed} --rounds 1 --kinds {kind} --real {options.real} --slots {options.slots}"
         print(f"       {trouble}\n       kept in {place}; again: python -m tests.chaos {again}")
     found.end()
-    return not trouble
+    return Result(seed=seed, kind=kind, engine=engine, seconds=took, trouble=trouble)
 
 
 def play(found: Round, kind: str, *, show: bool = False) -> str:
@@ -123,11 +164,12 @@ def play(found: Round, kind: str, *, show: bool = False) -> str:
         expected = fault(found)
         if show:
             found.returns()
-            print(found.screen.read_text(errors="replace")[-SHOWN:], *found.said, sep="\n--- stop:\n")
-        found.check(expected)
-        if kind != "controller-killed-for-good":
-            found.check_secrets_gone()
-        found.check_next_launch()
+            print(found.screen.read_text(errors="replace")[-SHOWN:], *found.said, sep="\n--- also:\n")
+        check(found, expected)
+        if kind not in KEPT_FOR_A_CONTROLLER:
+            check_secrets_gone(found)
+            check_other_commands(found, expected)
+        check_next_launch(found)
     except Broken as problem:
         return str(problem)
     except (OSError, ValueError, KeyError, AssertionError, subprocess.SubprocessError):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import signal
-import sys
 import time
 from collections.abc import Callable
 
-from tests.chaos import host_faults
+from tests.chaos import detached_faults, hang_faults, host_faults, log_faults, restart_faults
 from tests.chaos.controller_faults import few_descriptors, no_descriptors, run_directory_gone
-from tests.chaos.hosts import USER
+from tests.chaos.hostile_faults import hostile_events, hostile_login, hostile_python
 from tests.chaos.kernel_faults import (
     child_became_root,
     home_frozen,
@@ -25,14 +24,9 @@ from tests.chaos.operator_faults import (
     stop_while_unreachable,
     two_stops,
 )
-from tests.chaos.rounds import LEASE, SUCCESS, Expected, Round
+from tests.chaos.rounds import LEASE, SUCCESS, Expected, Round, steps
 
 Fault = Callable[[Round], Expected]
-
-
-def steps(seconds: float) -> int:
-    """At least so long does a rank step."""
-    return int(seconds / 0.05)
 
 
 # Ranks
@@ -264,77 +258,6 @@ def controller_disk_fills(r: Round) -> Expected:
     return Expected((0,), outcome=not for_good)
 
 
-# Hosts that send what they should not
-
-HOSTILE_EVENTS = (
-    "[" * 100_000,
-    '{"event": "rank-exit"}',
-    '{"event": "rank-exit", "time": "now", "rank": "none"}',
-    '{"event": "end", "left": 0, "time": 1.0, "processes": [], "host": "%(other)s", "node_rank": %(node)d}',
-    '{"event": "failure", "time": 1.0, "reason": "\\u001b]0;owned\\u0007\\u001b[2J"}',
-    '{"event": "nothing we know", "time": 1.0}',
-    "x" * 5_000_000,
-    "\udcff\udcfe not utf-8",
-)  # fmt: skip
-
-
-def hostile_events(r: Round) -> Expected:
-    host = r.any_host()
-    text = r.rng.choice(HOSTILE_EVENTS)
-    other = next(each for each in r.world.hosts if each is not host)
-    if "%(other)s" in text:
-        text %= {"other": other.name, "node": r.world.hosts.index(other)}
-    r.launch(steps(4))
-    r.ready()
-    (events,) = host.see(f"/home/{USER}/.clusterctl/node").glob("*/*/events.jsonl")
-    r.note(f"into events.jsonl of {host.name}: {text[:60]}")
-    with events.open("ab") as stream:
-        stream.write(text.encode("utf-8", "surrogateescape") + b"\n")
-    return Expected((0, 121, 125), ("internal", "lost"), host.name, settles=LEASE, logs=False)
-
-
-SHIMS = (
-    'printf "garbage \\033]0;owned\\007\\n"',
-    'printf "%s\\n" \'{"is": "complete", "logs": {"../../x": {"size": 1, "sha256": "0"}}}\'',
-    "head -c 3000000 /dev/zero | tr '\\0' '['; echo",
-    "head -c 30000000 /dev/zero | tr '\\0' 'x'",
-    "yes garbage",
-    "printf '%s' '{\"is\": '; head -c 3000000 /dev/zero | tr '\\0' '['; echo",
-    'echo warning: this host is old >&2; printf "\\033[2Jwelcome\\n" >&2',
-)
-
-
-def hostile_python(r: Round) -> Expected:
-    host, noise = r.any_host(), r.rng.choice(SHIMS)
-    target = "/usr/bin/python3"
-    shim = r.world.folder / "shim"
-    shim.write_text(f'#!/bin/sh\n{noise}\nexec {sys.executable} "$@"\n')
-    shim.chmod(0o755)
-    r.note(f"python3 of {host.name} first says {noise[:60]}")
-    host.inside("mount", "--bind", str(shim), target)
-    try:
-        r.launch(3)
-        r.returns()
-    finally:
-        host.inside("umount", "-l", target)
-    return Expected((0, 1, 120, 121, 125), outcome=False, settles=LEASE)
-
-
-def hostile_login(r: Round) -> Expected:
-    host, noise = r.any_host(), r.rng.choice(SHIMS)
-    r.note(f".bashrc of {host.name}: {noise[:60]}")
-    files = [host.see(f"/home/{USER}/{name}") for name in (".bashrc", ".bash_profile")]
-    for path in files:
-        path.write_text(noise + "\n")
-    try:
-        r.launch(3)
-        r.returns()
-    finally:
-        for path in files:
-            path.unlink()
-    return Expected((0, 1, 120, 121, 125), outcome=False, settles=LEASE)
-
-
 KILLS: dict[str, tuple[int, Fault]] = {
     "rank-raises": (4, rank_raises),
     "rank-killed": (4, rank_killed),
@@ -387,5 +310,31 @@ FAULTS: dict[str, tuple[int, Fault]] = {
     "run-directory-gone": (1, run_directory_gone),
     "agent-stands-still-alone": (1, agent_stands_still_alone),
     "pdsh-login-fails": (1, pdsh_login_fails),
+    "hang-stopped": (2, hang_faults.hang_stopped),
+    "hang-sleeps": (2, hang_faults.hang_sleeps),
+    "hang-other-collective": (2, hang_faults.hang_other_collective),
+    "hang-reported": (1, hang_faults.hang_reported),
+    "hang-restarts": (1, hang_faults.hang_restarts),
+    "hang-and-link-flaps": (1, hang_faults.other_link_flaps_meanwhile),
+    "hang-without-torch": (1, hang_faults.stopped_without_torch),
+    "works-in-silence": (2, hang_faults.works_in_silence),
+    "rank-restarts": (2, restart_faults.rank_restarts),
+    "engine-restarts": (1, restart_faults.engine_restarts),
+    "agent-restarts": (1, restart_faults.agent_restarts),
+    "crash-loop": (1, restart_faults.crash_loop),
+    "spare-takes-over": (1, restart_faults.spare_takes_over),
+    "told-while-restarting": (2, restart_faults.told_while_restarting),
+    "detached-alone": (3, detached_faults.detached_alone),
+    "detached-over": (1, detached_faults.detached_over),
+    "detached-stopped": (1, detached_faults.detached_stopped),
+    "detached-rank-killed": (2, detached_faults.detached_rank_killed),
+    "detached-stop": (1, detached_faults.detached_stop),
+    "two-attach": (1, detached_faults.two_attach),
+    "host-slow": (1, host_faults.host_slow),
+    "link-slow": (1, host_faults.link_slow),
+    "one-way-for-good": (1, host_faults.one_way_for_good),
+    "helper-killed": (1, host_faults.helper_killed),
+    "helper-stopped": (1, host_faults.helper_stopped),
+    "log-overflows": (2, log_faults.log_overflows),
 }
 """Name -> how often it is drawn, and what it does."""

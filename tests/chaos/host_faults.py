@@ -8,10 +8,9 @@ import signal
 import time
 from pathlib import Path
 
-from tests.chaos.hosts import USER, Host, Process, find
-from tests.chaos.rounds import LEASE, SUCCESS, Expected, Round
-
-_STEP = 0.05
+from tests.chaos.hosts import USER, Host
+from tests.chaos.processes import Process, find
+from tests.chaos.rounds import LEASE, SUCCESS, Expected, Round, steps
 
 
 def host_cleared(r: Round) -> Expected:
@@ -28,7 +27,7 @@ def host_cleared(r: Round) -> Expected:
 
 def host_stands_still(r: Round) -> Expected:
     host, seconds = r.any_host(), r.rng.uniform(1, 8)
-    r.launch(_steps(10))
+    r.launch(steps(10))
     r.ready()
     r.note(f"everything of {USER} on {host.name} stands still for {seconds:.1f} s")
     stopped = _of_user(host)
@@ -38,6 +37,48 @@ def host_stands_still(r: Round) -> Expected:
                 each.send(number)
         if number == signal.SIGSTOP:
             time.sleep(seconds)
+    return SUCCESS
+
+
+def host_slow(r: Round) -> Expected:
+    """A host that has a fifth of its time."""
+    host, seconds = r.any_host(), r.rng.uniform(3, 8)
+    r.launch(steps(10))
+    r.ready()
+    r.note(f"everything of {USER} on {host.name} is slow for {seconds:.1f} s")
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        for number, pause in ((signal.SIGSTOP, 0.4), (signal.SIGCONT, 0.1)):
+            for each in _of_user(host):
+                with contextlib.suppress(ProcessLookupError):
+                    each.send(number)
+            time.sleep(pause)
+    return SUCCESS
+
+
+def link_slow(r: Round) -> Expected:
+    """What ranks print is more than the link carries."""
+    host, rate = r.any_host(), r.rng.choice(("300kbit", "1mbit"))
+    r.launch(steps(6), size=3000)
+    r.ready()
+    r.note(f"the link of {host.name} carries {rate}")
+    with host.slow_link(rate):
+        r.returns()
+    return SUCCESS
+
+
+def helper_killed(r: Round) -> Expected:
+    """What counts and what watches is not needed."""
+    r.launch(steps(6))
+    r.ready()
+    r.send(r.rng.choice(("observer", "watcher")), r.any_host(), signal.SIGKILL)
+    return SUCCESS
+
+
+def helper_stopped(r: Round) -> Expected:
+    r.launch(steps(6))
+    r.ready()
+    r.send(r.rng.choice(("observer", "watcher")), r.any_host(), signal.SIGSTOP)
     return SUCCESS
 
 
@@ -52,7 +93,7 @@ def directory_removed(r: Round) -> Expected:
 
 def sshd_restarts(r: Round) -> Expected:
     host = r.any_host()
-    r.launch(_steps(10))
+    r.launch(steps(10))
     r.ready()
     r.note(f"sshd of {host.name} and its sessions are killed, another starts after a while")
     for each in find(host.processes(), "sshd"):
@@ -65,7 +106,7 @@ def sshd_restarts(r: Round) -> Expected:
 
 def link_flaps(r: Round) -> Expected:
     host = r.any_host()
-    r.launch(_steps(10))
+    r.launch(steps(10))
     r.ready()
     r.note(f"{host.name}: its link comes and goes")
     for _ in range(r.rng.randrange(3, 8)):
@@ -79,12 +120,22 @@ def link_flaps(r: Round) -> Expected:
 def one_way(r: Round) -> Expected:
     """What the host sends arrives, what is sent to it does not; or the other way round."""
     host, seconds, outward = r.any_host(), r.rng.uniform(1, 6), r.rng.random() < 0.5
-    r.launch(_steps(10))
+    r.launch(steps(10))
     r.ready()
     r.note(f"{host.name}: nothing {'leaves it' if outward else 'reaches it'} for {seconds:.1f} s")
     with host.dropping(outward=outward):
         time.sleep(seconds)
     return SUCCESS
+
+
+def one_way_for_good(r: Round) -> Expected:
+    host, outward = r.any_host(), r.rng.random() < 0.5
+    r.launch()
+    r.ready()
+    r.note(f"{host.name}: nothing {'leaves it' if outward else 'reaches it'} any more")
+    with host.dropping(outward=outward):
+        r.returns()
+    return Expected((121,), ("lost",), host.name, settles=LEASE)
 
 
 def killed_while_starting(r: Round) -> Expected:
@@ -122,10 +173,6 @@ def told_while_starting(r: Round) -> Expected:
         time.sleep(r.rng.uniform(0.0, 2.0))
         r.interrupt(signal.SIGINT)
     return Expected((123, 130), outcome=False, settles=LEASE)
-
-
-def _steps(seconds: float) -> int:
-    return int(seconds / _STEP)
 
 
 def _of_user(host: Host) -> list[Process]:

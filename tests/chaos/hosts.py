@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from clusterctl.sandbox.sshd import find_sshd
 from clusterctl.sandbox.state import sandboxes
+from tests.chaos.processes import Process, processes_of
 
 PATIENCE = 60.0
 USER = "trainer"
@@ -90,20 +90,6 @@ def _shown(*folders: str | Path) -> str:
 
 
 @dataclass
-class Process:
-    """A process of a host, by its pid in the campaign's namespace."""
-
-    pid: int
-    parent: int
-    command: str
-    environment: dict[str, str]
-    host: str
-
-    def send(self, number: int) -> None:
-        os.kill(self.pid, number)
-
-
-@dataclass
 class Host:
     name: str
     address: str
@@ -120,23 +106,7 @@ class Host:
         return Path(f"/proc/{self.root}/root{path}")
 
     def processes(self) -> list[Process]:
-        own = Path(f"/proc/{self.root}/ns/pid").stat().st_ino
-        found = []
-        for entry in Path("/proc").glob("[0-9]*"):
-            try:
-                if (entry / "ns/pid").stat().st_ino != own:
-                    continue
-                fields = (entry / "stat").read_text(errors="replace").rpartition(")")[2].split()
-                command = (entry / "cmdline").read_text(errors="replace").replace("\0", " ")
-                raw = (entry / "environ").read_text(errors="replace")
-            except OSError:
-                continue
-            environment = dict(part.split("=", 1) for part in raw.split("\0") if "=" in part)
-            if fields[0] not in "ZX":
-                found.append(
-                    Process(int(entry.name), int(fields[1]), command.strip(), environment, self.name)
-                )
-        return found
+        return processes_of(self.root, self.name)
 
     def inside(self, *argv: str) -> str:
         """Run a command with the host's view of processes and files."""
@@ -172,6 +142,19 @@ class Host:
                     held.append(path.name)
         return held
 
+    @contextlib.contextmanager
+    def slow_link(self, rate: str) -> Iterator[None]:
+        """So much, such as 1mbit, and not more comes to it and from it."""
+        shaped = ["root", "tbf", "rate", rate, "burst", "16kb", "latency", "400ms"]
+        inner = ["nsenter", "-n", "-t", str(self.root), "tc", "qdisc"]
+        run("tc", "qdisc", "add", "dev", self.card, *shaped)
+        run(*inner, "add", "dev", "eth0", *shaped)
+        try:
+            yield
+        finally:
+            run("tc", "qdisc", "del", "dev", self.card, "root")
+            run(*inner, "del", "dev", "eth0", "root")
+
     def fill(self) -> None:
         """Leave no byte of its home's disk."""
         with self.see(f"/home/{USER}/filler").open("wb") as stream:
@@ -193,6 +176,8 @@ class World:
     folder: Path
     slots: int
     hosts: list[Host] = field(default_factory=list)
+    spares: list[Host] = field(default_factory=list)
+    """Not in the hostfile of most rounds."""
 
     @property
     def home(self) -> Path:
@@ -206,6 +191,14 @@ class World:
     @property
     def hostfile(self) -> Path:
         return self.folder / "hostfile"
+
+    @property
+    def hostfile_with_spares(self) -> Path:
+        return self.folder / "hostfile.spares"
+
+    @property
+    def every(self) -> list[Host]:
+        return self.hosts + self.spares
 
     @property
     def profile(self) -> Path:
@@ -222,7 +215,7 @@ class World:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("CLUSTERCTL_")}
         return kept | own | {"CLUSTERCTL_HOSTFILE": str(self.hostfile), "COLUMNS": "160"}
 
-    def build(self, count: int) -> None:
+    def build(self, count: int, spares: int) -> None:
         own_sshd = fetch_sshd() / "openssh"
         if own_sshd.exists():  # the hosts have another /tmp and another home
             shutil.copytree(own_sshd.resolve(), self.folder / "cache/openssh")
@@ -235,15 +228,15 @@ class World:
         run("ip", "addr", "add", "10.77.0.1/24", "dev", "br0")
         run("ip", "link", "set", "br0", "up")
         run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.folder / "key"))
-        names = [f"metal{index}" for index in range(1, count + 1)]
+        names = [f"metal{index}" for index in range(1, count + spares + 1)]
         addresses = {name: f"10.77.0.{index + 10}" for index, name in enumerate(names)}
-        self._write_files(addresses)
+        self._write_files(addresses, count)
         for name, address in addresses.items():
-            self.hosts.append(self._start(name, address))
-        for host in self.hosts:
+            (self.hosts if len(self.hosts) < count else self.spares).append(self._start(name, address))
+        for host in self.every:
             self._wait_for_sshd(host)
 
-    def _write_files(self, addresses: dict[str, str]) -> None:
+    def _write_files(self, addresses: dict[str, str], count: int) -> None:
         (self.folder / "passwd").write_text(
             f"{USER}:x:0:0::/home/{USER}:/bin/bash\nroot:x:0:0:root:/root:/bin/bash\n"
             f"{ORDINARY}:x:1000:1000::/home/{ORDINARY}:/bin/bash\n"
@@ -252,7 +245,9 @@ class World:
         (self.folder / "group").write_text("root:x:0:\nsshd:x:74:\nnogroup:x:65534:\n")
         lines = "".join(f"{address} {name}\n" for name, address in addresses.items())
         (self.folder / "hosts").write_text(f"127.0.0.1 localhost\n{lines}")
-        (self.folder / "hostfile").write_text("".join(f"{name} slots={self.slots}\n" for name in addresses))
+        entries = [f"{name} slots={self.slots}\n" for name in addresses]
+        self.hostfile.write_text("".join(entries[:count]))
+        self.hostfile_with_spares.write_text("".join(entries))
         (self.folder / "ssh_config").write_text(
             "".join(f"Host {name}\n  HostName {address}\n" for name, address in addresses.items())
             + f"Host *\n  User {USER}\n  IdentityFile {self.folder}/key\n  IdentitiesOnly yes\n"
@@ -316,7 +311,7 @@ class World:
             time.sleep(0.1)
 
     def close(self) -> None:
-        for host in self.hosts:
+        for host in self.every:
             run("ip", "link", "del", host.card)
             host.init.kill()
             host.init.wait()
@@ -324,26 +319,3 @@ class World:
         run("umount", "-l", str(self.home))
         shutil.rmtree(self.folder)
         shutil.rmtree(self.project)
-
-
-def find(processes: list[Process], what: str, rank: int | None = None) -> list[Process]:
-    """The processes of a role: rank, waiter, engine, agent, relay or session."""
-    patterns = {
-        "rank": r"(cheap|ddp)\.py",
-        "waiter": r"(run|code)/rank\.py",
-        "engine": r"-m (torch\.distributed\.run|deepspeed\.launcher\.launch)|bin/deepspeed ",
-        "agent": r"clusterctl_node\.run\.agent|code/agent\.py",
-        "relay": r"import sys;b=sys\.stdin",
-        "sshd": r"^sshd: .*@|^sshd: .*\[priv\]|\[listener\]",
-        "session": r"^sshd: .*@|^sshd: .*\[priv\]",
-    }
-    found = [each for each in processes if re.search(patterns[what], each.command)]
-    if what == "waiter":
-        found = [each for each in found if not re.search(patterns["engine"], each.command)]
-    if what == "engine":  # what DeepSpeed's launcher started over pdsh only waits for it
-        found = [each for each in found if not re.search(r"code/enter\.py", each.command)]
-    if what == "relay":
-        found = [each for each in found if not each.command.startswith("/bin/sh")]
-    if rank is not None:
-        found = [each for each in found if each.environment.get("RANK") == str(rank)]
-    return found

@@ -11,7 +11,8 @@ import time
 from pathlib import Path
 
 from tests.chaos.hosts import USER, Host, run
-from tests.chaos.rounds import LEASE, SUCCESS, Broken, Expected, Round, clean
+from tests.chaos.invariants import check, clean
+from tests.chaos.rounds import LEASE, SUCCESS, Broken, Expected, Round
 
 
 class Disk:
@@ -83,7 +84,7 @@ def stuck_in_kernel(r: Round) -> Expected:
         expected = r.rng.choice((_stop, _two_interrupts, _peer_killed))(r, pids)
         code = r.returns()
         outcome = r.outcome()
-        if outcome["left_behind"][host.name] == 0:
+        if outcome.left_behind[host.name] == 0:
             raise Broken(f"nothing was left on {host.name}, it says, where a rank hangs; exit code {code}")
     return expected
 
@@ -144,10 +145,10 @@ def home_frozen(r: Round) -> Expected:
         time.sleep(0.2)
         r.interrupt(signal.SIGINT)
         r.returns()
-        if r.outcome()["left_behind"] != {each.name: None if each is host else 0 for each in r.world.hosts}:
-            raise Broken(f"left_behind: {r.outcome()['left_behind']}")
+        if r.outcome().left_behind != {each.name: None if each is host else 0 for each in r.world.hosts}:
+            raise Broken(f"left_behind: {r.outcome().left_behind}")
         disk.thaw()
-        r.check(Expected((123,), ("operator",), settles=LEASE, logs=False))
+        check(r, Expected((123,), ("operator",), settles=LEASE, logs=False))
         clean(r.world)
     return Expected((123,), outcome=False)
 
@@ -195,7 +196,8 @@ def out_of_memory(r: Round) -> Expected:
     with MemoryLimit(r, host, 200 * 2**20):
         r.launch(who=rank, what="fill", at=3)
         r.returns()
-    said = r.outcome()["cause"]["message"]
+    cause = r.outcome().cause
+    said = cause.message if cause is not None else ""
     if "memory limit of control group" not in said or "210 MB" not in said:
         raise Broken(f"the cause does not name the limit: {said}")
     return Expected((137,), ("oom",), host.name, rank)
@@ -236,8 +238,8 @@ def child_became_root(r: Round) -> Expected:
         if each.command.startswith("/tmp/becomes-root"):
             each.send(signal.SIGKILL)
     left = {each.name: int(stays and each is host) for each in r.world.hosts}
-    if r.outcome()["left_behind"] != left:
-        raise Broken(f"left_behind: {r.outcome()['left_behind']}, not {left}")
+    if r.outcome().left_behind != left:
+        raise Broken(f"left_behind: {r.outcome().left_behind}, not {left}")
     if stays and "/tmp/becomes-root" not in r.screen.read_text(errors="replace"):
         raise Broken("what is left is not named")
     return SUCCESS

@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.chaos.hosts import Host, find
+from tests.chaos.hosts import Host
+from tests.chaos.processes import find
 from tests.chaos.rounds import Broken, Expected, Round
 
 NAMES = ("as they are", "FQDN", "aliases with a port")

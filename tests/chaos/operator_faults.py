@@ -8,7 +8,7 @@ from tests.chaos.rounds import LEASE, Broken, Expected, Round
 
 
 def _all_ended(r: Round) -> bool:
-    return all(left == 0 for left in r.outcome()["left_behind"].values())
+    return all(left == 0 for left in r.outcome().left_behind.values())
 
 
 def two_stops(r: Round) -> Expected:
@@ -18,7 +18,7 @@ def two_stops(r: Round) -> Expected:
     r.interrupt(signal.SIGKILL)
     r.returns()
     options = r.rng.choice(((), ("--now",)))
-    codes = [r.end_of(each) for each in [r.begin_stop(*options) for _ in range(2)]]
+    codes = [r.end_of(each) for each in [r.begin("stop", r.directory.name, *options) for _ in range(2)]]
     if codes != [0, 0] or not _all_ended(r):
         raise Broken(f"stops ended with {codes}: {r.said}")
     return Expected((-signal.SIGKILL,), ("operator",))
@@ -48,8 +48,8 @@ def stop_while_unreachable(r: Round) -> Expected:
     if code != 125 or host.name not in r.said[-1]:
         raise Broken(f"stop ended with {code}: {r.said}")
     r.returns()
-    if r.outcome()["left_behind"][host.name] is not None:
-        raise Broken(f"left_behind: {r.outcome()['left_behind']}")
+    if r.outcome().left_behind[host.name] is not None:
+        raise Broken(f"left_behind: {r.outcome().left_behind}")
     host.link(True)
     codes = (-signal.SIGKILL,) if number == signal.SIGKILL else (123,)
     return Expected(codes, ("operator",), settles=LEASE, logs=False)

@@ -4,7 +4,7 @@ together, and whoever finds a connection closed says so in gloo's words.
 cheap.py STEPS BYTES WHO WHAT AT SLOW: print BYTES in each of STEPS steps; rank WHO does WHAT in step AT; exit
 handlers take SLOW seconds. `save` and `map` get stuck in the kernel once /tmp/disk is frozen, `fill` takes
 memory without end, `root` starts a program that becomes root, for SLOW seconds. What is printed also goes to
-/tmp/printed-RANK, before it is printed.
+/tmp/printed-RANK (printed-RANK.attempt-2 and so on), before it is printed.
 """
 
 import atexit
@@ -15,11 +15,12 @@ import subprocess
 import sys
 import time
 
+from copied import copy_of
 from stuck import lock_map, map_file, save, wait_for
 
 steps, size, who, what, at, slow = sys.argv[1:]
 rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-copy = open("/tmp/printed-%d" % rank, "wb", buffering=0)
+copy = copy_of(rank)
 
 
 def say(text):
@@ -75,7 +76,7 @@ for step in range(int(steps)):
         else:
             os.kill(os.getpid(), getattr(signal, what))
     time.sleep(0.05)
-    say("%d %s" % (step, "x" * int(size)))
+    say("%d %s" % (step, os.urandom(int(size) // 2).hex()))  # which cannot travel packed
     for peer, name in zip(peers, names, strict=True):
         if rank:
             peer.send(b"s")

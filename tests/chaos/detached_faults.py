@@ -1,0 +1,94 @@
+"""Faults of runs without a terminal: the controller is killed, told to go or stopped; then one attaches."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+from tests.chaos.rounds import SUCCESS, Broken, Expected, Round, steps
+
+_SECONDS = 10.0
+
+
+def _controller_gets(r: Round, number: int) -> None:
+    found = [each for each in r.controllers() if "clusterctl.cli.controller" in each.command]
+    if len(found) != 1:
+        raise Broken(f"not one controller: {[each.command[:80] for each in found]}")
+    r.note(f"{signal.Signals(number).name} to the controller")
+    found[0].send(number)
+    if number != signal.SIGSTOP:
+        r.wait_until(lambda: not r.controllers(), "the controller has ended", 60)
+
+
+def detached_alone(r: Round) -> Expected:
+    """The controller dies, or goes; half of the time a rank fails while there is none."""
+    r.launch_detached(steps(_SECONDS))
+    r.ready()
+    _controller_gets(r, r.rng.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM)))
+    rank = r.any_rank() if r.rng.random() < 0.5 else None
+    if rank is not None:
+        r.send("rank", r.host_of(rank), signal.SIGKILL, rank)
+    time.sleep(r.rng.uniform(0, 4))
+    r.attach()
+    return SUCCESS if rank is None else Expected((137,), ("signal",), r.host_of(rank).name, rank)
+
+
+def detached_over(r: Round) -> Expected:
+    """All is over before somebody attaches."""
+    r.launch_detached(steps(3))
+    r.ready()
+    _controller_gets(r, signal.SIGKILL)
+    time.sleep(6)
+    r.attach()
+    return SUCCESS
+
+
+def detached_stopped(r: Round) -> Expected:
+    """Its controller stands still: attach wakes it."""
+    r.launch_detached(steps(_SECONDS))
+    r.ready()
+    _controller_gets(r, signal.SIGSTOP)
+    time.sleep(r.rng.uniform(0, 4))
+    r.attach()
+    return SUCCESS
+
+
+def detached_rank_killed(r: Round) -> Expected:
+    """The controller lives; nobody looks on, or somebody does."""
+    rank, options = r.any_rank(), r.rng.choice((["--max-restarts", "1"], []))
+    early = r.rng.random() < 0.5
+    r.launch_detached(steps(5), options=options)
+    r.ready()
+    if early:
+        r.attach()
+    r.send("rank", r.host_of(rank), signal.SIGKILL, rank)
+    if not early:
+        time.sleep(r.rng.uniform(0, 4))
+        r.attach()
+    ended = Expected((137,), ("signal",), r.host_of(rank).name, rank)
+    return Expected((0,), earlier=(ended,)) if options else ended
+
+
+def two_attach(r: Round) -> Expected:
+    """At once, to a run without a controller: one of them begins one."""
+    r.launch_detached(steps(_SECONDS))
+    r.ready()
+    _controller_gets(r, signal.SIGKILL)
+    other = r.begin("attach", r.directory.name)
+    r.attach()
+    code = r.end_of(other)
+    if code != 0:
+        raise Broken(f"the other attach ended with {code}: {r.said[-1][-600:]}")
+    return SUCCESS
+
+
+def detached_stop(r: Round) -> Expected:
+    """`stop` of a run whose controller is dead, while somebody watches without supervising."""
+    r.launch_detached(steps(60))
+    r.ready()
+    _controller_gets(r, signal.SIGKILL)
+    code = r.stop(*r.rng.choice(((), ("--now",))))
+    if code:
+        raise Broken(f"stop ended with {code}: {r.said[-1]}")
+    r.attach()
+    return Expected((123,), ("operator",))
