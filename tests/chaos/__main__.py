@@ -99,11 +99,14 @@ def side_by_side(options: argparse.Namespace) -> int:
     options.results.unlink(missing_ok=True)
     own = [*UNSHARE, "--net", "--mount", "--pid", "--ipc", "--mount-proc"]
     argv = [*own, sys.executable, "-u", "-m", "tests.chaos", *sys.argv[1:]]
-    lanes = [subprocess.Popen(argv, env=os.environ | {INSIDE: str(lane)}) for lane in range(options.lanes)]
+    lanes = [
+        subprocess.Popen(argv, env=os.environ | {INSIDE: str(lane)}, start_new_session=True)
+        for lane in range(options.lanes)
+    ]
 
     def told(number: int, _: object) -> None:
         for lane in lanes:
-            lane.send_signal(number)
+            os.killpg(lane.pid, number)  # `unshare` itself is deaf
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, told)
