@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from typing import NoReturn
 
 from errors import UserError
@@ -121,6 +122,9 @@ def _refuse_nonsense(args: argparse.Namespace) -> None:
         _at_least(args, name, 1)
     for name in ("warmup", "seed", "eval_every", "eval_batches", "save_every", "weight_decay"):
         _at_least(args, name, 0)
+    for name in ("lr", "weight_decay"):
+        if not math.isfinite(getattr(args, name) or 0.0):
+            raise UserError(f"--{name} is {getattr(args, name)}", hint="give a number, such as 3e-4")
     if args.lr is not None and args.lr <= 0:
         raise UserError(f"--lr is {args.lr:g}", hint="give a learning rate above 0, such as 3e-4")
     if not 0 <= args.dropout < 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 EXIT_USAGE = 64
+EXIT_DIVERGED = 1
 
 
 class UserError(Exception):
@@ -19,3 +20,7 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}\nhint: {self.hint}"
+
+
+class Diverged(Exception):
+    """The numbers are no numbers any more: training on could only spoil what is saved. All ranks raise it."""

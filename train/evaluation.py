@@ -28,10 +28,10 @@ class Evaluation:
         if wanted and not self.batches:
             progress.note("too little held-out text to evaluate a batch on every rank: no perplexity")
 
-    def run(self, step: int) -> None:
-        """Report the loss after `step`, averaged over all ranks. Collective."""
+    def run(self, step: int) -> float:
+        """Report and return the loss after `step`, averaged over all ranks; 0 without batches. Collective."""
         if not self.batches:
-            return
+            return 0.0
         place, size = self.place, self.micro_batch
         total = torch.zeros((), device=place.device)
         self.engine.eval()
@@ -43,4 +43,12 @@ class Evaluation:
         dist.all_reduce(total)
         loss = float(total) / (self.batches * place.world_size)
         tokens = self.batches * size * place.world_size * self.samples.seq_len
-        self.progress.evaluation(step, loss, math.exp(loss), tokens)
+        self.progress.evaluation(step, loss, perplexity(loss), tokens)
+        return loss
+
+
+def perplexity(loss: float) -> float:
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return math.inf

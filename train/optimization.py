@@ -23,6 +23,41 @@ def schedule(optimizer: Optimizer, warmup: int, decay_steps: int) -> LambdaLR:
     return LambdaLR(optimizer, lambda step: lr_share(step, warmup, decay_steps))
 
 
+def settings(optimizer: Optimizer, scheduler: Any) -> list[dict[str, Any]]:
+    """What each group of parameters is trained with; `lr` is the peak where the schedule is our own."""
+    groups = [
+        {name: value for name, value in group.items() if name not in ("params", "lr", "initial_lr")}
+        for group in optimizer.param_groups
+    ]
+    if isinstance(scheduler, LambdaLR):
+        for group, peak in zip(groups, scheduler.base_lrs, strict=True):
+            group["lr"] = peak
+    return groups
+
+
+def impose(wanted: list[dict[str, Any]], optimizer: Optimizer, scheduler: Any) -> list[str]:
+    """Give a resumed optimizer the settings of this run; what was otherwise in the checkpoint, in words."""
+    were = settings(optimizer, scheduler)
+    for group, new in zip(optimizer.param_groups, wanted, strict=True):
+        group.update({name: value for name, value in new.items() if name != "lr"})
+    if isinstance(scheduler, LambdaLR):
+        scheduler.base_lrs = [new["lr"] for new in wanted]
+        shares = (share(scheduler.last_epoch) for share in scheduler.lr_lambdas)
+        for group, new, share in zip(optimizer.param_groups, wanted, shares, strict=True):
+            group["initial_lr"] = new["lr"]
+            group["lr"] = new["lr"] * share
+    changed = ((name, were[0].get(name), value) for name, value in wanted[0].items())
+    return [
+        f"{name} was {_plain(old)}, now {_plain(new)}"
+        for name, old, new in changed
+        if _plain(old) != _plain(new)
+    ]
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
 def lr_share(step: int, warmup: int, decay_steps: int) -> float:
     """Share of the peak rate in the step after `step` steps: linear warm-up, then cosine to a tenth."""
     if step < warmup:

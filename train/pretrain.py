@@ -7,12 +7,13 @@ import sys
 from typing import NoReturn
 
 from arguments import parse
-from errors import EXIT_USAGE, UserError
+from errors import EXIT_DIVERGED, EXIT_USAGE, Diverged, UserError
 from quiet import quieten
 
 
 def main(argv: list[str]) -> int:
-    """Exit code: 0 when trained to the end, 64 for a mistake in the request, 128+n when a signal ended it."""
+    """Exit code: 0 when trained to the end, 64 for a mistake in the request, 1 when the loss became NaN,
+    128+n when a signal ended it."""
     try:
         args = parse(argv)
         quieten()
@@ -24,6 +25,10 @@ def main(argv: list[str]) -> int:
         if error.rank_local or os.environ.get("RANK", "0") == "0":
             print(f"pretrain.py: {error}", file=sys.stderr, flush=True)
         return EXIT_USAGE
+    except Diverged as error:
+        if os.environ.get("RANK", "0") == "0":
+            print(f"pretrain.py: {error}", file=sys.stderr, flush=True)
+        return EXIT_DIVERGED
 
 
 def end(code: int) -> NoReturn:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import time
 from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import deepspeed
 import numpy as np
@@ -21,7 +22,7 @@ import optimization
 import precision
 import ranks
 import tokenizing
-from errors import UserError
+from errors import Diverged, UserError
 from evaluation import Evaluation
 from model import GPT, GPTShape
 from progress import Progress, open_metrics, say
@@ -47,7 +48,7 @@ def run(args: Namespace) -> int:
     place = ranks.join(args.local_rank)
     try:
         ended = _prepare(args, config, place, stop).train()
-    except UserError:
+    except (UserError, Diverged):
         ranks.leave()
         raise
     except Exception as error:
@@ -72,23 +73,25 @@ class Run:
     stop: StopRequest
     step: int = 0
     consumed: int = 0
+    first: int = 0
 
     def train(self) -> int:
         """Train to the last step; the number of the signal that ended it early, or 0. Collective."""
-        args, first, saved, ended = self.args, self.step, self.step, 0
+        args, saved, ended = self.args, self.step, 0
+        self.first = self.step
         self.engine.train()
         while self.step < args.steps and not ended:
-            ended = self._step(show_first=self.step == first)
+            ended = self._step(show_first=self.step == self.first)
             finished = ended or self.step == args.steps
             if args.eval_every and self.step % args.eval_every == 0 and not finished:
-                self.evaluation.run(self.step)
+                self._evaluate()
             if self.store and args.save_every and self.step % args.save_every == 0:
                 saved = self._save()
         if self.store and saved != self.step:
             self._save()
         if not ended:
-            self.evaluation.run(self.step)
-        self.progress.goodbye(self.step - first, f"stopped by signal {ended}" if ended else "done")
+            self._evaluate()
+        self.progress.goodbye(self.step - self.first, f"stopped by signal {ended}" if ended else "done")
         return ended
 
     def _step(self, *, show_first: bool) -> int:
@@ -101,8 +104,10 @@ class Run:
         for _ in range(accumulate):
             loss_sum += self._pass()
         self.step += 1
-        loss, ended = agree(loss_sum / accumulate, self.stop.signal, self.place)
         norm = self.engine.get_global_grad_norm()
+        # In fp16 a gradient that overflows is ordinary: the step is skipped and the loss scale halved.
+        broken = norm is not None and not math.isfinite(norm) and not self.engine.fp16_enabled()
+        loss, broken, ended = agree(loss_sum / accumulate, broken, self.stop.signal, self.place)
         due = self.step % self.args.log_every == 0 or self.step == self.args.steps
         self.progress.step(
             self.step,
@@ -110,9 +115,15 @@ class Run:
             lr=lr,
             grad_norm=None if norm is None else float(norm),
             seconds=time.monotonic() - began,
-            show=show_first or due or bool(ended),
+            show=show_first or due or broken or bool(ended),
         )
+        if broken:
+            self._give_up(f"loss is {loss:g}, gradient norm {'n/a' if norm is None else f'{norm:g}'}")
         return ended
+
+    def _evaluate(self) -> None:
+        if not math.isfinite(loss := self.evaluation.run(self.step)):
+            self._give_up(f"held-out loss is {loss:g}")
 
     def _pass(self) -> torch.Tensor:
         """Forward and backward of one micro-batch; its loss."""
@@ -125,21 +136,43 @@ class Run:
         self.consumed += micro_batch * self.place.world_size
         return loss.detach().float()
 
+    def _give_up(self, what: str) -> NoReturn:
+        """End on all ranks, and leave the checkpoints as they are."""
+        last = self.store and checkpoint.newest(self.store.directory)
+        self.progress.goodbye(self.step - self.first, "diverged")
+        raise Diverged(
+            f"{what} at step {self.step}: training cannot go on, and this state is not saved"
+            "\nhint: "
+            + (f"--resume {last} with" if last else "begin again with")
+            + " a lower --lr, a longer --warmup, or other --data"
+        )
+
     def _save(self) -> int:
         assert self.store is not None
+        if any(ranks.gather(not all_finite(self.engine.module))):
+            self._give_up("weights are nan or inf")
         path = self.store.save(self.engine, self.step, self.consumed)
         self.progress.note(f"saved {path}")
         return self.step
 
 
-def agree(loss: torch.Tensor, signal_number: int, place: Place) -> tuple[float, int]:
-    """The loss averaged over all ranks, and the highest signal number that any of them got. Collective."""
-    everyone = torch.zeros(2, place.world_size, device=place.device)
+def agree(loss: torch.Tensor, broken: bool, signal_number: int, place: Place) -> tuple[float, bool, int]:
+    """The loss averaged over all ranks, whether it or anything on any of them is broken, and the highest
+    signal number that any of them got. Collective."""
+    everyone = torch.zeros(3, place.world_size, device=place.device)
     everyone[0, place.rank] = loss
-    everyone[1, place.rank] = signal_number
+    everyone[1, place.rank] = broken
+    everyone[2, place.rank] = signal_number
     dist.all_reduce(everyone)
-    losses, signals = everyone.tolist()
-    return sum(losses) / place.world_size, int(max(signals))
+    losses, flags, signals = everyone.tolist()
+    mean = sum(losses) / place.world_size
+    return mean, any(flags) or not math.isfinite(mean), int(max(signals))
+
+
+def all_finite(model: torch.nn.Module) -> bool:
+    """Whether this rank's weights are numbers; of stage 3, its share of them."""
+    shares = (getattr(parameter, "ds_tensor", parameter) for parameter in model.parameters())
+    return all(bool(torch.isfinite(share).all()) for share in shares)
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
@@ -245,12 +278,10 @@ def _resume(run: Run, where: Path, identity: dict[str, Any]) -> None:
             hint="give the --save_dir of an earlier run, or one step-... directory in it",
         )
     differences = checkpoint.compare(path, identity)
-    run.step, run.consumed = checkpoint.load(run.engine, path, run.place)
+    engine = run.engine
+    wanted = optimization.settings(engine.optimizer, engine.lr_scheduler)
+    run.step, run.consumed = checkpoint.load(engine, path, run.place)
+    differences += optimization.impose(wanted, engine.optimizer, engine.lr_scheduler)
     run.progress.note(f"resumed {path} at step {run.step}")
     if differences:
         run.progress.note(f"not an exact continuation: {', '.join(differences)}")
-    given = [name for name in ("lr", "weight_decay") if getattr(run.args, name) is not None]
-    if given:
-        run.progress.note(
-            f"{' and '.join(given)} as in the checkpoint: DeepSpeed keeps them with the optimizer"
-        )

@@ -258,3 +258,20 @@ def test_it_is_itself_wherever_it_lies(cache: Path, tmp_path: Path) -> None:
     done = run(command, environment(cache), cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "ZeRO stage 1" in done.stdout
+
+
+def test_a_run_that_diverges_ends_and_keeps_its_good_checkpoints(cache: Path, tmp_path: Path) -> None:
+    # Weights of 1e34 and more: the next step's loss is no number.
+    saving = ("--save_dir", tmp_path / "saved", "--save_every", 1, "--keep", 1, "--log_every", 1)
+    good = run(alone("--steps", 1, *saving), environment(cache))
+    assert good.returncode == 0, good.stdout + good.stderr
+    config = tmp_path / "ds.json"
+    config.write_text('{"gradient_clipping": 0.0}')
+    wild = ("--steps", 20, "--lr", "1e34", "--ds_config", config, "--metrics", tmp_path / "metrics.jsonl")
+    done = run(alone(*wild, *saving, "--save_every", 10, "--resume", "auto"), environment(cache))
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "nan" in done.stderr or "inf" in done.stderr
+    assert "this state is not saved\nhint: --resume " in done.stderr and "Traceback" not in done.stderr
+    assert "not an exact continuation: lr_decay_steps was 1, now 20, lr was 0.001, now 1e+34" in done.stdout
+    assert len(losses(tmp_path / "metrics.jsonl")) < 9
+    assert [path.name for path in (tmp_path / "saved").glob("step-*")] == ["step-000001"]
