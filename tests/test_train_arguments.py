@@ -17,7 +17,7 @@ from pretrain import main  # noqa: E402
 
 
 def complete(config: dict[str, Any], *argv: str, world_size: int = 2) -> dict[str, Any]:
-    return dsconfig.complete(config, parse(list(argv)), on_cpu=True, world_size=world_size)
+    return dsconfig.complete(config, parse(list(argv)), world_size=world_size)
 
 
 @pytest.mark.parametrize(
@@ -94,6 +94,33 @@ def test_a_global_batch_of_another_world_size_is_refused() -> None:
     assert "train_batch_size" not in complete(config, world_size=1)
 
 
+@pytest.mark.parametrize(
+    ("config", "argv", "batch"),
+    [
+        ({}, [], (4, 1)),
+        ({"train_batch_size": 64}, [], (32, 1)),
+        ({"train_batch_size": 64, "gradient_accumulation_steps": 1}, [], (32, 1)),
+        ({"train_batch_size": 64, "train_micro_batch_size_per_gpu": 4}, [], (4, 8)),
+        ({"train_batch_size": 64}, ["--micro_batch", "16"], (16, 2)),
+        ({"train_batch_size": 64, "gradient_accumulation_steps": 2}, ["--gas", "4"], (8, 4)),
+    ],
+)
+def test_what_the_batch_leaves_open_is_inferred(
+    config: dict[str, Any], argv: list[str], batch: tuple[int, int]
+) -> None:
+    settled = complete(config, *argv)
+    assert (settled["train_micro_batch_size_per_gpu"], settled["gradient_accumulation_steps"]) == batch
+
+
+def test_a_batch_that_does_not_divide_is_refused_with_what_would() -> None:
+    with pytest.raises(UserError, match="32 per rank x 1 accumulated x 2 ranks = 64") as caught:
+        complete({"train_batch_size": 65})
+    assert caught.value.hint.startswith("leave train_batch_size out")
+    with pytest.raises(UserError) as caught:
+        complete({"train_batch_size": 64}, "--micro_batch", "5")
+    assert caught.value.hint.startswith("give --micro_batch 32 --gas 1 (their product has to be 32)")
+
+
 def test_arguments_come_before_the_file_and_the_file_before_defaults() -> None:
     config: dict[str, Any] = {
         "train_micro_batch_size_per_gpu": 3,
@@ -116,7 +143,8 @@ def test_arguments_come_before_the_file_and_the_file_before_defaults() -> None:
 
 
 def test_adam_needs_no_compiler_unless_asked() -> None:
-    assert complete({})["optimizer"]["params"]["torch_adam"] is True
+    params = complete({})["optimizer"]["params"]
+    assert params["torch_adam"] is True and params["fused"] is True
     own = {"optimizer": {"type": "Adam", "params": {"torch_adam": False}}}
     assert "fused" not in complete(own)["optimizer"]["params"]
 
@@ -133,7 +161,94 @@ def test_auto_of_transformers_is_filled_in() -> None:
     settled = complete(config, "--lr", "3e-4")
     assert "auto" not in json.dumps(settled)
     assert settled["optimizer"]["params"]["lr"] == 3e-4
-    assert "scheduler" not in settled
+    assert settled["scheduler"]["params"] == {"warmup_num_steps": 10, "warmup_max_lr": 3e-4}
+
+
+def test_one_auto_leaves_the_rest_of_the_scheduler_as_it_was_written() -> None:
+    params = {
+        "warmup_min_lr": 1e-5,
+        "warmup_max_lr": "auto",
+        "warmup_num_steps": 7,
+        "total_num_steps": "auto",
+    }
+    config = {"scheduler": {"type": "WarmupDecayLR", "params": params}}
+    settled = complete(config, "--lr", "2e-4", "--steps", "50")["scheduler"]["params"]
+    assert settled == {
+        "warmup_min_lr": 1e-5,
+        "warmup_max_lr": 2e-4,
+        "warmup_num_steps": 7,
+        "total_num_steps": 50,
+    }
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "argv", "says"),
+    [
+        (("WarmupLR", {"warmup_max_lr": 1e-3}), ["--lr", "3e-4"], "--lr is 0.0003"),
+        (("WarmupLR", {"warmup_num_steps": 5}), ["--warmup", "6"], "--warmup is 6"),
+        (("WarmupLR", {}), ["--lr_decay_steps", "6"], "--lr_decay_steps has no place"),
+        (("OneCycle", {}), ["--lr", "3e-4"], "--lr has no place in the OneCycle"),
+        (("OneCycle", {"cycle_max_lr": "auto"}), [], "cycle_max_lr"),
+    ],
+)
+def test_an_argument_against_the_scheduler_of_the_file_is_refused(
+    scheduler: tuple[str, dict[str, Any]], argv: list[str], says: str
+) -> None:
+    config = {"scheduler": {"type": scheduler[0], "params": scheduler[1]}}
+    with pytest.raises(UserError, match=says):
+        complete(config, *argv)
+
+
+@pytest.mark.parametrize(
+    ("zero", "argv", "says"),
+    [
+        (
+            {"stage": 2, "offload_optimizer": {"device": "cpu"}},
+            ["--zero_stage", "0"],
+            "offload_optimizer has no",
+        ),
+        ({"stage": 2, "offload_param": {"device": "cpu"}}, [], "offload_param has no effect in ZeRO stage 2"),
+        ({"stage": 2, "offload_optimizer": {"device": "nvme"}}, [], "nvme needs ZeRO stage 3"),
+    ],
+)
+def test_what_would_have_no_effect_is_refused(zero: dict[str, Any], argv: list[str], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        complete({"zero_optimization": zero}, *argv)
+    with pytest.raises(UserError, match="activation_checkpointing"):
+        complete({"activation_checkpointing": {"cpu_checkpointing": True}})
+    assert complete({"zero_optimization": {"offload_param": {"device": "none"}}})
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "ds.json"
+    path.write_text('{"zero_optimization": {"stage": 1, "stage": 2}}')
+    with pytest.raises(UserError, match="the key stage twice"):
+        dsconfig.read(str(path))
+
+
+def test_a_setting_that_deepspeed_does_not_know_is_refused_with_a_guess() -> None:
+    pytest.importorskip("deepspeed")
+    known = {"flops_profiler": {"enabled": False}, "wall_clock_breakdown": False, "train_batch_size": 4}
+    dsconfig.validate(known)
+    with pytest.raises(UserError, match="no setting gradient_cliping") as caught:
+        dsconfig.validate({**known, "gradient_cliping": 1.0})
+    assert caught.value.hint == "write gradient_clipping"
+
+
+def test_deepspeed_takes_the_file_too() -> None:
+    assert parse([]).ds_config == "zero2"
+    assert parse(["--deepspeed", "mine.json"]).ds_config == "mine.json"
+    assert parse(["--deepspeed", "--deepspeed_config", "mine.json"]).ds_config == "mine.json"
+    with pytest.raises(UserError, match="two files"):
+        parse(["--deepspeed", "one.json", "--ds_config", "two.json"])
+
+
+def test_an_optimizer_of_torch_gets_what_is_given() -> None:
+    settled = complete({"optimizer": {"type": "SGD", "params": {"momentum": 0.9}}}, "--weight_decay", "0.2")
+    assert settled["optimizer"]["params"] == {"momentum": 0.9, "lr": 1e-3, "weight_decay": 0.2}
+    assert settled["zero_allow_untested_optimizer"] is True
+    with pytest.raises(UserError, match="lr 'fast'"):
+        complete({"optimizer": {"params": {"lr": "fast"}}})
 
 
 def test_dtype_comes_from_the_argument_then_from_the_file() -> None:

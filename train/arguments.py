@@ -9,6 +9,8 @@ from typing import NoReturn
 from errors import UserError
 
 DTYPES = ("auto", "bf16", "fp16", "fp32")
+DEFAULT_DS_CONFIG = "zero2"
+DEFAULT_WARMUP = 10
 
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -29,6 +31,12 @@ def parse(argv: list[str]) -> argparse.Namespace:
     """
     args = _build().parse_args(argv)
     _refuse_nonsense(args)
+    if args.deepspeed and args.ds_config not in (None, args.deepspeed):
+        raise UserError("--deepspeed and --ds_config name two files", hint="give one of them")
+    args.ds_config = args.ds_config or args.deepspeed or DEFAULT_DS_CONFIG
+    args.given = {name for name in ("lr", "warmup", "lr_decay_steps") if getattr(args, name) is not None}
+    if args.warmup is None:
+        args.warmup = DEFAULT_WARMUP
     if args.lr_decay_steps is None:
         args.lr_decay_steps = args.steps
     return args
@@ -53,7 +61,7 @@ def _build() -> argparse.ArgumentParser:
     training.add_argument(
         "--lr", type=float, help="peak learning rate (default: from --ds_config, else 1e-3)"
     )
-    training.add_argument("--warmup", type=int, default=10, help="steps of linear warm-up")
+    training.add_argument("--warmup", type=int, help="steps of linear warm-up (default: 10)")
     training.add_argument(
         "--lr_decay_steps", type=int, help="cosine decay to a tenth ends here (default: --steps)"
     )
@@ -70,9 +78,11 @@ def _build() -> argparse.ArgumentParser:
     engine.add_argument(
         "--ds_config",
         "--deepspeed_config",
-        default="zero2",
         metavar="FILE",
-        help="a JSON file, or a name in configs/",
+        help="a JSON file, or a name in configs/ (default: zero2)",
+    )
+    engine.add_argument(
+        "--deepspeed", nargs="?", const="", metavar="FILE", help="the same, as transformers spells it"
     )
     engine.add_argument(
         "--zero_stage", type=int, choices=(0, 1, 2, 3), help="in place of the ds_config's stage"

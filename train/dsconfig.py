@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+import math
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
+import batch
+import scheduler
 from errors import UserError
 
 CONFIGS = Path(__file__).resolve().parent / "configs"
-DEFAULT_MICRO_BATCH = 4
 DEFAULT_LR = 1e-3
 DEFAULT_WEIGHT_DECAY = 0.1
+ADAMS = ("adam", "adamw")
 NEVER = 10**9
+# Read by DeepSpeed elsewhere, after its configuration is made.
+OURS = {"optimizer", "scheduler", "zero_optimization", "checkpoint"}
 SECTIONS = {
     "zero_optimization": '{"stage": 2}',
     "optimizer": '{"type": "AdamW"}',
@@ -32,9 +38,17 @@ def read(name: str) -> dict[str, Any]:
         shipped = ", ".join(sorted(config.stem for config in CONFIGS.glob("*.json")))
         raise UserError(f"there is no ds_config {name}", hint=f"give a JSON file, or one of {shipped}")
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_without_doubles)
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text: {error.reason}", hint="save it as UTF-8") from error
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be read: {error.strerror}", hint="give another --ds_config"
+        ) from error
+    except _DoubleKey as error:
+        raise UserError(
+            f"{path} has the key {error} twice in one object", hint="keep one: JSON would drop the other"
+        ) from error
     except json.JSONDecodeError as error:
         raise UserError(
             f"{path} line {error.lineno}: not JSON: {error.msg}",
@@ -46,33 +60,40 @@ def read(name: str) -> dict[str, Any]:
     for section, example in SECTIONS.items():
         if not isinstance(config.get(section, {}), dict):
             raise UserError(f"{path}: {section} is no object", hint=f'write "{section}": {example}')
-    if not isinstance(config.get("optimizer", {}).get("params", {}), dict):
-        raise UserError(f"{path}: params of the optimizer is no object", hint='write "params": {"lr": 1e-3}')
+        if not isinstance(config.get(section, {}).get("params", {}), dict):
+            raise UserError(f"{path}: params of {section} is no object", hint='write "params": {}')
+    for section in ("offload_optimizer", "offload_param"):
+        if not isinstance(config.get("zero_optimization", {}).get(section, {}), dict):
+            raise UserError(f"{path}: {section} is no object", hint='write "device": "cpu" into it')
+    if not isinstance(config.get("optimizer", {}).get("type", ""), str):
+        raise UserError(f"{path}: the type of the optimizer is no name", hint='write "type": "AdamW"')
     return config
 
 
-def complete(config: dict[str, Any], args: Namespace, *, on_cpu: bool, world_size: int) -> dict[str, Any]:
+def complete(config: dict[str, Any], args: Namespace, *, world_size: int) -> dict[str, Any]:
     """A copy of `config` with everything but the dtype settled: by the arguments, the file, the defaults.
 
-    Raises UserError when the file fixes a global batch that this world size cannot produce.
+    Raises UserError for what cannot be had here, and for what would be ignored.
     """
-    scheduler_is_open = "auto" in json.dumps(config.get("scheduler"))
+    schedule = config.get("scheduler")
     config = _without_auto(config)
-    if scheduler_is_open:
-        config.pop("scheduler", None)
-    for key, argument, default in (
-        ("train_micro_batch_size_per_gpu", args.micro_batch, DEFAULT_MICRO_BATCH),
-        ("gradient_accumulation_steps", args.gas, 1),
-        ("gradient_clipping", None, 1.0),
-        ("steps_per_print", None, NEVER),
-    ):
-        config[key] = _first(argument, config.get(key), default)
-    _check_global_batch(config, world_size)
+    config[batch.MICRO], config[batch.PASSES] = batch.settle(
+        config, args.micro_batch, args.gas, world_size=world_size
+    )
+    config.pop(batch.TOTAL, None)
+    config.setdefault("gradient_clipping", 1.0)
+    config.setdefault("steps_per_print", NEVER)
     zero = config.setdefault("zero_optimization", {})
     zero["stage"] = _first(args.zero_stage, zero.get("stage"), 2)
+    _refuse_idle_settings(config, zero)
     optimizer = config.setdefault("optimizer", {})
     optimizer.setdefault("type", "AdamW")
-    _set_optimizer(optimizer, args, offloaded="offload_optimizer" in zero, on_cpu=on_cpu)
+    _set_optimizer(optimizer, args)
+    if optimizer["type"].lower() not in ADAMS:
+        # DeepSpeed wants to be told that one knows: writing the name is knowing.
+        config.setdefault("zero_allow_untested_optimizer", True)
+    if schedule is not None:
+        config["scheduler"] = scheduler.complete(schedule, args, optimizer["params"]["lr"])
     return config
 
 
@@ -96,8 +117,9 @@ def validate(config: dict[str, Any]) -> None:
     """Let DeepSpeed itself read `config`; its objections become a UserError."""
     from deepspeed.runtime.config import DeepSpeedConfig, DeepSpeedConfigError
 
+    read = _Asked(config)
     try:
-        DeepSpeedConfig(config)
+        DeepSpeedConfig(read)
     except (AssertionError, ValueError, TypeError, DeepSpeedConfigError) as error:
         first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         detail = " ".join(str(error).split())
@@ -105,6 +127,12 @@ def validate(config: dict[str, Any]) -> None:
             f"DeepSpeed refuses the ds_config: {detail if len(detail) < 300 else first}",
             hint="correct that key; the files in configs/ work as they are",
         ) from error
+    for key in config.keys() - read.asked - OURS:
+        close = difflib.get_close_matches(key, read.asked | OURS, n=1)
+        raise UserError(
+            f"DeepSpeed knows no setting {key}, which the ds_config has",
+            hint=f"write {close[0]}" if close else "leave it out: DeepSpeed would ignore it",
+        )
 
 
 def _without_auto(value: Any) -> Any:
@@ -118,29 +146,76 @@ def _first(*choices: Any) -> Any:
     return next((choice for choice in choices if choice is not None), None)
 
 
-def _check_global_batch(config: dict[str, Any], world_size: int) -> None:
-    stated = config.pop("train_batch_size", None)
-    micro, accumulate = config["train_micro_batch_size_per_gpu"], config["gradient_accumulation_steps"]
-    for key in ("train_micro_batch_size_per_gpu", "gradient_accumulation_steps"):
-        if not isinstance(config[key], int) or config[key] < 1:
-            raise UserError(f"the ds_config has {key} = {config[key]!r}", hint="give a whole number above 0")
-    real = micro * accumulate * world_size
-    if stated not in (None, real):
+class _DoubleKey(Exception):
+    pass
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise _DoubleKey(key)
+        found[key] = value
+    return found
+
+
+class _Asked(dict[str, Any]):
+    """Settings that remember which of them, and which others, were asked for: the rest is ignored."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        super().__init__(settings)
+        self.asked: set[str] = set()
+
+    def __getitem__(self, key: str) -> Any:
+        self.asked.add(key)
+        return super().__getitem__(key)
+
+    def __contains__(self, key: object) -> bool:
+        self.asked.add(str(key))
+        return super().__contains__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.asked.add(key)
+        return super().get(key, default)
+
+    def keys(self) -> Any:
+        return self
+
+
+def _refuse_idle_settings(config: dict[str, Any], zero: dict[str, Any]) -> None:
+    """DeepSpeed reads these and does nothing."""
+    stage = zero["stage"]
+    for section, stages in (("offload_optimizer", (1, 2, 3)), ("offload_param", (3,))):
+        device = (zero.get(section) or {}).get("device", "none")
+        if device == "nvme" and stage != 3:
+            raise UserError(
+                f"{section} to nvme needs ZeRO stage 3, this is stage {stage}", hint="--zero_stage 3"
+            )
+        if device != "none" and stage not in stages:
+            raise UserError(
+                f"{section} has no effect in ZeRO stage {stage}",
+                hint=f"leave it out, or take --zero_stage {' or '.join(map(str, stages))}",
+            )
+    if "activation_checkpointing" in config:
         raise UserError(
-            f"the ds_config has train_batch_size {stated}, but {micro} per rank x {accumulate} accumulated"
-            f" x {world_size} ranks = {real}",
-            hint="leave train_batch_size out: it changes with the number of ranks",
+            "activation_checkpointing of the ds_config has no effect on this model", hint="leave it out"
         )
 
 
-def _set_optimizer(optimizer: dict[str, Any], args: Namespace, *, offloaded: bool, on_cpu: bool) -> None:
+def _set_optimizer(optimizer: dict[str, Any], args: Namespace) -> None:
     params = optimizer.setdefault("params", {})
     params["lr"] = _first(args.lr, params.get("lr"), DEFAULT_LR)
-    if optimizer["type"].lower() not in ("adam", "adamw"):
+    for name in ("lr", "weight_decay"):
+        value = params.get(name, 1.0)
+        if type(value) not in (int, float) or not math.isfinite(value) or value < 0:
+            raise UserError(f"the ds_config has {name} {value!r}", hint="give a number, such as 3e-4")
+    if optimizer["type"].lower() not in ADAMS:
+        if args.weight_decay is not None:
+            params["weight_decay"] = args.weight_decay
         return
     params["weight_decay"] = _first(args.weight_decay, params.get("weight_decay"), DEFAULT_WEIGHT_DECAY)
     params.setdefault("betas", [0.9, 0.95])
     params.setdefault("eps", 1e-8)
     # torch's own Adam: DeepSpeed's FusedAdam and CPUAdam would first be compiled on every host.
     if params.setdefault("torch_adam", True):
-        params.setdefault("fused", not (on_cpu or offloaded))
+        params.setdefault("fused", True)

@@ -182,7 +182,7 @@ def seed_step(seed: int, step: int, rank: int) -> None:
 
 def _prepare(args: Namespace, raw_config: dict[str, Any], place: Place, stop: StopRequest) -> Run:
     """Settle every open choice with the other ranks, and build what the loop needs. Collective."""
-    config = dsconfig.complete(raw_config, args, on_cpu=place.on_cpu, world_size=place.world_size)
+    config = dsconfig.complete(raw_config, args, world_size=place.world_size)
     dtype, why = precision.choose(dsconfig.requested_dtype(raw_config, args.dtype), place)
     dsconfig.set_dtype(config, dtype)
     save_dir = Path(args.save_dir).absolute() if args.save_dir else None
@@ -255,15 +255,21 @@ def _prepare(args: Namespace, raw_config: dict[str, Any], place: Place, stop: St
 
 def _initialise(model: GPT, config: dict[str, Any], args: Namespace) -> Any:
     own_schedule = "scheduler" not in config
-    engine, *_ = deepspeed.initialize(
-        model=model,
-        model_parameters=optimization.parameter_groups(model),
-        config=config,
-        lr_scheduler=(lambda adam: optimization.schedule(adam, args.warmup, args.lr_decay_steps))
-        if own_schedule
-        else None,
-        dist_init_required=False,
-    )
+    try:
+        engine, *_ = deepspeed.initialize(
+            model=model,
+            model_parameters=optimization.parameter_groups(model),
+            config=config,
+            lr_scheduler=(lambda adam: optimization.schedule(adam, args.warmup, args.lr_decay_steps))
+            if own_schedule
+            else None,
+            dist_init_required=False,
+        )
+    except (AssertionError, AttributeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"DeepSpeed cannot start with this ds_config: {type(error).__name__}: {error}",
+            hint="mostly a setting that the optimizer or scheduler does not take",
+        ) from error
     return engine
 
 

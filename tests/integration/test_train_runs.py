@@ -176,7 +176,7 @@ def test_plain_deepspeed_runs_it(cache: Path, tmp_path: Path) -> None:
     ("config", "says"),
     [
         ('{"zero_optimization": {"stage": 2, "offload_gradients": true}}', "offload_gradients"),
-        ('{"train_batch_size": 32, "train_micro_batch_size_per_gpu": 4}', "train_batch_size 32"),
+        ('{"train_batch_size": 32, "gradient_accumulation_steps": 4}', "train_batch_size 32"),
     ],
 )
 def test_a_config_that_deepspeed_refuses_is_a_sentence(
