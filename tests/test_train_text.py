@@ -69,9 +69,44 @@ def test_a_directory_gives_its_files_in_order_packed_or_not(tmp_path: Path) -> N
     assert documents(tmp_path) == ["ay\n", "bee\n", "sea\n"]
 
 
-def test_rows_of_a_jsonl_file_are_documents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_without_end_comes_in_pieces(tmp_path: Path) -> None:
+    content = "x" * (3 * text.PIECE_CHARACTERS) + "\ny\n"
+    (tmp_path / "one.txt").write_text(content)
+    (tmp_path / "two.jsonl").write_text(json.dumps({"text": content}))
+    assert documents(tmp_path) == [content, content]
+    found = [piece for piece in text.pieces(text.find(str(tmp_path)).training) if piece]
+    assert max(map(len, found)) <= 2 * text.PIECE_CHARACTERS
+
+
+def test_rows_of_a_csv_file_are_documents(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.csv"
+    rows.write_text('id,text\n1,"one, and\nits second line"\n2,two\n')
+    assert documents(rows) == ["one, and\nits second line", "two"]
+    (tmp_path / "rows.tsv").write_text("text\tid\nthree\t3\n")
+    assert documents(tmp_path / "rows.tsv") == ["three"]
+    rows.write_text("id,body\n1,one\n")
+    with pytest.raises(UserError, match=r"no column 'text', only \['id', 'body'\]"):
+        documents(rows)
+
+
+def test_a_broken_file_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     datasets = pytest.importorskip("datasets")
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    lines = tmp_path / "rows.jsonl"
+    lines.write_text('{"text": "one"}\n\n{"text": "tw')
+    with pytest.raises(UserError, match=r"rows\.jsonl line 3: not JSON"):
+        documents(lines)
+    packed = lzma.compress(b"To be, or not to be.\n" * 1000)
+    (tmp_path / "cut.xz").write_bytes(packed[: len(packed) // 2])
+    (tmp_path / "noise.xz").write_bytes(b"no archive")
+    (tmp_path / "cut.csv").write_text('text\n"open')
+    (tmp_path / "cut.parquet").write_bytes(b"PAR1")
+    for name in ("cut.xz", "noise.xz", "cut.csv", "cut.parquet"):
+        with pytest.raises(UserError, match="cannot be read"):
+            documents(tmp_path / name)
+
+
+def test_rows_of_a_jsonl_file_are_documents(tmp_path: Path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text("".join(json.dumps({"text": word}) + "\n" for word in ("one", "two")))
     assert documents(rows) == ["one", "two"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import lzma
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -13,7 +15,10 @@ from errors import UserError
 BUILTIN = Path(__file__).resolve().parent / "corpus" / "shakespeare.txt.xz"
 WIKITEXT = ("Salesforce/wikitext", "wikitext-2-raw-v1")
 PIECE_CHARACTERS = 1 << 16
-ROW_FORMATS = {".jsonl": "json", ".json": "json", ".parquet": "parquet", ".arrow": "arrow"}
+LINE_FORMATS = {".jsonl", ".csv", ".tsv"}
+TABLES = {".json": "json", ".parquet": "parquet", ".arrow": "arrow"}
+# A field of a CSV file may be a whole book; the module's own bound is 128 KiB.
+MOST_FIELD = 1 << 30
 COLUMN = "text"
 Source = Path | Sequence[str]
 
@@ -46,26 +51,51 @@ def find(what: str) -> Text:
     files = (path,) if path.is_file() else tuple(_files_below(path))
     if not files:
         raise UserError(
-            f"{path} holds no text", hint="files ending in .txt, .md, .xz, .jsonl, .parquet or .arrow count"
+            f"{path} holds no text",
+            hint="files ending in .txt, .md, .xz, .jsonl, .json, .csv, .tsv, .parquet or .arrow count",
         )
     return Text(str(path), files)
 
 
 def pieces(sources: tuple[Source, ...]) -> Iterator[str | None]:
-    """Strings of about 64 K characters that end with a line; None stands between documents."""
+    """Strings of 64 K characters or little more, cut at line ends as far as lines are not longer than that;
+    None stands between documents. Raises UserError for a file that cannot be read to its end."""
     for source in sources:
         if not isinstance(source, Path):
             yield from _rows(source)
-        elif source.suffix in ROW_FORMATS:
-            yield from _rows(_load_rows(source))
+            continue
+        try:
+            yield from _from_file(source)
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"{source} is not UTF-8 text: {error.reason}", hint="convert it, for instance with iconv"
+            ) from error
+        except (OSError, EOFError, lzma.LZMAError, csv.Error) as error:
+            raise UserError(
+                f"{source} cannot be read to its end: {error}", hint="copy it again: it may be cut off"
+            ) from error
+
+
+def _from_file(path: Path) -> Iterator[str | None]:
+    form = _form(path)
+    if form in TABLES:
+        yield from _rows(_load_rows(path))
+        return
+    with _open(path) as handle:
+        if form in LINE_FORMATS:
+            yield from _rows(_json_lines(handle, path) if form == ".jsonl" else _csv_rows(handle, path))
         else:
-            with _open(source) as handle:
-                yield from _chunks(handle, source)
+            yield from _chunks(handle)
             yield None
 
 
+def _form(path: Path) -> str:
+    """The ending that tells how to read the file: .jsonl of data.jsonl.xz."""
+    return (path.with_suffix("") if path.suffix == ".xz" else path).suffix.lower()
+
+
 def _files_below(directory: Path) -> list[Path]:
-    endings = {".txt", ".md", ".xz", *ROW_FORMATS}
+    endings = {".txt", ".md", ".xz", *LINE_FORMATS, *TABLES}
     return sorted(path for path in directory.rglob("*") if path.suffix in endings and path.is_file())
 
 
@@ -75,25 +105,62 @@ def _open(path: Path) -> IO[str]:
     return path.open(encoding="utf-8")
 
 
-def _chunks(handle: IO[str], path: Path) -> Iterator[str]:
-    try:
-        while lines := handle.readlines(PIECE_CHARACTERS):
+def _chunks(handle: IO[str]) -> Iterator[str]:
+    """The tokenizer needs some 200 bytes for each character of a piece: none may be as long as it likes."""
+    lines, size = [], 0
+    while line := handle.readline(PIECE_CHARACTERS):
+        lines.append(line)
+        size += len(line)
+        if size > PIECE_CHARACTERS:
             yield "".join(lines)
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path} is not UTF-8 text: {error.reason}", hint="convert it, for instance with iconv"
-        ) from error
+            lines, size = [], 0
+    if lines:
+        yield "".join(lines)
 
 
-def _rows(rows: Sequence[str]) -> Iterator[str | None]:
+def _rows(rows: Iterable[str]) -> Iterator[str | None]:
     for text in rows:
-        yield text
+        for start in range(0, len(text), PIECE_CHARACTERS):
+            yield text[start : start + PIECE_CHARACTERS]
         yield None
+
+
+def _json_lines(handle: IO[str], path: Path) -> Iterator[str]:
+    for number, line in enumerate(handle, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise UserError(
+                f"{path} line {number}: not JSON: {error}", hint='every line is one object: {"text": ...}'
+            ) from error
+        names = list(row) if isinstance(row, dict) else []
+        if not isinstance(row, dict) or not isinstance(row.get(COLUMN), str):
+            raise UserError(
+                f"{path} line {number} has no column {COLUMN!r} with a string, only {names}",
+                hint=f"every line is one object with the text under {COLUMN!r}",
+            )
+        yield row[COLUMN]
+
+
+def _csv_rows(handle: IO[str], path: Path) -> Iterator[str]:
+    csv.field_size_limit(MOST_FIELD)
+    rows = csv.DictReader(handle, delimiter="\t" if _form(path) == ".tsv" else ",", strict=True)
+    if COLUMN not in (rows.fieldnames or ()):
+        raise _no_column(list(rows.fieldnames or ()), path)
+    for row in rows:
+        yield row[COLUMN] or ""
 
 
 def _load_rows(path: Path) -> Any:
     datasets = _datasets()
-    loaded = datasets.load_dataset(ROW_FORMATS[path.suffix], data_files=str(path), split="train")
+    try:
+        loaded = datasets.load_dataset(TABLES[_form(path)], data_files=str(path), split="train")
+    except Exception as error:  # its errors are those of pyarrow, pandas and fsspec
+        raise UserError(
+            f"{path} cannot be read as {_form(path)}: {str(error).splitlines()[0]}", hint="copy it again"
+        ) from error
     return _text_column(loaded, path)
 
 
@@ -114,10 +181,14 @@ def _saved_dataset(path: Path) -> Any:
 def _text_column(rows: Any, path: Path) -> Any:
     names = rows.column_names
     if COLUMN not in names:
-        raise UserError(
-            f"{path} has no column {COLUMN!r}, only {names}", hint=f"rename the column to {COLUMN!r}"
-        )
+        raise _no_column(names, path)
     return rows[COLUMN]
+
+
+def _no_column(names: list[str], path: Path) -> UserError:
+    return UserError(
+        f"{path} has no column {COLUMN!r}, only {names}", hint=f"rename the column to {COLUMN!r}"
+    )
 
 
 def _wikitext() -> Text:

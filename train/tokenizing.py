@@ -23,7 +23,7 @@ BUILTIN = Path(__file__).resolve().parent / "corpus" / "tokenizer.json"
 END_TOKENS = ("<|endoftext|>", "</s>", "<eos>", "<|end_of_text|>", "[SEP]")
 HELDOUT_SHARE = 0.05
 FORMAT = "gpt-pretrain tokens 1"
-PIECES_AT_ONCE = 64
+PIECES_AT_ONCE = 16
 
 
 @dataclass(frozen=True, kw_only=True)
