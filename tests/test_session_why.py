@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from clusterctl.advise.explain import is_telling
 from clusterctl.session.why import why
 from clusterctl.settings import HOME_VARIABLE
 from clusterctl.store.outcome import Cause, Outcome
@@ -141,3 +142,10 @@ def test_a_verdict_that_another_version_wrote_is_no_fault(failed: Failed, data: 
     (directory.path / "hang/verdict-1.json").write_bytes(data)
     found = why(directory)
     assert (found.hang, found.means) == (None, "it hangs")
+
+
+def test_a_greeting_of_torch_is_no_last_word() -> None:
+    warning = "[W1130 15:22:11.39 socket.cpp:207] [c10d] The "
+    assert not is_telling("[Gloo] Rank 3 is connected to 3 peer ranks. Expected number of connected peers")
+    assert not is_telling(warning + "hostname of the client socket cannot be retrieved. err=-3")
+    assert is_telling(warning + "client socket has failed to connect to 10.0.0.1:29500")

@@ -7,6 +7,7 @@ what else was seen. Where nothing is known, that is said.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
@@ -22,6 +23,10 @@ _FROM_OUTSIDE = (1, 2, 3, 9, 15)
 """Signals that another process sends: what the victim had printed says nothing of them."""
 _PROVEN = ("oom", "lost", "internal", "hang", "preflight")
 _MOST_CONFIRMING = 4
+_GREETING = re.compile(
+    r"^\[Gloo\] Rank \d+ is connected to"
+    r"|^\[W.*\] \[c10d\] The hostname of the client socket cannot be retrieved"
+)
 _QUOTED = 12
 
 
@@ -250,8 +255,13 @@ def _kind_of(
 def _quoted(cause: Cause, own: Sequence[Excerpt]) -> tuple[str, ...]:
     if cause.traceback:
         return tuple(cause.traceback.rstrip().splitlines()[-_QUOTED:])
-    lines = [line.rstrip() for each in own if each.ends for line in each.text.split("\n") if line.strip()]
+    lines = [line.rstrip() for each in own if each.ends for line in each.text.split("\n") if is_telling(line)]
     return tuple(lines[-_QUOTED:])
+
+
+def is_telling(line: str) -> bool:
+    """Whether a line of a log can say anything of its end: torch's greetings at every start cannot."""
+    return bool(line.strip()) and not _GREETING.search(line)
 
 
 def size_in_words(size: int) -> str:

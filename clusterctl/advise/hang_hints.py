@@ -24,7 +24,7 @@ _OF_MISSING = {
     "lock": "a thread of it holds what it waits for, or does not end: clusterctl why shows its threads",
     "network": "a machine does not answer: give the request a timeout, or fetch before the run",
     "input": "ranks have no terminal: remove input() and breakpoint()",
-    "pool": "multiprocessing waits for ever for a worker that was killed: see that host's kernel log",
+    "pool": "a worker of it does nothing, or was killed, for which multiprocessing waits for ever",
     "workers": "the loader's workers do nothing: a lock held at the fork, or a file server that hangs",
     "saving": "look at what it writes to: a file server that hangs, or a pipe that nobody reads",
 }

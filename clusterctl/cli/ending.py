@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import RenderableType
 
+from clusterctl.advise.explain import is_telling
 from clusterctl.cli import screen
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.report import ending as page
@@ -50,6 +51,6 @@ def last_lines(log: Path) -> tuple[str, ...]:
         return ()
     found: deque[str] = deque(maxlen=_QUOTED)
     for line in plain_lines(data, colours=False).splitlines():
-        if line.strip():
+        if is_telling(line):
             found.append(line.rstrip())
     return tuple(found)

@@ -132,9 +132,9 @@ FILES = (
             "RemoteDisconnected",
         ),
         detail=r"host='(?P<name>[^']+)'",
-        means="{host} cannot reach a server[ ({name})] that the script downloads from",
-        hint="clusterctl exec -i {host} -- curl -sI https://huggingface.co; a proxy must be set for ssh "
-        "sessions, too",
+        means="{host} cannot reach a server[ ({name})] that the script asks",
+        hint="[clusterctl exec -i {host} -- curl -sI https://{name}; ]a proxy must be set for ssh sessions, "
+        "too",
     ),
     Signature(
         code="hub.denied",
@@ -152,7 +152,8 @@ FILES = (
             "Can't load the configuration of",
             "does not appear to have a file named",
         ),
-        detail=r"(?:for|id|of|model identifier:?|form.*?:) ?'(?P<path>[^']+)'|^\S*: ?(?P<path2>/\S+)",
+        detail=r"(?:for|id|of|model identifier:?|form.*?:) ?'(?P<path>[^']+)'|^\S*: ?(?P<path2>/\S+)"
+        r"|^\S*: ?(?P<path3>\S+) is not a local folder",
         means="the model or tokenizer[ {path}] is not there on {host}, so the script takes it "
         "for a name on the hub",
         hint="which hosts have it: clusterctl exec -- ls -d[ {path}]",

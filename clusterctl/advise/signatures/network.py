@@ -85,6 +85,13 @@ NETWORK = (
         "small memlock look like this: clusterctl doctor",
     ),
     Signature(
+        code="net.nccl-internal",
+        sign=("ncclInternalError", "internal error - please report this issue to the NCCL developers"),
+        means="NCCL gave up: what it found while it connected its ranks did not fit together",
+        hint="--env NCCL_DEBUG=INFO says what in a line with WARN; whether all hosts have the same NCCL: "
+        "clusterctl doctor --only sw,net",
+    ),
+    Signature(
         code="net.nccl-cuda",
         sign=("ncclUnhandledCudaError", "unhandled cuda error"),
         means="a CUDA call failed under NCCL: the card, its memory, or its driver, not the network",

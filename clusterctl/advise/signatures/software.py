@@ -25,7 +25,8 @@ SOFTWARE = (
             "No such option",
             "not used by the HfArgumentParser",
         ),
-        pattern=r"error: (?P<what>.*)|(?P<what2>No such option.*|Some specified arguments.*)",
+        pattern=r"error: (?P<what>.*)|(?P<what2>No such option.*)"
+        r"|not used by the HfArgumentParser: (?P<what3>.*)",
         means="the script does not take these arguments: {what}",
         hint="options of `launch` come before SCRIPT, its own after",
     ),
@@ -140,11 +141,13 @@ SOFTWARE = (
             "is non-finite, so it cannot be clipped",
             "loss is nan",
             "Loss is nan",
+            "oss is NaN",
+            "Minimum loss scale reached",
             "loss is not finite",
             "NaN or Inf found",
         ),
         detail=r"Function '(?P<what>\w+)'",
-        means="the numbers are no numbers any more[ (first in {what})]: nan or inf in loss or gradients",
+        means="nan or inf in the loss or in gradients[, first in {what}]",
         hint="a lower learning rate, warm-up, clipping, bf16 in place of fp16; which op: "
         "torch.autograd.set_detect_anomaly(True)",
     ),
@@ -225,6 +228,12 @@ SOFTWARE = (
         sign=("before the current process has finished its bootstrapping phase",),
         means="processes are started while the script is imported",
         hint='put what the script does below `if __name__ == "__main__":`',
+    ),
+    Signature(
+        code="python.no-terminal",
+        sign=("EOFError: EOF when reading a line", "bdb.BdbQuit"),
+        means="the script waits for somebody who types, and ranks have no terminal",
+        hint="remove input(), breakpoint() and pdb.set_trace(); or give rank 0 its input: --stdin",
     ),
     Signature(
         code="env.not-set",
