@@ -185,6 +185,14 @@ class ProofDefaults:
     dcgm_timeout: float = 180.0
 
 
+@dataclass(frozen=True)
+class LintDefaults:
+    """A training config is judged before anything starts."""
+
+    max_bytes: int = 1_000_000
+    schema_timeout: float = 120.0
+
+
 SSH = SshDefaults()
 ASK = AskDefaults()
 PROOF = ProofDefaults()
@@ -193,6 +201,7 @@ HANG = HangDefaults()
 SYNC = SyncDefaults()
 EXEC = ExecDefaults()
 WHY = WhyDefaults()
+LINT = LintDefaults()
 SANDBOX = SandboxDefaults()
 
 HOSTFILE_VARIABLE = "CLUSTERCTL_HOSTFILE"

@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "checks": {"inventory", "facts", "network", "transport.protocol"},
     "plan": {"inventory", "facts", "network"},
     "engines": {"plan"},
-    "advise": {"messages", "plan", "inventory.fold", "store.outcome"},
+    "advise": {"messages", "plan", "inventory.fold", "store.outcome", "checks.finding"},
     "report": {*PURE, "store.outcome"},
     "transport": set(),
     "ask": {"transport", "store", *PURE},

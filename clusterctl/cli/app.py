@@ -13,6 +13,7 @@ from clusterctl.cli import (
     env,
     init,
     launch,
+    lint,
     logs,
     pull,
     runs,
@@ -98,6 +99,15 @@ app.command(
         unknown_option=launch.unknown_option,
     ),
 )(launch.command)
+app.command(
+    "lint",
+    short_help="Is this DeepSpeed config right for so many ranks?",
+    cls=help_.command(
+        "clusterctl lint ds.json --nodes 2 --gpus-per-node 8",
+        "clusterctl lint ds.json -H hosts -- --learning_rate 2e-5   as Trainer would read it",
+        "clusterctl lint ds.json --json                             for a program",
+    ),
+)(lint.command)
 app.command(
     "attach",
     short_help="Show a run as its launch does; Ctrl-C leaves it alone.",

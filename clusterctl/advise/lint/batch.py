@@ -1,0 +1,173 @@
+"""train_batch_size = train_micro_batch_size_per_gpu x gradient_accumulation_steps x ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from clusterctl.advise.lint.case import Case, Remark, shown
+
+TRAIN = "train_batch_size"
+MICRO = "train_micro_batch_size_per_gpu"
+STEPS = "gradient_accumulation_steps"
+CODE = "ds.batch"
+_FLAGS = {MICRO: ("per_device_train_batch_size", 8), STEPS: ("gradient_accumulation_steps", 1)}
+"""What fills "auto" in for transformers, and its default there."""
+
+
+class Sizes(msgspec.Struct, frozen=True):
+    """None: not given."""
+
+    train: int | None
+    micro: int | None
+    steps: int | None
+
+
+def complete(given: Sizes, ranks: int) -> Sizes | None:
+    """What DeepSpeed makes of two of them, or of one; None where that is not enough."""
+    train, micro, steps = given.train, given.micro, given.steps
+    if train is None and micro is None:
+        return None
+    if train is not None and micro is not None:
+        steps = steps if steps is not None else (train // micro) // ranks if micro else 0
+    elif train is not None:
+        steps = 1 if steps is None else steps
+        micro = (train // ranks) // steps if steps else 0
+    elif micro is not None:
+        steps = 1 if steps is None else steps
+        train = micro * steps * ranks
+    return Sizes(train, micro, steps)
+
+
+def judge(case: Case) -> Iterator[Remark]:
+    values = {key: case.get(key) for key in (TRAIN, MICRO, STEPS)}
+    wrong = [key for key, value in values.items() if not _usable(case, value)]
+    for key in wrong:
+        yield case.remark(
+            "fail",
+            CODE,
+            (key,),
+            f"{key} is {shown(values[key])}, not a whole number above 0",
+            leads="every rank fails in deepspeed.initialize",
+        )
+    if wrong:
+        return
+    if case.situation.reader != "deepspeed" and "auto" in values.values():
+        values = {key: _filled(case, key, value) for key, value in values.items()}
+        if "auto" in values.values():
+            return
+    if "auto" in values.values():
+        return  # that is said where "auto" is judged
+    given = Sizes(*(int(value) if value is not None else None for value in values.values()))
+    yield from _equation(case, given)
+
+
+def _equation(case: Case, given: Sizes) -> Iterator[Remark]:
+    if given.train is None and given.micro is None:
+        reader = case.situation.reader
+        if reader == "deepspeed":
+            yield case.remark(
+                "fail",
+                CODE,
+                (STEPS,),
+                f"neither {TRAIN} nor {MICRO} is given",
+                leads="every rank fails in deepspeed.initialize",
+                fix=f'"{MICRO}": 1, and "{STEPS}"; {TRAIN} follows from them',
+            )
+        return
+    if case.situation.ranks is None:
+        yield from _for_which(case, given)
+        return
+    ranks = _replicas(case, case.situation.ranks)
+    if ranks is None:
+        return
+    full = complete(given, ranks)
+    if full is None or full.train is None or full.micro is None or full.steps is None:
+        return
+    if full.train == full.micro * full.steps * ranks and full.train > 0:
+        return
+    yield case.remark(
+        "fail",
+        CODE,
+        (TRAIN,),
+        _sum(given, full, ranks),
+        leads="AssertionError on every rank, unless the script has model parallelism of its own",
+        fix=_ways(given, full, ranks),
+    )
+
+
+def _sum(given: Sizes, full: Sizes, ranks: int) -> str:
+    if given.micro is not None and given.steps is not None:
+        product = given.micro * given.steps * ranks
+        return (
+            f"{TRAIN} is {given.train}, but {given.micro} (micro batch) x {given.steps} (accumulation) x "
+            f"{ranks} (ranks) is {product}"
+        )
+    if given.micro is not None:
+        return f"{TRAIN} {given.train} cannot be {given.micro} (micro batch) x N x {ranks} (ranks)"
+    if given.steps is not None:
+        return f"{TRAIN} {given.train} cannot be N x {given.steps} (accumulation) x {ranks} (ranks)"
+    return f"{TRAIN} {given.train} cannot be divided by {ranks} ranks"
+
+
+def _ways(given: Sizes, full: Sizes, ranks: int) -> str:
+    """What to write instead: what follows from the rest first, then what keeps the batch."""
+    train, micro, steps = given.train or 0, given.micro, given.steps
+    unit = (micro or 1) * ranks * (steps or 1 if micro is None or steps is not None else 1)
+    near = micro * steps * ranks if micro and steps else max(train // unit, 1) * unit
+    ways = [f'"{TRAIN}": {near}, or leave it out where the other two are given']
+    if micro and train and train % (micro * ranks) == 0:
+        ways.append(f'"{STEPS}": {train // (micro * ranks)} keeps {TRAIN} {train}')
+    elif steps and train and train % (steps * ranks) == 0:
+        ways.append(f'"{MICRO}": {train // (steps * ranks)} keeps {TRAIN} {train}')
+    return "\n".join(ways)
+
+
+def _for_which(case: Case, given: Sizes) -> Iterator[Remark]:
+    """With a batch for all ranks the file is right for some numbers of ranks only."""
+    if given.train is None or given.micro is None or given.steps is None:
+        return
+    unit = given.micro * given.steps
+    told = f"{TRAIN} {given.train} = {given.micro} x {given.steps} x ranks"
+    if given.train % unit:
+        yield case.remark(
+            "fail",
+            CODE,
+            (TRAIN,),
+            f"{told} holds for no number of ranks",
+            leads="AssertionError on every rank",
+            fix=f'leave "{TRAIN}" out: it follows from the others',
+        )
+        return
+    count = given.train // unit
+    yield case.remark(
+        "info", CODE, (TRAIN,), f"{told} holds for {count} rank{'s' * (count != 1)} only; --ranks N checks it"
+    )
+
+
+def _replicas(case: Case, ranks: int) -> int | None:
+    """Ranks that see different data, None where that is no whole number."""
+    share = case.get("sequence_parallel_size") or 1
+    split = case.section("tensor_parallel").get("autotp_size") or 1
+    if not (isinstance(share, int) and isinstance(split, int)) or share < 1 or split < 1:
+        return None
+    return ranks // (share * split) if ranks % (share * split) == 0 else None
+
+
+def _usable(case: Case, value: Any) -> bool:
+    if value is None or value == "auto":
+        return True
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _filled(case: Case, key: str, value: Any) -> Any:
+    """ "auto" by transformers' arguments, where they are all there."""
+    if value != "auto" or case.situation.reader != "transformers" or not case.situation.flags:
+        return value
+    if key == TRAIN:
+        return None
+    flag, default = _FLAGS[key]
+    typed = case.situation.flags.get(flag, str(default))
+    return int(typed) if typed.isdigit() and int(typed) > 0 else value

@@ -1,0 +1,202 @@
+"""Settings that exclude each other, that do nothing together, or that this machine cannot do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from clusterctl.advise.lint.case import Case, Remark, shown
+
+_ZERO = "zero_optimization"
+_START = "every rank fails in deepspeed.initialize"
+_GB = 1e9
+_DTYPES = ("fp16", "bf16", "fp32")
+_GATHERS = (
+    "stage3_gather_16bit_weights_on_model_save",
+    "gather_16bit_weights_on_model_save",
+    "stage3_gather_fp16_weights_on_model_save",
+)
+_OVERLAP = 4.5
+"""So many times its buckets take communication that overlaps, by transformers' documentation."""
+
+
+def judge(case: Case) -> Iterator[Remark]:
+    yield from _precision(case)
+    yield from _stage(case)
+    yield from _offload(case)
+    yield from _communication(case)
+    yield from _one_rank(case)
+    yield from _buckets(case)
+
+
+def _bf16(case: Case) -> str:
+    """The name that bf16 is configured by."""
+    return "bfloat16" if case.get("bf16") is None and case.get("bfloat16") is not None else "bf16"
+
+
+def _precision(case: Case) -> Iterator[Remark]:
+    bf16, fp16 = case.on(_bf16(case), "enabled"), case.on("fp16", "enabled")
+    if bf16 and fp16:
+        yield case.remark(
+            "fail",
+            "ds.precision",
+            ("fp16", "enabled"),
+            "fp16 and bf16 are both enabled",
+            leads="AssertionError on every rank",
+            fix="keep bf16 where the GPUs have it (RTX 30 and A100 on), else fp16",
+        )
+    if fp16 and case.situation.cpu:
+        yield case.remark(
+            "warn",
+            "ds.precision",
+            ("fp16", "enabled"),
+            "fp16 is enabled, and the hosts have no GPU: almost no CPU can",
+            leads="Type fp16 is not supported on your device",
+            fix='"bf16": {"enabled": true}, or neither',
+        )
+    yield from _loss_scale(case, enabled=fp16)
+    stage = case.stage
+    masters = ((_bf16(case), "bf16_master_weights_and_grads"), ("fp16", "fp16_master_weights_and_grads"))
+    for section, key in masters:
+        if case.on(section, key) and stage == 0:
+            told = f"{section}.{key} needs ZeRO stage 1, 2 or 3"
+            yield case.remark("fail", "ds.precision", (section, key), told, leads=_START)
+    states = (_bf16(case), "bf16_optimizer_states")
+    if case.on(*states) and not case.on(*masters[0]):
+        told = f"{'.'.join(states)} needs bf16_master_weights_and_grads"
+        yield case.remark("fail", "ds.precision", states, told, leads=_START)
+    wanted = case.section("data_types").get("grad_accum_dtype")
+    own = "bf16" if bf16 else "fp16" if fp16 else "fp32"
+    if stage == 0 and wanted in _DTYPES and wanted != own and case.situation.reader != "transformers":
+        yield case.remark(
+            "fail",
+            "ds.precision",
+            ("data_types", "grad_accum_dtype"),
+            f"gradients in {wanted} and a model in {own} need ZeRO stage 1, 2 or 3",
+            leads=_START,
+        )
+
+
+def _loss_scale(case: Case, *, enabled: bool) -> Iterator[Remark]:
+    given = case.section("fp16")
+    scale = given.get("loss_scale", 0)
+    if isinstance(scale, (int, float)) and scale < 0:
+        told = f"fp16.loss_scale is {shown(scale)}; 0 finds one by itself"
+        yield case.remark("fail", "ds.type", ("fp16", "loss_scale"), told, leads=_START)
+    for key in ("loss_scale_window", "min_loss_scale"):
+        value = given.get(key, 1)
+        if enabled and not scale and isinstance(value, (int, float)) and value <= 0:
+            told = f"fp16.{key} is {shown(value)}, and must be above 0 where loss_scale is 0"
+            yield case.remark("fail", "ds.type", ("fp16", key), told, leads=_START)
+
+
+def _stage(case: Case) -> Iterator[Remark]:
+    stage = case.stage
+    if stage is None:
+        return
+    zero = case.section(_ZERO)
+    if case.on(_ZERO, "legacy_stage1"):
+        told = f"{_ZERO}.legacy_stage1 is no longer there"
+        yield case.remark("fail", "ds.stage", (_ZERO, "legacy_stage1"), told, leads=_START)
+    if zero.get("compute_grad_norm") is False and stage not in (1, 2):
+        told = f"compute_grad_norm false needs ZeRO stage 1 or 2, and the stage is {stage}"
+        yield case.remark("fail", "ds.stage", (_ZERO, "compute_grad_norm"), told, leads=_START)
+    size = zero.get("allgather_bucket_size")
+    if stage in (1, 2) and isinstance(size, int) and size % 2:
+        told = f"allgather_bucket_size {shown(size)} is odd, and must be even"
+        yield case.remark("fail", "ds.type", (_ZERO, "allgather_bucket_size"), told, leads=_START)
+    if stage == 3 and str(case.get("gradient_allreduce_op")).lower() == "sum":
+        told = 'gradient_allreduce_op "sum" does not go with ZeRO stage 3'
+        yield case.remark("fail", "ds.stage", ("gradient_allreduce_op",), told, leads=_START)
+    gathers = any(zero.get(key) == "auto" or case.on(_ZERO, key) for key in _GATHERS)
+    if stage == 3 and case.situation.reader == "transformers" and not gathers:
+        yield case.remark(
+            "warn",
+            "ds.save",
+            (_ZERO, "stage"),
+            f"ZeRO stage 3 without {_GATHERS[0]}",
+            leads="a save has no model.safetensors, only shards and zero_to_fp32.py",
+            fix=f'"{_GATHERS[0]}": true',
+        )
+
+
+def _offload(case: Case) -> Iterator[Remark]:
+    stage, zero = case.stage, case.section(_ZERO)
+    if stage is None:
+        return
+    if case.device("offload_param") and stage != 3:
+        told = f"offload_param does nothing at ZeRO stage {stage}: it is of stage 3 only"
+        yield case.remark("warn", "ds.ignored", (_ZERO, "offload_param"), told, fix='"stage": 3')
+    optimizer = case.device("offload_optimizer")
+    if optimizer and stage == 0:
+        told = "offload_optimizer at ZeRO stage 0: nothing is sharded or offloaded"
+        fix = '"stage": 1 or above, or leave it out'
+        yield case.remark("warn", "ds.ignored", (_ZERO, "offload_optimizer"), told, fix=fix)
+    if optimizer == "nvme" and stage in (1, 2):
+        told = f"offload to NVMe is of ZeRO stage 3 only: at stage {stage} the optimizer goes to RAM"
+        fix = '"device": "cpu", or "stage": 3'
+        yield case.remark("warn", "ds.ignored", (_ZERO, "offload_optimizer", "device"), told, fix=fix)
+    for what in ("offload_optimizer", "offload_param"):
+        section = case.section(_ZERO, what)
+        if stage == 3 and case.device(what) == "nvme" and not section.get("nvme_path"):
+            yield case.remark(
+                "fail",
+                "ds.nvme",
+                (_ZERO, what, "device"),
+                f'{what}.device is "nvme", and nvme_path is not there',
+                leads=_START,
+                fix='"nvme_path": "/DIRECTORY" on a local NVMe disk of every host',
+            )
+    ratio = case.section(_ZERO, "offload_optimizer").get("ratio", 1.0)
+    if isinstance(ratio, (int, float)) and 0 <= ratio < 1 and stage != 3:
+        told = f"offload_optimizer.ratio {ratio:g}: a part can be offloaded at ZeRO stage 3 only"
+        yield case.remark("fail", "ds.stage", (_ZERO, "offload_optimizer", "ratio"), told, leads=_START)
+    forced = case.get("zero_force_ds_cpu_optimizer") is not False
+    plain = case.situation.reader != "transformers" and case.get("optimizer") is None
+    if optimizer and stage and plain and forced and zero:
+        yield case.remark(
+            "info",
+            "ds.optimizer",
+            (_ZERO, "offload_optimizer"),
+            "offload_optimizer, and no optimizer here: DeepSpeed refuses one of the script's that is not "
+            "DeepSpeedCPUAdam",
+            fix='"optimizer": {"type": "AdamW", "params": {...}}\n"zero_force_ds_cpu_optimizer": false',
+        )
+
+
+def _communication(case: Case) -> Iterator[Remark]:
+    for key in ("communication_data_type", "seq_parallel_communication_data_type"):
+        value = case.get(key)
+        if value is not None and str(value).lower() not in _DTYPES:
+            told = f"{key} is {shown(value)}, not fp16, bf16 or fp32"
+            yield case.remark("fail", "ds.type", (key,), told, leads=_START)
+    value = case.get("gradient_clipping")
+    known = value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
+    if not known and value != "auto":
+        told = f"gradient_clipping is {shown(value)}, not a number"
+        yield case.remark("fail", "ds.type", ("gradient_clipping",), told, leads="the first step fails")
+
+
+def _one_rank(case: Case) -> Iterator[Remark]:
+    if case.situation.ranks == 1 and case.stage:
+        told = f"with one rank ZeRO stage {case.stage} has nothing to shard; only offload saves GPU memory"
+        yield case.remark("info", "ds.stage", (_ZERO, "stage"), told)
+
+
+def _buckets(case: Case) -> Iterator[Remark]:
+    memory, zero = case.situation.gpu_memory, case.section(_ZERO)
+    if memory is None or case.stage not in (1, 2):
+        return
+    sizes = [zero.get(key, 5e8) for key in ("reduce_bucket_size", "allgather_bucket_size")]
+    if not all(isinstance(size, (int, float)) and not isinstance(size, bool) for size in sizes):
+        return
+    width = 2 if case.on(_bf16(case), "enabled") or case.on("fp16", "enabled") else 4
+    overlaps = case.on(_ZERO, "overlap_comm")
+    needed = sum(sizes) * width * (_OVERLAP if overlaps else 1)
+    if needed > memory / 4:
+        yield case.remark(
+            "warn",
+            "ds.buckets",
+            (_ZERO, "reduce_bucket_size"),
+            f"buckets take up to {needed / _GB:.1f} GB of the {memory / _GB:.0f} GB of a GPU",
+            fix='"reduce_bucket_size": 5e7, "allgather_bucket_size": 5e7',
+        )

@@ -1,0 +1,35 @@
+"""All that is to be said of one config."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from clusterctl.advise.lint import batch, classes, conflicts, keys, transformers
+from clusterctl.advise.lint.case import Case, Remark, named
+from clusterctl.checks.finding import Severity
+
+_ORDER: tuple[Severity, ...] = ("fail", "unknown", "warn", "info")
+
+
+def judge(case: Case) -> tuple[Remark, ...]:
+    """What breaks the run first, then what is ignored, each in the order of the file."""
+    found = [*_duplicates(case), *keys.judge(case), *batch.judge(case), *classes.judge(case)]
+    found += conflicts.judge(case)
+    if case.situation.reader == "transformers":
+        found += transformers.judge(case)
+    return tuple(sorted(found, key=lambda each: (_ORDER.index(each.finding.severity), each.line)))
+
+
+def _duplicates(case: Case) -> Iterator[Remark]:
+    fails = case.situation.reader == "deepspeed"
+    for each in case.document.duplicates:
+        told = f"{named(each.place)} is there already, in line {each.first}"
+        remark = case.remark(
+            "fail" if fails else "warn",
+            "ds.duplicate",
+            each.place,
+            told,
+            leads="ValueError on every rank" if fails else "the later one counts, without a word",
+            fix="leave one of them out",
+        )
+        yield Remark(line=each.line, finding=remark.finding)
