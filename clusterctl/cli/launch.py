@@ -144,7 +144,7 @@ def command(
         ),
     ] = "",
     force: Annotated[
-        bool, typer.Option("--force", help="Start although the quick look at the hosts found failures.")
+        bool, typer.Option("--force", help="Start although the hosts or the script's ds_config would fail.")
     ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print every host's command and variables; start nothing.")

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import msgspec
 
+from clusterctl.advise.lint.case import Linted
 from clusterctl.ask.git import Look
 from clusterctl.checks.os.machine import taken_at_logout
 from clusterctl.errors import ClusterctlError, UsageError
@@ -23,7 +24,7 @@ from clusterctl.plan.layers import Layers
 from clusterctl.plan.model import Hangs, LaunchPlan, OnDisconnect, Request, Setting, Start
 from clusterctl.plan.spares import split
 from clusterctl.plan.variables import strongest
-from clusterctl.session import variables, workload
+from clusterctl.session import launch_config, variables, workload
 from clusterctl.session.examine import Examination, examine, judged
 from clusterctl.session.hosts import Hosts
 from clusterctl.session.options import LaunchOptions
@@ -140,7 +141,26 @@ def prepare(
     if git is not None:
         work = msgspec.structs.replace(work, code=msgspec.structs.replace(work.code, git=git.result()))
         intent = msgspec.structs.replace(intent, workload=work)
-    return Prepared(ready=ready_of(intent, seen, attempt=1), examination=seen)
+    intent, config = _with_config(intent, seen)
+    ready = ready_of(intent, seen, attempt=1)
+    if config is not None and config.failing and not options.force:
+        raise RefusedError(
+            f"not started: {launch_config.lines(config)[0]}",
+            hint=f"{launch_config.way_out(config)}; --force starts all the same",
+            examination=seen,
+        )
+    return Prepared(ready=ready, examination=seen)
+
+
+def _with_config(intent: Intent, seen: Examination) -> tuple[Intent, Linted | None]:
+    """Notes on the config that the script is given, where it is given one."""
+    inventory, facts = intent.target.hosts.inventory, seen.answers.facts
+    own = {host: facts[host] for host in inventory.names if host in facts}
+    found = launch_config.judged(intent.options, intent.workload, own, inventory.world_size)
+    if found is None:
+        return intent, None
+    notes = (*intent.notes, *launch_config.lines(found))
+    return msgspec.structs.replace(intent, notes=notes), found
 
 
 def ready_of(intent: Intent, seen: Examination, *, attempt: int) -> Ready:

@@ -31,8 +31,10 @@ def lint(
     arguments: Sequence[str] = (),
     cpu: bool = False,
     gpu_memory: int | None = None,
+    name: str = "",
 ) -> Linted:
     """``reader`` None: transformers where something is "auto", else DeepSpeed. ``arguments``: the script's.
+    ``name``: what ``file`` is called in what is said.
 
     Raises UsageError for a file that cannot be read; what is in it is a finding.
     """
@@ -56,7 +58,12 @@ def lint(
         situation = Situation(ranks=ranks, reader=reader, flags=flags, cpu=cpu, gpu_memory=gpu_memory)
         remarks = judge(Case(document=document, schema=schema, situation=situation))
     return Linted(
-        file=file, ranks=ranks, reader=reader, deepspeed=schema.version, origin=origin, remarks=remarks
+        file=name or file,
+        ranks=ranks,
+        reader=reader,
+        deepspeed=schema.version,
+        origin=origin,
+        remarks=remarks,
     )
 
 

@@ -13,8 +13,8 @@ TRAIN = "train_batch_size"
 MICRO = "train_micro_batch_size_per_gpu"
 STEPS = "gradient_accumulation_steps"
 CODE = "ds.batch"
-_FLAGS = {MICRO: ("per_device_train_batch_size", 8), STEPS: ("gradient_accumulation_steps", 1)}
-"""What fills "auto" in for transformers, and its default there."""
+_FLAGS = {MICRO: "per_device_train_batch_size", STEPS: "gradient_accumulation_steps"}
+"""What fills "auto" in for transformers."""
 
 
 class Sizes(msgspec.Struct, frozen=True):
@@ -163,11 +163,10 @@ def _usable(case: Case, value: Any) -> bool:
 
 
 def _filled(case: Case, key: str, value: Any) -> Any:
-    """ "auto" by transformers' arguments, where they are all there."""
-    if value != "auto" or case.situation.reader != "transformers" or not case.situation.flags:
+    """ "auto" by transformers' arguments; one that was not typed may be set by the script."""
+    if value != "auto" or case.situation.reader != "transformers":
         return value
     if key == TRAIN:
         return None
-    flag, default = _FLAGS[key]
-    typed = case.situation.flags.get(flag, str(default))
+    typed = case.situation.flags.get(_FLAGS[key], "")
     return int(typed) if typed.isdigit() and int(typed) > 0 else value

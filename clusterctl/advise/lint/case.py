@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -17,6 +17,7 @@ Reader = Literal["deepspeed", "transformers", "script"]
 in what is missing."""
 Origin = Literal["installed", "recorded"]
 
+_ORDER: tuple[Severity, ...] = ("fail", "unknown", "warn", "info")
 _LONGEST = 60
 
 
@@ -101,6 +102,11 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     ) -> Remark:
         found = Finding(code=code, severity=severity, hosts=(), observed=observed, symptom=leads, fix=fix)
         return Remark(line=self.document.line(place), finding=found)
+
+
+def ordered(remarks: Iterable[Remark]) -> tuple[Remark, ...]:
+    """What breaks the run first, each kind in the order of the file."""
+    return tuple(sorted(remarks, key=lambda each: (_ORDER.index(each.finding.severity), each.line)))
 
 
 def named(place: Place) -> str:

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from clusterctl.advise.lint import batch, classes, conflicts, keys, transformers
-from clusterctl.advise.lint.case import Case, Remark, named
-from clusterctl.checks.finding import Severity
-
-_ORDER: tuple[Severity, ...] = ("fail", "unknown", "warn", "info")
+from clusterctl.advise.lint.case import Case, Remark, named, ordered
 
 
 def judge(case: Case) -> tuple[Remark, ...]:
@@ -17,7 +14,7 @@ def judge(case: Case) -> tuple[Remark, ...]:
     found += conflicts.judge(case)
     if case.situation.reader == "transformers":
         found += transformers.judge(case)
-    return tuple(sorted(found, key=lambda each: (_ORDER.index(each.finding.severity), each.line)))
+    return ordered(found)
 
 
 def _duplicates(case: Case) -> Iterator[Remark]:
