@@ -19,7 +19,8 @@ class LaunchOptions(msgspec.Struct, frozen=True, kw_only=True):
     that itself), at most ``sync_limit`` of it (such as ``500MB``); without ``sync`` it is on every host
     already. ``module``: the script is a module. Without ``python`` it is a program of its own.
     ``local_rank``: DeepSpeed gets ``--local_rank=N``. ``time_limit`` is seconds. ``force`` starts
-    although the examination found failures, or the script's DeepSpeed config would fail. ``log_limit``: how much of each rank's log is kept (such as
+    although the examination found failures, or the script's DeepSpeed config would fail.
+    ``log_limit``: how much of each rank's log is kept (such as
     ``200MB``; ``0``: all; empty: 1 GB). ``stdin``: rank 0 reads this process's standard input.
     ``on_disconnect``: what the hosts do when their controller is gone, ``stop`` after a minute or
     ``continue`` for a day; None means ``continue`` where the run is detached and its hosts lose nothing
