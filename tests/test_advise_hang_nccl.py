@@ -121,6 +121,12 @@ def test_what_cannot_go_on_is_stopped(first: Ranks, kind: str, sentence: str) ->
     assert found.hint
 
 
+def test_who_holds_a_file_lock_is_asked_on_the_host_that_waits_for_it() -> None:
+    found = verdict({13: process(outside(13, EVALUATE), state="S", wchan="locks_lock_inode_wait")})
+    assert "it waits for a file lock" in found.sentence
+    assert found.hint.startswith("who holds it: clusterctl exec -i node2 -- lslocks")
+
+
 EVALUATES = outside(0, EVALUATE)
 SAVES = outside(0, SAVE)
 LETS_GO: tuple[tuple[Ranks, Ranks, str], ...] = (

@@ -71,6 +71,12 @@ def test_the_cause_comes_first_then_its_last_lines_then_what_to_type() -> None:
     ]
 
 
+def test_who_stopped_a_run_is_said_once() -> None:
+    stopped = Cause(kind="operator", message="stopped by the operator (Ctrl-C)")
+    lines = shown(outcome(status="stopped", exit_code=123, cause=stopped))
+    assert any(line.endswith(" by the operator (Ctrl-C)") and "stopped by" not in line for line in lines)
+
+
 def test_a_run_that_ran_nowhere_misses_no_logs() -> None:
     stopped = outcome(status="stopped", exit_code=123, cause=None, incomplete_logs=("h0", "h1"))
     assert f"logs  /runs/{RUN}/logs  (not complete: h[0-1])" in shown(stopped, places=COPIES)

@@ -44,6 +44,17 @@ def test_everything_is_private_and_secrets_are_not_written() -> None:
     assert "hf_abc" not in (directory.path / "plan.json").read_text()
 
 
+def test_when_a_host_printed_last_is_told_by_the_logs_of_its_ranks() -> None:
+    directory = create()
+    directory.append_log("h0", "agent.log", 0, b"x")
+    directory.append_log("h0", "rank-0.log", 0, b"")
+    assert directory.printed("h0") is None
+    directory.append_log("h0", "rank-0.log", 0, b"step 1\n")
+    os.utime(directory.host_logs("h0") / "rank-0.log", (5, 5))
+    assert directory.printed("h0") == 5
+    assert directory.printed("never heard of") is None
+
+
 def test_a_piece_of_a_log_that_arrives_twice_changes_nothing() -> None:
     directory = create()
     for offset, piece in ((0, b"one "), (4, b"two "), (0, b"one "), (8, b"three")):

@@ -23,11 +23,13 @@ _OF_KIND: dict[Kind, str] = {
 _OF_MISSING = {
     "lock": "a thread of it holds what it waits for, or does not end: clusterctl why shows its threads",
     "network": "a machine does not answer: give the request a timeout, or fetch before the run",
+    "file lock": "who holds it: clusterctl exec -i {host} -- lslocks; on a file server another host may",
     "input": "ranks have no terminal: remove input() and breakpoint()",
     "pool": "a worker of it does nothing, or was killed, for which multiprocessing waits for ever",
     "workers": "the loader's workers do nothing: a lock held at the fork, or a file server that hangs",
     "saving": "look at what it writes to: a file server that hangs, or a pipe that nobody reads",
 }
+_LOCKS = {"futex": "lock", "locks_lock_inode_wait": "file lock", "flock": "file lock"}
 
 
 def hint(kind: Kind, named: Sequence[RankState]) -> str:
@@ -49,5 +51,7 @@ def _of_missing(state: RankState, usual: str) -> str:
     if place.doing == "subprocess" and state.child:
         return f"its child process does nothing: {state.child[:80]}"
     wchan = process.wchan if process is not None else ""
-    doing = "lock" if not place.doing and "futex" in wchan else place.doing
-    return _OF_MISSING.get(doing, usual)
+    doing: str = place.doing
+    if not doing:
+        doing = next((name for sign, name in _LOCKS.items() if sign in wchan), "")
+    return _OF_MISSING.get(doing, usual).format(host=state.host)

@@ -119,7 +119,8 @@ def status_command(run: Run = "", as_json: options.Json = False) -> None:
 
     directory = find_run(run or None)
     plan, outcome, seen = directory.plan(), directory.outcome(), view_of(directory)
-    hosts = hosts_of(plan, directory.attempt_events(), outcome)
+    printed = {node.host: directory.printed(node.host) for node in plan.nodes}
+    hosts = hosts_of(plan, directory.attempt_events(), outcome, printed=printed)
     warnings = current_warnings(directory) if outcome is None else []
     if as_json:
         document = {"run": seen, "hosts": hosts, "warnings": warnings}

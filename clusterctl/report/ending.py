@@ -94,7 +94,8 @@ def _title(outcome: Outcome, found: Explanation | None) -> Text:
         title.append(f", attempt {outcome.attempts[-1].attempt}")
     if outcome.cause is not None:
         words = found.means if found is not None and found.known else outcome.cause.message
-        title.append(f": {where(outcome.cause)}{words}")
+        said = f": {where(outcome.cause)}{words}"
+        title.append(said.replace(f": {outcome.status} ", " ", 1))
     return title
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any, get_args
 
@@ -48,7 +48,8 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
 class HostView(msgspec.Struct, frozen=True, kw_only=True):
     """One host of a run: how its ranks stand, its last event (wall clock), what is left, its directory there.
 
-    ``left`` is None while nobody knows: before the end, and on a lost host.
+    ``left`` is None while nobody knows: before the end, and on a lost host. ``printed`` is when its ranks'
+    last output came, None where there was none.
     """
 
     host: str
@@ -57,6 +58,7 @@ class HostView(msgspec.Struct, frozen=True, kw_only=True):
     heard: float | None
     left: int | None
     outputs: str
+    printed: float | None = None
 
 
 def view(
@@ -93,15 +95,24 @@ def _cause(outcome: Outcome | None) -> str:
 
 
 def hosts_of(
-    plan: LaunchPlan, events: Iterable[dict[str, Any]], outcome: Outcome | None = None
+    plan: LaunchPlan,
+    events: Iterable[dict[str, Any]],
+    outcome: Outcome | None = None,
+    *,
+    printed: Mapping[str, float | None] | None = None,
 ) -> tuple[HostView, ...]:
-    """How each host stood at its last event; what is left there as the outcome proved it."""
+    """How each host stood at its last event; what is left there as the outcome proved it.
+
+    ``printed``: host -> when the last output of its ranks came.
+    """
     by_host: dict[str, list[dict[str, Any]]] = {node.host: [] for node in plan.nodes}
     for event in events:
         if event.get("host") in by_host:
             by_host[event["host"]].append(event)
     proved = outcome.left_behind if outcome else {}
-    return tuple(_host(node.host, node.ranks, by_host[node.host], proved) for node in plan.nodes)
+    found = (_host(node.host, node.ranks, by_host[node.host], proved) for node in plan.nodes)
+    times = printed or {}
+    return tuple(msgspec.structs.replace(each, printed=times.get(each.host)) for each in found)
 
 
 def _host(

@@ -136,7 +136,8 @@ def folded_places(run: str, places: Mapping[str, str]) -> dict[str, list[str]]:
 
 def _host_table(hosts: Sequence[HostView], *, now: float) -> Table:
     found = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("host", "ranks", "state", "last event", "left"):
+    over = any(host.left is not None for host in hosts)
+    for name in ("host", "ranks", "state", *(("last event", "left") if over else ("last output",))):
         found.add_column(name)
     groups: dict[object, list[HostView]] = {}
     for number, host in enumerate(hosts):
@@ -144,7 +145,8 @@ def _host_table(hosts: Sequence[HostView], *, now: float) -> Table:
         groups.setdefault(same, []).append(host)
     for alike in groups.values():
         ranks = [rank for host in alike for rank in host.ranks]
-        known = [host.heard for host in alike if host.heard is not None]
+        times = [host.heard if over else host.printed for host in alike]
+        known = [each for each in times if each is not None]
         heard = f"{span(now - min(known))} ago" if len(known) == len(alike) else "none"
         left = Text(
             "?" if alike[0].left is None else str(alike[0].left), "bold yellow" if alike[0].left else ""
@@ -154,7 +156,7 @@ def _host_table(hosts: Sequence[HostView], *, now: float) -> Table:
             _span(ranks),
             Text(harmless(alike[0].state)),
             heard,
-            left,
+            *[left] * over,
         )
     return found
 

@@ -96,6 +96,11 @@ class RunDirectory:
             stream.seek(cut.place(offset))
             stream.write(data)
 
+    def printed(self, host: str) -> float | None:
+        """When the last output of a host's ranks came here; None where none has."""
+        found = [path.stat() for path in self.host_logs(host).glob("rank-*.log")]
+        return max((each.st_mtime for each in found if each.st_size), default=None)
+
     def cut_log(self, host: str, name: str, before: Cut, cut: Cut, on_block: Callable[[], None]) -> None:
         """Take the bytes that ``cut`` names out of a log, and say so in it. Raises OSError."""
         log_files.cut_out(self._log(host, name), before, cut, on_block)
