@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 
-from tests.chaos.rounds import SUCCESS, Broken, Expected, Round, steps
+from tests.chaos.rounds import ENDLESS, SUCCESS, Broken, Expected, Round, steps
 
 _SECONDS = 10.0
 
@@ -16,7 +16,7 @@ def _controller_gets(r: Round, number: int) -> None:
         raise Broken(f"not one controller: {[each.command[:80] for each in found]}")
     r.note(f"{signal.Signals(number).name} to the controller")
     found[0].send(number)
-    if number != signal.SIGSTOP:
+    if number in (signal.SIGKILL, signal.SIGTERM):
         r.wait_until(lambda: not r.controllers(), "the controller has ended", 60)
 
 
@@ -92,3 +92,43 @@ def detached_stop(r: Round) -> Expected:
         raise Broken(f"stop ended with {code}: {r.said[-1]}")
     r.attach()
     return Expected((123,), ("operator",))
+
+
+def detached_in_second_attempt(r: Round) -> Expected:
+    """Its controller dies in an attempt that is not the first."""
+    rank = r.any_rank()
+    r.launch_detached(steps(_SECONDS), options=["--max-restarts", "1"])
+    r.ready()
+    r.send("rank", r.host_of(rank), signal.SIGKILL, rank)
+    r.ready(attempt=2)
+    _controller_gets(r, signal.SIGKILL)
+    time.sleep(r.rng.uniform(0, 4))
+    r.attach()
+    return Expected((0,), earlier=(Expected((137,), ("signal",), r.host_of(rank).name, rank),))
+
+
+def detached_between(r: Round) -> Expected:
+    """Its controller dies at any moment from the failure of the first attempt on."""
+    rank = r.any_rank()
+    r.launch_detached(steps(_SECONDS), options=["--max-restarts", "1"])
+    r.ready()
+    r.send("rank", r.host_of(rank), signal.SIGKILL, rank)
+    time.sleep(r.rng.uniform(0, 12))
+    _controller_gets(r, signal.SIGKILL)
+    time.sleep(r.rng.uniform(0, 2))
+    r.attach()
+    return Expected((0, 125, 137), ("internal", "signal"), earlier=None)
+
+
+def detached_hang(r: Round) -> Expected:
+    """With gloo. Nobody looks on, and the controller may stand still for a while."""
+    rank, r.real = r.any_rank(), True
+    r.launch_detached(ENDLESS, options=["--hang-timeout", "4s"])
+    r.ready()
+    r.send("rank", r.host_of(rank), signal.SIGSTOP, rank)
+    if r.rng.random() < 0.5:
+        _controller_gets(r, signal.SIGSTOP)
+        time.sleep(r.rng.uniform(0, 8))
+        _controller_gets(r, signal.SIGCONT)
+    r.attach()
+    return Expected((122,), ("hang",), r.host_of(rank).name, rank)
