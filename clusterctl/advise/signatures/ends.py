@@ -129,6 +129,14 @@ ENDS = (
         hint="the last lines of {log} name it; PATH there: clusterctl exec -i {host} --shell 'echo $PATH'",
     ),
     Signature(
+        code="end.pdsh",
+        source="end",
+        sign=("pdsh could not start the engine there",),
+        detail=r"engine there: (?P<what>.+)",
+        means="pdsh, which DeepSpeed's launcher uses, could not begin anything on {host}[: {what}]",
+        hint="--engine torchrun needs no login but clusterctl's own; try pdsh's: pdsh -R ssh -w {host} true",
+    ),
+    Signature(
         code="end.deepspeed-launcher",
         source="end",
         sign=("deepspeed's launcher never reached this host",),

@@ -102,6 +102,7 @@ FILES = (
     Signature(
         code="files.permission",
         sign=("Permission denied", "PermissionError"),
+        pattern=r"Permission denied(?! \()|PermissionError",  # ssh: Permission denied (publickey).
         detail=r"'(?P<path>[^']+)'|(?P<path2>/\S+): Permission denied",
         means="your user may not use [{path} ]on {host}",
         hint="clusterctl exec -i {host} -- ls -ld[ {path}]",
