@@ -155,6 +155,12 @@ LETS_GO: tuple[tuple[Ranks, Ranks, str], ...] = (
         f"15 ranks wait for it in {WAIT}",
     ),
     (
+        {0: process(SAVES, copied=0)},
+        {0: process(SAVES, copied=150_000)},
+        "rank 0 on node1 works in torch.save (train.py:201): it wrote 146.5 KiB in 30 s; "
+        f"15 ranks wait for it in {WAIT}",
+    ),
+    (
         {0: process(SAVES, state="D", wchan="folio_wait_writeback")},
         {},
         "rank 0 on node1 waits in the kernel for a disk (state D, folio_wait_writeback), "

@@ -17,6 +17,8 @@ _BUSY = 0.03
 """Of one core, by one process."""
 _DISK = 4096.0
 """Bytes per second of one process that reach a disk, or come from it."""
+_COPIED = 512.0
+"""Bytes per second that one process writes, wherever to. What faulthandler writes at a look is less."""
 _TRAFFIC = 32_768.0
 """Bytes per second on a rank's connections."""
 _FAULTS = 10.0
@@ -38,6 +40,7 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     child_cpu: float = 0.0
     busiest_child: str = ""
     disk: int = 0
+    copied: int = 0
     faults: float = 0.0
     traffic: int = 0
     internet: int = 0
@@ -55,6 +58,12 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def disk_busy(self) -> bool:
         return self.disk >= _DISK * self.seconds
+
+    @property
+    def copies(self) -> bool:
+        """It writes, and be it to files in memory. In a rank that saves nothing this means nothing: threads
+        that only measure do so as well."""
+        return self.copied >= _COPIED * self.seconds
 
     @property
     def faulting(self) -> bool:
@@ -81,6 +90,7 @@ def progress(first: RankEvidence | None, second: RankEvidence | None, seconds: f
         child_cpu=_cpu(before, busiest) if busiest is not None else 0.0,
         busiest_child=busiest.command if busiest is not None else "",
         disk=max(_disk(before, process) for process in second.processes),
+        copied=max(_copied(before, process) for process in second.processes),
         faults=max(_faults(before, process) for process in second.processes) / seconds,
         traffic=_traffic(first, second),
         internet=max((second.internet or 0) - (first.internet or 0), 0),
@@ -144,6 +154,13 @@ def _disk(before: Mapping[int, ProcessLook], now: ProcessLook) -> int:
     read = (then.read or 0 if then is not None else 0, now.read)
     written = (then.written or 0 if then is not None else 0, now.written)
     return sum(max(after - earlier, 0) for earlier, after in (read, written) if after is not None)
+
+
+def _copied(before: Mapping[int, ProcessLook], now: ProcessLook) -> int:
+    then = before.get(now.pid)
+    if now.copied is None or (then is not None and then.copied is None):
+        return 0
+    return max(now.copied - (then.copied or 0 if then is not None else 0), 0)
 
 
 def _faults(before: Mapping[int, ProcessLook], now: ProcessLook) -> int:

@@ -174,7 +174,7 @@ def _works(known: RankState) -> bool:
     done, place = known.progress, known.place
     if place.waits:
         return False
-    if done.disk_busy or done.faulting or done.children_busy:
+    if done.disk_busy or done.faulting or done.children_busy or (known.saves and done.copies):
         return True
     if done.busy or (known.process is not None and known.process.state == "R"):
         return not _spins(known)

@@ -47,7 +47,8 @@ class ThreadStack(msgspec.Struct, frozen=True, kw_only=True):
 class ProcessLook(msgspec.Struct, frozen=True, kw_only=True):
     """One process of a rank, from ``/proc``. ``state`` is the kernel's letter (R, S, D, T, t, Z) of its main
     thread. ``cpu`` is seconds of CPU it has used, ``read`` and ``written`` are bytes that reached a disk;
-    None where they cannot be read. ``major_faults``: pages it had to wait for (swap, files)."""
+    ``copied`` those of all its writes but to sockets, files in memory included; None where they cannot be
+    read. ``major_faults``: pages it had to wait for (swap, files)."""
 
     pid: int
     parent: int
@@ -57,6 +58,7 @@ class ProcessLook(msgspec.Struct, frozen=True, kw_only=True):
     cpu: float = 0.0
     read: int | None = None
     written: int | None = None
+    copied: int | None = None
     major_faults: int = 0
 
 

@@ -10,9 +10,9 @@ _TICK = os.sysconf("SC_CLK_TCK")
 Use = collections.namedtuple("Use", "cpu faults major_faults")
 Use.__doc__ = """Seconds of CPU, and pages it touched first, of a process and its children that have ended.
 ``major_faults``, its own, are pages it had to wait for."""
-Io = collections.namedtuple("Io", "moved read written")
+Io = collections.namedtuple("Io", "moved read written copied")
 Io.__doc__ = """``moved``: bytes of all its reads and writes, other than to sockets. ``read`` and ``written``:
-those of a disk."""
+those of a disk. ``copied``: those of its writes, and be it to a file in memory."""
 
 
 def use_of(pid):
@@ -33,7 +33,8 @@ def io_of(pid):
     try:
         with open("/proc/%d/io" % pid) as stream:
             told = dict(line.split(": ") for line in stream.read().splitlines())
-        return Io(int(told["rchar"]) + int(told["wchar"]), int(told["read_bytes"]), int(told["write_bytes"]))
+        copied = int(told["wchar"])
+        return Io(int(told["rchar"]) + copied, int(told["read_bytes"]), int(told["write_bytes"]), copied)
     except (OSError, ValueError, KeyError):
         return None
 

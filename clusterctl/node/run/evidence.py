@@ -140,6 +140,7 @@ class _RankLook(threading.Thread):
             "major_faults": used.major_faults if used else 0,
             "read": io.read if io else None,
             "written": io.written if io else None,
+            "copied": io.copied if io else None,
         }
 
     def _count_bytes(self):
