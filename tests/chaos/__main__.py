@@ -5,8 +5,9 @@ as a user types it, one fault in each round, then what `invariants.py` asks: lau
 logs and outcome are right, `why` and `sweep` agree, nothing is left, the next launch works. A share of the
 rounds, ``--real``, run torchrun or deepspeed and DDP over gloo; the others a stand-in for torchrun that only
 forks the ranks (`standin/`), and ranks that need no torch. `--kills N`: only ranks that fail, N times.
-`--lanes N`: N sets of hosts at once. `--write` puts the table into docs/reliability.md. A broken round prints
-the command that repeats it, and keeps what it left.
+`--lanes N`: N sets of hosts at once. `--write` puts the table of all rounds in ``--results``, these and
+earlier ones, into docs/reliability.md. A broken round prints the command that repeats it, and keeps what it
+left.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ import tempfile
 import time
 import traceback
 from pathlib import Path
+
+import msgspec
 
 from tests.chaos import results
 from tests.chaos.faults import FAULTS, KILLS
@@ -57,7 +60,7 @@ def main() -> int:
     parser.add_argument("--slots", type=int, default=2)
     parser.add_argument("--lanes", type=int, default=1, help="so many sets of hosts at once")
     parser.add_argument(
-        "--results", type=Path, default=Path("build/chaos.jsonl"), help="a line for each round"
+        "--results", type=Path, default=Path("build/chaos.jsonl"), help="one more line for each round"
     )
     parser.add_argument("--write", action="store_true", help="put their table into docs/reliability.md")
     parser.add_argument("--show", action="store_true", help="what each round's launch printed at last")
@@ -96,7 +99,6 @@ def side_by_side(options: argparse.Namespace) -> int:
     """Each lane in namespaces of its own, and with hosts of its own."""
     fetch_sshd()  # there is no way out of the namespaces
     options.results.parent.mkdir(parents=True, exist_ok=True)
-    options.results.unlink(missing_ok=True)
     own = [*UNSHARE, "--net", "--mount", "--pid", "--ipc", "--mount-proc"]
     argv = [*own, sys.executable, "-u", "-m", "tests.chaos", *sys.argv[1:]]
     lanes = [
@@ -119,7 +121,7 @@ def side_by_side(options: argparse.Namespace) -> int:
 
 
 def campaign(plan: list[tuple[int, str]], options: argparse.Namespace) -> int:
-    broken = 0
+    broken, tried = 0, results.commit()
     world: World | None = None
     try:
         for seed, kind in plan:
@@ -127,7 +129,7 @@ def campaign(plan: list[tuple[int, str]], options: argparse.Namespace) -> int:
                 world = World(Path(tempfile.mkdtemp(prefix="chaos-", dir="/var/tmp")), options.slots)
                 world.build(HOSTS, SPARES)
             result = one(world, seed, kind, options)
-            results.append(options.results, result)
+            results.append(options.results, msgspec.structs.replace(result, commit=tried))
             if result.trouble:
                 broken += 1
                 world.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
@@ -15,13 +16,14 @@ NAME = "launch under faults"
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """``engine``: the one of its launch. ``trouble`` is empty where all held."""
+    """``engine``: the one of its launch. ``trouble`` is empty where all held. ``commit``: what was tried."""
 
     seed: int
     kind: str
     engine: str
     seconds: float
     trouble: str = ""
+    commit: str = ""
 
 
 def append(path: Path, result: Result) -> None:
@@ -47,18 +49,20 @@ def table(results: Sequence[Result]) -> list[str]:
     if len(kinds) > 1:
         lines.append(_line("**all**", results, ""))
     broken = [each for each in results if each.trouble]
-    lines += ["", *(f"- seed {each.seed}, {each.kind}: {_first_line(each.trouble)}" for each in broken)]
+    lines += ["", *(f"- {_name(each)}: {_first_line(each.trouble)}" for each in broken)]
     return lines
 
 
 def write(results: Sequence[Result]) -> None:
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    text = with_section(
-        PAGE.read_text(encoding="utf-8"), NAME, [f"{measured()[:-1]}, commit {commit}.", "", *table(results)]
-    )
-    PAGE.write_text(text, encoding="utf-8")
+    rounds = Counter(each.commit for each in results)
+    tried = ", ".join(f"{count} rounds of {commit}" for commit, count in rounds.items())
+    lines = [measured(), f"Tried: {tried}.", "", *table(results)]
+    PAGE.write_text(with_section(PAGE.read_text(encoding="utf-8"), NAME, lines), encoding="utf-8")
+
+
+def commit() -> str:
+    argv = ["git", "rev-parse", "--short", "HEAD"]
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def spans(numbers: Sequence[int]) -> str:
@@ -70,6 +74,10 @@ def spans(numbers: Sequence[int]) -> str:
         else:
             found.append([number, number])
     return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in found)
+
+
+def _name(each: Result) -> str:
+    return f"seed {each.seed}, {each.kind}" + (f", {each.commit}" if each.commit else "")
 
 
 def _line(kind: str, those: Sequence[Result], seeds: str) -> str:
