@@ -11,7 +11,6 @@ from clusterctl.advise.lint.text import Place
 _START = "every rank fails in deepspeed.initialize"
 _UNDER_ZERO = ("adam", "adamw", "adagrad", "lion", "muon")
 """Those that ZeRO takes without being asked twice."""
-_OWN_PARAMETERS = 2
 _SINCE = (0, 19, 6)
 """The version that refuses warmup_num_steps 0; older ones took it for 2."""
 

@@ -94,7 +94,7 @@ def _stage(case: Case) -> Iterator[Remark]:
     if stage is None:
         return
     zero = case.section(_ZERO)
-    if case.on(_ZERO, "legacy_stage1"):
+    if stage and case.on(_ZERO, "legacy_stage1"):
         told = f"{_ZERO}.legacy_stage1 is no longer there"
         yield case.remark("fail", "ds.stage", (_ZERO, "legacy_stage1"), told, leads=_START)
     if zero.get("compute_grad_norm") is False and stage not in (1, 2):

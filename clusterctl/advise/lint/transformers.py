@@ -116,10 +116,12 @@ def _warmup(case: Case) -> Iterator[Remark]:
         return
     if 0 < steps < 1 or value == max(1, steps):
         return
-    what = f"the script gets --warmup_steps {typed}" if typed is not None else "transformers has no warm-up"
-    told = f"{named(_WARMUP)} is {value}, and {what}{'' if typed else ' unless the script sets it'}"
-    severity = "fail" if typed is not None else "warn"
-    fix = '"warmup_num_steps": "auto"' + ("" if typed else f", and --warmup_steps {value} for the script")
-    yield case.remark(
-        "fail" if severity == "fail" else "warn", "ds.mismatch", _WARMUP, told, leads=_REFUSED, fix=fix
-    )
+    told = f"{named(_WARMUP)} is {value}, and"
+    auto = '"warmup_num_steps": "auto"'
+    if typed is not None:
+        told = f"{told} the script gets --warmup_steps {typed}"
+        yield case.remark("fail", "ds.mismatch", _WARMUP, told, leads=_REFUSED, fix=auto)
+    else:
+        told = f"{told} transformers has no warm-up unless the script sets it"
+        fix = f"{auto}, and --warmup_steps {value} for the script"
+        yield case.remark("warn", "ds.mismatch", _WARMUP, told, leads=_REFUSED, fix=fix)
