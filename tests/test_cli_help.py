@@ -19,7 +19,7 @@ from clusterctl.cli.console import HarmlessConsole
 from clusterctl.cli.progress import Asking
 
 VERBS = [
-    *("doctor", "launch", "logs", "runs", "status", "stop", "pull", "clean", "env", "exec", "init"),
+    *("doctor", "fit", "launch", "logs", "runs", "status", "stop", "pull", "clean", "env", "exec", "init"),
     *("sandbox up", "sandbox down", "sandbox status", "sandbox ssh", "sandbox exec"),
 ]
 

@@ -11,6 +11,7 @@ from clusterctl.cli import (
     clean,
     doctor,
     env,
+    fit,
     init,
     launch,
     lint,
@@ -62,6 +63,21 @@ _LAUNCH_GROUPS = {
     ),
     "Environment": ("env", "env_file", "profile", "venv_script", "home_caches", "master_addr", "master_port"),
     "SSH": ("ssh_config", "ssh_port", "transport"),
+}
+
+_FIT_GROUPS = {
+    "What trains": ("params", "sequence", "micro_batch", "gas", "precision", "optimizer"),
+    "What saves memory": ("lora", "qlora", "lora_rank", "checkpointing", "eager_attention"),
+    "On machines as given": ("gpus", "hosts", "gpu_memory", "host_memory", "bandwidth"),
+    "On hosts that are asked": (
+        "hostfile",
+        "include",
+        "exclude",
+        "nodes",
+        "measure",
+        "transport",
+        "ssh_config",
+    ),
 }
 
 app.command(
@@ -156,6 +172,16 @@ app.command(
         "clusterctl stop 20260101 --now   at once",
     ),
 )(stop.command)
+app.command(
+    "fit",
+    short_help="Predict memory and traffic of a model; recommend a strategy.",
+    cls=help_.command(
+        "clusterctl fit ./my-model --seq 4096           on the hosts of ./hostfile",
+        "clusterctl fit 7B --gpu-memory 24GB --gpus 4 --hosts 2 --bandwidth 1.1GB/s",
+        "clusterctl fit 7B --qlora --checkpointing --write ds_config.json",
+        groups=_FIT_GROUPS,
+    ),
+)(fit.command)
 app.command(
     "pull",
     short_help="Bring outputs of a run back from the hosts.",

@@ -1,0 +1,235 @@
+"""Bytes on one device and on one host, line by line, of a job under a strategy.
+
+Model states follow Rajbhandari et al., "ZeRO" (arXiv 1910.02054, section 3 and table 1), corrected by what
+DeepSpeed 0.19 was seen to hold (docs/fit.md): its fp32 training keeps a separate master partition, its step
+copies the gradients twice, ZeRO-3 keeps bucket and gradients all the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from clusterctl.advise.fit import activations
+from clusterctl.advise.fit.job import Job, Strategy, World
+from clusterctl.advise.fit.shapes import Shape
+
+_GIGA = 10**9
+_CONTEXT = (0.6, 1.2, 2.0)
+"""GB of a CUDA context with cuBLAS and NCCL. Common figures, not measured here."""
+_FRAGMENTED = (0.0, 0.03, 0.10)
+"""What the caching allocator holds and cannot use, as a share. An assumption."""
+_PROCESS = (0.5, 1.0, 3.0)
+"""GB of host memory of a training process without the model: Python, torch, libraries."""
+_NF4 = 0.5 + 4 / 64
+"""Bytes of a weight in NF4: half a byte, and one fp32 scale for 64 (Dettmers et al., arXiv 2305.14314)."""
+
+
+class Line(msgspec.Struct, frozen=True):
+    """One kind of memory in bytes, with the least and the most that it may be."""
+
+    name: str
+    bytes: int
+    low: int
+    high: int
+
+
+class Memory(msgspec.Struct, frozen=True, kw_only=True):
+    """``lines`` are all that there can be of each kind; not all of it is there at once, so that ``peak`` is
+    less than their sum. ``phase`` is when that is."""
+
+    lines: tuple[Line, ...]
+    peak: Line
+    phase: str
+
+    def of(self, name: str) -> int:
+        """Bytes of one line; 0 where there is none."""
+        return sum(each.bytes for each in self.lines if each.name == name)
+
+
+class States(msgspec.Struct, frozen=True, kw_only=True):
+    """Of one rank, each on the device or in the host's memory or on its disk, as the strategy says."""
+
+    weights: int
+    master: int
+    moments: int
+    gradients: int
+    """What is kept between backward and step."""
+    resting: int
+    """Of ``weights``, what does not lie on the device between uses."""
+    gathered: int
+    """Gradients that are whole on this rank when a backward pass ends."""
+
+
+def trainable(shape: Shape, job: Job) -> int:
+    """Parameters that learn."""
+    return shape.parameters if job.method == "full" else shape.lora(job.lora_rank)
+
+
+def states(shape: Shape, job: Job, strategy: Strategy, ranks: int) -> States:
+    """Per rank, with Psi parameters of e bytes and N ranks, for Adam in mixed precision: stage 0 (e + 12)
+    Psi and e Psi of gradients; stages 1 and 2 e Psi + 12 Psi / N; stage 3 (e + 12) Psi / N.
+
+    In fp32 stage 0 needs no master copy; DeepSpeed's stages 1 to 3 keep one all the same. LoRA's frozen
+    weights have neither gradients nor moments (arXiv 2106.09685); under QLoRA the blocks' matrices are in
+    NF4.
+    """
+    element, learn = job.element, trainable(shape, job)
+    frozen = 0.0
+    if job.method == "lora":
+        frozen = element * shape.parameters
+    elif job.method == "qlora":
+        frozen = element * (shape.parameters - shape.in_linears) + _NF4 * shape.in_linears
+    shard = ranks if strategy.stage else 1
+    weights = (frozen + element * learn) / (shard if strategy.stage == 3 else 1)
+    master = 4 * learn / shard if strategy.stage or job.precision != "fp32" else 0
+    whole = strategy.stage == 0 or (strategy.stage == 1 and job.accumulation > 1)
+    return States(
+        weights=round(weights),
+        master=round(master),
+        moments=round(job.moments * learn / shard),
+        gradients=round(element * learn / (1 if whole else shard)),
+        resting=round(weights) if strategy.weights != "device" else 0,
+        gathered=round(element * learn) if strategy.stage < 2 else 0,
+    )
+
+
+def on_device(shape: Shape, job: Job, strategy: Strategy, world: World) -> Memory:
+    """The memory of one rank's GPU, or of one rank's process on a CPU (what offload saves is not saved
+    there).
+
+    The peak is the largest of four moments: the loss goes backward (all activations and logits), a layer is
+    computed again (checkpointing), the backward pass ends (all gradients), the optimizer steps.
+    """
+    own = states(shape, job, strategy, world.size)
+    learn, element = trainable(shape, job), job.element
+    aside = strategy.states != "device"
+    master, moments = (0, 0) if aside else (own.master, own.moments)
+    gradients = 0 if aside else own.gradients
+    weights = own.weights - own.resting
+    largest = element * max(
+        shape.vocabulary * shape.hidden, max(each.parameters // each.count for each in shape.linears)
+    )
+    bucket = element * min(job.bucket, learn)
+    if world.device is not None and strategy.stage:
+        bucket *= 2  # overlap_comm: one is filled while the other is sent
+    gathering = element * min(2 * shape.largest_layer, shape.parameters) if strategy.stage == 3 else 0
+    layer, end = activations.of_layer(shape, job), activations.of_end(shape, job)
+    at_loss = activations.logits(shape, job)
+    kept = shape.layers * (
+        element * shape.hidden * job.micro_batch * job.sequence if job.checkpointing else layer
+    )
+    held = weights + master + moments
+    always = gradients if strategy.stage == 3 or job.accumulation > 1 else 0
+    standing = bucket if strategy.stage == 3 else largest if aside else 0
+    again = layer if job.checkpointing else 0
+    widest = largest if job.method == "full" else 0
+    step = 0 if aside else _in_step(learn, job, strategy, world.size)
+    filling = 0 if strategy.stage == 1 and job.accumulation == 1 else bucket
+    moments_of_time = {
+        "loss": held + always + standing + gathering + kept + end + at_loss,
+        "backward": held + always + bucket + gathering + kept + again + widest,
+        "end of backward": held
+        + max(gradients + (own.gathered if strategy.stage == 1 else 0), always)
+        + filling
+        + gathering
+        + widest,
+        "step": held + step + standing,
+    }
+    phase, peak = max(moments_of_time.items(), key=lambda each: each[1])
+    loose = 0.35 if shape.assumed or shape.family in activations.UNCERTAIN else 0.05
+    loose += 0.15 if job.method != "full" else 0
+    lines = [
+        _exact("weights", weights),
+        _exact("master weights", master),
+        _exact("optimizer", moments),
+        _exact("gradients", gradients),
+        _between("buffers", max(bucket, step - own.gradients, 0) + gathering, bucket, 1.5),
+        _loose("activations", kept + again + end, loose),
+        _loose("logits", at_loss, 0.15),
+    ]
+    if world.device is not None:
+        overhead = [round(c * _GIGA + f * peak) for c, f in zip(_CONTEXT, _FRAGMENTED, strict=True)]
+        lines.append(Line("overhead", overhead[1], overhead[0], overhead[2]))
+    else:
+        overhead = [0, 0, 0]
+    moving = {"loss": ("activations", "logits"), "backward": ("activations", "buffers")}.get(
+        phase, ("buffers",)
+    )
+    less = sum(each.bytes - each.low for each in lines if each.name in moving)
+    more = sum(each.high - each.bytes for each in lines if each.name in moving)
+    whole = Line("peak", peak + overhead[1], max(held, peak - less) + overhead[0], peak + more + overhead[2])
+    return Memory(lines=tuple(each for each in lines if each.high), peak=whole, phase=phase)
+
+
+def on_host(shape: Shape, job: Job, strategy: Strategy, world: World) -> Memory:
+    """Memory of the host with the most ranks: what is offloaded, and loading the model.
+
+    DeepSpeed holds aside per rank, besides master weights and moments, fp32 gradients and those in the
+    model's precision. Each rank loads a whole model, in its own precision at best and in fp32 at worst,
+    unless it is built under zero.Init.
+    """
+    ranks = max(world.ranks)
+    own = states(shape, job, strategy, world.size)
+    learn = trainable(shape, job)
+    aside = 0
+    if strategy.states == "host":
+        aside = own.master + own.moments + round((4 + job.element) * learn / world.size)
+        aside += own.resting if strategy.weights == "host" else 0
+        aside += job.element * shape.vocabulary * shape.hidden if strategy.stage == 2 else 0
+    elif strategy.states == "disk":
+        aside = round((4 + job.element) * learn / world.size)
+    loading = job.element * shape.parameters
+    processes = [round(ranks * each * _GIGA) for each in _PROCESS]
+    lines = (
+        Line("processes", processes[1], processes[0], processes[2]),
+        _exact("offloaded", ranks * aside),
+        Line(
+            "loading",
+            ranks * loading,
+            0 if strategy.stage == 3 else ranks * loading,
+            ranks * 4 * shape.parameters,
+        ),
+    )
+    highest = [max(ranks * aside, each) for each in (lines[2].low, lines[2].bytes, lines[2].high)]
+    peak = Line("peak", *(processes[at] + highest[at] for at in (1, 0, 2)))
+    return Memory(
+        lines=tuple(each for each in lines if each.high),
+        peak=peak,
+        phase="loading" if ranks * loading > ranks * aside else "training",
+    )
+
+
+def on_disk(shape: Shape, job: Job, strategy: Strategy, world: World) -> int:
+    """Bytes of NVMe on the host with the most ranks."""
+    own = states(shape, job, strategy, world.size)
+    kept = (own.master + own.moments) * (strategy.states == "disk") + own.resting * (
+        strategy.weights == "disk"
+    )
+    return max(world.ranks) * kept
+
+
+def _in_step(learn: int, job: Job, strategy: Strategy, ranks: int) -> int:
+    """Gradients in all their copies while the optimizer steps: as they were, in one piece, in fp32."""
+    element = job.element
+    if strategy.stage == 0:
+        return learn * (element + 4)
+    return round((2 * element + 4 if element == 2 else 2 * element) * learn / ranks)
+
+
+def _exact(name: str, size: int) -> Line:
+    return Line(name, size, size, size)
+
+
+def _loose(name: str, size: int, share: float) -> Line:
+    return Line(name, size, round(size * (1 - share)), round(size * (1 + share)))
+
+
+def _between(name: str, size: int, low: int, factor: float) -> Line:
+    return Line(name, size, min(low, size), round(size * factor))
+
+
+def total(lines: Iterable[Line]) -> int:
+    """Bytes of all together."""
+    return sum(each.bytes for each in lines)

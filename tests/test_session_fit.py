@@ -1,0 +1,122 @@
+"""Which model, which machines; and the verb as it is typed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clusterctl.cli.app import app
+from clusterctl.errors import UsageError
+from clusterctl.session.fit import read_model, read_size
+
+CONFIG = {
+    "model_type": "llama",
+    "hidden_size": 256,
+    "intermediate_size": 688,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 2048,
+    "max_position_embeddings": 512,
+}
+SIZE = 3_950_848
+
+
+def fit(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "clusterctl", "fit", *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    return tmp_path
+
+
+def test_a_model_is_a_folder_a_file_a_size_or_in_the_cache(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert read_model(str(model)).shape.parameters == SIZE
+    assert read_model(str(model / "config.json")).shape.parameters == SIZE
+    assert read_model("1.3b").shape.parameters == 1_300_000_000
+    cached = model / "hub" / "models--some--model"
+    (cached / "snapshots" / "abc").mkdir(parents=True)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("abc\n")
+    (cached / "snapshots" / "abc" / "config.json").write_text(json.dumps(CONFIG))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    monkeypatch.setenv("HF_HOME", str(model))
+    assert read_model("some/model").shape.parameters == SIZE
+    with pytest.raises(UsageError, match="hf download"):
+        read_model("some/other")
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("7B", 7 * 10**9), ("350m", 350 * 10**6), ("124000000", 124 * 10**6), ("big", None), ("7GB", None)],
+)
+def test_sizes(text: str, size: int | None) -> None:
+    assert read_size(text) == size
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"model_type": "mamba"}', "\xff"])
+def test_a_config_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "config.json").write_text(content, encoding="latin-1")
+    with pytest.raises(UsageError):
+        read_model(str(tmp_path))
+
+
+def test_the_verb_answers_without_a_host_and_writes_a_config(model: Path) -> None:
+    output = model / "ds.json"
+    machines = ("--gpu-memory", "24GB", "--gpus", "4", "--hosts", "2", "--bandwidth", "10Gbit/s")
+    done = fit(str(model), *machines, "--seq", "512", "--json", "--write", str(output))
+    assert done.returncode == 0, done.stderr
+    told: dict[str, Any] = json.loads(done.stdout)
+    assert told["schema"] == "clusterctl.fit/1" and told["shape"]["parameters"] == SIZE
+    assert told["world"] == {"ranks": [4, 4], "device": 24 * 10**9, "host": None, "bandwidth": 1.25e9}
+    assert told["advice"]["ranked"][0] == "zero1"
+    assert json.loads(output.read_text())["zero_optimization"]["stage"] == 1
+    with pytest.raises(UsageError, match="exists"):
+        app(["fit", str(model), *machines, "--write", str(output)], standalone_mode=False)
+
+
+def test_a_page_fits_the_screen() -> None:
+    done = fit(
+        "7B", "--gpu-memory", "24GB", "--gpus", "4", "--hosts", "2", "--bandwidth", "1.1GB/s", "--gas", "8"
+    )
+    assert done.returncode == 0 and max(map(len, done.stdout.splitlines())) <= 80
+    assert "zero3-offload" in done.stdout and "recommended" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ((), "which model"),
+        (("7B", "--params", "7B"), "a model and --params"),
+        (("--params", "seven"), "not a size"),
+        (("7B", "--gpu-memory", "much"), "not a size"),
+        (("7B", "--gpus", "2", "--bandwidth", "fast"), "not a rate"),
+        (("7B", "--gpus", "2", "--hostfile", "x"), "hosts to ask"),
+        (("7B", "--lora", "--qlora", "--gpus", "1"), "exclude"),
+        (("7B", "--gpus", "1", "--strategy", "zero9", "--write", "{tmp}/x"), "zero9"),
+        (("7B", "--gpus", "1", "--write", "/nowhere/x"), "no folder"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(words: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=said):
+        app(["fit", *(word.format(tmp=tmp_path) for word in words)], standalone_mode=False)
+
+
+def test_what_fits_nowhere_is_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app(["fit", "70B", "--gpu-memory", "8GB"], standalone_mode=False) == 1
+    assert "nothing fits" in capsys.readouterr().out
