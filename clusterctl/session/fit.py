@@ -103,7 +103,7 @@ def _in_cache(name: str) -> Path | None:
 def _of_file(path: Path) -> Model:
     try:
         if path.stat().st_size > _LONGEST_CONFIG:
-            raise UsageError(f"{path} is no config.json: it is too long", hint="name the model's directory")
+            raise UsageError(f"{path} is too long for a config.json", hint="name the model's directory")
         config = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(

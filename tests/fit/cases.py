@@ -68,6 +68,7 @@ class Case(msgspec.Struct, frozen=True):
     @property
     def name(self) -> str:
         how = f"{self.job.precision}/{self.job.micro_batch}x{self.job.sequence}"
+        how += "/checkpointed" if self.job.checkpointing else ""
         return f"{self.model}/{self.strategy}/{self.ranks}/{how}"
 
     @property

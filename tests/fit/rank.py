@@ -19,11 +19,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 
-class Storages(TorchDispatchMode):
+class Storages(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Bytes of the storages made inside the block that still live, and the most there were."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.live = self.peak = 0
         self._known: dict[int, Any] = {}
 
@@ -54,7 +54,7 @@ def model_of(case: dict[str, Any]) -> torch.nn.Module:
 
     values = dict(case["model"])
     config = AutoConfig.for_model(values.pop("model_type"), **values)
-    model: torch.nn.Module = AutoModelForCausalLM.from_config(config)
+    model: torch.nn.Module = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
     if case.get("checkpointing"):
         model.gradient_checkpointing_enable()  # type: ignore[operator]
     return model

@@ -20,6 +20,7 @@ def ds_config(shape: Shape, job: Job, strategy: Strategy, *, on_cpu: bool) -> di
     if strategy.stage == 3:
         live = 2 * shape.largest_layer
         zero |= {
+            "stage3_param_persistence_threshold": 10 * shape.hidden,
             "stage3_prefetch_bucket_size": shape.largest_layer,
             "stage3_max_live_parameters": live,
             "stage3_max_reuse_distance": live,
