@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from clusterctl.node.run.connections import Connections
+from clusterctl.node.observe.connections import Connections
 
 
 @pytest.fixture

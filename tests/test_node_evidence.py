@@ -18,10 +18,10 @@ import msgspec
 import pytest
 
 from clusterctl.messages.evidence import HostEvidence, RankEvidence
-from clusterctl.node.run import evidence, signalled
-from clusterctl.node.run.connections import Connections
-from clusterctl.node.run.counters import io_of, name_of, use_of, wchan_of
-from clusterctl.node.run.debug_server import NoAnswer, ask
+from clusterctl.node.observe import evidence, signalled
+from clusterctl.node.observe.connections import Connections
+from clusterctl.node.observe.counters import io_of, name_of, use_of, wchan_of
+from clusterctl.node.observe.debug_server import NoAnswer, ask
 from clusterctl.node.shared.processes import stat_of
 from clusterctl.node.shared.wire import sendable
 from tests.node_run import PYTHON, wait_until
@@ -158,7 +158,9 @@ def test_who_answers_more_than_is_sensible_is_cut_off(
         ask(str(tmp_path / f"{sleeper.pid}.sock"), "dump_traceback", 60.0)
 
 
-def test_a_look_fits_into_a_message(tmp_path: Path, serve: Any) -> None:
+def test_a_look_fits_into_a_message(tmp_path: Path, serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evidence, "_ANSWER_TIMEOUT", 300.0)
+    monkeypatch.setattr(evidence, "_LOOK_TIMEOUT", 600.0)
     children = [subprocess.Popen(["sleep", "600"]) for _ in range(8)]
     text = "".join(
         f"Thread {hex(number)} (most recent call first):\n"

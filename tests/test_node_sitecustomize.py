@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from clusterctl.ask.bundle import read_node_files
-from clusterctl.node.run.debug_server import ask
+from clusterctl.node.observe.debug_server import ask
 from clusterctl.node.run.directory import NodeDirectory
 from clusterctl.node.run.rank import rank_environment
 from tests.node_run import PYTHON, other_python, wait_until

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clusterctl.messages.evidence import Recorder, ThreadStack
-from clusterctl.node.run import recorder_dump, stacks
+from clusterctl.node.observe import recorder_dump, stacks
 
 
 def threads(text: str) -> list[ThreadStack]:

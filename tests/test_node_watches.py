@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from clusterctl.node.run import watch_space
-from clusterctl.node.run.watch_devices import Cards, Link
-from clusterctl.node.run.watch_kernel import KernelLog, told_by
-from clusterctl.node.run.watch_memory import Memory
-from clusterctl.node.run.watch_space import Space, largest, share_used
-from clusterctl.node.run.watches import Teller, Watches
+from clusterctl.node.watch import space as watch_space
+from clusterctl.node.watch.devices import Cards, Link
+from clusterctl.node.watch.kernel import KernelLog, told_by
+from clusterctl.node.watch.memory import Memory
+from clusterctl.node.watch.space import Space, largest, share_used
+from clusterctl.node.watch.watches import Teller, Watches
 from tests.node_run import wait_until
 
 MIB = 1 << 20

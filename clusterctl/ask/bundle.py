@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -58,9 +59,15 @@ sys.exit(main.main(bundle["request"], bundle["files"]))
 
 
 def read_node_files(names: Sequence[str]) -> dict[str, str]:
-    """Source text of the named modules of `clusterctl/node`, such as ``run.agent``."""
-    room = resources.files("clusterctl") / "node"
-    return {name: (room / f"{name.replace('.', '/')}.py").read_text(encoding="utf-8") for name in names}
+    """Source text of the named modules of `clusterctl/node`, such as ``run.agent``: as it was when this
+    process first asked for it. A newer version that is installed while a run lives speaks another way."""
+    return {name: _source(name) for name in names}
+
+
+@functools.cache
+def _source(name: str) -> str:
+    place = resources.files("clusterctl") / "node" / f"{name.replace('.', '/')}.py"
+    return place.read_text(encoding="utf-8")
 
 
 def pack(main: str, request: Mapping[str, Any], files: Sequence[str] = ()) -> bytes:

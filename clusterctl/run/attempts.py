@@ -168,7 +168,7 @@ class Attempts:
         attempt = self._attempt(outcome)
         self._ended.append(attempt)
         if len(self._timed) == len(self._ended) - 1:  # not after another controller, who saw the steps before
-            self._timed.append(self._time())
+            self._timed.append(self._time(hung=outcome.status == "hung"))
         hopeless = len(self._ended) == 1 and self._supervisor.began_nowhere
         if self._replan is None or self._supervisor.unwanted or hopeless:
             return self._finished(outcome)
@@ -197,7 +197,8 @@ class Attempts:
             left_behind=outcome.left_behind,
         )
 
-    def _time(self) -> Timed:
+    def _time(self, *, hung: bool) -> Timed:
+        """A run that ``hung`` trained no more after its last step, however long nobody knew."""
         observed, supervisor = self._observed, self._supervisor
         return Timed(
             began=self._timed[-1].ended if self._timed else self._began_at,
@@ -206,7 +207,7 @@ class Attempts:
             last_step=observed.last_step,
             first_at=observed.first_at,
             last_at=observed.last_at,
-            failed=supervisor.failed_at,
+            failed=observed.last_at if hung else supervisor.failed_at,
             ordered=supervisor.ordered_at,
             resumed_step=supervisor.resumed.step if supervisor.resumed.tag else None,
         )

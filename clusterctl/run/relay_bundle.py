@@ -6,11 +6,12 @@ RELAY = "run.relay"
 RELAY_FILES = (
     "shared.environment", "shared.files", "shared.gpu_holders", "shared.locks",
     "shared.open_files", "shared.processes", "shared.watch",
-    "run.directory", "run.installation", "run.snapshot", "run.forwarding", "run.log_limit",
+    "run.directory", "run.installation", "run.snapshot", "run.forwarding", "run.log_limit", "run.dumps",
     "run.caches", "run.traces", "run.agent_process", "run.agent", "run.engine", "run.ranks", "run.ends",
-    "run.slots", "run.memory", "run.watcher", "run.watches", "run.watch_space", "run.watch_memory",
-    "run.watch_kernel", "run.watch_devices", "run.rank", "run.checkpoints", "run.enter", "run.isolated",
+    "run.slots", "run.memory", "run.rank", "run.checkpoints", "run.enter", "run.isolated",
     "run.sitecustomize",
-    "run.dumps", "run.observation", "run.observer", "run.activity", "run.counters",
-    "run.connections", "run.evidence", "run.stacks", "run.signalled", "run.debug_server", "run.recorder_dump",
+    "watch.watcher", "watch.watches", "watch.space", "watch.memory", "watch.kernel", "watch.devices",
+    "observe.observation", "observe.observer", "observe.activity", "observe.counters",
+    "observe.connections", "observe.evidence", "observe.stacks", "observe.signalled",
+    "observe.debug_server", "observe.recorder_dump",
 )  # fmt: skip

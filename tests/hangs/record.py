@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from clusterctl.messages.evidence import HostEvidence
-from clusterctl.node.run import recorder_dump, stacks
+from clusterctl.node.observe import recorder_dump, stacks
 from tests.hangs.fixtures import CASES, HERE, Fixture, path_of
 
 TRAIN = Path(__file__).with_name("scripts") / "train.py"

@@ -20,6 +20,7 @@ import time
 from ..shared.gpu_holders import still_held
 from ..shared.processes import adopt_orphans, command_of, identity, kill_all, run_processes, tag_of
 from ..shared.watch import CLOSED, MOVED_HERE, REMOVED, Watch
+from ..watch.watcher import Watcher
 from .directory import (
     AGENT,
     ENTER,
@@ -43,7 +44,6 @@ from .memory import OutOfMemory
 from .ranks import Ranks
 from .slots import Refusal, take_slots
 from .traces import Traces
-from .watcher import Watcher
 
 # Correct without any wake-up: so often the lease, and so often everything is looked at anyway.
 LEASE_SECONDS = 1.0

@@ -17,13 +17,14 @@ sys.path[:] = [
     or (os.path.basename(entry).startswith("python3") and entry.endswith(".zip"))
 ]
 sys.path.append(_code)
+_ROOMS = {"observer": "observe", "watches": "watch"}
 
 
 def main():
     import importlib
 
     name = os.path.splitext(os.path.basename(__file__))[0]
-    program = importlib.import_module("clusterctl_node.run." + name)
+    program = importlib.import_module("clusterctl_node.%s.%s" % (_ROOMS.get(name, "run"), name))
     sys.exit(program.main(sys.argv[1:]))
 
 

@@ -17,6 +17,7 @@ import threading
 import time
 from typing import Any
 
+from ..observe.observation import Observation
 from ..shared.processes import identity, is_running, part_of, send, tag_of
 from ..shared.watch import CLOSED, CREATED, MODIFIED, MOVED_HERE, Watch
 from ..shared.wire import emit, messages, sendable
@@ -25,7 +26,6 @@ from .agent_process import AgentProcess
 from .directory import INPUT, INPUT_END, JOB, LEASE, RELAY, STOP, NodeDirectory, boottime, no_space
 from .forwarding import Forwarder
 from .installation import install, uninstall, working_directory
-from .observation import Observation
 from .ranks import Ranks
 from .snapshot import Snapshots, holds
 

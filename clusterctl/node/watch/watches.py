@@ -15,12 +15,12 @@ import select
 import signal
 import sys
 
+from ..run.directory import JOB, NodeDirectory
 from ..shared.processes import die_with_parent
-from .directory import JOB, NodeDirectory
-from .watch_devices import Cards, Link
-from .watch_kernel import KernelLog
-from .watch_memory import Memory
-from .watch_space import Space
+from .devices import Cards, Link
+from .kernel import KernelLog
+from .memory import Memory
+from .space import Space
 
 TICK = 2.0
 MOST_WARNINGS = 200

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 
+from ..run.directory import boottime, start_of
 from ..shared.processes import descendants, is_running, process_table
 from .connections import Connections
 from .counters import io_of, name_of, rdma_bytes, use_of
-from .directory import boottime, start_of
 
 _DEAD = ("Z", "X")
 COMPILERS = frozenset(

@@ -12,10 +12,10 @@ import sys
 import threading
 import time
 
+from ..run.directory import JOB, NodeDirectory
 from ..shared.processes import die_with_parent
 from ..shared.wire import sendable
 from .activity import Ranks, Sampler
-from .directory import JOB, NodeDirectory
 from .evidence import look
 
 # A pause is so many times the CPU that one sample takes: less than half a percent of a core, whatever is

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ..run.memory import groups_around
 from ..shared.files import read
-from .memory import groups_around
-from .watch_space import size_in_words
+from .space import size_in_words
 
 NEAR = 0.90
 AWAY = 0.80

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 
-from .memory import kernel_log, pids_are_the_kernels
+from ..run.memory import kernel_log, pids_are_the_kernels
 
 _RECORD = re.compile(r"^\d+,\d+,\d+,[^;]*;(.*)$")
 # pattern, subject, sentence
