@@ -7,12 +7,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from clusterctl.advise.signatures import SIGNATURES
 from clusterctl.checks.families import FAMILIES
 from clusterctl.report.signatures import render
-from clusterctl.report.why import page
+from clusterctl.report.why import after, page
 from tests.test_advise_explain import OOM, PEER, cause, of, raised
 
 ROOT = Path(__file__).parents[1]
@@ -66,3 +67,15 @@ def test_hints_name_checks_that_exist() -> None:
         for names in re.findall(r"(?:--only|checks) ([a-z][\w.,-]*)", signature.hint):
             for name in filter(None, names.rstrip(".").split(",")):
                 assert name in codes | families, (signature.code, name)
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "told"),
+    [
+        ("lost", "lost: nobody reaches it", ": h1 rank 1: nobody reaches it"),
+        ("stopped", "stopped by the operator (Ctrl-C)", " by the operator (Ctrl-C)"),
+        ("failed", "lost its mind", ": h1 rank 1: lost its mind"),
+    ],
+)
+def test_a_status_is_said_once(status: str, words: str, told: str) -> None:
+    assert after(status, cause(host="h1", rank=1), words) == told

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.text import Text
 
 from clusterctl.report.harmless import harmless
-from clusterctl.report.why import where
+from clusterctl.report.why import after
 from clusterctl.store.outcome import Attempt, Outcome
 
 _SHOWN = 5
@@ -39,7 +39,7 @@ def _line(attempt: Attempt) -> str:
         begun = f"{attempt.first_step} to " if attempt.first_step != attempt.last_step else ""
         steps = f", steps {begun}{attempt.last_step}" if begun else f", step {attempt.last_step}"
     message = attempt.cause.message.splitlines() if attempt.cause else []
-    cause = f": {where(attempt.cause)}{message[0]}" if attempt.cause and message else ""
+    cause = after(attempt.status, attempt.cause, message[0]) if attempt.cause and message else ""
     return harmless(f"{attempt.status} after {duration(attempt.seconds)}{steps}{cause}")
 
 

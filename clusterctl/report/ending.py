@@ -17,7 +17,7 @@ from clusterctl.report.attempts import duration
 from clusterctl.report.findings import brief
 from clusterctl.report.harmless import harmless
 from clusterctl.report.pull import size
-from clusterctl.report.why import echo_in_words, hint, quoted, seen, where
+from clusterctl.report.why import after, echo_in_words, hint, quoted, seen
 from clusterctl.settings import RUN
 from clusterctl.store.outcome import Cause, Outcome
 
@@ -94,8 +94,7 @@ def _title(outcome: Outcome, found: Explanation | None) -> Text:
         title.append(f", attempt {outcome.attempts[-1].attempt}")
     if outcome.cause is not None:
         words = found.means if found is not None and found.known else outcome.cause.message
-        said = f": {where(outcome.cause)}{words}"
-        title.append(said.replace(f": {outcome.status} ", " ", 1))
+        title.append(after(outcome.status, outcome.cause, words))
     return title
 
 

@@ -33,7 +33,9 @@ def page(found: Explanation, directory: Path) -> RenderableType:
         hangs = [hang(found.hang)] if found.hang is not None else []
         return Group(Text.assemble(("run ", "dim"), (found.run, "bold"), f" {words}"), *warnings, *hangs)
     parts: list[RenderableType] = [
-        Text.assemble(("✗ ", "bold red"), (found.status, "bold"), f": {where(found.cause)}{found.means}")
+        Text.assemble(
+            ("✗ ", "bold red"), (found.status, "bold"), after(found.status, found.cause, found.means)
+        )
     ]
     if found.hint:
         parts.append(hint(found.hint))
@@ -64,6 +66,13 @@ def where(cause: Cause) -> str:
     if cause.rank is not None:
         return f"{cause.host} rank {cause.rank}: "
     return f"{cause.host}: " if cause.host else ""
+
+
+def after(status: str, cause: Cause, words: str) -> str:
+    """What follows a status: where, and its cause in ``words``, which may say the status once more."""
+    if words.startswith(f"{status} "):
+        return words.removeprefix(status)
+    return f": {where(cause)}{words.removeprefix(f'{status}: ')}"
 
 
 def hint(text: str) -> Text:
