@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import signal
@@ -59,6 +60,12 @@ def wait_until(true: Callable[[], object], what: object = "") -> None:
         time.sleep(0.02)
 
 
+def run_of(folder: Path) -> str:
+    """The run id of a test's own folder. The folder's name alone would be that of the same test beside it, whose
+    processes would be taken for this run's."""
+    return f"r-{hashlib.sha256(bytes(folder.resolve())).hexdigest()[:16]}"
+
+
 class NodeRun:
     """Lay out with `install`, start with `start`. ``script`` is what every rank runs."""
 
@@ -77,11 +84,11 @@ class NodeRun:
         self.cwd = folder / "cwd"
         self.cwd.mkdir(exist_ok=True)
         self.directory = NodeDirectory(str(self.root))
-        self.tag = f"r-{folder.name}/0"
+        self.tag = f"{run_of(folder)}/0"
         engine = [ENGINE, "{run_dir}/code/rank.py", ",".join(map(str, ranks))]
         command = [python, "-I", "-S", "-u", "-c", script] if isinstance(script, str) else list(script)
         self.job: dict[str, Any] = {
-            "run": f"r-{folder.name}",
+            "run": run_of(folder),
             "owner": "ann",
             "node_rank": 0,
             "slots": list(range(len(ranks))),

@@ -364,6 +364,7 @@ def test_on_a_full_disk_everything_is_told_and_the_disk_is_named(small_disk: Pat
         small_disk,
         "import os, time\n"
         "if os.environ['RANK'] == '0': time.sleep(600)\n"
+        "while not os.path.exists(os.environ['FOLDER'] + '/go'): time.sleep(0.02)\n"
         "try: open(os.environ['FOLDER'] + '/big', 'wb', buffering=0).write(b'x' * (1 << 22))\n"
         "except OSError: pass\n"
         "big = open(os.environ['FOLDER'] + '/big2', 'wb', buffering=0)\n"
@@ -374,7 +375,9 @@ def test_on_a_full_disk_everything_is_told_and_the_disk_is_named(small_disk: Pat
         failure_grace=0.1,
     )
     try:
-        run.start().wait_end()
+        run.start().wait_for(events.RankStarted, 2)  # on a full disk a rank could not even say that
+        (small_disk / "go").touch()
+        run.wait_end()
     finally:
         run.close()
     assert [each.reason.partition(" (")[0] for each in run.told(events.NodeFailed)] == [

@@ -17,7 +17,7 @@ from clusterctl.node.shared.processes import kill_all
 from clusterctl.run.log_collector import LogCollector
 from clusterctl.store.log_files import Cut, head_of
 from clusterctl.store.runs import RunDirectory
-from tests.node_run import NodeRun, wait_until
+from tests.node_run import NodeRun, run_of, wait_until
 from tests.test_node_relay import Talk, run_dir
 from tests.test_run_machine import plan
 
@@ -50,7 +50,7 @@ def talks(tmp_path: Path) -> Iterator[list[Talk]]:
     yield made
     for each in made:
         each.close()
-    kill_all(f"r-{tmp_path.name}/0")
+    kill_all(f"{run_of(tmp_path)}/0")
 
 
 class Collected:

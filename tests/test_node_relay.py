@@ -24,7 +24,7 @@ from clusterctl.node.run.forwarding import Forwarder, Window
 from clusterctl.node.shared.processes import is_running, kill_all, process_table, run_processes
 from clusterctl.run.relay_bundle import RELAY, RELAY_FILES
 from tests.local_channel import LocalChannel
-from tests.node_run import PYTHON, NodeRun, wait_until
+from tests.node_run import PYTHON, NodeRun, run_of, wait_until
 
 SLEEPS = "import time; print('ready', flush=True); time.sleep(600)"
 STUCK, SOON_STUCK = b"STUCK_TIMEOUT = 12.0", b"STUCK_TIMEOUT = 00.2"
@@ -39,7 +39,7 @@ class Talk:
         self.heard: list[relay.Reply] = []
         self.session: HostSession[relay.Reply] = HostSession(LocalChannel(home), relay.replies)
         request = {
-            "run": f"r-{home.name}",
+            "run": run_of(home),
             "node_rank": 0,
             "attempt": attempt,
             "offsets": offsets or {},
@@ -105,7 +105,7 @@ def talks(tmp_path: Path) -> Iterator[list[Talk]]:
     for each in made:
         each.close()
     for part in ("0", "0.attempt-2"):
-        kill_all(f"r-{tmp_path.name}/{part}")
+        kill_all(f"{run_of(tmp_path)}/{part}")
 
 
 def start(talks: list[Talk], home: Path, script: str, **changes: Any) -> Talk:
@@ -126,7 +126,7 @@ def again(talks: list[Talk], old: Talk) -> Talk:
 
 
 def run_dir(home: Path) -> Path:
-    return home / ".clusterctl/node" / f"r-{home.name}" / "0"
+    return home / ".clusterctl/node" / run_of(home) / "0"
 
 
 def test_a_new_session_goes_on_where_the_old_one_broke(talks: list[Talk], tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ def test_stop_and_forget_in_one_burst_leave_nothing(talks: list[Talk], tmp_path:
     talk.say(relay.Stop(grace=0.1, reason="burst"), relay.Forget(enter=""))
     talk.until(relay.Forgotten)
     wait_until(lambda: not is_running(agent.pid, agent.started))
-    assert kill_all(f"r-{tmp_path.name}/0") == []
+    assert kill_all(f"{run_of(tmp_path)}/0") == []
 
 
 def test_a_relay_that_stands_still_is_ended_by_the_next(talks: list[Talk], tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_a_killed_agent_is_told_and_swept_for(talks: list[Talk], tmp_path: Path)
     os.kill(talk.until_event(events.AgentStarted).pid, signal.SIGKILL)
     assert talk.until(relay.AgentGone).left == 0
     assert talk.until(relay.Complete).logs["rank-0.log"].size == len("ready\n")
-    assert kill_all(f"r-{tmp_path.name}/0") == []
+    assert kill_all(f"{run_of(tmp_path)}/0") == []
 
 
 def test_an_agent_that_does_nothing_any_more_is_replaced(talks: list[Talk], tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ def test_an_agent_that_does_nothing_any_more_is_replaced(talks: list[Talk], tmp_
     assert talk.until(relay.AgentGone).left == 0
     talk.until(relay.Complete)
     assert not is_running(agent.pid, agent.started)
-    assert kill_all(f"r-{tmp_path.name}/0") == []
+    assert kill_all(f"{run_of(tmp_path)}/0") == []
 
 
 def test_a_rebooted_host_says_so(talks: list[Talk], tmp_path: Path) -> None:
@@ -432,7 +432,7 @@ def test_another_attempt_ends_what_lives_of_the_one_before_and_works_in_its_copy
     assert not is_running(old.pid, old.started)
     talks[-1].hear_until(lambda: "work" in talks[-1].log("rank-0.attempt-2.log"))
     assert talks[-1].log("rank-0.attempt-2.log") == first.log()
-    assert run_processes(f"r-{tmp_path.name}/0") == []
+    assert run_processes(f"{run_of(tmp_path)}/0") == []
     assert (run_dir(tmp_path) / "work/kept").read_text() == "xx"
     assert (run_dir(tmp_path) / "logs/rank-0.log").read_text() == first.log()
     talks[-1].say(relay.Stop(grace=0.0, reason="over"))
