@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -61,9 +62,14 @@ def wait_until(true: Callable[[], object], what: object = "") -> None:
 
 
 def run_of(folder: Path) -> str:
-    """The run id of a test's own folder. The folder's name alone would be that of the same test beside it, whose
-    processes would be taken for this run's."""
+    """The run id of a test's own folder: by its name alone, the same test of another session would have the
+    same one, and end these processes."""
     return f"r-{hashlib.sha256(bytes(folder.resolve())).hexdigest()[:16]}"
+
+
+def whole_lines(log: str) -> str:
+    """Without what an unbuffered Python has still to end: it writes text and line end one after the other."""
+    return log[: log.rfind("\n") + 1]
 
 
 class NodeRun:
@@ -151,8 +157,11 @@ class NodeRun:
             return ""
 
     def wait_for_log(self, text: str, *ranks: int) -> None:
+        def told(rank: int) -> bool:
+            return text in whole_lines(self.log(rank))
+
         for rank in ranks or (0,):
-            wait_until(lambda rank=rank: text in self.log(rank), lambda: (self.events(), self.agent_log()))  # type: ignore[misc]
+            wait_until(partial(told, rank), lambda: (self.events(), self.agent_log()))
 
     def stop(self, grace: float) -> None:
         self.directory.overwrite(STOP, {"grace": grace, "reason": "the test wants it"})

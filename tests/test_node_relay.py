@@ -24,7 +24,7 @@ from clusterctl.node.run.forwarding import Forwarder, Window
 from clusterctl.node.shared.processes import is_running, kill_all, process_table, run_processes
 from clusterctl.run.relay_bundle import RELAY, RELAY_FILES
 from tests.local_channel import LocalChannel
-from tests.node_run import PYTHON, NodeRun, run_of, wait_until
+from tests.node_run import PYTHON, NodeRun, run_of, wait_until, whole_lines
 
 SLEEPS = "import time; print('ready', flush=True); time.sleep(600)"
 STUCK, SOON_STUCK = b"STUCK_TIMEOUT = 12.0", b"STUCK_TIMEOUT = 00.2"
@@ -74,8 +74,8 @@ class Talk:
                 return message.event
         return self.until(relay.HostEvent, lambda message: isinstance(message.event, kind)).event
 
-    def until_log(self, text: str) -> None:
-        self.hear_until(lambda: text in self.log())
+    def until_log(self, text: str, name: str = "rank-0.log") -> None:
+        self.hear_until(lambda: text in whole_lines(self.log(name)))
 
     def log(self, name: str = "rank-0.log") -> str:
         pieces = [each for each in self.heard if isinstance(each, relay.LogPiece) and each.name == name]
@@ -430,7 +430,7 @@ def test_another_attempt_ends_what_lives_of_the_one_before_and_works_in_its_copy
     talks[-1].say(relay.StartAgent(job=msgspec.convert(job, relay.Job)))
     talks[-1].until(relay.Started)
     assert not is_running(old.pid, old.started)
-    talks[-1].hear_until(lambda: "work" in talks[-1].log("rank-0.attempt-2.log"))
+    talks[-1].until_log("work", "rank-0.attempt-2.log")
     assert talks[-1].log("rank-0.attempt-2.log") == first.log()
     assert run_processes(f"{run_of(tmp_path)}/0") == []
     assert (run_dir(tmp_path) / "work/kept").read_text() == "xx"
