@@ -12,6 +12,7 @@ import pytest
 
 from clusterctl.sandbox import Sandbox
 from tests.integration.launching import PATIENCE, launch, leftovers, start
+from tests.integration.standin import without_torch
 
 pytestmark = pytest.mark.sandbox
 
@@ -42,7 +43,7 @@ def project(tmp_path: Path) -> Path:
 
 
 def test_logs_after_the_end(sandbox: Sandbox, project: Path) -> None:
-    found = launch(sandbox, "counts.py", "5", "0", cwd=project, options=TWO)
+    found = launch(sandbox, "counts.py", "5", "0", cwd=project, options=[*TWO, *without_torch(sandbox)])
     assert found.code == 0, found.text
     run = found.run.name
     everything = clusterctl("logs", run).stdout.splitlines()
@@ -67,8 +68,8 @@ def test_logs_after_the_end(sandbox: Sandbox, project: Path) -> None:
 
 
 def test_follow_status_and_stop_from_another_terminal(sandbox: Sandbox, project: Path) -> None:
-    found = start(sandbox, "counts.py", "3", "600", cwd=project, options=TWO)
-    found.wait_for_ranks(2)
+    found = start(sandbox, "counts.py", "3", "600", cwd=project, options=[*TWO, *without_torch(sandbox)])
+    found.wait_for_logs("line 2 of rank", 2)
     run = found.run.name
     following = subprocess.Popen(
         [sys.executable, "-m", "clusterctl", "logs", "-f", run], stdout=subprocess.PIPE
@@ -93,8 +94,8 @@ def test_follow_status_and_stop_from_another_terminal(sandbox: Sandbox, project:
 
 
 def test_stop_without_the_runs_own_controller(sandbox: Sandbox, project: Path) -> None:
-    found = start(sandbox, "counts.py", "3", "600", cwd=project, options=TWO)
-    found.wait_for_ranks(2)
+    found = start(sandbox, "counts.py", "3", "600", cwd=project, options=[*TWO, *without_torch(sandbox)])
+    found.wait_for_logs("line 2 of rank", 2)
     found.signal(signal.SIGKILL)
     found.finish()
     run = found.run.name
@@ -111,7 +112,7 @@ def test_stop_without_the_runs_own_controller(sandbox: Sandbox, project: Path) -
 
 
 def test_pull_brings_what_the_run_wrote(sandbox: Sandbox, project: Path) -> None:
-    found = launch(sandbox, "counts.py", "1", "0", cwd=project, options=TWO)
+    found = launch(sandbox, "counts.py", "1", "0", cwd=project, options=[*TWO, *without_torch(sandbox)])
     assert found.code == 0, found.text
     run = found.run.name
     pulled = clusterctl("pull", run, cwd=project)
