@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
 pytest.importorskip("deepspeed")
 from errors import UserError  # noqa: E402
 from optimization import lr_share  # noqa: E402
-from sampling import HeldoutBatches, TrainingSamples  # noqa: E402
+from sampling import IGNORED, HeldoutBatches, TrainingSamples  # noqa: E402
 
 SEQ = 8
 # Every token is its own position, so a window tells where it was cut.
@@ -79,18 +79,19 @@ def test_too_little_text_is_said() -> None:
     assert "smaller --seq_len" in caught.value.hint
 
 
-def test_held_out_batches_are_whole_for_every_rank_and_disjoint() -> None:
+@pytest.mark.parametrize(("size", "world_size"), [(1, 1), (2, 3), (4, 2), (16, 1), (3, 5)])
+def test_the_held_out_samples_are_the_same_however_the_ranks_divide_them(size: int, world_size: int) -> None:
     heldout = HeldoutBatches(TOKENS[:101], SEQ)
     assert heldout.windows == 12
-    assert heldout.count(wanted=10, size=2, world_size=3) == 2
-    seen = [
-        int(start)
-        for index in range(2)
-        for rank in range(3)
-        for start in heldout.batch(index, rank, 2, 3)[0][:, 0]
-    ]
-    assert sorted(seen) == [8 * window for window in range(12)]
-    assert HeldoutBatches(TOKENS[:0], SEQ).count(10, 1, 1) == 0
+    seen: list[int] = []
+    for index in range(-(-10 // (size * world_size))):
+        for rank in range(world_size):
+            inputs, targets, real = heldout.batch(index, rank, size, world_size, windows=10)
+            assert inputs.shape == targets.shape == (size, SEQ)
+            assert (targets[real:] == IGNORED).all() and (targets[:real] == inputs[:real] + 1).all()
+            seen += inputs[:real, 0].tolist()
+    assert sorted(seen) == [8 * window for window in range(10)]
+    assert HeldoutBatches(TOKENS[:0], SEQ).windows == 0
 
 
 def test_learning_rate_rises_to_the_peak_and_falls_to_a_tenth() -> None:

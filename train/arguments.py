@@ -107,7 +107,9 @@ def _build() -> argparse.ArgumentParser:
     progress.add_argument(
         "--eval_every", type=int, default=0, help="steps between evaluations; 0: only at the end"
     )
-    progress.add_argument("--eval_batches", type=int, default=8, help="held-out batches per rank; 0: none")
+    progress.add_argument(
+        "--eval_batches", type=int, default=8, help="held-out batches of 8 samples, over all ranks; 0: none"
+    )
     progress.add_argument("--log_every", type=int, default=5, help="steps between progress lines")
     progress.add_argument(
         "--metrics", metavar="FILE", help="append every step and evaluation as JSON lines (rank 0)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -16,6 +17,7 @@ from ranks import Place, fail_together, gather
 
 NAME = re.compile(r"step-(\d{6,})")
 RECORD = "complete.json"
+SHARD = re.compile(r"zero_pp_rank_(\d+)_")
 # A checkpoint continues only a run that agrees in these; the rest is noted.
 MUST_AGREE = ("world_size", "zero_stage", "dtype", "n_layer", "d_model", "n_head", "vocab_size")
 EXACT_WHEN_EQUAL = ("seq_len", "global_batch", "seed", "data", "dropout", "lr_decay_steps", "warmup")
@@ -84,14 +86,30 @@ class Checkpoints:
         dist.barrier()
         state = {"step": step, "samples": samples}
         engine.save_checkpoint(str(self.directory), tag=tag, client_state=state, save_latest=False)
+        shards = gather({name: _measure(path / name) for name in _shards(path, self.place.rank)})
         if self.is_writer:
+            files = {name: _measure(path / name) for name in _common(path)}
+            for measured in shards:
+                files.update(measured)
             record = path / RECORD
             draft = record.with_suffix(".draft")
-            draft.write_text(json.dumps({**self.facts, **state}, indent=2) + "\n", encoding="utf-8")
+            content = json.dumps({**self.facts, **state, "files": files}, indent=2)
+            draft.write_text(content + "\n", encoding="utf-8")
             draft.rename(record)
             self._prune()
         dist.barrier()
         return path
+
+    def newest_intact(self) -> tuple[Path | None, list[str]]:
+        """The newest checkpoint whose files are what was written, and what is wrong with newer ones, which
+        count as unfinished from now on. Collective."""
+        notes = []
+        while (path := newest(self.directory)) is not None and (reason := torn(path, self.place)):
+            notes.append(f"{path.name} is passed over: {reason}")
+            if self.is_writer:
+                (path / RECORD).unlink()
+            dist.barrier()
+        return path, notes
 
     def _prune(self) -> None:
         for path in _whole(self.directory)[: -self.keep]:
@@ -107,6 +125,53 @@ def newest(where: Path) -> Path | None:
         root, found = where, _whole(where)
     common = set.intersection(*(set(names) for names in gather([path.name for path in found])))
     return root / max(common, key=_step) if common else None
+
+
+def torn(path: Path, place: Place) -> str | None:
+    """What is wrong with a file of the checkpoint, the same on all ranks; None where all are as written.
+
+    Each rank reads its own shards, and one on each host what all ranks load. Collective.
+    """
+    return next((reason for reason in gather(_torn_here(path, place)) if reason), None)
+
+
+def _torn_here(path: Path, place: Place) -> str | None:
+    try:
+        files = json.loads((path / RECORD).read_text(encoding="utf-8")).get("files", {})
+        for name, (size, digest) in files.items():
+            mine = _is_shard_of(name, place.rank)
+            if not mine and SHARD.search(name):
+                continue
+            found = (path / name).stat().st_size
+            if found != size:
+                return f"{place.host}: {name} has {found:,} of {size:,} bytes"
+            if (mine or place.local_rank == 0) and _measure(path / name)[1] != digest:
+                return f"{place.host}: {name} is not what was written"
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        return f"{place.host}: {error}"
+    return None
+
+
+def _measure(path: Path) -> tuple[int, str]:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return path.stat().st_size, digest.hexdigest()
+
+
+def _is_shard_of(name: str, rank: int) -> bool:
+    found = SHARD.search(name)
+    return found is not None and int(found[1]) == rank
+
+
+def _shards(path: Path, rank: int) -> list[str]:
+    return [file.name for file in path.glob("*.pt") if _is_shard_of(file.name, rank)]
+
+
+def _common(path: Path) -> list[str]:
+    """Files that belong to no single rank."""
+    return [file.name for file in path.glob("*.pt") if not SHARD.search(file.name)]
 
 
 def require_none_beyond(directory: Path, step: int) -> None:

@@ -12,39 +12,47 @@ from progress import Progress
 from ranks import Place
 from sampling import HeldoutBatches
 
+# What a batch of --eval_batches is: as many on any number of ranks, and whatever --micro_batch is.
+SAMPLES = 8
+
 
 class Evaluation:
-    """Evaluates `engine` on as many of the `wanted` batches per rank as the held-out text has."""
+    """Evaluates `engine` on the first `batches` x 8 samples of the held-out text, or as many as it has."""
 
     def __init__(
-        self, engine: Any, samples: HeldoutBatches, wanted: int, place: Place, progress: Progress
+        self, engine: Any, samples: HeldoutBatches, batches: int, place: Place, progress: Progress
     ) -> None:
         self.engine = engine
         self.samples = samples
         self.place = place
         self.progress = progress
         self.micro_batch = engine.train_micro_batch_size_per_gpu()
-        self.batches = samples.count(wanted, self.micro_batch, place.world_size)
-        if wanted and not self.batches:
-            progress.note("too little held-out text to evaluate a batch on every rank: no perplexity")
+        self.windows = min(batches * SAMPLES, samples.windows)
+        if batches and not self.windows:
+            progress.note("too little held-out text for one sample: no perplexity")
 
     def run(self, step: int) -> float:
-        """Report and return the loss after `step`, averaged over all ranks; 0 without batches. Collective."""
-        if not self.batches:
+        """Report and return the loss after `step`, averaged over all ranks; 0 without samples. Collective."""
+        if not self.windows:
             return 0.0
         place, size = self.place, self.micro_batch
-        total = torch.zeros((), device=place.device)
+        # In double: the sum is to be the same however the ranks divide it.
+        total = torch.zeros((), dtype=torch.float64, device=place.device)
         self.engine.eval()
         with torch.no_grad():
-            for index in range(self.batches):
-                inputs, targets = self.samples.batch(index, place.rank, size, place.world_size)
-                total += self.engine(inputs.to(place.device), targets.to(place.device)).float()
+            for index in range(math.ceil(self.windows / (size * place.world_size))):
+                inputs, targets, real = self.samples.batch(
+                    index, place.rank, size, place.world_size, self.windows
+                )
+                loss = self.engine(inputs.to(place.device), targets.to(place.device))
+                if real:
+                    # Without any target, the mean over targets is no number.
+                    total += loss.double() * real
         self.engine.train()
         dist.all_reduce(total)
-        loss = float(total) / (self.batches * place.world_size)
-        tokens = self.batches * size * place.world_size * self.samples.seq_len
-        self.progress.evaluation(step, loss, perplexity(loss), tokens)
-        return loss
+        mean = float(total) / self.windows
+        self.progress.evaluation(step, mean, perplexity(mean), self.windows * self.samples.seq_len)
+        return mean
 
 
 def perplexity(loss: float) -> float:

@@ -13,6 +13,9 @@ from torch import Tensor
 
 from errors import UserError
 
+# The target that cross_entropy leaves out.
+IGNORED = -100
+
 
 class TrainingSamples:
     """An endless sequence of windows over the tokens: an epoch visits each once, in its own order."""
@@ -48,22 +51,29 @@ class TrainingSamples:
 
 
 class HeldoutBatches:
-    """The same held-out windows at every evaluation, divided among the ranks."""
+    """The same held-out windows at every evaluation and on any number of ranks, which divide them.
+
+    All ranks compute equally many batches, as collectives need it: a batch is filled up with windows that
+    have no targets, marked by IGNORED.
+    """
 
     def __init__(self, tokens: np.ndarray, seq_len: int) -> None:
         self.tokens = tokens
         self.seq_len = seq_len
         self.windows = max(0, (len(tokens) - 1) // seq_len)
 
-    def count(self, wanted: int, size: int, world_size: int) -> int:
-        """Batches per rank: as many as wanted, as far as whole ones for every rank exist."""
-        return min(wanted, self.windows // (size * world_size))
-
-    def batch(self, index: int, rank: int, size: int, world_size: int) -> tuple[Tensor, Tensor]:
+    def batch(
+        self, index: int, rank: int, size: int, world_size: int, windows: int
+    ) -> tuple[Tensor, Tensor, int]:
+        """Inputs, targets, and how many of these samples are among the first `windows`."""
         begin = (index * world_size + rank) * size
-        return _stack(
-            self.tokens, [window * self.seq_len for window in range(begin, begin + size)], self.seq_len
+        mine = range(begin, begin + size)
+        inputs, targets = _stack(
+            self.tokens, [window * self.seq_len if window < windows else 0 for window in mine], self.seq_len
         )
+        real = max(0, min(size, windows - begin))
+        targets[real:] = IGNORED
+        return inputs, targets, real
 
 
 def _stack(tokens: np.ndarray, starts: list[int], seq_len: int) -> tuple[Tensor, Tensor]:

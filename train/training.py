@@ -274,10 +274,21 @@ def _initialise(model: GPT, config: dict[str, Any], args: Namespace) -> Any:
 
 
 def _resume(run: Run, where: Path, identity: dict[str, Any]) -> None:
-    path = checkpoint.newest(where)
-    if path is None and run.args.resume == "auto":
-        run.progress.note(f"no checkpoint in {where} yet: starting at step 0")
-        return
+    if run.args.resume == "auto":
+        assert run.store is not None, "the arguments have been checked"
+        path, notes = run.store.newest_intact()
+        for note in notes:
+            run.progress.note(note)
+        if path is None:
+            run.progress.note(
+                f"no checkpoint in {where}{' any more' if notes else ' yet'}: starting at step 0"
+            )
+            return
+    else:
+        path = checkpoint.newest(where)
+        reason = path and checkpoint.torn(path, run.place)
+        if reason:
+            raise UserError(f"{path} cannot be resumed: {reason}", hint="give an older one")
     if path is None:
         raise UserError(
             f"{where} holds no checkpoint that is whole on every host",

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+for package in ("torch", "deepspeed"):
+    pytest.importorskip(package)
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
+
+import torch  # noqa: E402
+import torch.distributed as dist  # noqa: E402
+
+from checkpoint import RECORD, Checkpoints, torn  # noqa: E402
+from ranks import Place  # noqa: E402
+
+ALONE = Place(rank=0, world_size=1, local_rank=0, host="here", device=torch.device("cpu"), backend="gloo")
+
+
+class Engine:
+    """Writes files named as DeepSpeed names them."""
+
+    def save_checkpoint(self, directory: str, *, tag: str, **_: object) -> None:
+        (Path(directory) / tag).mkdir(parents=True)
+        for name in ("mp_rank_00_model_states.pt", "bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt"):
+            (Path(directory) / tag / name).write_bytes(tag.encode() * 1000)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    meeting = tmp_path_factory.mktemp("group") / "file"
+    dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Checkpoints:
+    store = Checkpoints(tmp_path, ALONE, node_local=False, keep=9, facts={"world_size": 1})
+    for step in (1, 2, 3):
+        store.save(Engine(), step, samples=step)
+    return store
+
+
+def test_the_record_measures_every_file(store: Checkpoints) -> None:
+    record = json.loads((store.directory / "step-000002" / RECORD).read_text())
+    assert sorted(record["files"]) == [
+        "bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt",
+        "mp_rank_00_model_states.pt",
+    ]
+    assert store.newest_intact() == (store.directory / "step-000003", [])
+
+
+def test_a_torn_checkpoint_is_passed_over_for_the_one_before(store: Checkpoints) -> None:
+    short = store.directory / "step-000003" / "mp_rank_00_model_states.pt"
+    short.write_bytes(short.read_bytes()[:500])
+    shard = "bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt"
+    changed = store.directory / "step-000002" / shard
+    changed.write_bytes(b"x" + changed.read_bytes()[1:])
+    path, notes = store.newest_intact()
+    assert path == store.directory / "step-000001"
+    assert notes == [
+        "step-000003 is passed over: here: mp_rank_00_model_states.pt has 500 of 11,000 bytes",
+        f"step-000002 is passed over: here: {shard} is not what was written",
+    ]
+    assert store.newest_intact() == (path, [])
+
+
+def test_a_record_that_is_no_json_is_torn_and_one_of_an_earlier_version_is_not(store: Checkpoints) -> None:
+    record = store.directory / "step-000003" / RECORD
+    record.write_text('{"world_size": 1}')
+    assert torn(record.parent, ALONE) is None
+    record.write_text('{"world_si')
+    assert "here: " in (torn(record.parent, ALONE) or "")
