@@ -6,7 +6,7 @@ import torch
 
 # Dense bf16 TFLOP/s, without 2:4 sparsity, from the vendor's data sheets. The first entry that is part of the
 # device's name counts. A device that is not here gets no MFU: a guess would be worse than none.
-PEAK_BF16_TFLOPS = (
+PEAK_BF16_TFLOPS: tuple[tuple[str, float | None], ...] = (
     ("H200 NVL", 835.0),
     ("H200", 989.0),
     ("H100 NVL", 835.0),
@@ -18,6 +18,12 @@ PEAK_BF16_TFLOPS = (
     ("A100", 312.0),
     ("A6000", 154.85),
     ("L40S", 362.0),
+    # GeForce: half of what their data sheets give with accumulation in fp16, which training does not use.
+    ("RTX 3090 Ti", 80.0),
+    ("RTX 3090", 71.0),
+    ("RTX 4090 Laptop", None),
+    ("RTX 4090 D", 147.1),
+    ("RTX 4090", 165.2),
 )
 
 
@@ -35,4 +41,5 @@ def peak(device: torch.device) -> float | None:
     if device.type != "cuda":
         return None
     name = torch.cuda.get_device_name(device)
-    return next((tflops * 1e12 for model, tflops in PEAK_BF16_TFLOPS if model in name), None)
+    found = next((tflops for model, tflops in PEAK_BF16_TFLOPS if model in name), None)
+    return None if found is None else found * 1e12

@@ -14,6 +14,7 @@ import deepspeed
 import numpy as np
 import torch
 import torch.distributed as dist
+from deepspeed.ops.op_builder import AsyncIOBuilder
 
 import checkpoint
 import dsconfig
@@ -40,14 +41,15 @@ def run(args: Namespace) -> int:
         raise UserError(
             f"{socket.gethostname()}: {error.message}", hint=error.hint, rank_local=True
         ) from error
-    stop = StopRequest()
-    if args.save_dir:
-        stop.listen()
-    else:
-        end_at_once_on_ctrl_c()
+    # Until the first step there is nothing to save, and another rank may never come.
+    end_at_once_on_ctrl_c()
     place = ranks.join(args.local_rank)
+    stop = StopRequest()
     try:
-        ended = _prepare(args, config, place, stop).train()
+        run = _prepare(args, config, place, stop)
+        if args.save_dir:
+            stop.listen()
+        ended = run.train()
     except (UserError, Diverged):
         ranks.leave()
         raise
@@ -199,7 +201,7 @@ def _prepare(args: Namespace, raw_config: dict[str, Any], place: Place, stop: St
     torch.manual_seed(args.seed)
     model = GPT(GPTShape(tokens.vocab_size, args.n_layer, args.d_model, args.n_head, args.dropout))
     parameters = model.parameter_count()
-    engine = _initialise(model, config, args)
+    engine = _initialise(model, config, args, place)
     seconds = time.monotonic() - began
 
     batch = engine.train_batch_size()
@@ -253,7 +255,8 @@ def _prepare(args: Namespace, raw_config: dict[str, Any], place: Place, stop: St
     return run
 
 
-def _initialise(model: GPT, config: dict[str, Any], args: Namespace) -> Any:
+def _initialise(model: GPT, config: dict[str, Any], args: Namespace, place: Place) -> Any:
+    _require_nvme(config, place)
     own_schedule = "scheduler" not in config
     try:
         engine, *_ = deepspeed.initialize(
@@ -271,6 +274,22 @@ def _initialise(model: GPT, config: dict[str, Any], args: Namespace) -> Any:
             hint="mostly a setting that the optimizer or scheduler does not take",
         ) from error
     return engine
+
+
+def _require_nvme(config: dict[str, Any], place: Place) -> None:
+    """Offload to NVMe needs an extension that DeepSpeed compiles: say so where it cannot. Collective."""
+    zero = config["zero_optimization"]
+    sections = [zero.get(name) or {} for name in ("offload_optimizer", "offload_param")]
+    paths = [section.get("nvme_path") for section in sections if section.get("device") == "nvme"]
+    problem = None
+    if paths and not all(paths):
+        problem = UserError("offload to nvme without nvme_path", hint='add "nvme_path": "/a/local/disk"')
+    elif paths and not AsyncIOBuilder().is_compatible(verbose=False):
+        problem = UserError(
+            f"{place.host} cannot offload to nvme: DeepSpeed's async_io does not build here",
+            hint="install libaio with its headers (libaio-dev) and a C++ compiler, or offload to cpu",
+        )
+    ranks.fail_together(problem)
 
 
 def _resume(run: Run, where: Path, identity: dict[str, Any]) -> None:
