@@ -175,6 +175,12 @@ def test_an_interrupt_is_130_wherever_it_comes(tmp_path: Path, code: str) -> Non
     assert (told.returncode, told.stderr) == (130, "")
 
 
+def test_an_interrupt_while_hosts_are_looked_at_says_that_nothing_runs(tmp_path: Path) -> None:
+    code = f"from clusterctl.session.cluster import Cluster\ndef fail(*_, **__): {IN_AN_EXEC}\n"
+    told = call(tmp_path, "launch", "t.py", code=code + "Cluster.open_run = fail")
+    assert (told.returncode, told.stderr) == (130, "interrupted: nothing was started\n")
+
+
 def test_no_interrupt_changes_an_exit_code_that_is_known(tmp_path: Path) -> None:
     begin = "import atexit, os, signal, threading, time\nfrom clusterctl.cli import interrupts, runs\n"
     interrupt = "os.kill(os.getpid(), signal.SIGINT)"

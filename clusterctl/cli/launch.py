@@ -227,6 +227,10 @@ def command(
         seen = refused.examination
         screen.err().print(page.refusal(seen.report, seen.network, cluster.hosts.inventory), soft_wrap=False)
         return refused.exit_code
+    except KeyboardInterrupt:  # from the start on, SIGINT is handled
+        if not (detach or dry_run):
+            screen.err().print("interrupted: nothing was started", style="dim")
+        raise
     if as_json:
         typer.echo(page.plan_json(plan))
     else:
