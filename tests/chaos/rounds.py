@@ -92,7 +92,7 @@ class Round:
             self.engines.append("deepspeed")
             argv += ["--engine", "deepspeed", "--no-local-rank"]
         else:
-            self.engines.append("torchrun")
+            self.engines.append("deepspeed" if "deepspeed" in options else "torchrun")
         argv += [*options, "ddp.py" if self.real else "cheap.py"]
         argv += [str(each) for each in (steps, size, who, what or "nothing", at, slow)]
         self.show(argv, unread=unread)

@@ -42,7 +42,8 @@ def campaign(folder: Path, *options: str) -> None:
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
 
 
-def test_one_fault_of_each_kind(tmp_path: Path) -> None:
+@pytest.mark.timeout(1800)
+def test_a_fault_of_each_kind_that_is_soon_over(tmp_path: Path) -> None:
     """Side by side: a round waits more than it works."""
     campaign(tmp_path, "--each", "--kinds", ",".join(SAMPLE), "--real", "0", "--lanes", "3")
 
