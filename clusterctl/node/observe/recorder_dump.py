@@ -124,7 +124,7 @@ def _names(entry):
 def _ranks(told):
     """Global ranks, which torch writes as the text ``[0, 1]``."""
     numbers = re.findall(r"\d{1,6}", told) if isinstance(told, str) else _list(told)
-    return [_number(each, 0) for each in numbers[:_MOST_RANKS]]
+    return [rank for rank in (_number(each, -1) for each in numbers[:_MOST_RANKS]) if rank >= 0]
 
 
 def _sizes(told):
