@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from typing import Any
 
 from ..shared.processes import boot_id, identity, is_running, kill_all, send
@@ -17,6 +18,8 @@ from .dumps import publish
 
 # An agent whose time to stop is over needs up to eight more: it kills, waits for reports, sweeps.
 STUCK_TIMEOUT = 12.0
+KILL_TIMEOUT = 5.0
+TICK = 0.01
 REBOOTED = "the host was rebooted"
 
 
@@ -72,6 +75,13 @@ class AgentProcess:
         """Signal it. False when it is gone."""
         return self.is_alive() and self._identity is not None and send(self._identity["pid"], number)
 
+    def await_end(self):
+        """Killed, it needs a moment to be gone. Its pid in a list where it stays, else an empty one."""
+        deadline = boottime() + KILL_TIMEOUT
+        while self.is_alive() and boottime() < deadline:
+            time.sleep(TICK)
+        return [self._identity["pid"]] if self._identity is not None and self.is_alive() else []
+
     def replace(self, meanwhile=lambda: None):
         """Do in its place what it no longer does: end everything of the run, then itself. What is left.
 
@@ -81,7 +91,7 @@ class AgentProcess:
             # It starts nothing meanwhile, and orphans still fall to it.
             kill_all(self._tag, self._identity["pid"], meanwhile)
             self.told(signal.SIGKILL)
-        left = kill_all(self._tag, None, meanwhile)
+        left = kill_all(self._tag, None, meanwhile) + self.await_end()
         publish(self._directory, (self._directory.read(JOB) or {}).get("ranks", ()))
         self._directory.remove(JOB, INPUT, INPUT_END)
         self._directory.remove_stacks()
