@@ -99,6 +99,7 @@ class Waiter:
         status, usage = self.wait()
         number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
         code = 128 + number if number is not None else os.WEXITSTATUS(status)
+        self.drain()  # what came before this report does not release
         self.report(
             exit_of(self.rank),
             pid=self.child,
@@ -154,7 +155,6 @@ class Waiter:
 
     def wait_for_release(self):
         """An engine that saw this end would signal the other ranks, after the agent and in its own way."""
-        self.drain()
         while not self.sleep():
             continue
 
