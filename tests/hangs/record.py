@@ -146,7 +146,7 @@ def neutral(fixture: Fixture) -> Fixture:
     text = text.replace(str(Path(sys.prefix) / "lib"), "/opt/env/lib").replace(
         sys.executable, "/opt/env/bin/python"
     )
-    text = text.replace(str(Path(sys.base_prefix) / "lib"), "/usr/lib").replace(str(TRAIN.parent), HERE)
+    text = text.replace(sys.base_prefix, "/usr").replace(str(TRAIN.parent), HERE)
     return msgspec.json.decode(text.encode(), type=Fixture)
 
 
