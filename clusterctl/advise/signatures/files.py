@@ -54,6 +54,16 @@ FILES = (
         hint="caches onto the host's own disk; data that a run reads must not be replaced while it runs",
     ),
     Signature(
+        code="disk.unmounted",
+        sign=("Errno 107", "Transport endpoint is not connected"),
+        pattern=r"(?i)transport endpoint is not connected",
+        detail=r"'(?P<path>/[^']+)'",
+        near=r"OSError|File \"|: '/|cannot access",
+        means="the process behind a mounted file system of {host} has ended[ (for {path})]: sshfs, s3fs, "
+        "gcsfuse and their kin",
+        hint="on {host}: fusermount -u that mount point, mount it again; its log says why it ended",
+    ),
+    Signature(
         code="disk.full",
         sign=("No space left on device", "ENOSPC", "Errno 28"),
         detail=r"'(?P<path>/[^']+)'",
@@ -143,6 +153,14 @@ FILES = (
         detail=r"url: (?P<url>\S+)",
         means="the hub refuses this user[ ({url})]: a token is missing, or wrong, or the model is gated",
         hint="--env HF_TOKEN hands your own on to all hosts without showing it",
+    ),
+    Signature(
+        code="hub.no-key",
+        sign=("api_key not configured", "API key not configured", "wandb login"),
+        pattern=r"(?i)(?:api_key not configured|no API key|run .?wandb login)",
+        means="wandb wants a key, and {host} has none: there is nobody to type one",
+        hint="--env WANDB_API_KEY hands your own on without showing it; --env WANDB_MODE=offline keeps the "
+        "record on the host",
     ),
     Signature(
         code="files.tokenizer",

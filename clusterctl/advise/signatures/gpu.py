@@ -167,4 +167,13 @@ GPU = (
         means="a call into CUDA failed: {what}",
         hint="CUDA reports late, so the line in the traceback may be innocent: --env CUDA_LAUNCH_BLOCKING=1",
     ),
+    Signature(
+        code="gpu.cudnn",
+        sign=("cuDNN error: ", "unable to find an engine to execute this computation"),
+        detail=r"(?P<what>CUDNN_STATUS_\w+)",
+        means="a call into cuDNN failed[ ({what})]: memory was short when it started, or the libcudnn that was "
+        "loaded is not the one this torch was built with",
+        hint="clusterctl doctor --only sw,gpu (a second libcudnn in LD_LIBRARY_PATH?); then a smaller micro "
+        "batch",
+    ),
 )

@@ -31,6 +31,14 @@ SOFTWARE = (
         hint="options of `launch` come before SCRIPT, its own after",
     ),
     Signature(
+        code="sw.no-compiler",
+        sign=("InvalidCxxCompiler", "Failed to find C compiler", "No working C++ compiler found"),
+        pattern=r"(?P<what>C\+\+|C) compiler",
+        means="torch.compile or Triton builds code while the run starts, and {host} has no {what} compiler",
+        hint="gcc and g++ on every host (CC and CXX name others), or no compilation: "
+        "--env TORCHDYNAMO_DISABLE=1",
+    ),
+    Signature(
         code="deepspeed.no-compiler",
         sign=(
             "Ninja is required to load C++ extensions",
