@@ -171,8 +171,8 @@ GPU = (
         code="gpu.cudnn",
         sign=("cuDNN error: ", "unable to find an engine to execute this computation"),
         detail=r"(?P<what>CUDNN_STATUS_\w+)",
-        means="a call into cuDNN failed[ ({what})]: memory was short when it started, or the libcudnn that was "
-        "loaded is not the one this torch was built with",
+        means="a call into cuDNN failed[ ({what})]: memory was short when it started, or the libcudnn that "
+        "was loaded is not the one this torch was built with",
         hint="clusterctl doctor --only sw,gpu (a second libcudnn in LD_LIBRARY_PATH?); then a smaller micro "
         "batch",
     ),
