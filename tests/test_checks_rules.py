@@ -537,6 +537,14 @@ def test_what_only_differs_is_a_note_and_no_complaint() -> None:
     assert found.verdict == "ready"
 
 
+def test_caches_on_a_shared_home_are_a_note_since_launch_moves_them() -> None:
+    facts = altered(cluster(3), "node2", shared_token="nfs4 filer:/home 7")
+    assert "sw.caches" not in {finding.code for finding in report(facts).findings}
+    found = report(altered(facts, "node1", shared_token="nfs4 filer:/home 7"))
+    (note,) = (finding for finding in found.findings if finding.code == "sw.caches")
+    assert (note.hosts, note.severity) == (("node1", "node2"), "info")
+
+
 def test_desktop_processes_do_not_count_as_foreign() -> None:
     card: Gpu = gpu(0, uuid="GPU-node2-0", processes=foreign(GIB // 2, "/usr/lib/xorg/Xorg vt2"))
     facts = smi(gpus=(card, gpu(1, uuid="GPU-node2-1")))(cluster(2, gpus=2))

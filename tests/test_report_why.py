@@ -32,7 +32,7 @@ def test_cause_and_hint_come_first_then_the_proof_then_what_followed() -> None:
     assert lines[0] == "✗ failed: h1 rank 1: the GPU's memory is used up: 20.00 GiB asked for"
     assert lines[1].startswith("hint: a smaller micro batch")
     assert f"  at  /runs/{RUN}/logs/h1/rank-1.log:2  (root: gpu.memory)" in lines
-    assert lines[-2].startswith("after it  1 cascade on h0 (rank 0): its connection to a peer (10.0.0.2)")
+    assert lines[-2].startswith("after it  1 more failed of it on h0 (rank 0): its connection to a peer")
 
 
 def test_what_is_not_known_is_said_and_shown() -> None:

@@ -77,21 +77,22 @@ def plan_text(plan: LaunchPlan) -> RenderableType:
         own = f"PDSH_SSH_ARGS_APPEND={shlex.quote(plan.pdsh_ssh_args)} " if plan.pdsh_ssh_args else ""
         parts.append(_row("runs", own + shlex.join(["deepspeed", *deepspeed.pdsh_argv(plan, "HOSTFILE")])))
     everywhere = _common(plan)
-    parts += ["", Text("variables on every host", style="bold"), *(_setting(s) for s in everywhere)]
+    own = f"~/.clusterctl/node/{plan.run}/NODE_RANK"
+    parts += ["", Text("variables on every host", style="bold"), *(_setting(s, own) for s in everywhere)]
     for node in plan.nodes:
         ranks = f"rank {node.ranks[0]}" if len(node.ranks) == 1 else f"ranks {node.ranks[0]}-{node.ranks[-1]}"
         title = Text.assemble("\n", (node.host, "bold"), f"  node rank {node.node_rank}, {ranks}")
         parts.append(title)
+        here = f"~/.clusterctl/node/{plan.run}/{node.node_rank}"
         argv = node_argv(plan, node)
         if argv is not None:
-            here = f"~/.clusterctl/node/{plan.run}/{node.node_rank}"
             text = " ".join(
                 part.replace("{run_dir}", here) if "{run_dir}" in part else shlex.quote(part) for part in argv
             )
             parts.append(Text("  " + text, overflow="ignore", no_wrap=True))
         if node.workdir:
             parts.append(Text(f"  in {node.workdir} instead of {plan.code.root}", style="dim"))
-        parts += [_setting(s) for s in node.settings if s not in everywhere]
+        parts += [_setting(s, here) for s in node.settings if s not in everywhere]
         parts += [Text(f"  unset {name}") for name in node.removed]
     parts += ["", Text("nothing was started (--dry-run)", style="dim")]
     return Group(*parts)
@@ -111,9 +112,11 @@ def _row(label: str, value: str) -> Text:
     return Text.assemble((f"{label:<8}", "dim"), value, overflow="ignore", no_wrap=True)
 
 
-def _setting(setting: Setting) -> Text:
+def _setting(setting: Setting, run_dir: str) -> Text:
+    value = shown(setting)
+    value = value.replace("{run_dir}", run_dir) if value.startswith("{run_dir}/") else shlex.quote(value)
     return Text.assemble(
-        f"  {setting.name}={shlex.quote(shown(setting))}",
+        f"  {setting.name}={value}",
         (f"   {setting.origin}", "dim"),
         overflow="ignore",
         no_wrap=True,

@@ -80,13 +80,15 @@ def hint(text: str) -> Text:
 
 
 def echo_in_words(echo: Echo) -> str:
-    """``3 more say the same (ranks 1-3)``, ``4 cascades on node[2-3]: ...``."""
+    """``3 more say the same (ranks 1-3)``, ``4 more failed of it on node[2-3]: ...``."""
     hosts = f" on {brief(echo.hosts)}" if echo.hosts else ""
     if echo.means == "the same":
         return f"{echo.count} more with the same{hosts}{_ranks(echo.ranks)}"
     if echo.means == "ended with the run":
         return f"{echo.count}{hosts} ended with it{_ranks(echo.ranks)}"
-    kind = {"root": "failure", "cascade": "cascade", "confirmation": "symptom"}[echo.role]
+    if echo.role == "cascade":
+        return f"{echo.count} more failed of it{hosts}{_ranks(echo.ranks)}: {echo.means}"
+    kind = "failure" if echo.role == "root" else "symptom"
     return f"{echo.count} {kind}{'s' * (echo.count > 1)}{hosts}{_ranks(echo.ranks)}: {echo.means}"
 
 

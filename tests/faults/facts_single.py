@@ -314,14 +314,6 @@ FAULTS = [
         "on one host",
         on("node2", accelerate_config="mixed_precision: fp16, num_machines: 2"),
     ),
-    fault(
-        "sw.caches",
-        "Triton's on a shared home",
-        on("node1 node2", shared_token="nfs4 filer:/home 7"),
-        gpus=1,
-        at="node1 node2",
-        env={"TORCH_EXTENSIONS_DIR": "/tmp/x"},
-    ),
     fault("sw.hub", "no way to the world on one host", on("node2", default_device="")),
     fault(
         "sw.driver",
@@ -754,6 +746,7 @@ ONLY_NOTES = {
     "gpu.acs",
     "env.path",
     "env.sudo",
+    "sw.caches",
     "sw.toolchain",
     "name.loopback",
     "net.same-name",

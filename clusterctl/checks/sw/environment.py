@@ -82,7 +82,7 @@ def _caches(evidence: Evidence) -> Iterator[Verdict]:
             yield Hit(
                 hosts=hosts,
                 observed=f"{variable} is unset: {package} compiles into the home directory that hosts share",
-                expected="a directory on a local disk, as launch sets it where nobody else does",
+                expected="a directory on a local disk; launch sets it, other ways to start do not",
                 fix=at_launch(f"{variable}=/tmp/{folder}-{evidence.facts[hosts[0]].uid}"),
             )
 
@@ -171,7 +171,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         code="sw.caches",
-        severity="warn",
+        severity="info",
         looks_at="caches of compiled kernels in a home directory that hosts share",
         judge=_caches,
         needs=("settings", "disks", "python", "gpus"),
