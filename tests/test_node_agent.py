@@ -181,6 +181,21 @@ def test_without_a_lease_the_agent_ends_its_ranks(make: Make, how: str) -> None:
         assert ("removed" in over.reason) == (how == "lease removed")
 
 
+@pytest.mark.parametrize("of_later_attempt", [False, True])
+def test_without_a_controller_the_agent_removes_what_the_launcher_was_to_start(
+    make: Make, tmp_path: Path, of_later_attempt: bool
+) -> None:
+    enter = tmp_path / "clusterctl-r/enter"
+    run = make(STUBBORN, failure_grace=0.1, enter=str(enter)).start()
+    run.wait_for_log("ready")
+    if of_later_attempt:
+        enter.with_name("next").touch()
+        enter.with_name("next").rename(enter)
+    run.renew(-1.0)
+    run.wait_gone()
+    assert enter.parent.exists() == of_later_attempt
+
+
 @pytest.mark.parametrize("nested", [False, True], ids=["engine", "engine-behind-a-runner"])
 def test_nothing_survives_a_killed_agent(make: Make, nested: bool) -> None:
     run = make(STUBBORN, ranks=(0, 1), nested=nested).start()

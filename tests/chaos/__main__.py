@@ -2,7 +2,8 @@
 
 Two hosts and a spare made by hand (namespaces, sshd, keys, homes on small disks of their own), `clusterctl`
 as a user types it, one fault in each round, then what `invariants.py` asks: launch returns, exit code, cause,
-logs and outcome are right, `why` and `sweep` agree, nothing is left, the next launch works. A share of the
+logs and outcome are right, `why` and `sweep` agree, nothing is left, other jobs of the same user live. That
+the next launch works is seen in the next round, and after the last one in one that succeeds. A share of the
 rounds, ``--real``, run torchrun or deepspeed and DDP over gloo; the others a stand-in for torchrun that only
 forks the ranks (`standin/`), and ranks that need no torch. `--kills N`: only ranks that fail, N times.
 `--lanes N`: N sets of hosts at once. `--write` puts the table of all rounds in ``--results``, these and
@@ -31,12 +32,14 @@ from tests.chaos.faults import FAULTS, KILLS
 from tests.chaos.hosts import UNSHARE, World, fetch_sshd
 from tests.chaos.invariants import (
     check,
+    check_neighbours,
     check_next_launch,
     check_other_commands,
     check_secrets_gone,
     clean,
     keep,
 )
+from tests.chaos.loaded import load
 from tests.chaos.results import Result
 from tests.chaos.rounds import Broken, Round
 
@@ -74,6 +77,7 @@ def main() -> int:
     for ignored in (signal.SIGINT, signal.SIGHUP):  # as in a background job or under nohup; rounds send both
         if signal.getsignal(ignored) is signal.SIG_IGN:
             signal.signal(ignored, signal.SIG_DFL)
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has its bytecode
     if INSIDE not in os.environ:
         return side_by_side(options)
     # The first process of a namespace is deaf to what it does not handle: `timeout` would end its hosts only.
@@ -122,13 +126,14 @@ def side_by_side(options: argparse.Namespace) -> int:
 
 def campaign(plan: list[tuple[int, str]], options: argparse.Namespace) -> int:
     broken, tried = 0, results.commit()
+    load()
     world: World | None = None
     try:
-        for seed, kind in plan:
+        for number, (seed, kind) in enumerate(plan, 1):
             if world is None:
                 world = World(Path(tempfile.mkdtemp(prefix="chaos-", dir="/var/tmp")), options.slots)
                 world.build(HOSTS, SPARES)
-            result = one(world, seed, kind, options)
+            result = one(world, seed, kind, options, last=number == len(plan))
             results.append(options.results, msgspec.structs.replace(result, commit=tried))
             if result.trouble:
                 broken += 1
@@ -140,12 +145,12 @@ def campaign(plan: list[tuple[int, str]], options: argparse.Namespace) -> int:
     return 1 if broken else 0
 
 
-def one(world: World, seed: int, kind: str, options: argparse.Namespace) -> Result:
+def one(world: World, seed: int, kind: str, options: argparse.Namespace, *, last: bool) -> Result:
     """Play a round, tell how it went, and keep what it left if it broke."""
     rng = random.Random(f"{seed} {kind}")
     found = Round(world, rng, rng.random() < options.real, options.slots)
     began = time.monotonic()
-    trouble = play(found, kind, show=options.show)
+    trouble = play(found, kind, last=last, show=options.show)
     took = time.monotonic() - began
     engine = found.engines[0] if found.engines else ""
     print(f"{'BROKEN' if trouble else 'ok':6} {seed} {kind} ({engine}) {took:.0f} s {'; '.join(found.notes)}")
@@ -161,8 +166,9 @@ def one(world: World, seed: int, kind: str, options: argparse.Namespace) -> Resu
     return Result(seed=seed, kind=kind, engine=engine, seconds=took, trouble=trouble)
 
 
-def play(found: Round, kind: str, *, show: bool = False) -> str:
-    """What is broken after a round of this kind; nothing when all holds."""
+def play(found: Round, kind: str, *, last: bool, show: bool = False) -> str:
+    """What is broken after a round of this kind; nothing when all holds. ``last``: no other launch on these
+    hosts would tell whether one still works."""
     fault = FAULTS[kind][1]
     try:
         clean(found.world)
@@ -174,7 +180,9 @@ def play(found: Round, kind: str, *, show: bool = False) -> str:
         if kind not in KEPT_FOR_A_CONTROLLER:
             check_secrets_gone(found)
             check_other_commands(found, expected)
-        check_next_launch(found)
+        check_neighbours(found)
+        if last:
+            check_next_launch(found)
     except Broken as problem:
         return str(problem)
     except (OSError, ValueError, KeyError, AssertionError, subprocess.SubprocessError):

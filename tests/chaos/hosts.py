@@ -19,6 +19,7 @@ from pathlib import Path
 
 from clusterctl.sandbox.sshd import find_sshd
 from clusterctl.sandbox.state import sandboxes
+from tests.chaos.neighbours import Neighbour
 from tests.chaos.processes import Process, processes_of
 
 PATIENCE = 60.0
@@ -100,13 +101,21 @@ class Host:
     """What its first process was started with."""
     root: int = 0
     """Pid of its first process."""
+    neighbours: list[Neighbour] = field(default_factory=list)
 
     def see(self, path: str) -> Path:
         """A path as the host sees it."""
         return Path(f"/proc/{self.root}/root{path}")
 
     def processes(self) -> list[Process]:
-        return processes_of(self.root, self.name)
+        """All but those of its neighbours."""
+        others = {each.pid for each in self.neighbours}
+        return [each for each in processes_of(self.root, self.name) if each.pid not in others]
+
+    def settle_neighbours(self) -> None:
+        """Each user has another job here."""
+        for number, user in ((0, USER), (1000, ORDINARY)):
+            self.neighbours.append(Neighbour.start(self.root, user, number, f"/home/{user}"))
 
     def inside(self, *argv: str) -> str:
         """Run a command with the host's view of processes and files."""
@@ -235,6 +244,7 @@ class World:
             (self.hosts if len(self.hosts) < count else self.spares).append(self._start(name, address))
         for host in self.every:
             self._wait_for_sshd(host)
+            host.settle_neighbours()
 
     def _write_files(self, addresses: dict[str, str], count: int) -> None:
         (self.folder / "passwd").write_text(

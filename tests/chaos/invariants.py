@@ -38,11 +38,11 @@ def check(r: Round, expected: Expected) -> None:
 
 def check_other_commands(r: Round, expected: Expected) -> None:
     """`why` tells the same cause and no other, `sweep` finds nothing that was left."""
-    why = r.begin("why", "--json", r.directory.name) if expected.outcome else None
-    sweep = r.begin("sweep", "--dry-run", "-H", str(r.world.hostfile_with_spares))
+    why = r.ask("why", "--json", r.directory.name) if expected.outcome else None
+    sweep = r.ask("sweep", "--dry-run", "-H", str(r.world.hostfile_with_spares))
     if why is not None:
-        _check_why(r, r.end_of(why), r.said[-1])
-    code = r.end_of(sweep)
+        _check_why(r, why(), r.said[-1])
+    code = sweep()
     hosts = f"metal[1-{len(r.world.every)}]"
     if code or f"\n{hosts}: nothing is left\n" not in f"\n{r.said[-1]}" or "let alone" in r.said[-1]:
         raise Broken(f"sweep ended with {code}: {r.said[-1]}")
@@ -53,6 +53,14 @@ def check_secrets_gone(r: Round) -> None:
         found = list(host.see(f"/home/{USER}/.clusterctl").glob("node/*/*/job.json"))
         if found:
             raise Broken(f"{host.name}: job.json, with its environment in clear, was left")
+
+
+def check_neighbours(r: Round) -> None:
+    """Another job of the same user, on each host, lives and was never signalled."""
+    for host in r.world.every:
+        for each in host.neighbours:
+            if harm := each.harm():
+                raise Broken(f"another job of {each.name} on {host.name}: {harm}")
 
 
 def check_next_launch(r: Round) -> None:

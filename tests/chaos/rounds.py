@@ -17,6 +17,7 @@ import msgspec
 
 from clusterctl.store.outcome import Outcome
 from tests.chaos.hosts import Host, World
+from tests.chaos.loaded import Loaded
 from tests.chaos.processes import Process, find, processes_of
 
 CLUSTERCTL = (sys.executable, "-m", "clusterctl")
@@ -226,11 +227,26 @@ class Round:
         except subprocess.TimeoutExpired:
             command.kill()
             raise Broken(f"`clusterctl {verb}` did not return: {command.communicate()[0][-300:]}") from None
+        return self._ended(verb, command.returncode, said)
+
+    def ask(self, *words: str) -> Callable[[], int]:
+        """A command that no fault meets, side by side with others. Its exit code, once it has ended."""
+        command = Loaded(words, self.world.environment(), RETURNS)
+
+        def ended() -> int:
+            try:
+                return self._ended(words[0], *command.wait())
+            except TimeoutError as late:
+                raise Broken(f"`clusterctl {words[0]}` did not return: {late}") from None
+
+        return ended
+
+    def _ended(self, verb: str, code: int, said: str) -> int:
         self.said.append(said)
         if re.search(r"^Traceback", said, re.MULTILINE):
             raise Broken(f"a traceback of `clusterctl {verb}`: {said[-600:]}")
-        self.note(f"{verb}: {command.returncode}")
-        return command.returncode
+        self.note(f"{verb}: {code}")
+        return code
 
     def end(self) -> None:
         """Leave the hosts as they were, whatever happened."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import sys
 import time
@@ -76,6 +77,8 @@ class Agent:
         self.kill_deadline = math.inf
         self.end_deadline = math.inf
         self.told_to_end = False
+        self.forgotten = False
+        self.enter = stamp_of(self.job["enter"])
         self.locks = []
 
     def main(self):
@@ -253,6 +256,7 @@ class Agent:
         if gone or boottime() > self.lease_until:
             reason = "the run directory was removed" if gone else "no word from the controller"
             self.events.tell("lease-over", reason=reason)
+            self.forgotten = not gone
             self.stop(self.job["failure_grace"], reason)
 
     def stop(self, grace, reason):
@@ -298,6 +302,8 @@ class Agent:
         self.traces.remove()
         self.directory.remove(JOB, INPUT, INPUT_END)
         self.directory.remove_stacks()
+        if self.forgotten and self.enter is not None and stamp_of(self.job["enter"]) == self.enter:
+            shutil.rmtree(os.path.dirname(self.job["enter"]), ignore_errors=True)
         publish(self.directory, self.job["ranks"])
         self.events.tell("end", left=len(left), processes=[[pid, command_of(pid)] for pid in left])
         self.events.close()
@@ -305,6 +311,15 @@ class Agent:
     def whose(self, pid):
         ranks = [rank for rank, report in self.ranks.started.items() if report["pid"] == pid]
         return " (rank %d)" % ranks[0] if ranks else ""
+
+
+def stamp_of(path):
+    """What tells the file that is there from one that another attempt puts in its place; None without one."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def main(arguments):
