@@ -11,7 +11,7 @@ TRAIN = Path(__file__).resolve().parents[1] / "train"
 sys.path.insert(0, str(TRAIN))
 
 import dsconfig  # noqa: E402
-from arguments import parse  # noqa: E402
+from arguments import STRATEGIES, parse  # noqa: E402
 from errors import UserError  # noqa: E402
 from pretrain import main  # noqa: E402
 
@@ -233,6 +233,50 @@ def test_a_setting_that_deepspeed_does_not_know_is_refused_with_a_guess() -> Non
     with pytest.raises(UserError, match="no setting gradient_cliping") as caught:
         dsconfig.validate({**known, "gradient_cliping": 1.0})
     assert caught.value.hint == "write gradient_clipping"
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_strategy_is_a_shipped_config_and_ddp_is_none(strategy: str) -> None:
+    name = parse(["--strategy", strategy]).ds_config
+    if strategy == "ddp":
+        assert name is None
+        return
+    config = dsconfig.read(name)
+    zero = config["zero_optimization"]
+    assert zero["stage"] == int(strategy[4])
+    device = strategy.rpartition("-")[2].replace("offload", "cpu") if "-" in strategy else "none"
+    assert zero.get("offload_optimizer", {}).get("device", "none") == device
+    settled = complete(config, *(["--nvme_path", "/disk"] if device == "nvme" else []))
+    offloaded = settled["zero_optimization"].get("offload_param", {})
+    assert (offloaded.get("nvme_path") == "/disk") == (device == "nvme")
+    # The batch, the clipping and the optimizer are those of every other strategy.
+    plain = {key: value for key, value in settled.items() if key != "zero_optimization"}
+    assert plain == {key: value for key, value in complete({}).items() if key != "zero_optimization"}
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["--strategy", "zero2", "--ds_config", "zero3"], "--strategy and --ds_config"),
+        (["--strategy", "ddp", "--zero_stage", "2"], "--zero_stage 2 beside --strategy ddp"),
+        (["--strategy", "fsdp"], "fsdp"),
+    ],
+)
+def test_two_answers_to_one_question_are_refused(argv: list[str], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        parse(argv)
+
+
+def test_the_optimizer_and_the_clipping_may_be_argued() -> None:
+    sgd = complete({}, "--optimizer", "sgd", "--grad_clip", "0.5")
+    assert sgd["optimizer"]["type"] == "SGD" and sgd["optimizer"]["params"]["momentum"] == 0.9
+    assert sgd["gradient_clipping"] == 0.5
+    assert complete({"gradient_clipping": 2.0})["gradient_clipping"] == 2.0
+    assert complete({"optimizer": {"type": "adamw"}}, "--optimizer", "adamw")["optimizer"]["type"] == "adamw"
+    with pytest.raises(UserError, match="--optimizer is sgd, and the ds_config has Lion"):
+        complete({"optimizer": {"type": "Lion"}}, "--optimizer", "sgd")
+    with pytest.raises(UserError, match="nothing is offloaded to nvme"):
+        complete({}, "--nvme_path", "/disk")
 
 
 def test_deepspeed_takes_the_file_too() -> None:

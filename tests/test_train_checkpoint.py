@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -23,10 +24,11 @@ ALONE = Place(rank=0, world_size=1, local_rank=0, host="here", device=torch.devi
 class Engine:
     """Writes files named as DeepSpeed names them."""
 
-    def save_checkpoint(self, directory: str, *, tag: str, **_: object) -> None:
-        (Path(directory) / tag).mkdir(parents=True)
+    def save(self, path: Path, *, is_writer: bool) -> None:
+        assert is_writer
+        path.mkdir(parents=True)
         for name in ("mp_rank_00_model_states.pt", "bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt"):
-            (Path(directory) / tag / name).write_bytes(tag.encode() * 1000)
+            (path / name).write_bytes(path.name.encode() * 1000)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -41,7 +43,7 @@ def group(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def store(tmp_path: Path) -> Checkpoints:
     store = Checkpoints(tmp_path, ALONE, node_local=False, keep=9, facts={"world_size": 1})
     for step in (1, 2, 3):
-        store.save(Engine(), step, samples=step)
+        store.save(cast(Any, Engine()), step, samples=step)
     return store
 
 

@@ -9,7 +9,18 @@ from typing import NoReturn
 from errors import UserError
 
 DTYPES = ("auto", "bf16", "fp16", "fp32")
-DEFAULT_DS_CONFIG = "zero2"
+DDP = "ddp"
+STRATEGIES = (
+    DDP,
+    "zero1",
+    "zero2",
+    "zero3",
+    "zero2-offload",
+    "zero3-offload",
+    "zero3-nvme",
+)
+DEFAULT_STRATEGY = "zero2"
+OPTIMIZERS = ("adamw", "sgd")
 DEFAULT_WARMUP = 10
 
 
@@ -33,7 +44,16 @@ def parse(argv: list[str]) -> argparse.Namespace:
     _refuse_nonsense(args)
     if args.deepspeed and args.ds_config not in (None, args.deepspeed):
         raise UserError("--deepspeed and --ds_config name two files", hint="give one of them")
-    args.ds_config = args.ds_config or args.deepspeed or DEFAULT_DS_CONFIG
+    args.ds_config = args.ds_config or args.deepspeed
+    if args.strategy and args.ds_config:
+        raise UserError("--strategy and --ds_config both say how to train", hint="give one of them")
+    if args.strategy and args.zero_stage is not None:
+        raise UserError(
+            f"--zero_stage {args.zero_stage} beside --strategy {args.strategy}",
+            hint="leave --zero_stage out: the strategy names its stage",
+        )
+    if args.ds_config is None and args.strategy != DDP:
+        args.ds_config = (args.strategy or DEFAULT_STRATEGY).replace("-", "_")
     args.given = {name for name in ("lr", "warmup", "lr_decay_steps") if getattr(args, name) is not None}
     if args.warmup is None:
         args.warmup = DEFAULT_WARMUP
@@ -45,7 +65,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
 def _build() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="pretrain.py",
-        description="Train a GPT from scratch with DeepSpeed ZeRO. Start it with torchrun or deepspeed.",
+        description="Train a GPT from scratch, by DDP or ZeRO. Start it with torchrun or deepspeed.",
         formatter_class=_Formatter,
         allow_abbrev=False,
     )
@@ -74,18 +94,33 @@ def _build() -> argparse.ArgumentParser:
     )
     training.add_argument("--gas", type=int, help="gradient accumulation steps (default: from --ds_config)")
 
+    training.add_argument(
+        "--grad_clip", type=float, help="largest gradient norm; 0: any (default: from --ds_config, else 1)"
+    )
+    training.add_argument(
+        "--optimizer", choices=OPTIMIZERS, help="sgd: momentum 0.9 (default: from --ds_config, else adamw)"
+    )
+
     engine = parser.add_argument_group("engine")
+    engine.add_argument(
+        "--strategy",
+        choices=STRATEGIES,
+        help="ddp: PyTorch alone; the others: DeepSpeed by a file in configs/ (default: zero2)",
+    )
     engine.add_argument(
         "--ds_config",
         "--deepspeed_config",
         metavar="FILE",
-        help="a JSON file, or a name in configs/ (default: zero2)",
+        help="in place of a strategy: a JSON file, or a name in configs/",
     )
     engine.add_argument(
         "--deepspeed", nargs="?", const="", metavar="FILE", help="the same, as transformers spells it"
     )
     engine.add_argument(
         "--zero_stage", type=int, choices=(0, 1, 2, 3), help="in place of the ds_config's stage"
+    )
+    engine.add_argument(
+        "--nvme_path", metavar="DIR", help="where zero3-nvme offloads to: on a local disk of each host"
     )
     engine.add_argument(
         "--dtype", choices=DTYPES, default="auto", help="auto: what every device here does well"
@@ -132,9 +167,9 @@ def _refuse_nonsense(args: argparse.Namespace) -> None:
         _at_least(args, name, 1)
     for name in ("micro_batch", "gas", "lr_decay_steps"):
         _at_least(args, name, 1)
-    for name in ("warmup", "seed", "eval_every", "eval_batches", "save_every", "weight_decay"):
+    for name in ("warmup", "seed", "eval_every", "eval_batches", "save_every", "weight_decay", "grad_clip"):
         _at_least(args, name, 0)
-    for name in ("lr", "weight_decay"):
+    for name in ("lr", "weight_decay", "grad_clip"):
         if not math.isfinite(getattr(args, name) or 0.0):
             raise UserError(f"--{name} is {getattr(args, name)}", hint="give a number, such as 3e-4")
     if args.lr is not None and args.lr <= 0:

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch.distributed as dist
 
+from engine import Engine
 from errors import UserError
 from ranks import Place, fail_together, gather
 
@@ -19,7 +20,7 @@ NAME = re.compile(r"step-(\d{6,})")
 RECORD = "complete.json"
 SHARD = re.compile(r"zero_pp_rank_(\d+)_")
 # A checkpoint continues only a run that agrees in these; the rest is noted.
-MUST_AGREE = ("world_size", "zero_stage", "dtype", "n_layer", "d_model", "n_head", "vocab_size")
+MUST_AGREE = ("dtype", "n_layer", "d_model", "n_head", "vocab_size")
 EXACT_WHEN_EQUAL = ("seq_len", "global_batch", "seed", "data", "dropout", "lr_decay_steps", "warmup")
 IDENTIFYING_ARGUMENTS = (
     "n_layer",
@@ -76,7 +77,7 @@ class Checkpoints:
         self.facts = facts
         self.is_writer = place.local_rank == 0 if node_local else place.is_first
 
-    def save(self, engine: Any, step: int, samples: int) -> Path:
+    def save(self, engine: Engine, step: int, samples: int) -> Path:
         """Write a checkpoint after `step`, and remove the oldest beyond `keep`. Collective."""
         tag = f"step-{step:06d}"
         path = self.directory / tag
@@ -85,7 +86,7 @@ class Checkpoints:
             shutil.rmtree(path, ignore_errors=True)
         dist.barrier()
         state = {"step": step, "samples": samples}
-        engine.save_checkpoint(str(self.directory), tag=tag, client_state=state, save_latest=False)
+        engine.save(path, is_writer=self.is_writer)
         shards = gather({name: _measure(path / name) for name in _shards(path, self.place.rank)})
         if self.is_writer:
             files = {name: _measure(path / name) for name in _common(path)}
@@ -187,33 +188,31 @@ def require_none_beyond(directory: Path, step: int) -> None:
         )
 
 
-def compare(path: Path, facts: dict[str, Any]) -> list[str]:
+def read(path: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself: the facts of its run, `step`, and `samples` consumed."""
+    record: dict[str, Any] = json.loads((path / RECORD).read_text(encoding="utf-8"))
+    # Written before there was more than ZeRO.
+    record.setdefault("engine", f"zero{record.get('zero_stage')}")
+    return record
+
+
+def compare(path: Path, record: dict[str, Any], facts: dict[str, Any]) -> list[str]:
     """What makes a run with `facts` another one than that of the checkpoint, though it can go on. Collective.
 
     Raises UserError where it cannot go on: another number of ranks, another model.
     """
-    record = json.loads((path / RECORD).read_text(encoding="utf-8"))
     fail_together(_mismatch(path, record, facts))
     differing = [name for name in EXACT_WHEN_EQUAL if record[name] != facts[name]]
     return [f"{name} was {record[name]}, now {facts[name]}" for name in differing]
 
 
-def load(engine: Any, path: Path, place: Place) -> tuple[int, int]:
-    """Restore weights, optimizer and schedule; the steps done and the samples consumed. Collective."""
-    shards = list(path.glob(f"*zero_pp_rank_{place.rank}_mp_rank_00_optim_states.pt"))
-    missing = None
-    if engine.zero_optimization() and not shards:
-        missing = UserError(
-            f"{place.host} has no shard of rank {place.rank} in {path}",
-            hint="start the hosts in the order of the run that wrote it, or bring its shards to this host",
-        )
-    fail_together(missing)
-    _, state = engine.load_checkpoint(str(path.parent), tag=path.name)
-    return state["step"], state["samples"]
-
-
 def _mismatch(path: Path, record: dict[str, Any], facts: dict[str, Any]) -> UserError | None:
-    if record["world_size"] != facts["world_size"]:
+    if record["engine"] != facts["engine"]:
+        return UserError(
+            f"{path.name} was written by --strategy {record['engine']}, this run is {facts['engine']}",
+            hint="resume with the strategy that wrote it, or begin anew with another --save_dir",
+        )
+    if record["world_size"] != facts["world_size"] and facts["engine"] != "ddp":
         return UserError(
             f"{path.name} was written by {record['world_size']} ranks, this run has {facts['world_size']}",
             hint=f"DeepSpeed resumes on as many ranks only: start {record['world_size']},"

@@ -81,13 +81,14 @@ def complete(config: dict[str, Any], args: Namespace, *, world_size: int) -> dic
         config, args.micro_batch, args.gas, world_size=world_size
     )
     config.pop(batch.TOTAL, None)
-    config.setdefault("gradient_clipping", 1.0)
+    config["gradient_clipping"] = _first(args.grad_clip, config.get("gradient_clipping"), 1.0)
     config.setdefault("steps_per_print", NEVER)
     zero = config.setdefault("zero_optimization", {})
     zero["stage"] = _first(args.zero_stage, zero.get("stage"), 2)
     _refuse_idle_settings(config, zero)
+    _set_nvme_path(zero, args.nvme_path)
     optimizer = config.setdefault("optimizer", {})
-    optimizer.setdefault("type", "AdamW")
+    _set_optimizer_type(optimizer, args.optimizer)
     _set_optimizer(optimizer, args)
     if optimizer["type"].lower() not in ADAMS:
         # DeepSpeed wants to be told that one knows: writing the name is knowing.
@@ -200,6 +201,31 @@ def _refuse_idle_settings(config: dict[str, Any], zero: dict[str, Any]) -> None:
         raise UserError(
             "activation_checkpointing of the ds_config has no effect on this model", hint="leave it out"
         )
+
+
+def _set_nvme_path(zero: dict[str, Any], path: str | None) -> None:
+    if path is None:
+        return
+    sections = [zero.get(name) or {} for name in ("offload_optimizer", "offload_param")]
+    to_nvme = [section for section in sections if section.get("device") == "nvme"]
+    if not to_nvme:
+        raise UserError("--nvme_path, but nothing is offloaded to nvme", hint="add --strategy zero3-nvme")
+    for section in to_nvme:
+        section["nvme_path"] = path
+
+
+def _set_optimizer_type(optimizer: dict[str, Any], asked: str | None) -> None:
+    stated = optimizer.get("type")
+    if asked is None:
+        optimizer.setdefault("type", "AdamW")
+    elif stated and stated.lower() != asked:
+        raise UserError(
+            f"--optimizer is {asked}, and the ds_config has {stated}", hint="leave one of them out"
+        )
+    else:
+        optimizer["type"] = stated or {"adamw": "AdamW", "sgd": "SGD"}[asked]
+        if asked == "sgd":
+            optimizer.setdefault("params", {}).setdefault("momentum", 0.9)
 
 
 def _set_optimizer(optimizer: dict[str, Any], args: Namespace) -> None:

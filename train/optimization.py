@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -17,6 +18,14 @@ def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
     matrices = [parameter for parameter in model.parameters() if parameter.dim() >= 2]
     vectors = [parameter for parameter in model.parameters() if parameter.dim() < 2]
     return [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
+
+
+def build(model: nn.Module, kind: str, params: dict[str, Any]) -> Optimizer:
+    """torch's AdamW or SGD with the `params` that a ds_config would give it."""
+    params = {name: value for name, value in params.items() if name != "torch_adam"}
+    make = torch.optim.SGD if kind == "SGD" else torch.optim.AdamW
+    optimizer: Optimizer = make(parameter_groups(model), **params)
+    return optimizer
 
 
 def schedule(optimizer: Optimizer, warmup: int, decay_steps: int) -> LambdaLR:

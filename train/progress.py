@@ -1,25 +1,40 @@
-"""What the run says: lines for people on every rank, JSON lines for programs on rank 0."""
+"""What the run says: lines for people, and JSON lines for programs."""
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import resource
 import sys
 import time
 from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from deepspeed.accelerator import get_accelerator
+import torch
 
 import flops
+import metrics
 from errors import UserError
+from metrics import JsonLines
 from ranks import Place, fail_together
 
 GIB = 1 << 30
 RECENT_STEPS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One optimizer step as it went: `loss` is the mean over the ranks, `own_loss` this rank's."""
+
+    number: int
+    loss: float
+    own_loss: float
+    lr: float
+    grad_norm: float | None
+    seconds: float
+    data_seconds: float
+    skipped: int
 
 
 class Progress:
@@ -33,7 +48,7 @@ class Progress:
         tokens_per_step: int,
         flops_per_token: float,
         dtype: str,
-        metrics: IO[str] | None,
+        journal: JsonLines | None,
     ) -> None:
         self.place = place
         self.steps = steps
@@ -44,7 +59,9 @@ class Progress:
         self.recent: deque[float] = deque(maxlen=RECENT_STEPS)
         self.began = time.monotonic()
         self.since_line: list[float] = []
-        self.metrics = metrics
+        # What --metrics asked for, on rank 0, and what each rank tells those who started it.
+        self.journal = journal
+        self.own = metrics.from_environment()
 
     def hello(self) -> None:
         place = self.place
@@ -60,30 +77,43 @@ class Progress:
                 say(f"{name:<{width}}  {value}")
         self.record("start", **facts)
 
-    def step(
-        self, step: int, *, loss: float, lr: float, grad_norm: float | None, seconds: float, show: bool
-    ) -> None:
-        self.recent.append(seconds)
-        self.since_line.append(seconds)
-        rate = self.tokens_per_step / seconds
+    def step(self, done: Step, *, show: bool) -> None:
+        self.recent.append(done.seconds)
+        self.since_line.append(done.seconds)
+        rate = self.tokens_per_step / done.seconds
         self.record(
             "step",
-            step=step,
-            loss=loss,
-            lr=lr,
-            grad_norm=grad_norm,
-            seconds=seconds,
+            step=done.number,
+            loss=done.loss,
+            lr=done.lr,
+            grad_norm=done.grad_norm,
+            seconds=done.seconds,
             tokens_per_second=rate,
             tokens_per_second_per_rank=rate / self.place.world_size,
             mfu=self._mfu(rate),
             peak_memory_bytes=peak_memory(self.place),
         )
+        if self.own:
+            self.own.write(
+                step=done.number,
+                loss=done.own_loss,
+                lr=done.lr,
+                grad_norm=done.grad_norm,
+                tokens=self.tokens_per_step // self.place.world_size,
+                step_s=done.seconds,
+                data_s=done.data_seconds,
+                peak_bytes=peak_memory(self.place),
+                skipped=done.skipped,
+                mfu=self._mfu(rate),
+            )
         if show and self.place.is_first:
-            say(self._line(step, loss, lr, grad_norm))
+            say(self._line(done))
             self.since_line.clear()
 
     def evaluation(self, step: int, loss: float, perplexity: float, tokens: int) -> None:
         self.record("eval", step=step, loss=loss, perplexity=perplexity, tokens=tokens)
+        if self.own:
+            self.own.write(step=step, eval_loss=loss)
         if self.place.is_first:
             say(
                 f"eval {step}/{self.steps}  loss {loss:.4f}  perplexity {perplexity:,.1f}"
@@ -102,23 +132,20 @@ class Progress:
             f" {memory_text(self.place)}"
         )
         self.record("end", steps=steps, seconds=seconds, ending=ending)
-        if self.metrics:
-            self.metrics.close()
 
     def record(self, event: str, **values: Any) -> None:
-        if self.metrics:
-            known = {name: value if _is_json(value) else None for name, value in values.items()}
-            self.metrics.write(json.dumps({"event": event, "time": time.time(), **known}) + "\n")
-            self.metrics.flush()
+        if self.journal:
+            self.journal.write(event=event, **values)
 
-    def _line(self, step: int, loss: float, lr: float, grad_norm: float | None) -> str:
+    def _line(self, done: Step) -> str:
         rate = self.tokens_per_step * len(self.since_line) / sum(self.since_line)
         each = "rank" if self.place.on_cpu else "gpu"
-        left = (self.steps - step) * sum(self.recent) / len(self.recent)
+        left = (self.steps - done.number) * sum(self.recent) / len(self.recent)
         mfu = self._mfu(rate)
-        grad = "n/a" if grad_norm is None else f"{grad_norm:.2f}"
+        grad = "n/a" if done.grad_norm is None else f"{done.grad_norm:.2f}"
         return (
-            f"step {step:>{len(str(self.steps))}}/{self.steps}  loss {loss:.4f}  lr {lr:.1e}  grad {grad}"
+            f"step {done.number:>{len(str(self.steps))}}/{self.steps}  loss {done.loss:.4f}  lr {done.lr:.1e}"
+            f"  grad {grad}"
             f"  tok/s {rate:,.0f} ({rate / self.place.world_size:,.0f}/{each})"
             f"  MFU {'n/a' if mfu is None else f'{mfu:.1%}'}  {memory_text(self.place)}  ETA {clock(left)}"
         )
@@ -127,24 +154,18 @@ class Progress:
         return None if self.peak is None else self.flops_per_token * rate / self.place.world_size / self.peak
 
 
-def open_metrics(path: Path, place: Place) -> IO[str] | None:
-    """The file for JSON lines on rank 0, None elsewhere. Collective; raises UserError on all ranks."""
-    file = problem = None
+def open_journal(path: Path, place: Place) -> JsonLines | None:
+    """The file for --metrics on rank 0, None elsewhere. Collective; raises UserError on all ranks."""
+    journal = problem = None
     if place.is_first:
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("a", encoding="utf-8")
+            journal = JsonLines(path)
         except OSError as error:
             problem = UserError(
                 f"{place.host} cannot write {path}: {error.strerror}", hint="give another --metrics"
             )
     fail_together(problem)
-    return file
-
-
-def _is_json(value: Any) -> bool:
-    """An overflow in fp16 gives inf or nan, for which JSON has no word."""
-    return not isinstance(value, float) or math.isfinite(value)
+    return journal
 
 
 def say(line: str) -> None:
@@ -157,7 +178,7 @@ def peak_memory(place: Place) -> int:
     """Bytes: allocated on the GPU at most, or the resident set at most on a CPU."""
     if place.on_cpu:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return int(get_accelerator().max_memory_allocated())
+    return int(torch.get_device_module(place.device).max_memory_allocated())
 
 
 def memory_text(place: Place) -> str:

@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-import deepspeed
 import torch
 import torch.distributed as dist
-from deepspeed.accelerator import get_accelerator
 
 from errors import UserError
 
 # One rank per host tokenises or downloads while the others wait in a barrier.
 COLLECTIVE_TIMEOUT = timedelta(minutes=30)
+BACKENDS = {"cpu": "gloo", "cuda": "nccl", "xpu": "xccl", "npu": "hccl"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,18 +45,17 @@ def join(local_rank_argument: int | None) -> Place:
     """
     _complete_environment(local_rank_argument)
     local_rank = int(os.environ["LOCAL_RANK"])
-    accelerator = get_accelerator()
-    if accelerator.device_name() == "cpu":
+    kind = _device_type()
+    if kind == "cpu":
         device = torch.device("cpu")
         _share_cores()
-        # DeepSpeed would compile this one at start. It serves inference only, and hosts may have no compiler.
-        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     else:
-        _require_device(local_rank, accelerator.device_count())
-        accelerator.set_device(local_rank)
-        device = torch.device(accelerator.device_name(), local_rank)
-    backend = accelerator.communication_backend_name()
-    deepspeed.init_distributed(dist_backend=backend, verbose=False, timeout=COLLECTIVE_TIMEOUT)
+        devices = torch.get_device_module(kind)
+        _require_device(local_rank, devices.device_count())
+        devices.set_device(local_rank)
+        device = torch.device(kind, local_rank)
+    backend = BACKENDS[kind]
+    dist.init_process_group(backend, timeout=COLLECTIVE_TIMEOUT)
     return Place(
         rank=dist.get_rank(),
         world_size=dist.get_world_size(),
@@ -100,6 +98,12 @@ def _complete_environment(local_rank_argument: int | None) -> None:
     if not given:
         os.environ.update(RANK="0", WORLD_SIZE="1", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(_free_port()))
     os.environ.setdefault("LOCAL_RANK", str(local_rank_argument or 0))
+
+
+def _device_type() -> str:
+    # DeepSpeed's variable; set, it will not look for itself and come to another answer.
+    found = "cuda" if torch.cuda.is_available() else "xpu" if torch.xpu.is_available() else "cpu"
+    return os.environ.setdefault("DS_ACCELERATOR", found)
 
 
 def _free_port() -> int:

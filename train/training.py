@@ -6,27 +6,28 @@ import math
 import socket
 import time
 from argparse import Namespace
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-import deepspeed
 import numpy as np
 import torch
 import torch.distributed as dist
-from deepspeed.ops.op_builder import AsyncIOBuilder
 
 import checkpoint
+import ddp
 import dsconfig
 import flops
 import optimization
 import precision
 import ranks
 import tokenizing
+from engine import Batch, Engine
 from errors import Diverged, UserError
 from evaluation import Evaluation
 from model import GPT, GPTShape
-from progress import Progress, open_metrics, say
+from progress import Progress, Step, open_journal, say
 from ranks import Place
 from sampling import HeldoutBatches, TrainingSamples
 from stopping import StopRequest, end_at_once_on_ctrl_c
@@ -35,7 +36,7 @@ from stopping import StopRequest, end_at_once_on_ctrl_c
 def run(args: Namespace) -> int:
     """Train as asked; the exit code. Raises UserError on all ranks alike."""
     try:
-        config = dsconfig.read(args.ds_config)
+        config = dsconfig.read(args.ds_config) if args.ds_config else {}
     except UserError as error:
         # The others may have the file, and would wait for this rank: it has to say why it left.
         raise UserError(
@@ -66,7 +67,7 @@ class Run:
     """One training run between its first and its last step."""
 
     args: Namespace
-    engine: Any
+    engine: Engine
     samples: TrainingSamples
     place: Place
     progress: Progress
@@ -76,12 +77,13 @@ class Run:
     step: int = 0
     consumed: int = 0
     first: int = 0
+    # Seconds that the batches of this step took to come.
+    waited: float = 0.0
 
     def train(self) -> int:
         """Train to the last step; the number of the signal that ended it early, or 0. Collective."""
         args, saved, ended = self.args, self.step, 0
         self.first = self.step
-        self.engine.train()
         while self.step < args.steps and not ended:
             ended = self._step(show_first=self.step == self.first)
             finished = ended or self.step == args.steps
@@ -100,25 +102,24 @@ class Run:
         """One optimizer step; the number of a signal that any rank got, or 0."""
         began = time.monotonic()
         seed_step(self.args.seed, self.step, self.place.rank)
-        lr = self.engine.get_lr()[0]
-        accumulate = self.engine.gradient_accumulation_steps()
-        loss_sum = torch.zeros((), device=self.place.device)
-        for _ in range(accumulate):
-            loss_sum += self._pass()
+        lr = self.engine.optimizer.param_groups[0]["lr"]
+        self.waited = 0.0
+        own_loss, norm = self.engine.step(self._batches())
         self.step += 1
-        norm = self.engine.get_global_grad_norm()
-        # In fp16 a gradient that overflows is ordinary: the step is skipped and the loss scale halved.
-        broken = norm is not None and not math.isfinite(norm) and not self.engine.fp16_enabled()
-        loss, broken, ended = agree(loss_sum / accumulate, broken, self.stop.signal, self.place)
+        broken = norm is not None and not math.isfinite(norm) and not self.engine.may_overflow
+        loss, broken, ended = agree(own_loss, broken, self.stop.signal, self.place)
         due = self.step % self.args.log_every == 0 or self.step == self.args.steps
-        self.progress.step(
-            self.step,
+        done = Step(
+            number=self.step,
             loss=loss,
+            own_loss=float(own_loss),
             lr=lr,
-            grad_norm=None if norm is None else float(norm),
+            grad_norm=norm,
             seconds=time.monotonic() - began,
-            show=show_first or due or broken or bool(ended),
+            data_seconds=self.waited,
+            skipped=self.engine.skipped,
         )
+        self.progress.step(done, show=show_first or due or broken or bool(ended))
         if broken:
             self._give_up(f"loss is {loss:g}, gradient norm {'n/a' if norm is None else f'{norm:g}'}")
         return ended
@@ -127,16 +128,15 @@ class Run:
         if not math.isfinite(loss := self.evaluation.run(self.step)):
             self._give_up(f"held-out loss is {loss:g}")
 
-    def _pass(self) -> torch.Tensor:
-        """Forward and backward of one micro-batch; its loss."""
-        micro_batch, device = self.engine.train_micro_batch_size_per_gpu(), self.place.device
-        inputs, targets = self.samples.batch(self.consumed, self.place.rank, micro_batch)
-        loss: torch.Tensor = self.engine(inputs.to(device), targets.to(device))
-        # DeepSpeed divides by the accumulation steps and knows by itself which step() completes a batch.
-        self.engine.backward(loss)
-        self.engine.step()
-        self.consumed += micro_batch * self.place.world_size
-        return loss.detach().float()
+    def _batches(self) -> Iterator[Batch]:
+        """This rank's batches of the next step."""
+        size, device = self.engine.micro_batch, self.place.device
+        for _ in range(self.engine.passes):
+            began = time.monotonic()
+            inputs, targets = self.samples.batch(self.consumed, self.place.rank, size)
+            self.consumed += size * self.place.world_size
+            self.waited += time.monotonic() - began
+            yield inputs.to(device), targets.to(device)
 
     def _give_up(self, what: str) -> NoReturn:
         """End on all ranks, and leave the checkpoints as they are."""
@@ -191,7 +191,8 @@ def _prepare(args: Namespace, raw_config: dict[str, Any], place: Place, stop: St
     node_local = save_dir is not None and checkpoint.each_host_has_its_own(save_dir, place)
     if node_local:
         config.setdefault("checkpoint", {})["use_node_local_storage"] = True
-    dsconfig.validate(config)
+    if args.ds_config:
+        dsconfig.validate(config)
     cache = Path(args.cache_dir) if args.cache_dir else tokenizing.default_cache()
     tokens = tokenizing.prepare(args.data, args.tokenizer, cache, place)
     samples = TrainingSamples(tokens.training, args.seq_len, args.seed)
@@ -201,31 +202,29 @@ def _prepare(args: Namespace, raw_config: dict[str, Any], place: Place, stop: St
     torch.manual_seed(args.seed)
     model = GPT(GPTShape(tokens.vocab_size, args.n_layer, args.d_model, args.n_head, args.dropout))
     parameters = model.parameter_count()
-    engine = _initialise(model, config, args, place)
+    engine = _engine(model, config, dtype, args, place)
     seconds = time.monotonic() - began
 
-    batch = engine.train_batch_size()
+    batch = engine.micro_batch * engine.passes * place.world_size
     progress = Progress(
         place,
         steps=args.steps,
         tokens_per_step=batch * args.seq_len,
         flops_per_token=flops.per_token(parameters, args.n_layer, args.d_model, args.seq_len),
         dtype=dtype,
-        metrics=open_metrics(Path(args.metrics), place) if args.metrics else None,
+        journal=open_journal(Path(args.metrics), place) if args.metrics else None,
     )
     progress.hello()
     hosts = len(set(ranks.gather(place.host)))
-    stage = engine.zero_optimization_stage()
     progress.header(
         {
             "model": f"{parameters / 1e6:.1f} M parameters:"
             f" {args.n_layer} layers of width {args.d_model}, {args.n_head} heads",
             "data": f"{tokens.name}: {len(tokens.training):,} training tokens,"
             f" {len(tokens.heldout):,} held out",
-            "batch": f"{engine.train_micro_batch_size_per_gpu()} samples x {place.world_size} ranks"
-            f" x {engine.gradient_accumulation_steps()} accumulated"
+            "batch": f"{engine.micro_batch} samples x {place.world_size} ranks x {engine.passes} accumulated"
             f" = {batch * args.seq_len:,} tokens per step",
-            "engine": f"DeepSpeed {deepspeed.__version__}, ZeRO stage {stage}, {dtype} ({why})",
+            "engine": f"{engine.title}, {dtype} ({why})",
             "ranks": f"{place.world_size} on {hosts} host{'s' * (hosts != 1)},"
             f" {place.device.type} over {place.backend}",
             "ready": f"engine initialised in {seconds:.1f} s",
@@ -233,7 +232,7 @@ def _prepare(args: Namespace, raw_config: dict[str, Any], place: Place, stop: St
     )
     identity = {
         "world_size": place.world_size,
-        "zero_stage": stage,
+        "engine": engine.kind,
         "dtype": dtype,
         "vocab_size": tokens.vocab_size,
         "data": tokens.key,
@@ -255,41 +254,16 @@ def _prepare(args: Namespace, raw_config: dict[str, Any], place: Place, stop: St
     return run
 
 
-def _initialise(model: GPT, config: dict[str, Any], args: Namespace, place: Place) -> Any:
-    _require_nvme(config, place)
-    own_schedule = "scheduler" not in config
-    try:
-        engine, *_ = deepspeed.initialize(
-            model=model,
-            model_parameters=optimization.parameter_groups(model),
-            config=config,
-            lr_scheduler=(lambda adam: optimization.schedule(adam, args.warmup, args.lr_decay_steps))
-            if own_schedule
-            else None,
-            dist_init_required=False,
-        )
-    except (AssertionError, AttributeError, TypeError, ValueError) as error:
-        raise UserError(
-            f"DeepSpeed cannot start with this ds_config: {type(error).__name__}: {error}",
-            hint="mostly a setting that the optimizer or scheduler does not take",
-        ) from error
-    return engine
+def _engine(model: GPT, config: dict[str, Any], dtype: str, args: Namespace, place: Place) -> Engine:
+    """`model` under the strategy that was asked for. Collective."""
+    schedule = {"warmup": args.warmup, "decay_steps": args.lr_decay_steps}
+    if not args.ds_config:
+        return ddp.build(model, config, dtype=dtype, **schedule, place=place)
+    # Imported late: DDP does without DeepSpeed, which takes seconds to load.
+    import zero
 
-
-def _require_nvme(config: dict[str, Any], place: Place) -> None:
-    """Offload to NVMe needs an extension that DeepSpeed compiles: say so where it cannot. Collective."""
-    zero = config["zero_optimization"]
-    sections = [zero.get(name) or {} for name in ("offload_optimizer", "offload_param")]
-    paths = [section.get("nvme_path") for section in sections if section.get("device") == "nvme"]
-    problem = None
-    if paths and not all(paths):
-        problem = UserError("offload to nvme without nvme_path", hint='add "nvme_path": "/a/local/disk"')
-    elif paths and not AsyncIOBuilder().is_compatible(verbose=False):
-        problem = UserError(
-            f"{place.host} cannot offload to nvme: DeepSpeed's async_io does not build here",
-            hint="install libaio with its headers (libaio-dev) and a C++ compiler, or offload to cpu",
-        )
-    ranks.fail_together(problem)
+    zero.prepare(place)
+    return zero.build(model, config, **schedule, place=place)
 
 
 def _resume(run: Run, where: Path, identity: dict[str, Any]) -> None:
@@ -313,11 +287,13 @@ def _resume(run: Run, where: Path, identity: dict[str, Any]) -> None:
             f"{where} holds no checkpoint that is whole on every host",
             hint="give the --save_dir of an earlier run, or one step-... directory in it",
         )
-    differences = checkpoint.compare(path, identity)
+    record = checkpoint.read(path)
+    differences = checkpoint.compare(path, record, identity)
     engine = run.engine
-    wanted = optimization.settings(engine.optimizer, engine.lr_scheduler)
-    run.step, run.consumed = checkpoint.load(engine, path, run.place)
-    differences += optimization.impose(wanted, engine.optimizer, engine.lr_scheduler)
+    wanted = optimization.settings(engine.optimizer, engine.scheduler)
+    engine.load(path)
+    run.step, run.consumed = record["step"], record["samples"]
+    differences += optimization.impose(wanted, engine.optimizer, engine.scheduler)
     run.progress.note(f"resumed {path} at step {run.step}")
     if differences:
         run.progress.note(f"not an exact continuation: {', '.join(differences)}")

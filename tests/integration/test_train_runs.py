@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -125,6 +126,27 @@ def test_nodes_without_a_shared_directory_keep_their_own_shards(cache: Path, tmp
     ):
         assert done.returncode == 0, done.stdout
     assert losses(nodes[0] / "metrics.jsonl") == {step: whole[step] for step in (3, 4)}
+
+
+def test_plain_data_parallel_resumes_on_other_numbers_of_ranks(cache: Path, tmp_path: Path) -> None:
+    common = ("--strategy", "ddp", "--steps", 6, "--save_every", 2, "--keep", 9, "--eval_every", 2)
+    whole, resumed = tmp_path / "whole.jsonl", tmp_path / "resumed.jsonl"
+    env = environment(cache, CLUSTERCTL_METRICS=str(tmp_path / "ranks.jsonl"))
+    saving = ("--save_dir", tmp_path / "saved")
+    done = run(torchrun(*common, *saving, "--gas", 2, "--metrics", whole), env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "DistributedDataParallel, fp32" in done.stdout
+    steps = [json.loads(line) for line in (tmp_path / "ranks.jsonl").read_text().splitlines()]
+    assert [line["tokens"] for line in steps if line["step"] == 3 and "loss" in line] == [256, 256]
+    assert {line["skipped"] for line in steps if "loss" in line} == {0}
+    # One rank that passes four times a step sees the same samples.
+    arguments = (*common, "--gas", 4, "--resume", tmp_path / "saved" / "step-000002", "--metrics", resumed)
+    done = run(alone(*arguments, "--save_dir", tmp_path / "other"), environment(cache))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "not an exact continuation" not in done.stdout
+    assert losses(resumed) == pytest.approx({step: losses(whole)[step] for step in (3, 4, 5, 6)}, abs=1e-5)
+    refused = run(alone("--strategy", "zero1", "--resume", tmp_path / "saved"), environment(cache))
+    assert "step-000006 was written by --strategy ddp, this run is zero1" in refused.stderr
 
 
 def test_sigterm_on_one_rank_saves_on_all_and_ends_with_143(cache: Path, tmp_path: Path) -> None:

@@ -1,0 +1,124 @@
+"""ZeRO by DeepSpeed: optimizer state, gradients and weights are divided among the ranks, stage by stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import deepspeed
+import torch
+from deepspeed.ops.op_builder import AsyncIOBuilder
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+import optimization
+import ranks
+from engine import Batch
+from errors import UserError
+from ranks import Place
+
+
+class Zero:
+    """An Engine around DeepSpeed's."""
+
+    def __init__(self, engine: Any, place: Place) -> None:
+        self.engine = engine
+        self.place = place
+        stage = engine.zero_optimization_stage()
+        self.kind = f"zero{stage}"
+        self.title = f"DeepSpeed {deepspeed.__version__}, ZeRO stage {stage}"
+        self.module: nn.Module = engine.module
+        self.optimizer: Optimizer = engine.optimizer
+        self.scheduler = engine.lr_scheduler
+        self.micro_batch: int = engine.train_micro_batch_size_per_gpu()
+        self.passes: int = engine.gradient_accumulation_steps()
+        self.may_overflow: bool = engine.fp16_enabled()
+
+    @property
+    def skipped(self) -> int:
+        return int(self.engine.skipped_steps)
+
+    def step(self, batches: Iterable[Batch]) -> tuple[Tensor, float | None]:
+        total = torch.zeros((), device=self.place.device)
+        for inputs, targets in batches:
+            loss = self.engine(inputs, targets)
+            # DeepSpeed divides by the passes and knows by itself which step() completes a batch.
+            self.engine.backward(loss)
+            self.engine.step()
+            total += loss.detach().float()
+        norm = self.engine.get_global_grad_norm()
+        return total / self.passes, None if norm is None else float(norm)
+
+    def loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        self.engine.eval()
+        with torch.no_grad():
+            loss: Tensor = self.engine(inputs, targets)
+        self.engine.train()
+        return loss
+
+    def save(self, path: Path, *, is_writer: bool) -> None:
+        self.engine.save_checkpoint(str(path.parent), tag=path.name, save_latest=False)
+
+    def load(self, path: Path) -> None:
+        shards = list(path.glob(f"*zero_pp_rank_{self.place.rank}_mp_rank_00_optim_states.pt"))
+        missing = None
+        if self.engine.zero_optimization() and not shards:
+            missing = UserError(
+                f"{self.place.host} has no shard of rank {self.place.rank} in {path}",
+                hint="start the hosts in the order of the run that wrote it, or bring its shards here",
+            )
+        ranks.fail_together(missing)
+        self.engine.load_checkpoint(str(path.parent), tag=path.name)
+
+
+def prepare(place: Place) -> None:
+    """Tell DeepSpeed of the ranks that have already met."""
+    if place.on_cpu:
+        # DeepSpeed would compile this one at start. It serves inference only, and hosts may have no compiler.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed(dist_backend=place.backend, verbose=False, timeout=ranks.COLLECTIVE_TIMEOUT)
+
+
+def build(model: nn.Module, config: dict[str, Any], *, warmup: int, decay_steps: int, place: Place) -> Zero:
+    """Zero with a complete `config`, and our schedule where that has none. Collective; raises UserError."""
+    _require_nvme(config, place)
+    schedule: Callable[[Optimizer], Any] | None = None
+    if "scheduler" not in config:
+
+        def schedule(optimizer: Optimizer) -> Any:
+            return optimization.schedule(optimizer, warmup, decay_steps)
+
+    try:
+        engine, *_ = deepspeed.initialize(
+            model=model,
+            model_parameters=optimization.parameter_groups(model),
+            config=config,
+            lr_scheduler=schedule,
+            dist_init_required=False,
+        )
+    except (AssertionError, AttributeError, TypeError, ValueError) as error:
+        raise UserError(
+            f"DeepSpeed cannot start with this ds_config: {type(error).__name__}: {error}",
+            hint="mostly a setting that the optimizer or scheduler does not take",
+        ) from error
+    engine.train()
+    return Zero(engine, place)
+
+
+def _require_nvme(config: dict[str, Any], place: Place) -> None:
+    """Offload to NVMe needs an extension that DeepSpeed compiles: say so where it cannot. Collective."""
+    zero = config["zero_optimization"]
+    sections = [zero.get(name) or {} for name in ("offload_optimizer", "offload_param")]
+    paths = [section.get("nvme_path") for section in sections if section.get("device") == "nvme"]
+    problem = None
+    if paths and not all(paths):
+        problem = UserError(
+            "offload to nvme needs a directory on a local disk of each host", hint="add --nvme_path DIR"
+        )
+    elif paths and not AsyncIOBuilder().is_compatible(verbose=False):
+        problem = UserError(
+            f"{place.host} cannot offload to nvme: DeepSpeed's async_io does not build here",
+            hint="install libaio with its headers (libaio-dev) and a C++ compiler, or offload to cpu",
+        )
+    ranks.fail_together(problem)
