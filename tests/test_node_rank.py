@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -116,6 +118,34 @@ def test_a_waiter_without_an_agent_ends_what_it_has_started(make: Make) -> None:
     run.start()
     run.wait_gone()
     assert not run.told(events.RankExited)
+
+
+RELEASED_AT_ONCE = """
+import os, signal, sys
+from clusterctl.node.run.directory import NodeDirectory
+from clusterctl.node.run.rank import Waiter
+from clusterctl.node.shared.processes import identity
+
+class Node(NodeDirectory):
+    # its agent sees the report, and releases the waiter, before that does anything else
+    def overwrite(self, name, value):
+        if name.startswith("exit-"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+job = dict(run="r", node_rank=0, ranks=[0], devices=None, pass_local_rank=False, arguments=[], cwd="/",
+           command=["sh", "-c", "kill -TERM $PPID; exit 9"])
+os.environ["RANK"] = "0"
+Waiter(Node(sys.argv[1]), job, identity(int(sys.argv[2]))).main()
+"""
+
+
+def test_a_release_right_after_the_report_is_not_taken_for_what_came_before(tmp_path: Path) -> None:
+    (tmp_path / "0/logs").mkdir(parents=True)
+    with subprocess.Popen(["sleep", "600"]) as agent:
+        argv = [sys.executable, "-c", RELEASED_AT_ONCE, str(tmp_path / "0"), str(agent.pid)]
+        code = subprocess.run(argv, check=False).returncode
+        agent.kill()
+    assert code == 9  # not released, it ends its agent after a while, with 1
 
 
 def test_local_rank_comes_from_the_plan_and_our_site_comes_first(tmp_path: Path) -> None:
