@@ -135,6 +135,17 @@ def namespaces(openssh_cache: Path) -> None:
 
 
 @pytest.fixture(scope="session")
+def hosts_by_hand(openssh_cache: Path) -> None:
+    """Skips where the hosts of the campaign of faults are impossible."""
+    if os.geteuid() != 0:
+        pytest.skip("hosts made by hand need root")
+    argv = ["unshare", "--fork", "--kill-child", "--net", "--pid", "--mount", "true"]
+    probe = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if probe.returncode != 0:
+        pytest.skip(f"the kernel refuses namespaces: {probe.stderr.strip()}")
+
+
+@pytest.fixture(scope="session")
 def sandbox(namespaces: None) -> Iterator[Sandbox]:
     """Four hosts, node1 to node4 with 2 slots, for tests that leave them as they found them."""
     with Sandbox.create("shared", with_own_kernel_log(numbered(4, (2,)))) as box:
