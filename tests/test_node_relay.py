@@ -441,3 +441,26 @@ def test_another_attempt_ends_what_lives_of_the_one_before_and_works_in_its_copy
     talks[-1].until(relay.Forgotten)
     left = {each.name for each in run_dir(tmp_path).parent.iterdir()}
     assert left == {"0"} and (run_dir(tmp_path) / "work/code.py").exists()
+
+
+def test_what_a_script_puts_among_the_logs_holds_up_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[dict[str, Any]] = []
+    monkeypatch.setattr(forwarding, "emit", sent.append)
+    logs = tmp_path / "run" / "logs"
+    logs.mkdir(parents=True)
+    os.mkfifo(logs / "metrics-0.jsonl")
+    (logs / "metrics-1.jsonl").symlink_to("/dev/zero")
+    (logs / "metrics-2.jsonl").write_text('{"step": 1}\n')
+    (logs / "metrics-2.jsonl.partial").write_text("x")
+    (logs / "rank-0.log").write_text("one\n")
+    (logs / "agent.log").mkdir()
+    forwarder = Forwarder(NodeDirectory(str(tmp_path / "run")), {})
+    forwarder.look()
+    forwarder.forward()
+    assert [each["name"] for each in sent] == ["metrics-2.jsonl", "rank-0.log"]
+    assert forwarder.is_level()
+    assert set(forwarder.fingerprints(lambda: None)) == {"metrics-2.jsonl", "rank-0.log"}
+    for each in sent:
+        assert isinstance(relay.replies.decode(json.dumps(each).encode()), relay.LogPiece)

@@ -131,6 +131,10 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
         """The name of a rank's log in this attempt."""
         return f"rank-{rank}{attempt_suffix(self.attempt)}.log"
 
+    def metrics_of(self, rank: int) -> str:
+        """The name of what a rank has told of its steps in this attempt."""
+        return f"metrics-{rank}{attempt_suffix(self.attempt)}.jsonl"
+
     @property
     def agent_log(self) -> str:
         """The name of the log of an agent and its engine in this attempt."""

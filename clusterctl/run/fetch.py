@@ -44,7 +44,7 @@ class LogFetch:
         self._timeout = timeout
         self._hosts = tuple(node.host for node in plan.nodes)
         self._links = Links(self._hosts, transport, self._new_session)
-        self._recorder = Recorder(directory, self._links.wake, log_limit=plan.log_limit)
+        self._recorder = Recorder(directory, plan, self._links.wake)
         self._waiting = {node for node, host in enumerate(self._hosts) if host in outcome.incomplete_logs}
         self._stored = dict.fromkeys(self._waiting, 0)
 

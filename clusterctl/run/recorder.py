@@ -19,10 +19,12 @@ from typing import Any, TypeVar
 import msgspec
 
 from clusterctl.messages.relay import Fingerprint, LogCut, LogPiece
+from clusterctl.plan.model import LaunchPlan
 from clusterctl.run.claim_watch import ClaimWatch
 from clusterctl.run.history import History
 from clusterctl.run.launcher import DeepSpeedLauncher
 from clusterctl.run.log_collector import LogCollector
+from clusterctl.run.metrics.collection import RunMetrics
 from clusterctl.store.claims import Claim, Verb
 from clusterctl.store.outcome import Outcome
 from clusterctl.store.runs import RunDirectory
@@ -73,7 +75,7 @@ class Recorder:
     """One run directory and its thread. What the methods order is done soon, one thing after another; none of
     them waits. Attributes are what the thread saw last."""
 
-    def __init__(self, directory: RunDirectory, wake: Callable[[], None], *, log_limit: int = 0) -> None:
+    def __init__(self, directory: RunDirectory, plan: LaunchPlan, wake: Callable[[], None]) -> None:
         """``wake`` is called from the thread when there is something to hear."""
         self.stop_asked: bool | None = None
         """What `clusterctl stop` has asked for: True means now."""
@@ -87,8 +89,9 @@ class Recorder:
         self._wake = wake
         self._reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
         self._logs = LogCollector(
-            directory, lambda text: self._report(Notice(text)), limit=log_limit, on_block=self._step
+            directory, lambda text: self._report(Notice(text)), limit=plan.log_limit, on_block=self._step
         )
+        self._metrics = RunMetrics(directory, plan, lambda text: self._report(Notice(text)))
         self._claim = ClaimWatch(directory)
         self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._given: dict[str, int] = {}
@@ -146,6 +149,7 @@ class Recorder:
 
         def store() -> None:
             self._logs.take(host, piece, time.monotonic())
+            self._metrics.grew(host, piece.name)
             self._taken[host] = self._taken.get(host, 0) + size
             self._report(Stored(node, session, size))
 
@@ -264,6 +268,7 @@ class Recorder:
             self._report(Behind(behind))
         if before != (self.taken_by, self.stop_asked):
             self._wake()
+        self._metrics.look()
 
     def _resume(self, hosts: Sequence[str]) -> History:
         self._logs.resume(hosts)
@@ -274,6 +279,7 @@ class Recorder:
 
     def _finish(self, outcome: Outcome | None, hosts: Sequence[str]) -> Kept:
         missing = self._logs.incomplete(hosts, self._step)
+        self._metrics.look(over=True, on_block=self._step)
         cut_logs = (outcome.cut_logs if outcome else {}) | self._logs.cut_out()
         self.taken_by = self._claim.taken_by() or self.taken_by
         why = ""

@@ -102,7 +102,7 @@ class Supervisor:
         self._defaults = defaults
         self._hosts = tuple(node.host for node in plan.nodes)
         self._links = Links(self._hosts, transport, self._new_session)
-        self._recorder = Recorder(directory, self._links.wake, log_limit=plan.log_limit)
+        self._recorder = Recorder(directory, plan, self._links.wake)
         self._operator = Operator(self._links.wake)
         self._machine = Machine(plan, _now(), time.time(), defaults)
         self._machine.started -= spent

@@ -34,7 +34,8 @@ class Watching:
             if event.get("event") == "attempt":  # a spare host may have a part in it
                 self._hosts.update(map(str, event.get("hosts", ())))
         for host in sorted(self._hosts):
-            for name in sorted(self._directory.offsets(host)):
+            names = (name for name in self._directory.offsets(host) if name.endswith(".log"))
+            for name in sorted(names):
                 for data in self._log(host, name).news():
                     self._display.output(host, name, data)
         self._tail = None

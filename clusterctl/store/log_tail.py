@@ -22,7 +22,8 @@ class LogTail:
         self._place, self._cut = 0, WHOLE
 
     def news(self) -> Iterator[bytes]:
-        """What has come since. A log that is not there yet is empty. Raises OSError."""
+        """What has come since. A log that is not there yet is empty. Who takes not all of it is given
+        the rest another time. Raises OSError."""
         lines, self._lines = self._lines, None
         if not self.path.is_file() or self.path.stat().st_size == self._place:
             return
@@ -32,9 +33,10 @@ class LogTail:
                 stream.seek(start_of_last(lines, stream))
             else:
                 stream.seek(place_now(self._place, self._cut, cut))
-            while data := stream.read(_BLOCK):
-                yield data
             self._place, self._cut = stream.tell(), cut
+            while data := stream.read(_BLOCK):
+                self._place = stream.tell()
+                yield data
 
 
 def start_of_last(lines: int, stream: BinaryIO) -> int:

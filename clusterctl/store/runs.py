@@ -30,7 +30,10 @@ _T = TypeVar("_T")
 
 _LOCK_TIMEOUT = 10.0
 _PLAN_NAME = re.compile(r"plan\.attempt-(\d+)\.json")
-_LOG_NAME = re.compile(r"(rank-\d+|agent)(\.attempt-\d+)?\.log|flight-\d+(\.attempt-\d+)?\.pickle")
+_LOG_NAME = re.compile(
+    r"(rank-\d+|agent)(\.attempt-\d+)?\.log|metrics-\d+(\.attempt-\d+)?\.jsonl"
+    r"|flight-\d+(\.attempt-\d+)?\.pickle"
+)
 
 
 class RunDirectory:
@@ -70,6 +73,10 @@ class RunDirectory:
     def write(self, name: str, value: object) -> None:
         """Write one JSON file so that a reader sees all of it or none."""
         files.write(self.path / name, msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n")
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """`write`, of what is not JSON. Raises OSError."""
+        files.write(self.path / name, content)
 
     def keep(self, name: str, value: object) -> None:
         """`write`, into a folder that may not be there yet."""

@@ -84,6 +84,9 @@ class NodeDirectory:
     def log_of(self, rank):
         return "logs/rank-%d%s.log" % (rank, self._suffix)
 
+    def metrics_of(self, rank):
+        return "logs/metrics-%d%s.jsonl" % (rank, self._suffix)
+
     def dump_of(self, rank):
         return "logs/flight-%d%s.pickle" % (rank, self._suffix)
 

@@ -10,9 +10,12 @@ from __future__ import annotations
 import base64
 import collections
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import re
+import stat
 import time
 import zlib
 
@@ -20,6 +23,11 @@ from ..shared.wire import emit, sendable
 from .directory import EVENTS
 from .log_limit import Cuts
 
+SENT = re.compile(
+    r"((rank-\d{1,6}|agent)(\.attempt-\d{1,3})?\.log|metrics-\d{1,6}(\.attempt-\d{1,3})?\.jsonl"
+    r"|flight-\d{1,6}(\.attempt-\d{1,3})?\.pickle)\Z",
+    re.ASCII,
+)
 PIECE = 192 * 1024
 BLOCK = 1 << 20
 # Packing costs less than a fifth of what the bytes it saves cost on their way; of a log that does not shrink
@@ -80,7 +88,10 @@ class GrowingFile:
         self.offset = offset
         self.head = self.resume = 0  # bytes from the one to the other are gone
         self._stiff = 0  # so many pieces are not tried to be packed
-        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        if not stat.S_ISREG(os.fstat(self._file).st_mode):
+            os.close(self._file)
+            raise OSError(errno.EINVAL, "not a regular file", path)
         # Of what a former relay has sent, the hash is taken at the end.
         self._hash = hashlib.sha256() if offset == 0 else None
 
@@ -150,9 +161,13 @@ class Forwarder:
 
     def look(self):
         """Find logs that are new."""
+        names = []
         with contextlib.suppress(OSError):
-            for name in sorted(os.listdir(self._directory.path("logs"))):
-                if name not in self._logs:
+            names = sorted(os.listdir(self._directory.path("logs")))
+        for name in names:
+            # Scripts know this folder: their metrics lie there, and who knows what else.
+            if name not in self._logs and SENT.match(name):
+                with contextlib.suppress(OSError):
                     path = self._directory.path("logs/" + name)
                     self._logs[name] = GrowingFile(path, self._offsets.get(name, 0))
         if self._events is None:

@@ -13,6 +13,7 @@ import errno
 import json
 import os
 import shutil
+import stat
 import zlib
 
 from .directory import CUTS
@@ -106,13 +107,16 @@ class LogLimit:
 
     def _keep(self, name):
         path = self._directory.path("logs/" + name)
-        size = os.stat(path).st_size
+        found = os.lstat(path)
+        if not stat.S_ISREG(found.st_mode):  # its script has put it there, and knows what for
+            return
+        size = found.st_size
         self.busy = self.busy or size - self._sizes.get(name, 0) > self._limit // 8
         self._sizes[name] = size
         before, resume = self._resume.get(name, 0), resume_of(size, self._head, self._limit)
         if resume <= before:
             return
-        log = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        log = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             self._directory.overwrite(CUTS, record(self._head, dict(self._resume, **{name: resume})))
             self._resume[name] = resume

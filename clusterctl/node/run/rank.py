@@ -204,6 +204,7 @@ def rank_environment(job, environ, directory):
         LOCAL_WORLD_SIZE=str(len(job["ranks"])),
         GROUP_RANK=str(job["node_rank"]),
         CLUSTERCTL_ERROR_FILE=directory.path(error_of(rank)),
+        CLUSTERCTL_METRICS=directory.path(directory.metrics_of(rank)),
     )
     if job["devices"] is None:
         env.pop("CUDA_VISIBLE_DEVICES", None)

@@ -1,0 +1,191 @@
+"""Reads what has come of the ranks' metrics and writes ``metrics.jsonl``. For the thread of `recorder`.
+
+Nothing that a rank writes there may cost the run more than a line on the screen.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from clusterctl.plan.model import LaunchPlan, attempt_suffix
+from clusterctl.run.metrics.merge import Merger
+from clusterctl.run.metrics.record import LONGEST, parse
+from clusterctl.store.log_tail import LogTail
+from clusterctl.store.metrics import METRICS
+from clusterctl.store.runs import RunDirectory
+from clusterctl.store.step import decode, encode
+
+_AT_ONCE = 0.1
+"""Seconds that one look may take of the thread."""
+_MOST_OF_A_RANK = 1 << 28
+_MOST = 1 << 30
+_SHOWN = 60
+
+
+class _Rank:
+    """One rank's file as far as it has been read."""
+
+    def __init__(self, rank: int, host: str, path: Path, limit: int) -> None:
+        self.rank = rank
+        self.host = host
+        self.path = path
+        self.garbage = b""
+        self.read = 0
+        self._tail = LogTail(path, limit)
+        self._rest = b""
+        self._skipping = False
+
+    def lines(self) -> list[bytes] | None:
+        """Those in the next block; None when there is nothing more."""
+        for data in self._tail.news():
+            self.read += len(data)
+            *whole, self._rest = (self._rest + data).split(b"\n")
+            if self._skipping and whole:
+                del whole[0]
+                self._skipping = False
+            if len(self._rest) > LONGEST:
+                self.garbage = self.garbage or self._rest[:_SHOWN]
+                self._rest, self._skipping = b"", True
+            return whole
+        return None
+
+    def last(self) -> list[bytes]:
+        """What never got the end of its line."""
+        rest, self._rest = self._rest, b""
+        return [rest] if rest and not self._skipping else []
+
+
+class RunMetrics:
+    """Of one attempt. Begins anew with what is there: all that was written before of this attempt is written
+    again, from the same files."""
+
+    def __init__(self, directory: RunDirectory, plan: LaunchPlan, say: Callable[[str], None]) -> None:
+        hosts = {rank: node.host for node in plan.nodes for rank in node.ranks}
+        self._directory = directory
+        self._path = directory.path / METRICS
+        self._attempt = plan.attempt
+        self._say = say
+        self._merger = Merger(plan.attempt, hosts)
+        self._ranks = {
+            (host, plan.metrics_of(rank)): _Rank(
+                rank, host, directory.host_logs(host) / plan.metrics_of(rank), plan.log_limit
+            )
+            for rank, host in hosts.items()
+        }
+        self._grown = set(self._ranks)
+        self._backlog = True
+        self._broken = False
+        self._told: set[str] = set()
+        self._unwritten = bytearray()
+        self._size: int | None = None
+
+    def grew(self, host: str, name: str) -> None:
+        """Bytes of a log of this host are on the disk."""
+        if (host, name) in self._ranks:
+            self._grown.add((host, name))
+
+    def look(self, *, over: bool = False, on_block: Callable[[], None] = lambda: None) -> None:
+        """Read on for a moment, or where nothing more comes (``over``) to the end, and write what is known.
+        A disk that refuses is asked again."""
+        if self._broken:
+            return
+        try:
+            with contextlib.suppress(OSError):
+                self._look(over, on_block)
+        except Exception as error:  # noqa: BLE001 - curves are not worth a run
+            self._broken = True
+            self._say(f"metrics are read no further: {type(error).__name__}: {error}")
+
+    def _look(self, over: bool, on_block: Callable[[], None]) -> None:
+        until = time.monotonic() + _AT_ONCE
+        self._read(lambda: not over and time.monotonic() > until, on_block)
+        for rank in self._ranks.values() if over else ():
+            self._take(rank, rank.last())
+        lines = self._merger.lines(time.monotonic(), over=over)
+        if self._merger.late:
+            self._say_once("late", f"{METRICS} leaves out what ranks tell of steps that were over long ago")
+        self._unwritten += b"".join(map(encode, lines))
+        if self._unwritten:
+            self._write()
+
+    def _read(self, late: Callable[[], bool], on_block: Callable[[], None]) -> None:
+        for key in sorted(self._grown):
+            rank = self._ranks[key]
+            while rank.read <= _MOST_OF_A_RANK:
+                if late():
+                    return
+                lines = rank.lines()
+                if lines is None:
+                    break
+                on_block()
+                self._take(rank, lines)
+            else:
+                self._say_once("much", f"{rank.host}: rank {rank.rank} tells too much: it is read no further")
+            self._grown.discard(key)
+        self._backlog = False
+
+    def _take(self, rank: _Rank, lines: list[bytes]) -> None:
+        now, came = time.monotonic(), None if self._backlog else time.time()
+        for line in lines:
+            told = parse(line)
+            if told is not None:
+                self._merger.take(rank.rank, told, now, came=came)
+            elif line.strip():
+                rank.garbage = rank.garbage or line[:_SHOWN]
+        if rank.garbage:
+            shown = rank.garbage.decode(errors="replace")
+            self._say_once(
+                "garbage", f"{rank.host}: rank {rank.rank} writes metrics that tell of no step: {shown}"
+            )
+        if lines:
+            self._link(rank)
+
+    def _link(self, rank: _Rank) -> None:
+        """The file lies among its host's logs, and can be found by its rank."""
+        folder = self._directory.path / "metrics"
+        link = folder / f"rank{rank.rank}{attempt_suffix(self._attempt)}.jsonl"
+        if not link.is_symlink():
+            folder.mkdir(mode=0o700, exist_ok=True)
+            link.symlink_to(os.path.relpath(rank.path, folder))
+
+    def _write(self) -> None:
+        """Raises OSError."""
+        if self._size is None:
+            self._size = self._begin()
+        if self._size > _MOST:
+            self._say_once("full", f"{METRICS} has {_MOST >> 20} MiB: it grows no further")
+            self._unwritten.clear()
+            return
+        target = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            while self._unwritten:
+                written = os.write(target, self._unwritten)
+                self._size += written
+                del self._unwritten[:written]
+        finally:
+            os.close(target)
+
+    def _begin(self) -> int:
+        """The lines of other attempts stay. How long the file is then."""
+        try:
+            with self._path.open("rb") as stream:
+                before = stream.read()
+        except FileNotFoundError:
+            return 0
+        kept = b"".join(
+            line
+            for line in before.splitlines(keepends=True)
+            if line.endswith(b"\n") and (step := decode(line)) is not None and step.attempt != self._attempt
+        )
+        if kept != before:
+            self._directory.write_bytes(METRICS, kept)
+        return len(kept)
+
+    def _say_once(self, what: str, text: str) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            self._say(text)
