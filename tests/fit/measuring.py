@@ -17,6 +17,7 @@ from clusterctl.advise.fit.shapes import of_config
 from tests.fit.cases import MODELS, Case
 
 RANK = Path(__file__).with_name("rank.py")
+TRAIN = Path(__file__).parents[2] / "train"
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -47,7 +48,7 @@ def measure(cases: Sequence[Case]) -> list[Row]:
         ],
         capture_output=True,
         text=True,
-        env={**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TRAIN)},
         check=False,
     )
     told = [

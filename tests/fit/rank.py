@@ -1,7 +1,6 @@
 """One rank of a measurement: trains each case of a JSON list for some steps and counts its tensors' bytes.
 
-Under torchrun. The count is of storages that live, each once: exact on a CPU, where the memory of a process
-is not.
+Under torchrun, with train/ in PYTHONPATH: storages are counted as `clusterctl compare` has them counted.
 """
 
 from __future__ import annotations
@@ -9,44 +8,13 @@ from __future__ import annotations
 import gc
 import json
 import sys
-import weakref
 from typing import Any
 
 import deepspeed
 import torch
 import torch.distributed as dist
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
-
-class Storages(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Bytes of the storages made inside the block that still live, and the most there were."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.live = self.peak = 0
-        self._known: dict[int, Any] = {}
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = func(*args, **(kwargs or {}))
-        for leaf in tree_leaves(found):
-            if isinstance(leaf, torch.Tensor) and leaf.device.type == "cpu":
-                self._add(leaf.untyped_storage())
-        return found
-
-    def _add(self, storage: torch.UntypedStorage) -> None:
-        key = storage._cdata
-        if key in self._known or not storage.nbytes():
-            return
-        size = storage.nbytes()
-
-        def gone(_: object) -> None:
-            self.live -= size
-            self._known.pop(key, None)
-
-        self._known[key] = weakref.ref(storage, gone)
-        self.live += size
-        self.peak = max(self.peak, self.live)
+from memory import Storages
 
 
 def model_of(case: dict[str, Any]) -> torch.nn.Module:
