@@ -1,0 +1,222 @@
+"""Charts of a page: lines, bars in parts, ranges. Colours come from the style sheet, by number (``c0`` to
+``c7``); a line differs in its width and dashes, too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import msgspec
+from markupsafe import Markup
+
+from clusterctl.report.html.axis import Axis, Scale, scale, written
+from clusterctl.report.html.svg import picture, tag
+
+COLOURS = 8
+_WIDTH = 640.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 70.0, 16.0, 12.0, 46.0
+_ROW, _BAR = 34.0, 20.0
+_LETTER = 7.2
+_MOST_POINTS = 1500
+
+
+class Series(msgspec.Struct, frozen=True):
+    """Points from left to right. What is not finite leaves a gap."""
+
+    name: str
+    points: tuple[tuple[float, float], ...]
+
+
+class Bar(msgspec.Struct, frozen=True):
+    """One row. ``parts`` follow one another; None in place of them shows the ``note`` alone. ``mark`` is a
+    further value, drawn as a line across."""
+
+    name: str
+    parts: tuple[float, ...] | None
+    note: str = ""
+    mark: float | None = None
+
+
+class Range(msgspec.Struct, frozen=True):
+    """One row: a value and the range around it; None where there is none."""
+
+    name: str
+    middle: float | None
+    low: float = 0.0
+    high: float = 0.0
+    note: str = ""
+
+
+def lines(series: Sequence[Series], x: Axis, y: Axis, *, title: str, height: float = 300.0) -> Markup:
+    """All on top of one another: earlier ones are wider, so that equal lines are all seen."""
+    drawn = [(each.name, _thinned(each.points)) for each in series]
+    finite = [point for _, points in drawn for point in points if _finite(point)]
+    xs, ys = [point[0] for point in finite] or [0.0], [point[1] for point in finite] or [0.0]
+    across = scale(min(xs), max(xs), _LEFT, _WIDTH - _LEFT - _RIGHT, about=8)
+    up = scale(min(ys), max(ys), height - _BOTTOM, _TOP + _BOTTOM - height)
+    content = [_grid_up(up, y), _grid_across(across, x, height)]
+    for number, (name, points) in enumerate(drawn):
+        width = 2 + 1.6 * (len(drawn) - 1 - number)
+        content.append(
+            tag(
+                "path",
+                tag("title", name),
+                d=_path(points, across, up),
+                class_=f"line c{number % COLOURS} d{number % 4 if number == len(drawn) - 1 else 0}",
+                stroke_width=width,
+            )
+        )
+        if len(points) == 1 and _finite(points[0]):
+            cx, cy = across.at(points[0][0]), up.at(points[0][1])
+            content.append(tag("circle", cx=cx, cy=cy, r=width, class_=f"c{number % COLOURS}"))
+    return picture(_WIDTH, height, title, *content)
+
+
+def bars(rows: Sequence[Bar], kinds: Sequence[str], x: Axis, *, title: str) -> Markup:
+    """Horizontal ones, in parts that ``kinds`` names."""
+    left = _name_width([row.name for row in rows])
+    ends = [sum(row.parts) for row in rows if row.parts is not None]
+    marks = [row.mark for row in rows if row.mark is not None]
+    height = _TOP + _ROW * len(rows) + _BOTTOM
+    room = _note_width([row.note for row in rows if row.parts is not None])
+    across = scale(0.0, max([*ends, *marks], default=1.0) or 1.0, left, _WIDTH - left - room)
+    content = [_grid_across(across, x, height)]
+    for number, row in enumerate(rows):
+        y = _TOP + _ROW * number
+        content.append(_name(row.name, left, y))
+        if row.parts is None:
+            content.append(tag("text", row.note or "n/a", x=left + 8, y=y + _BAR - 2, class_="none"))
+            continue
+        at = 0.0
+        for kind, size in enumerate(row.parts):
+            said = f"{row.name}: {kinds[kind]} {written(size, x.unit)}"
+            x0, x1 = across.at(at), across.at(at + size)
+            content.append(
+                tag(
+                    "rect",
+                    tag("title", said),
+                    x=x0,
+                    y=y + 2,
+                    width=max(0.0, x1 - x0),
+                    height=_BAR,
+                    class_=f"part c{kind % COLOURS}",
+                )
+            )
+            at += size
+        end = across.at(max(at, row.mark or 0.0))
+        if row.mark is not None:
+            place = across.at(row.mark)
+            line = tag("line", x1=place, x2=place, y1=y - 2, y2=y + _BAR + 6, class_="mark")
+            content.append(line)
+        content.append(tag("text", row.note, x=end + 8, y=y + _BAR - 3, class_="note"))
+    return picture(_WIDTH, height, title, *content)
+
+
+def ranges(rows: Sequence[Range], x: Axis, *, title: str) -> Markup:
+    """A dot and a line for each, from a scale that begins at zero."""
+    left = _name_width([row.name for row in rows])
+    height = _TOP + _ROW * len(rows) + _BOTTOM
+    room = _note_width([row.note for row in rows if row.middle is not None])
+    highest = max([row.high for row in rows if row.middle is not None], default=1.0) or 1.0
+    across = scale(0.0, highest, left, _WIDTH - left - room)
+    content = [_grid_across(across, x, height)]
+    for number, row in enumerate(rows):
+        y = _TOP + _ROW * number + _ROW / 2 - 4
+        content.append(_name(row.name, left, y - _BAR / 2))
+        if row.middle is None:
+            content.append(tag("text", row.note or "n/a", x=left + 8, y=y + 5, class_="none"))
+            continue
+        low, middle, high = (across.at(each) for each in (row.low, row.middle, row.high))
+        said = (
+            f"{row.name}: {written(row.middle, x.unit)}, {written(row.low, x.unit)} to "
+            f"{written(row.high, x.unit)}"
+        )
+        colour = f"c{number % COLOURS}"
+        content += [
+            tag("line", x1=low, x2=high, y1=y, y2=y, class_=f"whisker {colour}"),
+            tag("circle", tag("title", said), cx=middle, cy=y, r=6, class_=colour),
+            tag("text", row.note, x=high + 10, y=y + 5, class_="note"),
+        ]
+    return picture(_WIDTH, height, title, *content)
+
+
+def legend(names: Sequence[str]) -> Markup:
+    """Which colour is what."""
+    return tag(
+        "ul",
+        *(tag("li", tag("i", class_=f"c{n % COLOURS}"), name) for n, name in enumerate(names)),
+        class_="legend",
+    )
+
+
+def _grid_up(up: Scale, axis: Axis) -> Markup:
+    content = []
+    for tick in up.ticks:
+        y = up.at(tick)
+        content += [
+            tag("line", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y, y2=y, class_="grid"),
+            tag("text", written(tick, axis.unit), x=_LEFT - 8, y=y + 4, class_="tick end"),
+        ]
+    middle = up.start + up.length / 2
+    turned = f"rotate(-90 14 {middle:.0f})"
+    content.append(tag("text", axis.label, x=14, y=middle, transform=turned, class_="label"))
+    return tag("g", *content)
+
+
+def _grid_across(across: Scale, axis: Axis, height: float) -> Markup:
+    content = []
+    for tick in across.ticks:
+        x = across.at(tick)
+        content += [
+            tag("line", x1=x, x2=x, y1=_TOP, y2=height - _BOTTOM, class_="grid"),
+            tag("text", written(tick, axis.unit), x=x, y=height - _BOTTOM + 17, class_="tick"),
+        ]
+    middle = across.start + across.length / 2
+    content.append(tag("text", axis.label, x=middle, y=height - 8, class_="label"))
+    return tag("g", *content)
+
+
+def _name(name: str, left: float, y: float) -> Markup:
+    shown = name if len(name) <= _MOST_LETTERS else f"{name[: _MOST_LETTERS - 1]}…"
+    return tag("text", tag("title", name), shown, x=left - 8, y=y + _BAR - 3, class_="name end")
+
+
+_MOST_LETTERS = 24
+
+
+def _name_width(names: Sequence[str]) -> float:
+    return 20 + _LETTER * min(_MOST_LETTERS, max(map(len, names), default=0))
+
+
+def _note_width(notes: Sequence[str]) -> float:
+    return 24 + _LETTER * max(map(len, notes), default=0)
+
+
+def _finite(point: tuple[float, float]) -> bool:
+    return all(map(math.isfinite, point))
+
+
+def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Not more than a screen can show: of each stretch the lowest and the highest."""
+    if len(points) <= _MOST_POINTS:
+        return list(points)
+    size = 2 * len(points) / _MOST_POINTS
+    edges = [round(size * number) for number in range(_MOST_POINTS // 2 + 1)]
+    found: list[tuple[float, float]] = []
+    for start, end in pairwise(edges):
+        stretch = sorted(points[start:end], key=lambda point: point[1])
+        found += sorted({stretch[0], stretch[-1]})
+    return found
+
+
+def _path(points: Sequence[tuple[float, float]], across: Scale, up: Scale) -> str:
+    said, pen = [], "M"
+    for point in points:
+        if not _finite(point):
+            pen = "M"
+            continue
+        said.append(f"{pen}{across.at(point[0]):.1f} {up.at(point[1]):.1f}")
+        pen = "L"
+    return "".join(said)
