@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "plan": {"inventory", "facts", "network"},
     "engines": {"plan"},
     "advise": {"messages", "plan", "inventory.fold", "store.outcome", "checks.finding"},
-    "report": {*PURE, "store.outcome", "store.step"},
+    "report": {*PURE, "store.outcome", "store.step", "store.sample"},
     "transport": set(),
     "ask": {"transport", "store", *PURE},
     "store": {"plan"},

@@ -136,6 +136,11 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
         return f"metrics-{rank}{attempt_suffix(self.attempt)}.jsonl"
 
     @property
+    def samples(self) -> str:
+        """The name of a host's samples in this attempt."""
+        return f"samples{attempt_suffix(self.attempt)}.ndjson"
+
+    @property
     def agent_log(self) -> str:
         """The name of the log of an agent and its engine in this attempt."""
         return f"agent{attempt_suffix(self.attempt)}.log"

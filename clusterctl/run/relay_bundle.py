@@ -13,5 +13,5 @@ RELAY_FILES = (
     "watch.watcher", "watch.watches", "watch.space", "watch.memory", "watch.kernel", "watch.devices",
     "observe.observation", "observe.observer", "observe.activity", "observe.counters",
     "observe.connections", "observe.evidence", "observe.stacks", "observe.signalled",
-    "observe.debug_server", "observe.recorder_dump",
+    "observe.samples", "observe.nvml", "observe.debug_server", "observe.recorder_dump",
 )  # fmt: skip

@@ -9,6 +9,8 @@ import pytest
 
 from clusterctl.sandbox import Sandbox
 from clusterctl.store.metrics import read_steps
+from clusterctl.store.runs import RunDirectory
+from clusterctl.store.samples import read_samples
 from tests.integration.launching import launch
 
 pytestmark = pytest.mark.sandbox
@@ -22,7 +24,7 @@ if rank == 1:
 for step in range(1, 21):
     with open(os.environ["CLUSTERCTL_METRICS"], "a") as file:
         print(json.dumps({"step": step, "loss": 1 / step + rank, "step_s": 1 + rank, "tokens": 8}), file=file)
-print("done")
+time.sleep(7)  # a sample takes five seconds
 """
 
 
@@ -38,5 +40,9 @@ def test_ranks_that_tell_of_steps_give_a_run_its_metrics(sandbox: Sandbox, tmp_p
         (2, 16, "node2", 1)
     }
     assert found.text.count("metrics that tell of no step") == 1
+    for host in ("node1", "node2"):
+        sampled = read_samples(RunDirectory(found.run), host)
+        assert sampled and all((each.memory or 0) > 0 and each.gpus is None for each in sampled)
+        assert (found.run / "samples" / f"{host}.ndjson").read_text().startswith('{"v": 1')
     first = json.loads((found.run / "metrics" / "rank0.jsonl").read_text().splitlines()[0])
     assert first == {"step": 1, "loss": 1.0, "step_s": 1, "tokens": 8}

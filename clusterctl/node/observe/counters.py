@@ -62,13 +62,21 @@ def swapped():
 
 def rdma_bytes():
     """Through all RDMA ports of this host, in and out; None without any."""
+    found = rdma_traffic()
+    return None if found is None else sum(found)
+
+
+def rdma_traffic(root="/sys/class/infiniband"):
+    """(received, sent) through all RDMA ports of this host; None without any."""
     total = None
-    for folder in _folders("/sys/class/infiniband"):
+    for folder in _folders(root):
         for port in _folders(os.path.join(folder, "ports")):
-            for name in ("port_xmit_data", "port_rcv_data"):
-                told = _line(os.path.join(port, "counters", name))
-                if told.isdigit():
-                    total = (total or 0) + 4 * int(told)  # counted in words
+            names = ("port_rcv_data", "port_xmit_data")
+            told = [_line(os.path.join(port, "counters", name)) for name in names]
+            if any(each.isdigit() for each in told):
+                received, sent = (4 * int(each) if each.isdigit() else 0 for each in told)  # told in words
+                before = total or (0, 0)
+                total = (before[0] + received, before[1] + sent)
     return total
 
 

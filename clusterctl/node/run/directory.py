@@ -87,6 +87,10 @@ class NodeDirectory:
     def metrics_of(self, rank):
         return "logs/metrics-%d%s.jsonl" % (rank, self._suffix)
 
+    @property
+    def samples(self):
+        return "logs/samples%s.ndjson" % self._suffix
+
     def dump_of(self, rank):
         return "logs/flight-%d%s.pickle" % (rank, self._suffix)
 

@@ -15,6 +15,8 @@ import select
 import signal
 import sys
 
+from ..observe.nvml import Cards as NvidiaCards
+from ..observe.samples import HostSamples
 from ..run.directory import JOB, NodeDirectory
 from ..shared.processes import die_with_parent
 from .devices import Cards, Link
@@ -96,9 +98,11 @@ def main(arguments):
     signal.signal(signal.SIGUSR1, lambda *_: None)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     root = arguments[0]
-    job = NodeDirectory(root).read(JOB)
+    directory = NodeDirectory(root)
+    job = directory.read(JOB)
     if job is None:
         return 0
+    HostSamples(directory.path(directory.samples), NvidiaCards()).start()
     teller = Teller(sys.stdout.fileno())
     watches = Watches(watches_of(job, root), teller)
     try:

@@ -77,6 +77,8 @@ class RunMetrics:
             for rank, host in hosts.items()
         }
         self._grown = set(self._ranks)
+        self._samples = plan.samples
+        self._sampled: set[str] = set()
         self._backlog = True
         self._broken = False
         self._told: set[str] = set()
@@ -87,6 +89,8 @@ class RunMetrics:
         """Bytes of a log of this host are on the disk."""
         if (host, name) in self._ranks:
             self._grown.add((host, name))
+        elif name == self._samples:
+            self._sampled.add(host)
 
     def look(self, *, over: bool = False, on_block: Callable[[], None] = lambda: None) -> None:
         """Read on for a moment, or where nothing more comes (``over``) to the end, and write what is known.
@@ -103,6 +107,10 @@ class RunMetrics:
     def _look(self, over: bool, on_block: Callable[[], None]) -> None:
         until = time.monotonic() + _AT_ONCE
         self._read(lambda: not over and time.monotonic() > until, on_block)
+        while self._sampled:
+            logs = self._directory.host_logs(self._sampled.pop())
+            suffix = attempt_suffix(self._attempt)
+            self._link(logs / self._samples, f"samples/{logs.name}{suffix}.ndjson")
         for rank in self._ranks.values() if over else ():
             self._take(rank, rank.last())
         lines = self._merger.lines(time.monotonic(), over=over)
@@ -142,15 +150,14 @@ class RunMetrics:
                 "garbage", f"{rank.host}: rank {rank.rank} writes metrics that tell of no step: {shown}"
             )
         if lines:
-            self._link(rank)
+            self._link(rank.path, f"metrics/rank{rank.rank}{attempt_suffix(self._attempt)}.jsonl")
 
-    def _link(self, rank: _Rank) -> None:
-        """The file lies among its host's logs, and can be found by its rank."""
-        folder = self._directory.path / "metrics"
-        link = folder / f"rank{rank.rank}{attempt_suffix(self._attempt)}.jsonl"
+    def _link(self, path: Path, name: str) -> None:
+        """The file lies among its host's logs, and can be found by what it is of. Raises OSError."""
+        link = self._directory.path / name
         if not link.is_symlink():
-            folder.mkdir(mode=0o700, exist_ok=True)
-            link.symlink_to(os.path.relpath(rank.path, folder))
+            link.parent.mkdir(mode=0o700, exist_ok=True)
+            link.symlink_to(os.path.relpath(path, link.parent))
 
     def _write(self) -> None:
         """Raises OSError."""
