@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import json
+import os
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,10 @@ from clusterctl.messages import events, relay
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.run.attempts import Attempts
 from clusterctl.run.display import Display
+from clusterctl.run.leaving import LeftAlone
+from clusterctl.run.past import Past
 from clusterctl.run.supervise import Supervisor
+from clusterctl.store.claims import Claim, boot_id, process_start
 from clusterctl.store.outcome import Attempt, Outcome
 from clusterctl.store.runs import RunDirectory
 from tests.fake_hosts import FakeChannel, FakeHost, FakeTransport
@@ -228,28 +233,100 @@ def test_a_stop_during_the_failure_is_heeded() -> None:
     assert len(outcome.attempts) == 1
 
 
-def test_whoever_takes_over_between_two_attempts_finds_nothing_left_to_follow() -> None:
-    stage = Stage(fails(1), succeeds)
+def successor(stage: Stage, replan: Any, **more: Any) -> Attempts:
+    """What another controller makes of the same run."""
+    plan = stage.directory.plan()
+    past = Past.of(stage.directory, plan)
+    wanted: dict[str, Any] = {"max_restarts": 9, "past": past, **more}
+    return Attempts(plan, stage.directory, stage.display, stage.supervise, replan, **wanted)
+
+
+@contextmanager
+def dead_between(stage: Stage) -> Iterator[None]:
+    """Its controller has died there."""
     died = threading.Event()
-
-    def wait() -> None:  # as if the controller had died here
-        died.wait(30)
-
-    stage.on_replan = wait
+    stage.on_replan = lambda: (died.wait(60), None)[1]
     thread = threading.Thread(target=stage.attempts.run, daemon=True)
     thread.start()
     while not stage.asked:
         died.wait(0.01)
-    ended = stage.directory.ended_attempts()
-    next_one = Attempts(
-        stage.directory.plan(), stage.directory, stage.display, stage.supervise, None, ended=ended
-    )
-    outcome = next_one.take_over("stop")
-    assert (outcome.status, outcome.left_behind) == ("stopped", {"h0": 0, "h1": 0})
-    assert json.loads((stage.directory.path / "outcome.json").read_text())["attempts"][0]["exit_code"] == 7
+    stage.on_replan = lambda: None
+    yield
     stage.attempts.interrupt(2)
     died.set()
     thread.join(30)
+
+
+def test_stop_between_two_attempts_finds_nothing_left_to_follow() -> None:
+    stage = Stage(fails(1), succeeds)
+    with dead_between(stage):
+        outcome = successor(stage, None).take_over("stop")
+        assert (outcome.status, outcome.left_behind) == ("stopped", {"h0": 0, "h1": 0})
+        assert stage.directory.outcome() == outcome and outcome.attempts[0].exit_code == 7
+
+
+def test_whoever_attaches_between_two_attempts_begins_the_next() -> None:
+    stage = Stage(fails(1, 2), fails(1, 2, code=9), succeeds)
+    with dead_between(stage):
+        outcome = successor(stage, stage.replan).take_over("attach")
+    assert [each.exit_code for each in outcome.attempts] == [7, 9, 0]
+    assert (outcome.status, outcome.restarts) == ("succeeded", 2)
+    assert stage.asked[1] == outcome.attempts[:1], "with what the first controller has seen"
+    spent = outcome.spent
+    assert spent is not None and spent.start is not None and spent.productive is not None
+    parts = spent.start + spent.detection + spent.stop + (spent.lost or 0) + spent.productive
+    assert parts == pytest.approx(spent.seconds, abs=0.01) and spent.seconds <= outcome.seconds + 1
+
+
+def test_restarts_of_an_earlier_controller_count() -> None:
+    stage = Stage(fails(1), fails(2, code=9))
+    with dead_between(stage):
+        outcome = successor(stage, stage.replan, max_restarts=1).take_over("attach")
+    assert (outcome.exit_code, outcome.no_restart) == (9, "the only restart is used up")
+
+
+def test_what_cannot_begin_again_says_why() -> None:
+    stage = Stage(fails(1))
+    with dead_between(stage):
+        outcome = successor(stage, None, without="A_TOKEN was never written down").take_over("attach")
+    assert (outcome.status, outcome.exit_code) == ("failed", 7)
+    assert outcome.no_restart == "A_TOKEN was never written down"
+
+
+def test_an_attempt_that_another_controller_began_is_followed_by_the_next() -> None:
+    stage = Stage(fails(1), succeeds)
+    told = {"event": "started", "time": 1.0, "host": "h1", "cwd": "/p"}
+    stage.directory.append_event(told)
+    stage.directory.append_event({"event": "first-step", "time": time.time(), "step": 3})
+    stage.directory.append_log("h1", "rank-1.log", 0, b"step 3/100\nstep 8/100\n")
+
+    def tell(channel: FakeChannel, _: Any) -> None:
+        exited = events.RankExited(
+            time=2.0, rank=1, code=7, signal=None, started=1.0, ended=2.0, peak_memory=1, told=False
+        )
+        host = stage.hosts[1]
+        host.log = b"step 3/100\nstep 8/100\nstep 9/100\n"
+        rest = relay.LogPiece(name="rank-1.log", offset=22, data=b"step 9/100\n")
+        channel.say(rest, host.event(exited), host.event(events.Ended(time=2.0, left=0)), host.complete())
+
+    stage.hosts[1].on[relay.Attach] = tell
+    stage.hosts[0].on[relay.Attach] = lambda channel, _: stage.hosts[0].end(channel, 0)
+    stage.acts.pop(0)
+    outcome = successor(stage, stage.replan).take_over("attach")
+    assert [(each.first_step, each.last_step, each.status) for each in outcome.attempts] == [
+        (3, 9, "failed"),
+        (None, None, "succeeded"),
+    ]
+    assert outcome.spent is not None and outcome.spent.lost_steps is not None
+
+
+def test_who_was_displaced_between_two_attempts_begins_none() -> None:
+    stage = Stage(fails(1), succeeds)
+    other = Claim(pid=os.getppid(), started=process_start(os.getppid()), boot=boot_id(), verb="attach")
+    stage.on_replan = lambda: stage.directory.write("supervisor.json", other)
+    with pytest.raises(LeftAlone, match="goes on, supervised by process"):
+        stage.attempts.run()
+    assert len(stage.jobs) == 1 and stage.directory.outcome() is None
 
 
 def lost(stage: Stage, channel: FakeChannel) -> None:

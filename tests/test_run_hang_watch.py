@@ -120,6 +120,16 @@ def test_silence_of_all_is_looked_at_twice_and_then_judged() -> None:
     ]
 
 
+@pytest.mark.parametrize("before", [1, 2])
+def test_looks_of_another_controller_stay_as_they_are(before: int) -> None:
+    """Also where that one had looked only once."""
+    story = Story(policy(60))
+    story.watch.looked(before)
+    story.live(120)
+    assert [each.look for each in story.looks()] == [3, 4]
+    assert "hang/verdict-2.json" in [each.name for each in story.done if isinstance(each, Keep)]
+
+
 @pytest.mark.parametrize(
     "work",
     [

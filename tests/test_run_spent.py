@@ -71,6 +71,23 @@ def test_without_steps_nobody_can_say_what_was_training() -> None:
     assert (found.start, found.productive, found.share, found.lost, found.lost_steps) == (None,) * 5
 
 
+def test_a_lost_host_is_noticed_after_its_last_word_whatever_others_print_meanwhile() -> None:
+    cut = Timed(
+        began=0.0,
+        ended=80.0,
+        first_step=1,
+        last_step=45,
+        first_at=10.0,
+        last_at=74.0,
+        failed=60.0,
+        ordered=75.0,
+        at_most=True,
+    )
+    found = spent([cut])
+    assert (found.detection, found.detection_at_most, found.stop) == (15.0, True, 5.0)
+    assert found.productive == 50.0 and parts(found) == pytest.approx(80.0)
+
+
 def test_clocks_that_disagree_make_no_time_negative() -> None:
     late = Timed(
         began=0.0,

@@ -10,7 +10,8 @@ import pytest
 
 from clusterctl.session.again import prepare_again, suspects
 from clusterctl.session.cluster import Cluster
-from clusterctl.session.launch import NotReadyError, Ready, prepare
+from clusterctl.session.intent import Ready
+from clusterctl.session.launch import NotReadyError, prepare
 from clusterctl.session.options import LaunchOptions
 from clusterctl.store.outcome import Attempt, Cause
 from clusterctl.transport.protocol import Failure
@@ -44,9 +45,10 @@ class Hosts:
             reachability=mesh(facts, master_port=request.preferred_port),
         )
 
-    def prepare(self, **options: Any) -> Ready:
+    def prepare(self, *, profile: str = "", **options: Any) -> Ready:
         wanted = LaunchOptions(script="train.py", max_restarts=3, **options)
-        return prepare(Cluster.from_hostfile().target, None, wanted, to_start=False).ready  # type: ignore[arg-type]
+        target = Cluster.from_hostfile(profile=profile).target
+        return prepare(target, None, wanted, to_start=False).ready  # type: ignore[arg-type]
 
     def again(self, ready: Ready, *ended: Attempt) -> Ready:
         return prepare_again(ready.intent, None, ended)  # type: ignore[arg-type]

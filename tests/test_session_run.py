@@ -13,7 +13,6 @@ import pytest
 from clusterctl.errors import ClusterctlError, UsageError
 from clusterctl.run.display import Display
 from clusterctl.run.operator import BY_PROGRAM
-from clusterctl.session import run as session_run
 from clusterctl.session.cluster import Cluster
 from clusterctl.session.run import Run
 from clusterctl.store.outcome import Outcome
@@ -53,11 +52,13 @@ class Supervised:
 def supervised(answering_hosts: AnsweringHosts, monkeypatch: pytest.MonkeyPatch) -> list[Supervised]:
     made: list[Supervised] = []
 
-    def make(plan: object, display: Display, *, directory: RunDirectory, **_: object) -> Supervised:
+    def make(
+        plan: object, tree: object, link: object, directory: RunDirectory, *, display: Display, **_: object
+    ) -> Supervised:
         made.append(Supervised(directory, display))
         return made[-1]
 
-    monkeypatch.setattr(session_run, "_supervisor", make)
+    monkeypatch.setattr("clusterctl.session.attempting.Supervisor", make)
     return made
 
 

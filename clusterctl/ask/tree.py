@@ -59,6 +59,12 @@ class Tree(msgspec.Struct, frozen=True):
         not always text."""
         return {os.fsencode(name).decode("latin-1"): digest for name, digest in self.files.items()}
 
+    @classmethod
+    def of_manifest(cls, root: str, manifest: dict[str, str], size: int) -> Tree:
+        """The one that has told it."""
+        files = {os.fsdecode(name.encode("latin-1")): digest for name, digest in manifest.items()}
+        return cls(root, files, size)
+
 
 class _Found:
     """What a walk has met so far: relative path -> its `lstat`."""

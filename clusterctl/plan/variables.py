@@ -10,6 +10,8 @@ from clusterctl.plan.model import Setting
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _SECRET = re.compile(r"TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIAL", re.IGNORECASE)
+_KNOWN = re.compile(r"TOKENIZERS_\w*|(?:NCCL|UCX)_IB_PKEY")
+"""Named like secrets, and none."""
 HIDDEN = "(hidden)"
 
 _SLOTS = "the slots of the hostfile decide; --nodes, --gpus-per-node and --include choose among them"
@@ -111,7 +113,7 @@ def strongest(*layers: Iterable[Setting]) -> tuple[Setting, ...]:
 
 def is_secret(name: str) -> bool:
     """Whether the value of a variable of this name is shown to nobody."""
-    return _SECRET.search(name) is not None
+    return _SECRET.search(name) is not None and not _KNOWN.fullmatch(name)
 
 
 def shown(setting: Setting) -> str:

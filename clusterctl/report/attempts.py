@@ -25,7 +25,8 @@ def times(outcome: Outcome) -> str:
     spent = outcome.spent
     if spent is None or len(outcome.attempts) < 2:
         return ""
-    lost = f"detection {duration(spent.detection)}, stop {duration(spent.stop)}"
+    at_most = "at most " if spent.detection_at_most else ""
+    lost = f"detection {at_most}{duration(spent.detection)}, stop {duration(spent.stop)}"
     if spent.share is None or spent.productive is None or spent.start is None or spent.lost is None:
         return f"{lost}; its logs tell of no steps, so the productive share is unknown"
     steps = f"{spent.lost_steps} steps again {duration(spent.lost)}" if spent.lost_steps else "no step lost"

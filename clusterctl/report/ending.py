@@ -48,7 +48,7 @@ def closing(
     if found is not None:
         parts += [seen(each) for each in found.confirmations if each.code.startswith("watch.")][:_WARNINGS]
     if outcome.exit_code:
-        parts.append(_row("exit", f"{outcome.exit_code}, {_meaning(outcome)}"))
+        parts.append(_row("exit", f"{outcome.exit_code}{_meaning(outcome)}"))
     if outcome.no_restart:
         parts.append(Text.assemble(("again ", "dim"), f"no: {outcome.no_restart}"))
     parts += [quoted(line) for line in _last_words(cause, last_lines)]
@@ -188,14 +188,10 @@ def _selection(hosts: Sequence[str]) -> str:
 
 
 def _meaning(outcome: Outcome) -> str:
-    if outcome.cause is not None and outcome.cause.rank is not None and outcome.status == "failed":
-        return f"the exit code of rank {outcome.cause.rank}"
-    return {
-        "failed": "the exit code of the engine",
-        "refused": "refused before the start",
-        "lost": "a host was lost",
-        "stopped": "stopped by the operator",
-        "timeout": "the time limit",
-        "hung": "the run hung",
-        "error": "clusterctl could not carry the run through",
-    }.get(outcome.status, "")
+    """Whose exit code it is, where the title does not say it."""
+    if outcome.status == "error":
+        return ", clusterctl could not carry the run through"
+    if outcome.status != "failed":
+        return ""
+    rank = outcome.cause.rank if outcome.cause is not None else None
+    return ", the exit code of the engine" if rank is None else f", the exit code of rank {rank}"

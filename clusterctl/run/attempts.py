@@ -1,49 +1,35 @@
 """A run, over as many attempts at it as it takes: each is a whole `Supervisor`, with all its hosts or none.
 
-What decides is `restart`; between two attempts nothing of the run lives on any host.
+What decides is `restart`; what happens between two attempts is an `Interval`.
 """
 
 from __future__ import annotations
 
 import signal
-import threading
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable
 from concurrent.futures import TimeoutError as LateError
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import msgspec
 
-from clusterctl.errors import ClusterctlError
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.run import restart
+from clusterctl.run.clock import now
 from clusterctl.run.display import Display
-from clusterctl.run.observed import Observed
-from clusterctl.run.restart import Again
+from clusterctl.run.interval import Ended, Interval, NoMore, Taken, Wishes, in_background, stopped
+from clusterctl.run.leaving import displaced
+from clusterctl.run.observed import Observed, Progress
+from clusterctl.run.past import AttemptEnd, Past
+from clusterctl.run.restart import Again, Over
 from clusterctl.run.spent import Timed, spent
 from clusterctl.run.supervise import Supervisor
 from clusterctl.settings import RUN
 from clusterctl.store.claims import Verb
-from clusterctl.store.outcome import (
-    EXIT_INTERNAL,
-    EXIT_STOPPED,
-    EXIT_TIMEOUT,
-    Attempt,
-    Cause,
-    Outcome,
-    Status,
-)
+from clusterctl.store.outcome import Attempt, Outcome
 from clusterctl.store.runs import RunDirectory
 
-_LOOK = 0.2
-_FENCE = 5.0
-"""After the lease and the grace of a host that was lost: its agent has swept by then."""
-_STOPPED = Cause(kind="operator", message="stopped by the operator between two attempts")
-_DIED = Cause(kind="internal", message="the controller ended between two attempts")
-_T = TypeVar("_T")
-
-Conclude = Callable[[Outcome], Outcome | Attempt]
+Conclude = Callable[[Outcome], Outcome | AttemptEnd]
 
 
 class Supervise(Protocol):
@@ -66,7 +52,8 @@ where there can be none."""
 
 
 class Attempts:
-    """Call `run`, once; all else may be called from signal handlers and other threads meanwhile."""
+    """Call `run` or `take_over`, once; all else may be called from signal handlers and other threads
+    meanwhile."""
 
     def __init__(
         self,
@@ -77,27 +64,29 @@ class Attempts:
         replan: Replan | None,
         *,
         max_restarts: int = 0,
-        ended: Sequence[Attempt] = (),
+        past: Past | None = None,
+        without: str = "",
     ) -> None:
-        """Without ``replan`` no other attempt follows, whatever becomes of this one. ``ended`` are those that
-        another controller saw to their end."""
+        """Without ``replan`` no other attempt follows, whatever becomes of this one; ``without`` says why,
+        where one was to be expected. ``past`` is what other controllers have seen of the run."""
         self.plan = plan
         """That of the newest attempt."""
+        self._past = past or Past.none()
         self._directory = directory
         self._display = display
         self._supervise = supervise
         self._replan = replan
         self._max_restarts = max_restarts
-        self._ended = list(ended)
-        self._in_place: dict[str, bool] = {}
+        self._without = without
+        self._ended = list(self._past.ended)
+        self._timed = list(self._past.timed)
+        self._in_place = dict(self._past.in_place)
         self._again: Again | None = None
-        self._began = time.monotonic() - sum(each.seconds for each in ended)
-        self._began_at = time.time()
-        self._timed: list[Timed] = []
-        self._spent = 0.0
+        self._verb: Verb = "launch"
         self._unwritten: str | None = None
         self._signal = int(signal.SIGINT)
-        self._observed, self._supervisor = self._next()
+        self._began_attempt = self._past.attempt_began
+        self._observed, self._supervisor = self._next(self._past.progress)
 
     def interrupt(self, number: int) -> None:
         """As `Supervisor.interrupt`."""
@@ -109,7 +98,7 @@ class Attempts:
         self._supervisor.hand_on(number)
 
     def leave(self, number: int) -> None:
-        """As `Supervisor.leave`. Between two attempts there is nothing to leave: the run ends."""
+        """As `Supervisor.leave`."""
         self._signal = number
         self._supervisor.leave(number)
 
@@ -124,189 +113,173 @@ class Attempts:
         return self._supervisor.unwritten if self._unwritten is None else self._unwritten
 
     def run(self) -> Outcome:
-        """Every attempt, and how the last one ended."""
+        """Every attempt, and how the last one ended. Raises LeftAlone."""
+        return self._follow(self._supervisor.run)
+
+    def take_over(self, verb: Verb) -> Outcome:
+        """Go on in place of a controller that is gone, as `Supervisor.take_over`, or with the next attempt
+        where it had seen the last to its end. Raises LeftAlone."""
+        self._verb = verb
+        last = self._ended[-1] if self._ended else None
+        if last is None or last.attempt != self.plan.attempt:
+            self._supervisor.resumed = self._past.resumed
+            return self._follow(lambda: self._supervisor.take_over(verb))
+        outcome = self._ending_of(last)
+        if verb == "stop":
+            return self._kept(self._over(outcome, stopped()))
+        decision = self._decide()
+        if isinstance(decision, Over):
+            return self._kept(self._finished(outcome, decision.why))
+        unused = self._supervisor
+        over = self._prepare(decision, outcome)
+        unused.put_away()
+        return over or self._follow(self._run_next)
+
+    def _follow(self, carry_out: Callable[[], Outcome]) -> Outcome:
         while True:
             self._again = None
-            outcome = self._supervisor.run()
+            outcome = carry_out()
             if self._again is None:
                 return outcome
             missing = outcome.incomplete_logs
             self._ended[-1] = msgspec.structs.replace(self._ended[-1], incomplete_logs=missing)
-            plan = self._await_next(self._again, outcome)
-            if isinstance(plan, Outcome):
-                return self._kept(plan)
-            for old, new in zip(self.plan.nodes, plan.nodes, strict=True):
-                if old.host != new.host:
-                    self._tell(f"{new.host} takes the place of {old.host}, node rank {new.node_rank}")
-            self.plan = plan
-            before = self._supervisor
-            self._observed, self._supervisor = self._next()
-            if before.unwanted:  # it came while nobody was there to hear it
-                self._supervisor.interrupt(self._signal)
+            over = self._prepare(self._again, outcome)
+            if over is not None:
+                return over
+            carry_out = self._run_next
 
-    def take_over(self, verb: Verb) -> Outcome:
-        """As `Supervisor.take_over`; where the other controller died between two attempts, there is nothing
-        left to follow."""
-        if self._ended and self._ended[-1].attempt == self.plan.attempt:
-            if verb == "stop":
-                return self._kept(self._ended_between("stopped", EXIT_STOPPED, _STOPPED))
-            return self._kept(self._ended_between("error", EXIT_INTERNAL, _DIED))
-        return self._supervisor.take_over(verb)
+    def _run_next(self) -> Outcome:
+        return self._supervisor.run(self._verb)
 
-    def _next(self) -> tuple[Observed, Supervisor]:
-        self._spent = time.monotonic() - self._began
-        observed = Observed(self.plan, self._display)
-        return observed, self._supervise(
-            self.plan, observed, spent=self._spent, in_place=self._in_place, conclude=self._conclude
+    def _prepare(self, again: Again, outcome: Outcome) -> Outcome | None:
+        """Begin the next attempt; or how the run ended, where there is none after all."""
+        before, replan, ended = self._supervisor, self._replan, tuple(self._ended)
+        assert replan is not None
+        ordered = self._timed[-1].ordered if self._timed else None
+        interval = Interval(
+            self.plan,
+            self._directory,
+            self._display,
+            Wishes(lambda: before.unwanted, lambda: before.leaves),
+            began=self._past.began,
+            left_behind=outcome.left_behind,
+            ordered=now() if ordered is None else ordered,
         )
+        try:
+            self.plan = interval.await_next(again, lambda: replan(self.plan, ended))
+        except Taken as taken:
+            return displaced(self.plan.run, tuple(node.host for node in self.plan.nodes), taken.by)
+        except NoMore as over:
+            return self._kept(self._over(outcome, over))
+        self._began_attempt = now()
+        self._observed, self._supervisor = self._next(Progress())
+        if before.unwanted:  # it came while nobody was there to hear it
+            self._supervisor.interrupt(self._signal)
+        return None
+
+    def _next(self, progress: Progress) -> tuple[Observed, Supervisor]:
+        observed = Observed(self.plan, self._display, progress=progress, on_first=self._note_first)
+        return observed, self._supervise(
+            self.plan,
+            observed,
+            spent=now() - self._past.began,
+            in_place=self._in_place,
+            conclude=self._conclude,
+        )
+
+    def _note_first(self, progress: Progress) -> None:
+        self._supervisor.note({"event": "first-step", "time": time.time(), "step": progress.first_step})
 
     def _finished(self, outcome: Outcome, no_restart: str = "") -> Outcome:
         outcome = restart.finished(outcome, self._ended, no_restart=no_restart)
         return msgspec.structs.replace(outcome, spent=spent(self._timed) if self._timed else None)
 
-    def _conclude(self, outcome: Outcome) -> Outcome | Attempt:
+    def _conclude(self, outcome: Outcome) -> Outcome | AttemptEnd:
         attempt = self._attempt(outcome)
+        timed = self._time(outcome)
         self._ended.append(attempt)
-        if len(self._timed) == len(self._ended) - 1:  # not after another controller, who saw the steps before
-            self._timed.append(self._time(hung=outcome.status == "hung"))
+        if len(self._timed) == len(self._ended) - 1:  # else one before us has not written its own down
+            self._timed.append(timed)
         hopeless = len(self._ended) == 1 and self._supervisor.began_nowhere
-        if self._replan is None or self._supervisor.unwanted or hopeless:
+        if self._supervisor.unwanted or hopeless:
             return self._finished(outcome)
-        decision = restart.decide(self._ended, max_restarts=self._max_restarts)
+        decision = self._decide()
         if isinstance(decision, Again):
             self._again = decision
-            return attempt
+            return AttemptEnd(ended=attempt, timed=timed)
         return self._finished(outcome, decision.why)
+
+    def _decide(self) -> Again | Over:
+        decision = restart.decide(self._ended, max_restarts=self._max_restarts)
+        return Over(self._without) if self._replan is None and isinstance(decision, Again) else decision
 
     def _attempt(self, outcome: Outcome) -> Attempt:
         cause, observed = outcome.cause, self._observed
         said = f"{cause.message}\n{cause.traceback}" if cause is not None else ""
         said += observed.engine_tail.decode("utf-8", "replace")
-        begun = observed.first_step is not None or outcome.status not in ("failed", "error")
+        progress = observed.progress
+        begun = progress.first_step is not None or outcome.status not in ("failed", "error")
         return Attempt(
             attempt=self.plan.attempt,
             status=outcome.status,
             exit_code=outcome.exit_code,
             cause=cause,
             hosts=tuple(node.host for node in self.plan.nodes),
-            seconds=round(outcome.seconds - self._spent, 3),
-            first_step=observed.first_step,
-            last_step=observed.last_step,
+            seconds=round(now() - self._began_attempt, 3),
+            first_step=progress.first_step,
+            last_step=progress.last_step,
             resumed=self._supervisor.resumed.tag,
             free=not begun and restart.is_port_taken(said, self.plan.master_port),
             left_behind=outcome.left_behind,
         )
 
-    def _time(self, *, hung: bool) -> Timed:
-        """A run that ``hung`` trained no more after its last step, however long nobody knew."""
-        observed, supervisor = self._observed, self._supervisor
+    def _time(self, outcome: Outcome) -> Timed:
+        """A run that hung trained no more after its last step, however long nobody knew."""
+        progress, supervisor = self._observed.progress, self._supervisor
+        hung = outcome.status == "hung"
         return Timed(
-            began=self._timed[-1].ended if self._timed else self._began_at,
-            ended=time.time(),
-            first_step=observed.first_step,
-            last_step=observed.last_step,
-            first_at=observed.first_at,
-            last_at=observed.last_at,
-            failed=observed.last_at if hung else supervisor.failed_at,
+            began=self._timed[-1].ended if self._timed else self._past.began,
+            ended=now(),
+            first_step=progress.first_step,
+            last_step=progress.last_step,
+            first_at=progress.first_at,
+            last_at=progress.last_at,
+            failed=progress.last_at if hung else supervisor.failed_at,
             ordered=supervisor.ordered_at,
+            at_most=outcome.status in ("hung", "lost"),
             resumed_step=supervisor.resumed.step if supervisor.resumed.tag else None,
         )
 
-    def _await_next(self, again: Again, outcome: Outcome) -> LaunchPlan | Outcome:
-        """The next attempt's plan, or the run's outcome where there is none after all."""
-        self._tell(f"attempt {again.number}, {again.why}: looking at the hosts again")
-        replan, ended = self._replan, tuple(self._ended)
-        assert replan is not None
-        try:
-            plan = self._unless_ended(_in_background(lambda: replan(self.plan, ended)))
-            if isinstance(plan, Outcome):
-                return plan
-            ordered = self._await_silence(plan, outcome)
-            begun = ordered or self._unless_ended(_in_background(lambda: self._directory.begin_attempt(plan)))
-        except ClusterctlError as error:
-            return self._finished(outcome, error.message)
-        except OSError as error:
-            return self._finished(outcome, f"this machine: {error}")
-        return begun or plan
-
-    def _unless_ended(self, answer: Future[_T]) -> _T | Outcome:
-        """The answer, or how the run ends where that is wanted before there is one. Raises what it raises."""
-        while not answer.done():
-            if (ordered := self._order_to_end()) is not None:
-                return ordered
-            time.sleep(_LOOK)
-        return answer.result()
-
-    def _await_silence(self, plan: LaunchPlan, outcome: Outcome) -> Outcome | None:
-        """Wait until nothing of the last attempt can live any more on hosts that were given up. Those that
-        are used again end it themselves, before they begin. Raises ClusterctlError where that is too long."""
-        used = {node.host for node in plan.nodes}
-        silent = [host for host, left in outcome.left_behind.items() if left is None and host not in used]
-        if not silent:
-            return None
-        names = ", ".join(silent)
-        if self.plan.on_disconnect == "continue":
-            raise ClusterctlError(f"{names} may go on without a controller, as --on-disconnect tells it")
-        since = self._supervisor.ordered_at or time.time()
-        until = since + RUN.lease_attached + RUN.failure_grace + _FENCE
-        if (left := until - time.time()) > 0:
-            self._tell(f"waiting {left:.0f} s: by then {names} has ended its ranks by itself")
-        while time.time() < until:
-            if (ordered := self._order_to_end()) is not None:
-                return ordered
-            time.sleep(_LOOK)
-        return None
-
-    def _tell(self, text: str) -> None:
-        """Say and record it, as `Supervisor` does, while there is no recorder."""
-        self._display.say(text)
-        event = {"event": "say", "time": time.time(), "text": text}
-        _in_background(lambda: self._directory.append_event(event))
-
-    def _order_to_end(self) -> Outcome | None:
-        """How the run ends now, where somebody wants that or its time is over."""
-        limit = self.plan.time_limit
-        if self._supervisor.unwanted or self._directory.stop_asked() is not None:
-            return self._ended_between("stopped", EXIT_STOPPED, _STOPPED)
-        if limit is not None and time.monotonic() - self._began > limit:
-            cause = Cause(kind="timeout", message=f"the time limit of {limit:g} s was reached")
-            return self._ended_between("timeout", EXIT_TIMEOUT, cause)
-        return None
-
-    def _ended_between(self, status: Status, code: int, cause: Cause) -> Outcome:
-        last = self._ended[-1]
-        outcome = Outcome(
+    def _ending_of(self, attempt: Attempt) -> Outcome:
+        """The same, of a run that ended with it."""
+        return Outcome(
             run=self.plan.run,
-            status=status,
-            exit_code=code,
-            cause=cause,
-            left_behind=last.left_behind,
-            incomplete_logs=last.incomplete_logs,
-            seconds=round(time.monotonic() - self._began, 3),
+            status=attempt.status,
+            exit_code=attempt.exit_code,
+            cause=attempt.cause,
+            left_behind=attempt.left_behind,
+            incomplete_logs=attempt.incomplete_logs,
+            seconds=round(now() - self._past.began, 3),
         )
-        return self._finished(outcome)
+
+    def _over(self, outcome: Outcome, over: NoMore) -> Outcome:
+        """The run's, where no attempt follows the one that ended with ``outcome``."""
+        if isinstance(over, Ended):
+            outcome = msgspec.structs.replace(
+                self._ending_of(self._ended[-1]),
+                status=over.status,
+                exit_code=over.exit_code,
+                cause=over.cause,
+            )
+        return self._finished(outcome, over.why)
 
     def _kept(self, outcome: Outcome) -> Outcome:
         """The outcome of a run that ended between two attempts, written by whoever has no recorder."""
         try:
-            _in_background(lambda: self._directory.write("outcome.json", outcome)).result(RUN.disk_timeout)
+            in_background(lambda: self._directory.write("outcome.json", outcome)).result(RUN.disk_timeout)
             self._unwritten = ""
         except (OSError, LateError) as error:
             self._unwritten = (
                 f"{self._directory.path / 'outcome.json'}: {error or 'the disk does not answer'}"
             )
         return outcome
-
-
-def _in_background(do: Callable[[], _T]) -> Future[_T]:
-    """In a thread that nobody has to wait for."""
-    answer: Future[_T] = Future()
-
-    def work() -> None:
-        try:
-            answer.set_result(do())
-        except BaseException as error:  # noqa: BLE001 - whoever asks for the result is to hear it
-            answer.set_exception(error)
-
-    threading.Thread(target=work, name="between attempts", daemon=True).start()
-    return answer

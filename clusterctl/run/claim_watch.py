@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 
-from clusterctl.store.claims import Claim, Verb, own_claim
+from clusterctl.store.claims import Claim, Verb, is_own, own_claim
 from clusterctl.store.runs import RunDirectory
 
 _SIGN = 2.0
@@ -26,7 +26,8 @@ class ClaimWatch:
 
     def keep(self, verb: Verb) -> None:
         """This process has taken the run already, by `RunDirectory.take_claim`."""
-        self._own = own_claim(verb)
+        held = self._directory.held()
+        self._own = held if held is not None and is_own(held) else own_claim(verb)
 
     def show_life(self) -> None:
         """Leave a sign of when this process was last seen to. A disk that is full can take it."""

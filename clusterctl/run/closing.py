@@ -9,6 +9,7 @@ from clusterctl.plan.model import LaunchPlan
 from clusterctl.run.display import Display
 from clusterctl.run.links import Broken, Heard, Links
 from clusterctl.run.operator import Operator
+from clusterctl.run.past import AttemptEnd
 from clusterctl.run.recorder import Kept, Notice, Recorder
 from clusterctl.store.outcome import Outcome
 
@@ -30,12 +31,12 @@ class Closing:
         self._operator = operator
         self._display = display
 
-    def keep(self, outcome: Outcome | None, hosts: tuple[str, ...], timeout: float) -> Kept:
-        """Have all that is under way written, and the outcome, if the run is over, with what is missing of
+    def keep(self, end: Outcome | AttemptEnd, hosts: tuple[str, ...], timeout: float) -> Kept:
+        """Have all that is under way written, and how the run ended, or the attempt, with what is missing of
         the logs of ``hosts``.
         Gives up when the disk has not answered for ``timeout`` seconds, and by an interrupt that comes when
         it is known to be waited for, however well it answers."""
-        kept = self._recorder.finish(outcome, hosts)
+        kept = self._recorder.finish(end, hosts)
         begun, told = time.monotonic(), False
         while not kept.done():
             self._links.poll(_LOOK)

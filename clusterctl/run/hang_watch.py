@@ -81,6 +81,10 @@ class HangWatch:
         """The start is over."""
         self._begun = self._since = now
 
+    def looked(self, times: int) -> None:
+        """Another controller has: what it has kept stays."""
+        self._looks = times + times % 2  # two to a verdict
+
     def linked(self, node: int) -> list[Action]:
         """A new channel to a node stands: it is to tell what its ranks do."""
         if not self.on:

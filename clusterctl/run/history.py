@@ -16,11 +16,14 @@ class History:
         recorded: Mapping[int, int] | None = None,
         started_on: Set[str] | None = None,
         began: float = 0.0,
+        looks: int = 0,
     ) -> None:
         self.recorded = recorded or {}
         """How far each node's events are here already, in bytes."""
         self.began = began
         """When the run was made, in seconds of the wall clock."""
+        self.looks = looks
+        """How many looks at a run that seemed to hang are kept here."""
         self.waiting: set[int] = set()
         """Nodes that have not told all yet,"""
         self.deadline = 0.0
@@ -31,7 +34,7 @@ class History:
     def of(cls, directory: RunDirectory) -> History:
         """As the run directory tells it. Raises OSError."""
         started_on = {event["host"] for event in directory.attempt_events() if event["event"] == "started"}
-        return cls(directory.recorded_events(), started_on, directory.started())
+        return cls(directory.recorded_events(), started_on, directory.started(), directory.looks())
 
     def await_nodes(self, nodes: Set[int], deadline: float) -> None:
         """Nothing is decided before these have told all that had happened, or ``deadline``."""

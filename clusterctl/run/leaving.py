@@ -23,6 +23,14 @@ def without_controller(run: str, lease: float) -> LeftAlone:
     )
 
 
+def between_attempts(run: str) -> LeftAlone:
+    """Nothing of it lives on any host, and nobody begins its next attempt meanwhile."""
+    return LeftAlone(
+        f"run {run} is left between two attempts: nothing of it runs",
+        hint=f"clusterctl attach {run} begins the next, clusterctl stop {run} ends it",
+    )
+
+
 def displaced(run: str, hosts: tuple[str, ...], by: Claim) -> Outcome:
     """What the process that was displaced knows of the end: nothing but who sees to it now. Raises LeftAlone
     where that process does not end the run."""

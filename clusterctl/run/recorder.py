@@ -25,6 +25,7 @@ from clusterctl.run.history import History
 from clusterctl.run.launcher import DeepSpeedLauncher
 from clusterctl.run.log_collector import LogCollector
 from clusterctl.run.metrics.collection import RunMetrics
+from clusterctl.run.past import AttemptEnd
 from clusterctl.store.claims import Claim, Verb
 from clusterctl.store.outcome import Outcome
 from clusterctl.store.runs import RunDirectory
@@ -124,7 +125,12 @@ class Recorder:
 
     def keep_claim(self, verb: Verb) -> Future[None]:
         """Go on with a claim that this process has taken before."""
-        return self._ask(lambda: self._claim.keep(verb))
+
+        def keep() -> None:
+            self._claim.keep(verb)
+            self.taken_by = self._claim.taken_by()
+
+        return self._ask(keep)
 
     def launch(self, make: Callable[[], DeepSpeedLauncher]) -> Future[None]:
         """Start DeepSpeed's launcher, whose log lies in the run directory, and read that. Raises OSError."""
@@ -166,11 +172,11 @@ class Recorder:
         """What the host says its logs are."""
         self._jobs.put(lambda: self._logs.complete(host, told))
 
-    def finish(self, outcome: Outcome | None, hosts: Sequence[str]) -> Future[Kept]:
-        """After all that was ordered before: compare the logs of ``hosts``, and write the outcome, if there
-        is one yet, with the names of those that are not complete. Nothing is written where another process
-        supervises the run."""
-        return self._ask(partial(self._finish, outcome, hosts))
+    def finish(self, end: Outcome | AttemptEnd, hosts: Sequence[str]) -> Future[Kept]:
+        """After all that was ordered before: compare the logs of ``hosts``, and write down how
+        the run or the attempt ended, with the names of those that are not complete. Nothing is written where
+        another process supervises the run."""
+        return self._ask(partial(self._finish, end, hosts))
 
     def reports(self) -> list[Report]:
         """What is new."""
@@ -277,15 +283,17 @@ class Recorder:
     def _launch(self, make: Callable[[], DeepSpeedLauncher]) -> None:
         self.launcher = make()
 
-    def _finish(self, outcome: Outcome | None, hosts: Sequence[str]) -> Kept:
+    def _finish(self, end: Outcome | AttemptEnd, hosts: Sequence[str]) -> Kept:
         missing = self._logs.incomplete(hosts, self._step)
         self._metrics.look(over=True, on_block=self._step)
-        cut_logs = (outcome.cut_logs if outcome else {}) | self._logs.cut_out()
+        cut_logs = (end.cut_logs if isinstance(end, Outcome) else {}) | self._logs.cut_out()
         self.taken_by = self._claim.taken_by() or self.taken_by
         why = ""
-        if self.taken_by is None and outcome is not None:
+        if self.taken_by is None and isinstance(end, AttemptEnd):
+            self._logs.record(end.event(missing), time.monotonic())
+        elif self.taken_by is None and isinstance(end, Outcome):
             try:
-                outcome = msgspec.structs.replace(outcome, incomplete_logs=missing, cut_logs=cut_logs)
+                outcome = msgspec.structs.replace(end, incomplete_logs=missing, cut_logs=cut_logs)
                 self._directory.write("outcome.json", outcome)
             except OSError as error:
                 why = f"{self.path / 'outcome.json'}: {error.strerror or error}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -93,7 +92,7 @@ class Replies:
             case relay.GarbledEvent():
                 self._events_read[node] = reply.offset
                 why = f"what it tells of its run is not an event: {reply.why}"
-                return self._machine.node_failed(node, why, time.time(), now)
+                return self._machine.node_failed(node, why, self._machine.epoch + now, now)
             case relay.CaughtUp():
                 self.history.waiting.discard(node)
             case relay.Complete():
@@ -101,7 +100,7 @@ class Replies:
                 self._recorder.complete(host, reply.logs)
                 return self._machine.complete(node, now)
             case relay.AgentGone():
-                return self._machine.agent_gone(node, reply.left, time.time(), now)
+                return self._machine.agent_gone(node, reply.left, self._machine.epoch + now, now)
             case relay.Probed() if reply.node_rank < len(self._plan.nodes):
                 return self._machine.probed(reply.node_rank, reply.alive, now)
             case relay.Activity():
@@ -115,7 +114,7 @@ class Replies:
                 return self._machine.absent(node, reply.reason, now)
             case relay.Failed():
                 why = f"{reply.what}: {reply.reason}"
-                return self._machine.node_failed(node, why, time.time(), now)
+                return self._machine.node_failed(node, why, self._machine.epoch + now, now)
         return []
 
     def _show(self, host: str, piece: relay.LogPiece) -> None:

@@ -15,7 +15,8 @@ from clusterctl.store.outcome import Spent
 class Timed(msgspec.Struct, frozen=True, kw_only=True):
     """One attempt, in seconds of one clock. ``began`` is the end of the one before: what lies between is part
     of its start. ``failed`` is when what ended it happened, ``ordered`` when the hosts were told to stop;
-    both are None where all ended well. ``resumed_step`` is that of the checkpoint it went on from, where
+    both are None where all ended well. ``at_most``: it may have happened later than ``failed``, of which
+    only the last sign before is known. ``resumed_step`` is that of the checkpoint it went on from, where
     known."""
 
     began: float
@@ -26,14 +27,20 @@ class Timed(msgspec.Struct, frozen=True, kw_only=True):
     last_at: float | None = None
     failed: float | None = None
     ordered: float | None = None
+    at_most: bool = False
     resumed_step: int | None = None
+
+    def later(self, seconds: float) -> Timed:
+        """The same by a clock that is ahead by so much."""
+        names = ("began", "ended", "first_at", "last_at", "failed", "ordered")
+        times = {name: at + seconds for name in names if (at := getattr(self, name)) is not None}
+        return msgspec.structs.replace(self, **times)
 
     @property
     def failure(self) -> float:
-        """When it trained no more."""
-        ordered = self.ended if self.ordered is None else min(self.ordered, self.ended)
-        failed = ordered if self.failed is None else min(self.failed, ordered)
-        return max(failed, self.began if self.last_at is None else self.last_at)
+        """When it trained no more: what others print after that is no training."""
+        failed = _ordered(self) if self.failed is None else min(self.failed, _ordered(self))
+        return max(failed, self.began)
 
     @property
     def training(self) -> float:
@@ -53,15 +60,19 @@ def spent(attempts: Sequence[Timed]) -> Spent:
     whole = attempts[-1].ended - attempts[0].began
     detection = sum(_detection(each) for each in attempts)
     stop = sum(each.ended - max(each.failure, _ordered(each)) for each in attempts)
+    known = Spent(
+        seconds=_round(whole),
+        detection=_round(detection),
+        detection_at_most=any(each.at_most for each in attempts),
+        stop=_round(stop),
+    )
     if all(each.first_at is None for each in attempts):
-        return Spent(seconds=_round(whole), detection=_round(detection), stop=_round(stop))
+        return known
     again = [_steps_again(each, attempts[number:]) for number, each in enumerate(attempts, 1)]
     lost = sum(min(each.training, steps * each.pace) for each, steps in zip(attempts, again, strict=True))
     productive = sum(each.training for each in attempts) - lost
-    return Spent(
-        seconds=_round(whole),
-        detection=_round(detection),
-        stop=_round(stop),
+    return msgspec.structs.replace(
+        known,
         start=_round(whole - detection - stop - productive - lost),
         lost_steps=sum(again),
         lost=_round(lost),
@@ -71,7 +82,8 @@ def spent(attempts: Sequence[Timed]) -> Spent:
 
 
 def _ordered(attempt: Timed) -> float:
-    return attempt.ended if attempt.ordered is None else min(attempt.ordered, attempt.ended)
+    ordered = attempt.ended if attempt.ordered is None else min(attempt.ordered, attempt.ended)
+    return max(ordered, attempt.began)
 
 
 def _detection(attempt: Timed) -> float:

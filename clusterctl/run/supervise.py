@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
 import msgspec
 
@@ -31,6 +32,7 @@ from clusterctl.run.actions import (
     StopHosts,
 )
 from clusterctl.run.checkpoints import Choice
+from clusterctl.run.clock import now
 from clusterctl.run.closing import Closing
 from clusterctl.run.display import Display
 from clusterctl.run.launcher import DeepSpeedLauncher
@@ -39,6 +41,7 @@ from clusterctl.run.leaving import displaced, without_controller
 from clusterctl.run.links import Broken, Heard, LinkEvent, Links, Opened, Unopened
 from clusterctl.run.machine import Machine
 from clusterctl.run.operator import Operator
+from clusterctl.run.past import AttemptEnd
 from clusterctl.run.recorder import Behind, Notice, Recorder, Stored
 from clusterctl.run.relay_bundle import RELAY, RELAY_FILES
 from clusterctl.run.replies import Replies
@@ -47,18 +50,12 @@ from clusterctl.run.states import RunState
 from clusterctl.run.stdin import InputPump
 from clusterctl.settings import RUN, SSH, RunDefaults
 from clusterctl.store.claims import Verb
-from clusterctl.store.outcome import Attempt, Outcome
+from clusterctl.store.outcome import Outcome
 from clusterctl.store.runs import RunDirectory
 from clusterctl.transport.protocol import Channel, Transport
 
 _LOOK = 0.2
 _HISTORY_TIMEOUT = 5.0
-# Goes on while this machine sleeps, so that the sleep is seen as a gap.
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-
-def _now() -> float:
-    return time.clock_gettime(_CLOCK)
 
 
 class Supervisor:
@@ -79,12 +76,13 @@ class Supervisor:
         defaults: RunDefaults = RUN,
         spent: float = 0.0,
         in_place: dict[str, bool] | None = None,
-        conclude: Callable[[Outcome], Outcome | Attempt] = lambda outcome: outcome,
+        conclude: Callable[[Outcome], Outcome | AttemptEnd] = lambda outcome: outcome,
     ) -> None:
         """``clock_offsets``: seconds by which a host's clock is ahead. ``stdin``: a descriptor for rank 0.
         ``in_place`` is as `Startup` says. ``spent``: seconds that earlier attempts took, which count for the
         time limit and in the outcome. ``conclude`` is told how this attempt has ended and returns the outcome
-        of the run, or the attempt, where another is to follow: then the run goes on for all who look at it.
+        of the run, or the end of the attempt, where another is to follow: then the run goes on for all who
+        look at it.
         """
         self.outcome: Outcome | None = None
         self.unwritten = ""
@@ -104,14 +102,14 @@ class Supervisor:
         self._links = Links(self._hosts, transport, self._new_session)
         self._recorder = Recorder(directory, plan, self._links.wake)
         self._operator = Operator(self._links.wake)
-        self._machine = Machine(plan, _now(), time.time(), defaults)
+        self._machine = Machine(plan, now(), time.time(), defaults)
         self._machine.started -= spent
         self._in_place = {} if in_place is None else in_place
         self._conclude = conclude
         self.resumed = Choice()
         """The checkpoint that it went on from, where the hosts looked for one."""
         self.ordered_at: float | None = None
-        """When the hosts were told to stop, in seconds of time.time()."""
+        """When the hosts were told to stop, by `clock.now`."""
         self._replies = Replies(plan, self._machine, self._recorder, display, clock_offsets)
         self._everywhere = False
         """Whether it has started on all hosts."""
@@ -134,9 +132,24 @@ class Supervisor:
         return len(self._never) == len(self._hosts)
 
     @property
+    def leaves(self) -> bool:
+        """Whether this process is to go, and the run to go on without it."""
+        return self._operator.leaves
+
+    @property
     def failed_at(self) -> float | None:
-        """When what ended the run had happened, in seconds of time.time()."""
-        return self._machine.verdict.failed_at
+        """When what ended the run had happened, by `clock.now`."""
+        at = self._machine.verdict.failed_at
+        return None if at is None else at - self._machine.epoch
+
+    def note(self, event: Mapping[str, Any]) -> None:
+        """Have one line written into the run's events."""
+        self._recorder.record(event)
+
+    def put_away(self) -> None:
+        """Of one that has neither run nor taken over."""
+        self._recorder.close()
+        self._links.close()
 
     def hand_on(self, number: int) -> None:
         """Send SIGUSR1 or SIGUSR2 to every rank. For signal handlers and other threads."""
@@ -150,8 +163,9 @@ class Supervisor:
         else:
             self._operator.interrupt(number)
 
-    def run(self) -> Outcome:
-        """Start all nodes or none, follow them to the end, leave nothing, and say how it went."""
+    def run(self, verb: Verb = "launch") -> Outcome:
+        """Start all nodes or none, follow them to the end, leave nothing, and say how it went. The first
+        attempt claims the run, for ``verb``; later ones have it."""
         start = Startup(
             self._plan,
             self._tree,
@@ -168,16 +182,16 @@ class Supervisor:
             about = {"event": "attempt", "time": time.time(), "attempt": self._plan.attempt}
             self._recorder.record(about | {"hosts": self._hosts})
         try:
-            trouble = self._carry_out(start)
+            trouble = self._carry_out(start, verb)
             self.resumed = start.resumed
             self._everywhere = not trouble
             self._display.awaiting("")
-            self._machine.begin(_now())
+            self._machine.begin(now())
             self._links.listen(self._links.nodes)
             if trouble:
-                self._check(_now())
+                self._check(now())
                 self._never = set(range(len(self._hosts))) - start.ordered
-                self._do(self._machine.not_started(tuple(self._never), trouble, time.time(), _now()))
+                self._do(self._machine.not_started(tuple(self._never), trouble, self._time(now()), now()))
             for node in range(len(self._hosts)) if not trouble else ():
                 self._do(self._machine.hangs.linked(node))
             if self._make_launcher is not None and not trouble:
@@ -187,7 +201,7 @@ class Supervisor:
                 pump = InputPump(self._stdin, partial(self._links.feed, first))
                 pump.start()
             for event in start.early:
-                self._take(event, _now())
+                self._take(event, now())
             return self._finished(self._follow())
         finally:
             if pump is not None:
@@ -201,18 +215,20 @@ class Supervisor:
             self._everywhere = True
             self._recorder.keep_claim(verb).result()
             history = self._replies.history = self._recorder.resume(self._hosts).result()
+            self._machine.hangs.looked(history.looks)
             everyone = set(range(len(self._hosts)))
-            history.await_nodes(everyone, _now() + _HISTORY_TIMEOUT + SSH.connect_timeout)
+            history.await_nodes(everyone, now() + _HISTORY_TIMEOUT + SSH.connect_timeout)
             self._links.open(everyone, time.monotonic() + SSH.probe_timeout, attach=True)
-            self._machine.begin(_now(), linked=False)
+            self._machine.begin(now(), linked=False)
             return self._finished(self._follow())
         finally:
             self._leave()
 
-    def _carry_out(self, start: Startup) -> str:
+    def _carry_out(self, start: Startup, verb: Verb) -> str:
         """Why it has not started everywhere; "" where it has."""
+        claim = self._recorder.claim if self._plan.attempt == 1 else self._recorder.keep_claim
         try:
-            start.carry_out(after=self._recorder.claim("launch"))
+            start.carry_out(after=claim(verb))
         except Halted:
             return "it was ended before it had started everywhere"
         except ClusterctlError as error:
@@ -229,10 +245,10 @@ class Supervisor:
     def _follow(self) -> Outcome:
         while self.outcome is None:
             events = self._links.poll(_LOOK)
-            now = _now()
-            self._check(now)
+            at = now()
+            self._check(at)
             for event in events:
-                self._take(event, now)
+                self._take(event, at)
             # Not before: what is stored of a session that has just been replaced is no news in the new one.
             for node, size in self._replies.unacknowledged():
                 self._links.post(node, relay.Acknowledge(received=size))
@@ -242,34 +258,35 @@ class Supervisor:
         if self._recorder.fault is not None:
             raise self._recorder.fault
         limit = self._plan.time_limit
-        late = limit is not None and _now() - self._machine.started > limit
-        return late or self._operator.wants_end or self._recorder.stop_asked is not None
+        late = limit is not None and now() - self._machine.started > limit
+        taken = self._recorder.taken_by is not None
+        return late or taken or self._operator.wants_end or self._recorder.stop_asked is not None
 
-    def _check(self, now: float) -> None:
+    def _check(self, at: float) -> None:
         """What time it is, and what the operator wants, here or from another terminal."""
-        self._do(self._machine.tick(now))
+        self._do(self._machine.tick(at))
         self._hear_recorder()
         other = self._recorder.taken_by
         if other is not None and self.outcome is None:
             self.outcome = displaced(self._plan.run, self._hosts, other)
         for by in self._operator.interrupts():
-            self._do(self._machine.interrupt(now, by))
+            self._do(self._machine.interrupt(at, by))
         if self._operator.leaves and self._may_go_on_alone:
             raise without_controller(self._plan.run, self._machine.lease)
         for number in self._operator.signals():
             self._say(f"{signal.Signals(number).name} is handed on to every rank")
             self._links.post_all(relay.SignalRanks(number=number))
         history = self._replies.history
-        if not history.waiting or now > history.deadline:
+        if not history.waiting or at > history.deadline:
             if history.began:
                 self._machine.began(history.began)
             asked = self._operator.stop_asked(self._recorder.stop_asked)
             if asked is not None:
-                self._do(self._machine.stop_asked(asked, now))
+                self._do(self._machine.stop_asked(asked, at))
         if self._launcher is not None and not self._machine.stopping:
-            failed = self._launcher.failure(lambda node: self._machine.nodes[node].engine, now)
+            failed = self._launcher.failure(lambda node: self._machine.nodes[node].engine, at)
             if failed is not None:
-                self._do(self._machine.engine_failed(failed.message, time.time(), now, failed.node))
+                self._do(self._machine.engine_failed(failed.message, self._time(at), at, failed.node))
 
     @property
     def _may_go_on_alone(self) -> bool:
@@ -289,28 +306,28 @@ class Supervisor:
                 case Notice():
                     self._display.say(report.text)
 
-    def _take(self, event: LinkEvent, now: float) -> None:
+    def _take(self, event: LinkEvent, at: float) -> None:
         node = event.node
         match event:
             case Heard():
-                self._do(self._machine.heard(node, now))
+                self._do(self._machine.heard(node, at))
                 for reply in event.replies:
-                    self._do(self._replies.take(node, reply, now))
+                    self._do(self._replies.take(node, reply, at))
             case Opened():
                 self._replies.new_session(node)
-                self._do(self._machine.linked(node, now))
+                self._do(self._machine.linked(node, at))
             case Unopened():
                 self._replies.history.waiting.discard(node)
-                self._do(self._machine.unopened(node, event.failure, now))
+                self._do(self._machine.unopened(node, event.failure, at))
             case Broken():
                 self._replies.history.waiting.discard(node)
-                self._do(self._machine.link_lost(node, event.reason, now))
+                self._do(self._machine.link_lost(node, event.reason, at))
 
     def _do(self, actions: list[Action]) -> None:
         for action in actions:
             match action:
                 case StopHosts():
-                    self.ordered_at = self.ordered_at or time.time()
+                    self.ordered_at = self.ordered_at or now()
                     for node in action.nodes:
                         self._links.post(node, relay.Stop(grace=action.grace, reason=action.reason))
                 case Reconnect():
@@ -334,6 +351,10 @@ class Supervisor:
                 case Finish():
                     self.outcome = action.outcome
 
+    def _time(self, at: float) -> float:
+        """That moment by the wall clock that the machine goes by."""
+        return self._machine.epoch + at
+
     def _reopen(self, node: int) -> None:
         self._links.open({node}, time.monotonic() + SSH.connect_timeout, attach=True)
 
@@ -348,10 +369,7 @@ class Supervisor:
         closing = Closing(self._plan, self._links, self._recorder, self._operator, self._display)
         timeout = self._defaults.disk_grace if hurried else self._defaults.disk_timeout
         final = self._conclude(outcome)
-        if isinstance(final, Attempt):
-            ended = {"event": "attempt-end", "time": time.time(), "ended": msgspec.to_builtins(final)}
-            self._recorder.record(ended)
-        kept = closing.keep(final if isinstance(final, Outcome) else None, self._hosts, timeout)
+        kept = closing.keep(final, self._hosts, timeout)
         if self._recorder.taken_by is not None:
             return displaced(self._plan.run, self._hosts, self._recorder.taken_by)
         self.unwritten, self.disk_answers = kept.unwritten, kept.disk_answers

@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterable, Sequence
 
 from clusterctl.plan.spares import blames_hardware, substitute
 from clusterctl.session.examine import Examination
-from clusterctl.session.launch import Intent, Ready, look, ready_of, without_spares
+from clusterctl.session.intent import Intent, Ready
+from clusterctl.session.launch import look, ready_of, without_spares
 from clusterctl.session.progress import Silent
 from clusterctl.store.outcome import Attempt
 from clusterctl.transport import Transport

@@ -20,7 +20,7 @@ import msgspec
 
 from clusterctl.errors import ClusterctlError
 from clusterctl.run.operator import BY_PROGRAM
-from clusterctl.session.launch import Ready
+from clusterctl.session.intent import Ready
 from clusterctl.store.claims import Claim
 from clusterctl.store.outcome import Outcome
 from clusterctl.store.runs import RunDirectory

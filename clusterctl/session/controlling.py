@@ -11,12 +11,15 @@ from contextlib import suppress
 
 import msgspec
 
+from clusterctl.errors import ClusterctlError
 from clusterctl.run import on_end
 from clusterctl.run.attempts import Attempts
 from clusterctl.run.display import Display
+from clusterctl.session.attempting import followed
 from clusterctl.session.controller import Awaiting, Held, News, Over, Start, TakeOver, Up
 from clusterctl.session.hosts import transport_of
-from clusterctl.session.run import Run, followed
+from clusterctl.session.intent import Recalled, recall
+from clusterctl.session.run import Run
 from clusterctl.settings import RUN
 from clusterctl.store.outcome import Outcome
 from clusterctl.store.runs import RunDirectory
@@ -88,8 +91,10 @@ def carry_out(
 ) -> None:
     """Supervise the run to its end. ``hold`` gets what signals are for, ``complain`` what went wrong after
     that end. Raises LeftAlone."""
+    recalled = _recalled(directory) if isinstance(order, TakeOver) else None
     if isinstance(order, TakeOver):
-        held = directory.take_claim("attach", instead_of=order.instead_of)
+        lacks = recalled.lacks if recalled is not None else ()
+        held = directory.take_claim("attach", instead_of=order.instead_of, lacks=lacks)
         if held is not None:
             news.tell(Held(held))
             return
@@ -106,11 +111,27 @@ def carry_out(
         for text in run.on_end_said:
             complain(text)
     else:
-        with followed(directory, news) as attempts:
+        if recalled is not None and recalled.way_out:
+            _say(directory, f"no restart follows from here on: {recalled.without}; {recalled.way_out}")
+        with followed(directory, news, recalled) as attempts:
             hold(attempts)
             outcome = attempts.take_over("attach")
         _tell_end(directory, outcome, attempts.unwritten, news)
         on_end.carry_out(attempts.plan, directory, outcome, complain, unwritten=attempts.unwritten)
+
+
+def _recalled(directory: RunDirectory) -> Recalled | None:
+    try:
+        return recall(directory)
+    except ClusterctlError as error:
+        _say(directory, f"no restart follows from here on: {error.message}")
+        return None
+
+
+def _say(directory: RunDirectory, text: str) -> None:
+    """To everybody who looks on."""
+    with suppress(OSError):
+        directory.append_event({"event": "say", "time": time.time(), "text": text})
 
 
 def _tell_end(directory: RunDirectory, outcome: Outcome, unwritten: str, news: NewsPipe) -> None:

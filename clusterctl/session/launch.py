@@ -20,18 +20,17 @@ from clusterctl.inventory.fold import fold
 from clusterctl.inventory.model import Host
 from clusterctl.plan import activation, caches, defaults, flight_recorder, notes
 from clusterctl.plan.build import build
-from clusterctl.plan.layers import Layers
 from clusterctl.plan.model import Hangs, LaunchPlan, OnDisconnect, Request, Setting, Start
 from clusterctl.plan.spares import split
 from clusterctl.plan.variables import strongest
 from clusterctl.session import launch_config, variables, workload
 from clusterctl.session.examine import Examination, examine, judged
 from clusterctl.session.hosts import Hosts
+from clusterctl.session.intent import Intent, Ready
 from clusterctl.session.options import LaunchOptions
 from clusterctl.session.progress import Progress, Silent
 from clusterctl.session.sizes import log_limit
 from clusterctl.session.target import Target
-from clusterctl.session.workload import Workload
 from clusterctl.settings import HANG, RUN
 from clusterctl.store.home import new_run_id
 from clusterctl.store.outcome import EXIT_REFUSED
@@ -50,38 +49,6 @@ class RefusedError(ClusterctlError):
 
 class NotReadyError(RefusedError):
     """The examination found what would break the run, or no network for all hosts."""
-
-
-class Intent(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run is to be, before any host is asked; the same for all its attempts."""
-
-    run: str
-    target: Target
-    options: LaunchOptions
-    workload: Workload
-    layers: dict[str, Layers]
-    start: Start
-    log_limit: int
-    notes: tuple[str, ...] = ()
-    launched_in: str = ""
-    detached: bool = False
-    spares: tuple[Host, ...] = ()
-
-    def with_hosts(self, hosts: tuple[Host, ...], spares: tuple[Host, ...]) -> Intent:
-        """The same run on other hosts, in the order of their node ranks."""
-        inventory = msgspec.structs.replace(self.target.hosts.inventory, hosts=hosts)
-        chosen = msgspec.structs.replace(self.target.hosts, inventory=inventory)
-        target = msgspec.structs.replace(self.target, hosts=chosen)
-        return msgspec.structs.replace(self, target=target, spares=spares)
-
-
-class Ready(msgspec.Struct, frozen=True, kw_only=True):
-    """A run that could start now, whole: any process can carry it out. ``clock_offsets``: seconds by which
-    each host's clock is ahead."""
-
-    plan: LaunchPlan
-    intent: Intent
-    clock_offsets: dict[str, float]
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,6 +102,7 @@ def prepare(
         log_limit=log_limit(options.log_limit),
         notes=(meant.note,) if meant is not None and meant.note else (),
         launched_in=str(Path.cwd()) if options.on_end else "",
+        pdsh_ssh_args=variables.pdsh_ssh_args(),
         detached=detached,
     ).with_hosts(active.hosts, spares)
     seen = look(intent, link, then_more=to_start, progress=progress)
@@ -232,7 +200,7 @@ def _plan(intent: Intent, everything: Examination, *, attempt: int) -> LaunchPla
         removed={host: activation.removed(facts[host]) for host in names},
         workdirs={host: own for host in names if (own := target.profile.workdir_of(host))},
         code=work.code,
-        pdsh_ssh_args=variables.pdsh_ssh_args(),
+        pdsh_ssh_args=intent.pdsh_ssh_args,
         time_limit=options.time_limit,
         on_disconnect=on_disconnect,
         on_end=options.on_end,

@@ -3,35 +3,29 @@
 from __future__ import annotations
 
 import atexit
-import getpass
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
 from types import TracebackType
 
 from clusterctl.errors import UsageError
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.run import on_end
-from clusterctl.run.attempts import Attempts, Conclude
+from clusterctl.run.attempts import Attempts
 from clusterctl.run.display import Display
 from clusterctl.run.fetch import LogFetch
-from clusterctl.run.launcher import DeepSpeedLauncher
 from clusterctl.run.operator import BY_PROGRAM
-from clusterctl.run.supervise import Supervisor
-from clusterctl.session.again import prepare_again
+from clusterctl.session.attempting import Attempting, followed
 from clusterctl.session.hosts import transport_of
-from clusterctl.session.launch import Prepared, Ready
+from clusterctl.session.intent import Ready, write_down
+from clusterctl.session.launch import Prepared
 from clusterctl.session.recorded import RecordedRun
 from clusterctl.settings import RUN
-from clusterctl.store.outcome import Attempt, Outcome
+from clusterctl.store.outcome import Outcome
 from clusterctl.store.runs import RunDirectory
 from clusterctl.transport import Transport
 
 _LOOK = 0.1
-_STDIN = 0
 _LEAVING = RUN.stop_grace + 15.0
 _unfinished: weakref.WeakSet[Run] = weakref.WeakSet()
 
@@ -59,44 +53,14 @@ class Run(RecordedRun):
     @property
     def plan(self) -> LaunchPlan:
         """That of the newest attempt."""
-        return self._ready.plan
+        return self._ready.plan if self._attempts is None else self._attempts.plan
 
     def start(self, display: Display | None = None) -> None:
         """Start all ranks. ``display`` is told what the run says, in the supervising thread."""
-        self._attempts = Attempts(
-            self.plan,
-            self._directory,
-            display or Display(),
-            self._supervisor,
-            None if self._ready.intent.options.stdin else self._prepare_again,  # what was read is gone
-            max_restarts=self._ready.intent.options.max_restarts,
-        )
+        attempting = Attempting(self._directory, self._link, self._ready)
+        self._attempts = attempting.attempts(self._ready.plan, display or Display())
         _unfinished.add(self)
         threading.Thread(target=self._supervise, name=f"run {self.id}", daemon=True).start()
-
-    def _supervisor(
-        self,
-        plan: LaunchPlan,
-        display: Display,
-        *,
-        spent: float,
-        in_place: dict[str, bool],
-        conclude: Conclude,
-    ) -> Supervisor:
-        return _supervisor(
-            plan,
-            display,
-            link=self._link,
-            directory=self._directory,
-            ready=self._ready,
-            spent=spent,
-            in_place=in_place,
-            conclude=conclude,
-        )
-
-    def _prepare_again(self, _: LaunchPlan, ended: tuple[Attempt, ...]) -> LaunchPlan:
-        self._ready = prepare_again(self._ready.intent, self._link, ended)
-        return self._ready.plan
 
     def _supervise(self) -> None:
         assert self._attempts is not None
@@ -193,6 +157,7 @@ def make_directory(prepared: Prepared) -> RunDirectory:
     directory = RunDirectory.create(prepared.plan)
     directory.claim()  # so that no `attach` takes it for one without a controller
     directory.write("findings.json", prepared.examination.report.findings)
+    write_down(directory, prepared.ready)
     return directory
 
 
@@ -201,18 +166,6 @@ def take_over(directory: RunDirectory, display: Display) -> Outcome:
     ``on_end`` when it has told the outcome."""
     with followed(directory, display) as run:
         return run.take_over("stop")
-
-
-@contextmanager
-def followed(directory: RunDirectory, display: Display) -> Iterator[Attempts]:
-    """A run whose controller is dead, to be taken over."""
-    plan = directory.plan()
-    link = transport_of(plan)
-    supervise = partial(_supervisor, link=link, directory=directory)
-    try:
-        yield Attempts(plan, directory, display, supervise, None, ended=directory.ended_attempts())
-    finally:
-        link.close()
 
 
 def fetch_logs(directory: RunDirectory, display: Display) -> dict[str, str]:
@@ -231,40 +184,6 @@ def fetch_logs(directory: RunDirectory, display: Display) -> dict[str, str]:
     finally:
         link.close()
     return fetch.problems
-
-
-def _supervisor(
-    plan: LaunchPlan,
-    display: Display,
-    *,
-    link: Transport,
-    directory: RunDirectory,
-    ready: Ready | None = None,
-    spent: float,
-    in_place: dict[str, bool],
-    conclude: Conclude,
-) -> Supervisor:
-    launcher: Callable[[LaunchPlan], DeepSpeedLauncher] | None = None
-    if ready is not None and plan.start == "deepspeed-pdsh":
-        config = ready.intent.target.hosts.ssh_config
-
-        def launcher(wanted: LaunchPlan) -> DeepSpeedLauncher:
-            return DeepSpeedLauncher(wanted, directory.logs / wanted.launcher_log, config)
-
-    return Supervisor(
-        plan,
-        ready.intent.workload.tree if ready else None,
-        link,
-        directory,
-        clock_offsets=ready.clock_offsets if ready else {},
-        owner=getpass.getuser(),
-        display=display,
-        launcher=launcher,
-        stdin=_STDIN if ready is not None and ready.intent.options.stdin else None,
-        spent=spent,
-        in_place=in_place,
-        conclude=conclude,
-    )
 
 
 @atexit.register

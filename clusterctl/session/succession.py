@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 
@@ -15,8 +16,9 @@ _TRIES = 3
 
 
 class Succession:
-    """Call `see_to_it` often. A controller that lives is left alone; one that stands still is woken, and
-    replaced when it does so all the same; where there is none, a new one is begun."""
+    """Call `see_to_it` often. A controller that lives is left alone, but for one that lacks what this process
+    has; one that stands still is woken, and replaced when it does so all the same; where there is none, a new
+    one is begun."""
 
     def __init__(self, directory: RunDirectory, say: Callable[[str], None]) -> None:
         self._directory = directory
@@ -31,6 +33,8 @@ class Succession:
         held = self._directory.supervisor()
         if held is not None and is_suspended(held):
             self._wait_for(held)
+        elif held is not None and held.lacks and all(name in os.environ for name in held.lacks):
+            self._begin(held)
         elif held is not None:
             self._still = self._begun = None
         else:
@@ -59,6 +63,9 @@ class Succession:
                 hint=f"{log} says why; clusterctl stop {run} ends it",
             )
         self._tries += 1
-        what = "is dead" if instead_of is None else f"(process {instead_of.pid}) stands still"
+        what = "is dead"
+        if instead_of is not None:
+            lacks = f"lacks {', '.join(instead_of.lacks)}" if instead_of.lacks else "stands still"
+            what = f"(process {instead_of.pid}) {lacks}"
         self._say(f"its controller {what}; a new one goes to the hosts, in the background")
         self._begun = Controller(self._directory, TakeOver(instead_of=instead_of))

@@ -14,19 +14,33 @@ Verb = Literal["launch", "stop", "attach"]
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """The process that supervises a run. ``verb``: what it was started to do with it."""
+    """The process that supervises a run. ``verb``: what it was started to do with it. ``lacks``: variables
+    that it would need for another attempt, and does not know."""
 
     pid: int
     started: int | None
     host: str = ""
     boot: str = ""
     verb: Verb = "launch"
+    lacks: tuple[str, ...] = ()
 
 
-def own_claim(verb: Verb, pid: int | None = None) -> Claim:
+def own_claim(verb: Verb, pid: int | None = None, *, lacks: tuple[str, ...] = ()) -> Claim:
     """In the name of this process, or of another one of this machine, ``pid``."""
     pid = pid or os.getpid()
-    return Claim(pid=pid, started=process_start(pid), host=socket.gethostname(), boot=boot_id(), verb=verb)
+    return Claim(
+        pid=pid,
+        started=process_start(pid),
+        host=socket.gethostname(),
+        boot=boot_id(),
+        verb=verb,
+        lacks=lacks,
+    )
+
+
+def is_own(claim: Claim) -> bool:
+    """Whether it names this process."""
+    return is_here(claim) and claim.pid == os.getpid() and claim.started == process_start(claim.pid)
 
 
 def is_here(claim: Claim) -> bool:

@@ -56,12 +56,13 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 
 class Spent(msgspec.Struct, frozen=True, kw_only=True):
     """What the ``seconds`` of a run went into: ``start`` until a first step is told of, in every attempt;
-    ``detection`` from a failure to the order to stop; ``stop`` until all is over; ``lost`` on ``lost_steps``
-    that had to be done once more; the rest is ``productive``, by its ``share``. None: its logs tell of no
-    steps."""
+    ``detection`` from a failure to the order to stop, at most (``detection_at_most``) where it is counted
+    from the last sign before; ``stop`` until all is over; ``lost`` on ``lost_steps`` that had to be done once
+    more; the rest is ``productive``, by its ``share``. None: its logs tell of no steps."""
 
     seconds: float
     detection: float
+    detection_at_most: bool = False
     stop: float
     start: float | None = None
     lost: float | None = None

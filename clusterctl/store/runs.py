@@ -166,15 +166,16 @@ class RunDirectory:
 
     def outcome(self) -> Outcome | None:
         """None while the run goes on, and when its controller died before it could say. Raises as `plan`."""
-        return self._find("outcome.json", Outcome)
+        return self.find("outcome.json", Outcome)
 
     def _read(self, name: str, kind: type[_T]) -> _T:
-        found = self._find(name, kind)
+        found = self.find(name, kind)
         if found is None:
             raise ClusterctlError(f"{self.path / name} is gone", hint="clusterctl runs")
         return found
 
-    def _find(self, name: str, kind: type[_T]) -> _T | None:
+    def find(self, name: str, kind: type[_T]) -> _T | None:
+        """What a JSON file holds; None where there is none. Raises as `plan`."""
         path = self.path / name
         try:
             content = files.read(path)
@@ -234,6 +235,12 @@ class RunDirectory:
                 found.append(msgspec.convert(each, Attempt))
         return tuple(found)
 
+    def looks(self) -> int:
+        """How many looks at the ranks of the newest attempt are kept."""
+        kept = self.path.glob(f"hang{attempt_suffix(self.newest_attempt())}/look-*")
+        numbers = (each.name.partition("-")[2] for each in kept)
+        return max((int(number) for number in numbers if number.isdecimal()), default=0)
+
     def recorded_events(self) -> dict[int, int]:
         """Node rank -> how far that node's own ``events.jsonl`` has been copied here, in bytes, of the newest
         attempt."""
@@ -243,11 +250,13 @@ class RunDirectory:
                 found[event["node_rank"]] = event["offset"]
         return found
 
-    def claim(self, verb: Verb = "launch", *, pid: int | None = None) -> None:
+    def claim(self, verb: Verb = "launch", *, pid: int | None = None, lacks: tuple[str, ...] = ()) -> None:
         """Say that this process supervises the run, or the process ``pid``, which is about to."""
-        self.write("supervisor.json", claims.own_claim(verb, pid))
+        self.write("supervisor.json", claims.own_claim(verb, pid, lacks=lacks))
 
-    def take_claim(self, verb: Verb, *, instead_of: Claim | None = None) -> Claim | None:
+    def take_claim(
+        self, verb: Verb, *, instead_of: Claim | None = None, lacks: tuple[str, ...] = ()
+    ) -> Claim | None:
         """Become the one supervisor: None. Where a living process is it already: that one's claim, and
         nothing has changed, unless it is ``instead_of``, which the caller knows to do nothing any more.
         """
@@ -255,7 +264,7 @@ class RunDirectory:
             held = self.supervisor()
             if held is not None and held != instead_of:
                 return held
-            self.claim(verb)
+            self.claim(verb, lacks=lacks)
         return None
 
     @contextlib.contextmanager
@@ -289,7 +298,7 @@ class RunDirectory:
     def held(self) -> Claim | None:
         """The process that supervises this run, or did last, dead or alive."""
         with contextlib.suppress(ClusterctlError):
-            return self._find("supervisor.json", Claim)
+            return self.find("supervisor.json", Claim)
         return None
 
     def show_life(self) -> None:
@@ -325,7 +334,7 @@ class RunDirectory:
     def pulled(self) -> frozenset[str]:
         """Hosts from which all that the run wrote was brought back."""
         with contextlib.suppress(ClusterctlError):
-            return frozenset(self._find("pulled.json", list[str]) or ())
+            return frozenset(self.find("pulled.json", list[str]) or ())
         return frozenset()
 
     def size(self) -> int:
@@ -351,7 +360,7 @@ class RunDirectory:
         """None: nobody asked. False: stop with the usual grace. True: stop now."""
         note = None
         with contextlib.suppress(ClusterctlError):
-            note = self._find("stop.json", dict[str, bool])
+            note = self.find("stop.json", dict[str, bool])
         return None if note is None else note.get("now", False)
 
 

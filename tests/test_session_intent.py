@@ -1,0 +1,81 @@
+"""A run as it is written down, and what a later controller makes of that."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from clusterctl.errors import ClusterctlError
+from clusterctl.session.intent import Ready, recall, write_down
+from clusterctl.store.runs import RunDirectory, find_run
+from tests.test_session_again import Hosts, ended, hosts, names
+
+__all__ = ["hosts"]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CLUSTERCTL_HOME", str(tmp_path / "home"))
+    return tmp_path
+
+
+def kept(ready: Ready) -> RunDirectory:
+    directory = RunDirectory.create(ready.plan) if ready.plan.attempt == 1 else find_run(ready.plan.run)
+    write_down(directory, ready)
+    return directory
+
+
+def profile(text: str) -> str:
+    Path("p.yaml").write_text(text)
+    return "p.yaml"
+
+
+def test_the_next_attempt_is_the_same_whoever_plans_it(hosts: Hosts) -> None:
+    Path(os.fsdecode(b"no\xfftext.py")).write_text("odd")
+    first = hosts.prepare(spares="1", env=("A_TOKEN=hush", "B=1"))
+    found = recall(kept(first), {"A_TOKEN": "hush"})
+    assert found is not None and found.lacks == () and found.without == "" == found.way_out
+    assert found.ready.intent.workload.tree == first.intent.workload.tree
+    hosts.dead = {"node2"}
+    attempt = ended(lost="node2", hosts=names(first))
+    again = hosts.again(found.ready, attempt)
+    assert again.plan == hosts.again(first, attempt).plan
+    assert names(again) == ("node1", "node4", "node3")
+    second = recall(kept(again), {"A_TOKEN": "hush"})
+    assert second is not None and [each.name for each in second.ready.intent.spares] == ["node2"]
+
+
+def test_no_secret_is_in_a_file_and_what_is_missing_is_said(hosts: Hosts) -> None:
+    first = hosts.prepare(env=("A_TOKEN=hush", "TOKENIZERS_PARALLELISM=false"))
+    directory = kept(first)
+    for path in directory.path.rglob("*.json"):
+        assert "hush" not in path.read_text() and path.stat().st_mode & 0o077 == 0
+    found = recall(directory, {})
+    assert found is not None and found.lacks == ("A_TOKEN",)
+    assert found.without == "A_TOKEN was never written down"
+    assert found.way_out == f"A_TOKEN=... clusterctl attach {directory.run} brings it"
+
+
+@pytest.mark.parametrize(
+    ("text", "lacks"),
+    [
+        ("hosts: {node1: {env: {A_KEY: one}}, node2: {env: {A_KEY: two}}}", "A_KEY"),
+        ("activate: export B_TOKEN=hush", "the activation line of its profile"),
+    ],
+)
+def test_what_no_environment_can_bring_back(hosts: Hosts, text: str, lacks: str) -> None:
+    first = hosts.prepare(profile=profile(text))
+    found = recall(kept(first), {"A_KEY": "one", "B_TOKEN": "hush"})
+    assert found is not None and found.lacks == (lacks,)
+    assert found.way_out == "a new launch has it"
+
+
+def test_a_run_of_an_earlier_version_has_nothing_and_a_damaged_one_says_so(hosts: Hosts) -> None:
+    first = hosts.prepare()
+    directory = RunDirectory.create(first.plan)
+    assert recall(directory, {}) is None
+    directory.write("intent.json", {"intent": {"run": 7}, "clock_offsets": {}, "different": [], "files": {}})
+    with pytest.raises(ClusterctlError, match=r"intent\.json cannot be read"):
+        recall(directory, {})
