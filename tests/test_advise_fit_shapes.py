@@ -88,7 +88,9 @@ def test_a_size_is_taken_as_it_is() -> None:
     [
         ({"model_type": "mamba"}, "mamba"),
         ({}, "missing"),
-        ({"model_type": "gemma3", "text_config": {}}, "text_config"),
+        ({"model_type": "llama", **_SMALL, "num_attention_heads": 7}, "96 cannot be divided by 7"),
+        ({"model_type": "llama", **_SMALL, "num_key_value_heads": 4}, "6 cannot be divided by 4"),
+        ({"model_type": "gpt2", **_GPT2, "n_head": 5}, "96 cannot be divided by 5"),
         ({"model_type": "llama", "hidden_size": 8}, "num_hidden_layers"),
         ({"model_type": "llama", **_SMALL, "vocab_size": "many"}, "vocab_size"),
     ],

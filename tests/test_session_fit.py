@@ -63,26 +63,63 @@ def test_a_model_is_a_folder_a_file_a_size_or_in_the_cache(
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("7B", 7 * 10**9), ("350m", 350 * 10**6), ("124000000", 124 * 10**6), ("big", None), ("7GB", None)],
+    [
+        ("7B", 7 * 10**9),
+        ("7e9", 7 * 10**9),
+        ("1.3e+9", 1_300_000_000),
+        ("350m", 350 * 10**6),
+        ("124000000", 124 * 10**6),
+        ("big", None),
+        ("7GB", None),
+        ("1e400", None),
+        ("-7B", None),
+    ],
 )
 def test_sizes(text: str, size: int | None) -> None:
     assert read_size(text) == size
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"model_type": "mamba"}', "\xff"])
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"hidden_size": 8}', "\xff"])
 def test_a_config_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.json").write_text(content, encoding="latin-1")
     with pytest.raises(UsageError):
         read_model(str(tmp_path))
 
 
+BERT = {
+    "model_type": "bert",
+    "architectures": ["BertForMaskedLM"],
+    "hidden_size": 96,
+    "intermediate_size": 200,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 6,
+    "vocab_size": 1000,
+    "max_position_embeddings": 64,
+    "auto_map": {"AutoConfig": "evil.Config"},
+}
+
+
+@pytest.mark.training
+def test_a_family_without_formulas_is_counted_by_transformers(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    (tmp_path / "config.json").write_text(json.dumps(BERT))
+    (tmp_path / "evil.py").write_text(f"open({str(tmp_path / 'run')!r}, 'w')")
+    shape = read_model(str(tmp_path)).shape
+    built = transformers.BertForMaskedLM(transformers.BertConfig(**BERT))
+    assert shape.parameters == sum(each.numel() for each in built.parameters())
+    assert (shape.family, shape.layers, shape.limit, shape.assumed) == ("bert", 3, 64, True)
+    assert shape.in_linears == 3 * (4 * 96 * 96 + 2 * 96 * 200)
+    assert not (tmp_path / "run").exists(), "code of a config is never run"
+
+
 def test_the_verb_answers_without_a_host_and_writes_a_config(model: Path) -> None:
     output = model / "ds.json"
     machines = ("--gpu-memory", "24GB", "--gpus", "4", "--hosts", "2", "--bandwidth", "10Gbit/s")
-    done = fit(str(model), *machines, "--seq", "512", "--json", "--write", str(output))
+    done = fit(str(model), *machines, "--json", "--write", str(output))
     assert done.returncode == 0, done.stderr
     told: dict[str, Any] = json.loads(done.stdout)
     assert told["schema"] == "clusterctl.fit/1" and told["shape"]["parameters"] == SIZE
+    assert told["job"]["sequence"] == 512, "as long as the model can"
     assert told["world"] == {"ranks": [4, 4], "device": 24 * 10**9, "host": None, "bandwidth": 1.25e9}
     assert told["advice"]["ranked"][0] == "zero1"
     assert json.loads(output.read_text())["zero_optimization"]["stage"] == 1

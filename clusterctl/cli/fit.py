@@ -31,8 +31,14 @@ def command(
         typer.Option("--params", metavar="N", callback=options.not_empty, help="A size instead: 7B, 350M."),
     ] = "",
     sequence: Annotated[
-        int, typer.Option("--seq", metavar="TOKENS", min=1, help="Length of a sequence.")
-    ] = 2048,
+        int | None,
+        typer.Option(
+            "--seq",
+            metavar="TOKENS",
+            min=1,
+            help="Length of a sequence; default: 2048, or as long as the model can.",
+        ),
+    ] = None,
     micro_batch: Annotated[
         int,
         typer.Option("--micro-batch", metavar="N", min=1, max=4096, help="Sequences of one pass of a GPU."),
@@ -122,8 +128,9 @@ def command(
     output = Path(write) if write else None
     if output is not None:
         new_file.check(output, "--write", force=force)
+    read = session.read_model(params or model)
     job = Job(
-        sequence=sequence,
+        sequence=sequence or min(2048, read.shape.limit or 2048),
         micro_batch=micro_batch,
         accumulation=gas,
         precision=precision,
@@ -133,7 +140,6 @@ def command(
         checkpointing=checkpointing,
         flash=not eager_attention,
     )
-    read = session.read_model(params or model)
     rate = _rate(bandwidth) if bandwidth else None
     if gpus or hosts or gpu_memory or host_memory:
         if hostfile or include or exclude or nodes or measure:

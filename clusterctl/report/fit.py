@@ -114,8 +114,10 @@ def _small_print(page: Page) -> list[Text]:
         said.append("time: to send that between hosts, before computing hides any of it")
     disks = [each for each in page.advice.candidates if each.disk]
     said += [f"{each.strategy.name}: {size(each.disk)} of NVMe on a host" for each in disks]
-    if page.shape.assumed:
+    if page.shape.family == "assumed":
         said.append("only the number of parameters is given: activations and logits are guesses")
+    elif page.shape.assumed:
+        said.append(f"{page.shape.family}: parameters as transformers counts them, activations are guesses")
     return [Text(f"  {line}", style="dim") for line in said]
 
 

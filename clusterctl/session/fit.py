@@ -11,16 +11,18 @@ from pathlib import Path
 
 import msgspec
 
+from clusterctl.advise.fit import unfamiliar
 from clusterctl.advise.fit.job import Job, World
 from clusterctl.advise.fit.recommend import Advice, advise
-from clusterctl.advise.fit.shapes import Shape, of_config, of_size
+from clusterctl.advise.fit.shapes import Shape, UnknownFamilyError, of_config, of_size
 from clusterctl.errors import NoAnswerError, UsageError
 from clusterctl.facts.model import Facts
 from clusterctl.inventory.fold import fold
 from clusterctl.network.bandwidth import capacities
 from clusterctl.session.examine import Examination
+from clusterctl.session.told_by_python import told
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMBT]?)", re.IGNORECASE)
+_SIZE = re.compile(r"(\d+(?:\.\d+)?(?:e\+?\d{1,2})?)\s*([KMBT]?)", re.IGNORECASE)
 _POWERS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 _LONGEST_CONFIG = 1 << 20
 
@@ -60,7 +62,7 @@ def fit(model: Model, job: Job, machines: Machines) -> Fit:
 
 
 def read_size(text: str) -> int | None:
-    """Parameters of ``7B``, ``1.3b``, ``125M`` or a whole number; None for what is no size."""
+    """Parameters of ``7B``, ``1.3b``, ``125M``, ``7e9`` or a whole number; None for what is no size."""
     found = _SIZE.fullmatch(text.strip())
     return round(float(found[1]) * _POWERS[found[2].upper()]) if found else None
 
@@ -113,7 +115,16 @@ def _of_file(path: Path) -> Model:
         raise UsageError(f"{path} is not JSON", hint="name the config.json of a model") from error
     if not isinstance(config, dict):
         raise UsageError(f"{path} holds no JSON object", hint="name the config.json of a model")
-    return Model(of_config(config), str(path))
+    try:
+        return Model(of_config(config), str(path))
+    except UnknownFamilyError as error:
+        family = str(config.get("model_type", ""))
+        data = told("model_shape", str(path)) if family else None
+        try:
+            built = unfamiliar.decode(data or b"")
+        except msgspec.MsgspecError:
+            raise error from None
+        return Model(unfamiliar.of_built(built, family), str(path))
 
 
 def imagined(
@@ -151,7 +162,7 @@ def machines_of(seen: Examination, *, bandwidth: float | None = None) -> Machine
     device = min(sizes, default=None)
     if device is not None:
         notes += _of_cards(cards, device)
-    memory = {name: _free(told) for name, told in facts.items() if _free(told)}
+    memory = {name: _free(each) for name, each in facts.items() if _free(each)}
     host = min(memory.values(), default=None)
     if host is not None:
         least = [name for name, size in memory.items() if size == host]
@@ -195,9 +206,9 @@ def _bandwidth(seen: Examination) -> tuple[float | None, str]:
             f"network: {slowest.rate / 8e9:.2f} GB/s measured, {slowest.host} carries the least",
         )
     speeds: dict[str, int] = {}
-    for name, told in seen.answers.facts.items():
+    for name, own in seen.answers.facts.items():
         chosen = seen.network.of(name)
-        for interface in told.interfaces:
+        for interface in own.interfaces:
             if chosen is not None and interface.name == chosen.ifname and interface.speed:
                 speeds[name] = interface.speed
     if len(speeds) < len(seen.answers.facts):

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
-import subprocess
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -20,6 +17,7 @@ from clusterctl.advise.lint.schema import Schema, decode
 from clusterctl.advise.lint.text import UnreadableError, read
 from clusterctl.checks.finding import Finding
 from clusterctl.errors import UsageError
+from clusterctl.session.told_by_python import told
 from clusterctl.settings import LINT
 
 
@@ -81,26 +79,16 @@ def known_schema() -> tuple[Schema, Origin]:
         return recorded, "recorded"
     if version == recorded.version:
         return recorded, "installed"
-    told = _asked(sys.executable)
-    return (told, "installed") if told is not None else (recorded, "recorded")
+    installed = _installed()
+    return (installed, "installed") if installed is not None else (recorded, "recorded")
 
 
-def _asked(python: str) -> Schema | None:
-    """What the DeepSpeed of an interpreter accepts, None where it does not say."""
-    program = Path(str(resources.files("clusterctl"))) / "node" / "deepspeed_schema.py"
-    # Its accelerator decides nothing here, and looking for GPUs takes long.
-    environment: Mapping[str, str] = {**os.environ, "DS_ACCELERATOR": "cpu"}
+def _installed() -> Schema | None:
+    """What this Python's DeepSpeed accepts, None where it does not say."""
+    data = told("deepspeed_schema")
     try:
-        done = subprocess.run(
-            [python, str(program)],
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-            timeout=LINT.schema_timeout,
-            env=environment,
-            check=True,
-        )
-        return decode(done.stdout)
-    except (OSError, subprocess.SubprocessError, msgspec.MsgspecError):
+        return decode(data) if data is not None else None
+    except msgspec.MsgspecError:
         return None
 
 

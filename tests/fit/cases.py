@@ -119,4 +119,11 @@ CASES = (
     Case("wide", "zero2", 4, _job("fp32")),
     Case("wide", "zero3", 4, _job("bf16", 2, 256)),
     Case("gpt2", "zero2", 4, _job("bf16", 2, 256, accumulation=4)),
+    Case("gpt2", "zero3", 2, _job("fp32", 2, 64)),
+    Case("wide", "zero2-offload", 2, _job("fp32", 1, 32)),
+    Case("llama", "zero3-offload", 2, _job("bf16", checkpointing=True)),
+    Case("llama", "zero3", 4, _job("bf16", 1, 64, checkpointing=True, accumulation=2)),
+    Case("gpt2", "zero2-offload", 4, _job("bf16", 2, 128)),
+    Case("wide", "zero3-offload", 4, _job("bf16", 1, 32)),
+    Case("wide", "zero1", 4, _job("bf16", 2, 64, accumulation=2)),
 )

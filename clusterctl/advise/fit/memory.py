@@ -20,6 +20,8 @@ _CONTEXT = (0.6, 1.2, 2.0)
 """GB of a CUDA context with cuBLAS and NCCL. Common figures, not measured here."""
 _FRAGMENTED = (0.0, 0.03, 0.10)
 """What the caching allocator holds and cannot use, as a share. An assumption."""
+_NORM_CHUNK = 250_000_000
+"""Elements of a gradient that ZeRO-3 turns into fp64 at once for its norm, where it is offloaded."""
 _PROCESS = (0.5, 1.0, 3.0)
 """GB of host memory of a training process without the model: Python, torch, libraries."""
 _NF4 = 0.5 + 4 / 64
@@ -108,9 +110,8 @@ def on_device(shape: Shape, job: Job, strategy: Strategy, world: World) -> Memor
     master, moments = (0, 0) if aside else (own.master, own.moments)
     gradients = 0 if aside else own.gradients
     weights = own.weights - own.resting
-    largest = element * max(
-        shape.vocabulary * shape.hidden, max(each.parameters // each.count for each in shape.linears)
-    )
+    matrix = max(shape.vocabulary * shape.hidden, *(each.inputs * each.outputs for each in shape.linears))
+    largest = element * matrix
     bucket = element * min(job.bucket, learn)
     if world.device is not None and strategy.stage:
         bucket *= 2  # overlap_comm: one is filled while the other is sent
@@ -125,16 +126,19 @@ def on_device(shape: Shape, job: Job, strategy: Strategy, world: World) -> Memor
     standing = bucket if strategy.stage == 3 else largest if aside else 0
     again = layer if job.checkpointing else 0
     widest = largest if job.method == "full" else 0
+    handed = _handed_over(shape, matrix, job, strategy, world) if job.method == "full" else 0
     step = 0 if aside else _in_step(learn, job, strategy, world.size)
     filling = 0 if strategy.stage == 1 and job.accumulation == 1 else bucket
     moments_of_time = {
         "loss": held + always + standing + gathering + kept + end + at_loss,
-        "backward": held + always + bucket + gathering + kept + again + widest,
+        "backward": held + always + bucket + gathering + kept + again + widest + handed,
         "end of backward": held
         + max(gradients + (own.gathered if strategy.stage == 1 else 0), always)
         + filling
         + gathering
-        + widest,
+        + (standing if aside and strategy.stage == 2 else 0)
+        + widest
+        + handed,
         "step": held + step + standing,
     }
     phase, peak = max(moments_of_time.items(), key=lambda each: each[1])
@@ -208,6 +212,18 @@ def on_disk(shape: Shape, job: Job, strategy: Strategy, world: World) -> int:
         strategy.weights == "disk"
     )
     return max(world.ranks) * kept
+
+
+def _handed_over(shape: Shape, matrix: int, job: Job, strategy: Strategy, world: World) -> int:
+    """What is held besides while the gradient of the largest matrix leaves for its owner: an fp64 copy for its
+    norm where it is offloaded, and in gloo's reduce_scatter a copy of it."""
+    norm = 0
+    if strategy.states != "device":
+        whole = strategy.stage < 3
+        share = min(matrix, -(-trainable(shape, job) // world.size)) if whole else -(-matrix // world.size)
+        norm = 8 * (share if whole else min(share, _NORM_CHUNK))
+    copied = job.element * matrix if strategy.stage == 3 and world.device is None and world.size > 1 else 0
+    return max(norm, copied)
 
 
 def _in_step(learn: int, job: Job, strategy: Strategy, ranks: int) -> int:

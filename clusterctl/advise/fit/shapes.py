@@ -67,6 +67,9 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
         return self.layers * sum(each.parameters for each in self.linears)
 
 
+_HEADS = "a width that its heads do not divide"
+
+
 class _Keys:
     """The values of a config.json, each whole number checked."""
 
@@ -83,22 +86,36 @@ class _Keys:
             raise UsageError(f"the model's config has {name} = {value!r}", hint="a whole number above 0")
         return value
 
+    def divided(self, whole: int, parts: int, what: str) -> int:
+        if whole % parts:
+            raise UsageError(
+                f"the model's config has {what}: {whole} cannot be divided by {parts}",
+                hint="such a model cannot be built; correct the config",
+            )
+        return whole // parts
+
+    def has(self, name: str) -> bool:
+        return self._config.get(name) is not None
+
     def flag(self, name: str, default: bool) -> bool:
         value = self._config.get(name)
         return default if value is None else bool(value)
 
 
+class UnknownFamilyError(UsageError):
+    """A model_type that has no formulas here."""
+
+
 def of_config(config: Mapping[str, Any]) -> Shape:
-    """The shape that a config.json describes. Raises UsageError for a family that is not known here, or a
-    config that lacks what its family needs."""
-    inner = config.get("text_config")
+    """The shape that a config.json describes. Raises UnknownFamilyError for a family that is not known here,
+    UsageError for a config that lacks what its family needs."""
     family = str(config.get("model_type", ""))
     read = _FAMILIES.get(family)
     if read is None:
-        beside = " (its text_config describes only a part)" if isinstance(inner, Mapping) else ""
-        raise UsageError(
-            f"model_type {family or 'missing'} is not known{beside}",
-            hint=f"give --params N for an assumed shape; known: {', '.join(_FAMILIES)}",
+        raise UnknownFamilyError(
+            f"model_type {family or 'missing'} is not known here, and no transformers that knows it",
+            hint=f"--params N for an assumed shape, or transformers beside clusterctl; known: "
+            f"{', '.join(_FAMILIES)}",
         )
     return read(_Keys(config), family)
 
@@ -106,7 +123,7 @@ def of_config(config: Mapping[str, Any]) -> Shape:
 def of_size(parameters: int) -> Shape:
     """A Llama-like shape of about as many parameters, which are taken as they are: layers = hidden / 128,
     vocabulary 32,000, MLP 8/3 as wide. What depends on it (activations, logits) is an assumption."""
-    if parameters < 100_000:
+    if not 100_000 <= parameters <= 10**15:
         raise UsageError(f"a model of {parameters} parameters", hint="give --params 125M or 7B")
     hidden = max(64, 64 * round((parameters * 128 / 12) ** (1 / 3) / 64))
     layers = max(1, round(hidden / 128))
@@ -117,6 +134,7 @@ def of_size(parameters: int) -> Shape:
         "num_hidden_layers": layers,
         "intermediate_size": ffn,
         "num_attention_heads": max(1, hidden // 128),
+        "head_dim": min(128, hidden),
     }
     shape = _llama(_Keys(keys), "llama")
     return msgspec.structs.replace(
@@ -132,8 +150,11 @@ def _llama(keys: _Keys, family: str) -> Shape:
     hidden, layers = keys.number("hidden_size"), keys.number("num_hidden_layers")
     heads = keys.number("num_attention_heads")
     kv_heads = keys.number("num_key_value_heads", {"mistral": 8, "mixtral": 8}.get(family, heads))
-    own = {"gemma": 256, "gemma2": 256, "gemma3_text": 256, "qwen3": 128}.get(family, hidden // heads)
-    head_dim = keys.number("head_dim", own)
+    keys.divided(heads, kv_heads, "heads and key-value heads that do not go together")
+    own = {"gemma": 256, "gemma2": 256, "gemma3_text": 256, "qwen3": 128}.get(family)
+    head_dim = keys.number("head_dim", own or max(1, hidden // heads))
+    if not keys.has("head_dim") and own is None:
+        keys.divided(hidden, heads, _HEADS)
     ffn, vocabulary = keys.number("intermediate_size"), keys.number("vocab_size")
     wide, narrow = heads * head_dim, kv_heads * head_dim
     experts = keys.number("num_local_experts", 8) if family == "mixtral" else 1
@@ -198,7 +219,7 @@ def _plain(
         kv_heads = keys.number("num_kv_heads", heads) if new else heads
         if not new and keys.flag("multi_query", True):
             kv_heads = 1
-    head_dim, vocabulary = hidden // heads, keys.number("vocab_size")
+    head_dim, vocabulary = keys.divided(hidden, heads, _HEADS), keys.number("vocab_size")
     linears = (
         Linear(hidden, hidden),
         Linear(hidden, kv_heads * head_dim, 2),
