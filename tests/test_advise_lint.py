@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from clusterctl.advise.lint import transformers
 from clusterctl.advise.lint.batch import Sizes, complete
-from clusterctl.advise.lint.case import Case, Reader, Remark, Situation
+from clusterctl.advise.lint.case import Case, Machines, Reader, Remark, Situation
 from clusterctl.advise.lint.judge import judge
 from clusterctl.advise.lint.text import UnreadableError, read
-from clusterctl.session.lint import recorded_schema
+from clusterctl.session.schemas import recorded
 
-SCHEMA = recorded_schema()
+SCHEMA = recorded()
 ROOT = Path(__file__).parents[1]
 ADAM = {"type": "Adam", "params": {"lr": 0.001}}
 
@@ -31,14 +31,14 @@ def lint(
     arguments: Sequence[str] = (),
     cpu: bool = False,
     gpu_memory: int | None = None,
+    lockable: int | None = None,
 ) -> tuple[Remark, ...]:
     document = read(config if isinstance(config, str) else json.dumps(config, indent=2))
     situation = Situation(
         ranks=ranks,
         reader=reader,
         flags=transformers.flags(arguments),
-        cpu=cpu,
-        gpu_memory=gpu_memory,
+        machines=Machines(cpu=cpu, gpu_memory=gpu_memory, lockable=lockable),
     )
     return judge(Case(document=document, schema=SCHEMA, situation=situation))
 
@@ -252,6 +252,34 @@ def test_buckets_beside_the_memory_of_a_gpu() -> None:
     assert not lint(config, ranks=2, gpu_memory=80 << 30)
 
 
+def test_buckets_of_stage_3() -> None:
+    config = {**ONE, "bf16": {"enabled": True}, "zero_optimization": {"stage": 3}}
+    [found] = told(lint(config, ranks=2, gpu_memory=8 << 30), "warn")
+    assert "buckets take up to 2.2 GB of the 9 GB of a GPU" in found
+    assert not lint(config, ranks=2, gpu_memory=16 << 30)
+
+
+def test_buffers_of_nvme_beside_what_a_session_may_lock() -> None:
+    nvme = {"device": "nvme", "nvme_path": "/nvme"}
+    zero: dict[str, Any] = {"stage": 3, "offload_param": nvme, "offload_optimizer": nvme}
+    config = {**ONE, "bf16": {"enabled": True}, "zero_optimization": zero, "optimizer": ADAM}
+    first, second = told(lint(config, ranks=2, lockable=8 << 20), "warn")
+    assert "offload_param to NVMe locks about 1.0 GB of buffers in memory" in first
+    assert "a session on the hosts may lock 8.4 MB" in second
+    zero["offload_param"] = {**nvme, "buffer_count": 2, "buffer_size": 1000}
+    assert len(told(lint(config, ranks=2, lockable=8 << 20), "warn")) == 1
+    assert not lint(config, ranks=2, lockable=None) and not lint(config, ranks=2, lockable=2 << 30)
+
+
+def test_what_cuda_pins_is_beside_that_limit() -> None:
+    zero: dict[str, Any] = {"stage": 2, "offload_optimizer": {"device": "cpu"}}
+    config = {**ONE, "zero_optimization": zero, "optimizer": ADAM}
+    [found] = lint(config, ranks=2, lockable=8 << 20)
+    assert found.finding.severity == "info" and "CUDA pins memory beside" in found.finding.observed
+    zero["offload_optimizer"]["pin_memory"] = False
+    assert not lint(config, ranks=2, lockable=8 << 20)
+
+
 # Trainer: what its own reader and its arguments make of the file.
 
 FIXED = {
@@ -415,7 +443,7 @@ def test_no_text_breaks_the_reader(text: str) -> None:
 @given(CONFIGS, st.none() | st.integers(1, 9), st.sampled_from(["deepspeed", "transformers", "script"]))
 def test_no_config_breaks_the_judge(config: dict[str, Any], ranks: int | None, reader: Reader) -> None:
     text = json.dumps(config, indent=1)
-    for each in lint(config, ranks=ranks, reader=reader, cpu=True, gpu_memory=1 << 30):
+    for each in lint(config, ranks=ranks, reader=reader, cpu=True, gpu_memory=1 << 30, lockable=1 << 16):
         assert 1 <= each.line <= text.count("\n") + 1
         words = each.finding.observed + each.finding.fix + each.finding.symptom
         assert each.finding.observed and words.replace("\n", "").isprintable()

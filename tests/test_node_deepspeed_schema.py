@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import sys
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from clusterctl.session import lint
-from clusterctl.session.lint import recorded_schema
+from clusterctl.advise.lint.schema import decode
+from clusterctl.session import schemas, told_by_python
+from clusterctl.session.schemas import recorded
 
 ROOT = Path(__file__).parents[1]
 
@@ -20,18 +22,14 @@ def _installed() -> str:
 
 
 @pytest.mark.training
-@pytest.mark.skipif(
-    _installed() != recorded_schema().version, reason="another DeepSpeed than the recorded one"
-)
+@pytest.mark.skipif(_installed() != recorded().version, reason="another DeepSpeed than the recorded one")
 def test_the_recorded_schema_is_that_of_the_installed_deepspeed() -> None:
-    import sys
-
-    told = lint._asked(sys.executable)
-    recorded = recorded_schema()
-    assert told is not None
+    data = told_by_python.told("deepspeed_schema")
+    assert data is not None
+    told = decode(data)
     # What torch brings changes with torch.
     assert told == msgspec.structs.replace(
-        recorded,
+        recorded(),
         torch_optimizers=told.torch_optimizers,
         torch_schedulers=told.torch_schedulers,
         adam=told.adam,
@@ -40,12 +38,15 @@ def test_the_recorded_schema_is_that_of_the_installed_deepspeed() -> None:
     assert {"SGD", "AdamW"} <= set(told.torch_optimizers)
 
 
-def test_an_interpreter_without_deepspeed_says_nothing(tmp_path: Path) -> None:
+def test_an_interpreter_without_deepspeed_says_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\nexit 3\n")
     python.chmod(0o755)
-    assert lint._asked(str(python)) is None
-    assert lint._asked(str(tmp_path / "none")) is None
+    for path in (python, tmp_path / "none"):
+        monkeypatch.setattr(sys, "executable", str(path))
+        assert told_by_python.told("deepspeed_schema") is None
 
 
 def test_what_it_is_asked_for_is_what_this_package_knows(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,14 +54,14 @@ def test_what_it_is_asked_for_is_what_this_package_knows(monkeypatch: pytest.Mon
         raise importlib.metadata.PackageNotFoundError
 
     monkeypatch.setattr(importlib.metadata, "version", missing)
-    schema, origin = lint.known_schema()
-    assert origin == "recorded" and schema == recorded_schema()
+    schema, origin = schemas.of_this_python()
+    assert origin == "recorded" and schema == recorded()
 
 
 def test_another_version_is_asked_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    other = msgspec.structs.replace(recorded_schema(), version="0.99.0")
+    other = msgspec.structs.replace(recorded(), version="0.99.0")
     monkeypatch.setattr(importlib.metadata, "version", lambda _: "0.99.0")
-    monkeypatch.setattr(lint, "_asked", lambda _: other)
-    assert lint.known_schema() == (other, "installed")
-    monkeypatch.setattr(lint, "_asked", lambda _: None)
-    assert lint.known_schema() == (recorded_schema(), "recorded")
+    monkeypatch.setattr(schemas, "told", lambda _: msgspec.json.encode(other))
+    assert schemas.of_this_python() == (other, "installed")
+    monkeypatch.setattr(schemas, "told", lambda _: None)
+    assert schemas.of_this_python() == (recorded(), "recorded")

@@ -10,10 +10,13 @@ import msgspec
 import pytest
 
 from clusterctl.advise.lint.arguments import Named, named
+from clusterctl.advise.lint.schema import Schema
+from clusterctl.session import schemas
 from clusterctl.session.cluster import Cluster
 from clusterctl.session.launch import Prepared, RefusedError, prepare
-from clusterctl.session.lint import recorded_schema
 from clusterctl.session.options import LaunchOptions
+from clusterctl.session.schemas import recorded
+from clusterctl.store.home import home
 from tests.conftest import AnsweringHosts
 
 WRONG = {"train_batch_size": 64, "train_micro_batch_size_per_gpu": 4, "gradient_accumulation_steps": 1}
@@ -23,7 +26,7 @@ FALSE = {"train_micro_batch_size_per_gpu": 4, "zero_optimization": {"offload_gra
 @pytest.fixture
 def project(answering_hosts: AnsweringHosts) -> AnsweringHosts:
     """node1 and node2 with the DeepSpeed whose schema is known."""
-    _deepspeed(answering_hosts, recorded_schema().version)
+    _deepspeed(answering_hosts, recorded().version)
     return answering_hosts
 
 
@@ -71,7 +74,37 @@ def test_a_script_with_arguments_of_its_own_may_change_batches_and_no_keys(proje
         launched(FALSE, "--ds_config", "ds.json", "--micro_batch", "32")
 
 
-def test_hosts_with_another_deepspeed_may_know_other_keys(project: AnsweringHosts) -> None:
+def test_hosts_with_another_deepspeed_are_asked_what_it_accepts(
+    project: AnsweringHosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other: dict[str, Any] = json.loads(msgspec.json.encode(recorded()))
+    other["version"] = "0.16.0"
+    other["strict"]["zero_optimization"]["fields"].append({"name": "offload_gradients", "kinds": ["bool"]})
+    asked: list[tuple[str, str]] = []
+
+    def of_host(_link: object, host: str, python: str) -> Schema:
+        asked.append((host, python))
+        return msgspec.convert(other, Schema)
+
+    monkeypatch.setattr(schemas.deepspeed_schema, "of_host", of_host)
+    _deepspeed(project, "0.16.0")
+    assert not launched(FALSE, "--deepspeed_config", "ds.json").plan.notes
+    assert asked == [("node1", project.facts["node1"].python.executable)]
+    with pytest.raises(RefusedError, match="offload_nothing"):
+        launched(
+            {"train_micro_batch_size_per_gpu": 4, "zero_optimization": {"offload_nothing": True}},
+            "--deepspeed_config",
+            "ds.json",
+        )
+    assert len(asked) == 1, "what one host has told is kept"
+    [kept] = (home() / "schemas").iterdir()
+    assert kept.stat().st_mode & 0o077 == 0
+
+
+def test_hosts_that_do_not_say_what_theirs_accepts_may_know_other_keys(
+    project: AnsweringHosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schemas.deepspeed_schema, "of_host", lambda *_: None)
     _deepspeed(project, "0.16.0")
     plan = launched(FALSE, "--deepspeed_config", "ds.json").plan
     assert any("offload_gradients" in note for note in plan.notes)

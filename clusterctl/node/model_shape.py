@@ -3,10 +3,24 @@
 Built without memory (the meta device) and without weights; code that a config brings with it is never run.
 """
 
+import collections
 import importlib
 import json
 import os
 import sys
+
+_SIZES = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "intermediate_size",
+    "moe_intermediate_size",
+    "num_experts_per_tok",
+    "vocab_size",
+    "max_position_embeddings",
+)
 
 
 def shape(path):
@@ -15,16 +29,13 @@ def shape(path):
     config = transformers.AutoConfig.from_pretrained(path, local_files_only=True, trust_remote_code=False)
     with torch.device("meta"):
         model = _class(transformers, config)._from_config(config)
-    linears = {}
-    for name, module in model.named_modules():
-        if isinstance(module, torch.nn.Linear) and any(part.isdigit() for part in name.split(".")):
-            key = (module.in_features, module.out_features)
-            linears[key] = linears.get(key, 0) + 1
+    linears = collections.Counter(
+        (module.in_features, module.out_features)
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and any(part.isdigit() for part in name.split("."))
+    )
     text = config.get_text_config()
-    known = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim")
-    known += ("intermediate_size", "moe_intermediate_size", "num_experts_per_tok", "vocab_size")
-    known += ("max_position_embeddings",)
-    sizes = {name: getattr(text, name, None) for name in known}
+    sizes = {name: getattr(text, name, None) for name in _SIZES}
     return {
         "parameters": sum(each.numel() for each in model.parameters()),
         "largest": max(map(_size, _parts(torch, model))),

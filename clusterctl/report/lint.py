@@ -8,7 +8,7 @@ import msgspec
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from clusterctl.advise.lint.case import Linted, Reader
+from clusterctl.advise.lint.case import Linted, Origin, Reader
 from clusterctl.checks.finding import Finding
 from clusterctl.report.findings import render
 
@@ -18,13 +18,18 @@ _READERS: dict[Reader, str] = {
     "transformers": "as transformers' Trainer reads it",
     "script": "for a script that fills in what is missing",
 }
+_ORIGINS: dict[Origin, str] = {
+    "installed": "installed here",
+    "recorded": "known by clusterctl",
+    "hosts": "as on the hosts",
+}
 
 
 def page(found: Linted) -> RenderableType:
     ranks = found.ranks
     count = f"for {ranks} rank{'s' * (ranks != 1)}" if ranks is not None else "for any number of ranks"
-    known = "installed here" if found.origin == "installed" else "known by clusterctl"
-    told = f"{found.file} {count}, {_READERS[found.reader]}; DeepSpeed {found.deepspeed}, {known}"
+    known = f"DeepSpeed {found.deepspeed}, {_ORIGINS[found.origin]}"
+    told = f"{found.file} {count}, {_READERS[found.reader]}; {known}"
     head = Text(told, style="dim")
     findings = tuple(located(found))
     if not findings:

@@ -109,7 +109,7 @@ def prepare(
     if git is not None:
         work = msgspec.structs.replace(work, code=msgspec.structs.replace(work.code, git=git.result()))
         intent = msgspec.structs.replace(intent, workload=work)
-    intent, config = _with_config(intent, seen)
+    intent, config = _with_config(intent, seen, link)
     ready = ready_of(intent, seen, attempt=1)
     if config is not None and config.failing and not options.force:
         raise RefusedError(
@@ -120,11 +120,11 @@ def prepare(
     return Prepared(ready=ready, examination=seen)
 
 
-def _with_config(intent: Intent, seen: Examination) -> tuple[Intent, Linted | None]:
+def _with_config(intent: Intent, seen: Examination, link: Transport) -> tuple[Intent, Linted | None]:
     """Notes on the config that the script is given, where it is given one."""
     inventory, facts = intent.target.hosts.inventory, seen.answers.facts
     own = {host: facts[host] for host in inventory.names if host in facts}
-    found = launch_config.judged(intent.options, intent.workload, own, inventory.world_size)
+    found = launch_config.judged(intent.options, intent.workload, own, inventory.world_size, link)
     if found is None:
         return intent, None
     notes = (*intent.notes, *launch_config.lines(found))

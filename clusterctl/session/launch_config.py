@@ -10,13 +10,17 @@ from clusterctl.advise.lint import arguments
 from clusterctl.advise.lint.case import Linted
 from clusterctl.errors import UsageError
 from clusterctl.facts.model import Facts
-from clusterctl.session.lint import lint
+from clusterctl.session import schemas
+from clusterctl.session.lint import lint, machines_of
 from clusterctl.session.options import LaunchOptions
 from clusterctl.session.workload import Workload
 from clusterctl.settings import LINT
+from clusterctl.transport import Transport
 
 
-def judged(options: LaunchOptions, work: Workload, facts: Mapping[str, Facts], ranks: int) -> Linted | None:
+def judged(
+    options: LaunchOptions, work: Workload, facts: Mapping[str, Facts], ranks: int, link: Transport
+) -> Linted | None:
     """None where the script names no config, or none of the files that travel with it: a file that lies on
     the hosts already may be another one. The shipped workload judges its own."""
     if not options.script or work.tree is None:
@@ -29,15 +33,14 @@ def judged(options: LaunchOptions, work: Workload, facts: Mapping[str, Facts], r
     if not path.is_file() or not path.is_relative_to(work.code.root):
         return None
     versions = {each.python.packages.get("deepspeed", "") for each in facts.values()}
-    sizes = [card.memory_total for each in facts.values() for card in each.nvidia.gpus]
     try:
         found = lint(
             str(path),
             ranks=ranks,
             reader=config.reader,
             arguments=options.arguments,
-            cpu=not sizes and not any(each.python.torch_hip for each in facts.values()),
-            gpu_memory=min(sizes, default=None),
+            machines=machines_of(facts),
+            known=schemas.of_hosts(facts, link),
             name=config.file,
         )
     except UsageError:

@@ -1,23 +1,26 @@
-"""A training config on this machine, judged before anything starts. Nobody is asked."""
+"""A training config on this machine, judged before anything starts."""
 
 from __future__ import annotations
 
-import importlib.metadata
-from collections.abc import Sequence
-from importlib import resources
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from clusterctl.advise.lint import transformers
-from clusterctl.advise.lint.case import Case, Linted, Origin, Reader, Remark, Situation
+from clusterctl.advise.lint.case import UNKNOWN, Case, Linted, Machines, Reader, Remark, Situation
 from clusterctl.advise.lint.judge import judge
-from clusterctl.advise.lint.schema import Schema, decode
 from clusterctl.advise.lint.text import UnreadableError, read
 from clusterctl.checks.finding import Finding
-from clusterctl.errors import UsageError
-from clusterctl.session.told_by_python import told
+from clusterctl.checks.os.limits import CAP_IPC_LOCK, may
+from clusterctl.errors import NoAnswerError, UsageError
+from clusterctl.facts.model import Facts
+from clusterctl.session import schemas, variables
+from clusterctl.session.examine import examine
+from clusterctl.session.progress import Progress, Silent
+from clusterctl.session.schemas import Known
+from clusterctl.session.target import Target
 from clusterctl.settings import LINT
 
 
@@ -27,16 +30,17 @@ def lint(
     ranks: int | None = None,
     reader: Reader | None = None,
     arguments: Sequence[str] = (),
-    cpu: bool = False,
-    gpu_memory: int | None = None,
+    machines: Machines = UNKNOWN,
+    known: Known | None = None,
     name: str = "",
 ) -> Linted:
     """``reader`` None: transformers where something is "auto", else DeepSpeed. ``arguments``: the script's.
-    ``name``: what ``file`` is called in what is said.
+    ``known``: what DeepSpeed accepts; by default that of this Python. ``name``: what ``file`` is called in
+    what is said.
 
     Raises UsageError for a file that cannot be read; what is in it is a finding.
     """
-    schema, origin = known_schema()
+    schema, origin = known or schemas.of_this_python()
     text = _text(file)
     try:
         document = read(text)
@@ -53,7 +57,7 @@ def lint(
     else:
         reader = reader or ("transformers" if _has_auto(document.data) else "deepspeed")
         flags = transformers.flags(arguments)
-        situation = Situation(ranks=ranks, reader=reader, flags=flags, cpu=cpu, gpu_memory=gpu_memory)
+        situation = Situation(ranks=ranks, reader=reader, flags=flags, machines=machines)
         remarks = judge(Case(document=document, schema=schema, situation=situation))
     return Linted(
         file=name or file,
@@ -65,31 +69,45 @@ def lint(
     )
 
 
-def recorded_schema() -> Schema:
-    """The one that clusterctl brings."""
-    return decode((resources.files("clusterctl") / "advise" / "lint" / "recorded.json").read_bytes())
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What the hosts told; ``silent`` are those that did not answer."""
+
+    machines: Machines
+    known: Known
+    silent: tuple[str, ...] = ()
 
 
-def known_schema() -> tuple[Schema, Origin]:
-    """That of the DeepSpeed of this Python where there is one, else the recorded one."""
-    recorded = recorded_schema()
+def ask(target: Target, *, progress: Progress = Silent) -> Asked:
+    """What hosts have, and what their DeepSpeed accepts. Raises NoAnswerError where none answers."""
+    link = target.connect()
     try:
-        version = importlib.metadata.version("deepspeed")
-    except importlib.metadata.PackageNotFoundError:
-        return recorded, "recorded"
-    if version == recorded.version:
-        return recorded, "installed"
-    installed = _installed()
-    return (installed, "installed") if installed is not None else (recorded, "recorded")
+        seen = examine(target, link, layers=variables.read(target), quick=True, progress=progress)
+        facts = seen.answers.facts
+        if not facts:
+            raise NoAnswerError(
+                "no host gave an answer", hint="clusterctl doctor; without --ask nobody is asked"
+            )
+        silent = tuple(name for name in target.names if name not in facts)
+        return Asked(machines=machines_of(facts), known=schemas.of_hosts(facts, link), silent=silent)
+    finally:
+        link.close()
 
 
-def _installed() -> Schema | None:
-    """What this Python's DeepSpeed accepts, None where it does not say."""
-    data = told("deepspeed_schema")
-    try:
-        return decode(data) if data is not None else None
-    except msgspec.MsgspecError:
-        return None
+def machines_of(facts: Mapping[str, Facts]) -> Machines:
+    """The least that the hosts have."""
+    cards = [card.memory_total for each in facts.values() for card in each.nvidia.gpus if card.memory_total]
+    rocm = any(each.python.torch_hip for each in facts.values())
+    locked = [limit for each in facts.values() if (limit := _lockable(each)) is not None]
+    return Machines(
+        cpu=bool(facts) and not cards and not rocm,
+        gpu_memory=min(cards, default=None),
+        lockable=min(locked, default=None),
+    )
+
+
+def _lockable(facts: Facts) -> int | None:
+    """What a process there may lock in memory; None where nothing limits it, or nobody knows."""
+    return None if may(facts, CAP_IPC_LOCK) else facts.limits.memlock
 
 
 def _text(file: str) -> str:

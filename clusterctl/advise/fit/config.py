@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from clusterctl.advise.fit.job import Job, Strategy
+from clusterctl.advise.fit.memory import prefetched
 from clusterctl.advise.fit.shapes import Shape
 
 NVME = "/local_nvme"
@@ -21,7 +22,7 @@ def ds_config(shape: Shape, job: Job, strategy: Strategy, *, on_cpu: bool) -> di
         live = 2 * shape.largest_layer
         zero |= {
             "stage3_param_persistence_threshold": 10 * shape.hidden,
-            "stage3_prefetch_bucket_size": shape.largest_layer,
+            "stage3_prefetch_bucket_size": prefetched(shape),
             "stage3_max_live_parameters": live,
             "stage3_max_reuse_distance": live,
             "stage3_gather_16bit_weights_on_model_save": True,

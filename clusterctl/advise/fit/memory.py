@@ -64,6 +64,11 @@ class States(msgspec.Struct, frozen=True, kw_only=True):
     """Gradients that are whole on this rank when a backward pass ends."""
 
 
+def prefetched(shape: Shape) -> int:
+    """Elements that ZeRO-3 gathers ahead of their use, as Hugging Face's "auto" has it."""
+    return round(0.9 * shape.hidden**2)
+
+
 def trainable(shape: Shape, job: Job) -> int:
     """Parameters that learn."""
     return shape.parameters if job.method == "full" else shape.lora(job.lora_rank)
@@ -115,7 +120,11 @@ def on_device(shape: Shape, job: Job, strategy: Strategy, world: World) -> Memor
     bucket = element * min(job.bucket, learn)
     if world.device is not None and strategy.stage:
         bucket *= 2  # overlap_comm: one is filled while the other is sent
-    gathering = element * min(2 * shape.largest_layer, shape.parameters) if strategy.stage == 3 else 0
+    gathering = 0
+    if strategy.stage == 3:
+        # What was gathered in one piece stays until all of it has been used.
+        live = 2 * shape.largest_layer + prefetched(shape)
+        gathering = element * min(live, shape.parameters)
     layer, end = activations.of_layer(shape, job), activations.of_end(shape, job)
     at_loss = activations.logits(shape, job)
     kept = shape.layers * (
@@ -133,7 +142,7 @@ def on_device(shape: Shape, job: Job, strategy: Strategy, world: World) -> Memor
         "loss": held + always + standing + gathering + kept + end + at_loss,
         "backward": held + always + bucket + gathering + kept + again + widest + handed,
         "end of backward": held
-        + max(gradients + (own.gathered if strategy.stage == 1 else 0), always)
+        + max(gradients + (own.gathered if strategy.stage == 1 and job.accumulation == 1 else 0), always)
         + filling
         + gathering
         + (standing if aside and strategy.stage == 2 else 0)
@@ -215,8 +224,8 @@ def on_disk(shape: Shape, job: Job, strategy: Strategy, world: World) -> int:
 
 
 def _handed_over(shape: Shape, matrix: int, job: Job, strategy: Strategy, world: World) -> int:
-    """What is held besides while the gradient of the largest matrix leaves for its owner: an fp64 copy for its
-    norm where it is offloaded, and in gloo's reduce_scatter a copy of it."""
+    """What is held besides while the gradient of the largest matrix leaves for its owner: an fp64 copy for
+    its norm where it is offloaded, and in gloo's reduce_scatter a copy of it."""
     norm = 0
     if strategy.states != "device":
         whole = strategy.stage < 3

@@ -15,21 +15,32 @@ from clusterctl.checks.finding import Finding, Severity
 Reader = Literal["deepspeed", "transformers", "script"]
 """Who makes a config of the file: DeepSpeed as it stands, transformers' Trainer, or a script that may fill
 in what is missing."""
-Origin = Literal["installed", "recorded"]
+Origin = Literal["installed", "recorded", "hosts"]
 
 _ORDER: tuple[Severity, ...] = ("fail", "unknown", "warn", "info")
 _LONGEST = 60
 
 
+class Machines(msgspec.Struct, frozen=True, kw_only=True):
+    """What the hosts have, where somebody has looked. ``cpu``: no GPU. ``gpu_memory``: bytes of the smallest
+    GPU; ``lockable``: bytes that a process may lock in memory (ulimit -l), None where it may lock any."""
+
+    cpu: bool = False
+    gpu_memory: int | None = None
+    lockable: int | None = None
+
+
+UNKNOWN = Machines()
+"""Nobody has looked."""
+
+
 class Situation(msgspec.Struct, frozen=True, kw_only=True):
-    """``ranks`` None: not known. ``flags`` are the script's arguments by their names. ``gpu_memory``: bytes
-    of the smallest GPU, None where there is none or nobody has looked."""
+    """``ranks`` None: not known. ``flags`` are the script's arguments by their names."""
 
     ranks: int | None = None
     reader: Reader = "deepspeed"
     flags: Mapping[str, str] = {}
-    cpu: bool = False
-    gpu_memory: int | None = None
+    machines: Machines = UNKNOWN
 
 
 class Remark(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +52,7 @@ class Remark(msgspec.Struct, frozen=True, kw_only=True):
 
 class Linted(msgspec.Struct, frozen=True, kw_only=True):
     """What was judged, for whom, and what is to be said of it. ``origin``: whether ``deepspeed`` is the
-    version of this machine, or the one that clusterctl knows."""
+    version of the hosts, of this machine, or the one that clusterctl brings."""
 
     file: str
     ranks: int | None

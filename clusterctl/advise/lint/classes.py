@@ -63,7 +63,7 @@ def _optimizer(case: Case) -> Iterator[Remark]:
         parameters = {key: value for key, value in parameters.items() if key != "max_grad_norm"}
     if own in ("adam", "adamw"):
         yield from unknown_parameters(case, ("optimizer", "params"), parameters, case.schema.adam, name)
-        if case.situation.cpu and not case.on("optimizer", "params", "torch_adam"):
+        if case.situation.machines.cpu and not case.on("optimizer", "params", "torch_adam"):
             yield case.remark(
                 "warn",
                 "ds.optimizer",

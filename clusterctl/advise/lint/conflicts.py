@@ -17,6 +17,11 @@ _GATHERS = (
 )
 _OVERLAP = 4.5
 """So many times its buckets take communication that overlaps, by transformers' documentation."""
+_BUCKETS = {"reduce_bucket_size": 5e8, "allgather_bucket_size": 5e8}
+_SHARDED_BUCKETS = {"reduce_bucket_size": 5e8, "stage3_prefetch_bucket_size": 5e7}
+"""DeepSpeed's defaults, in elements; the former is made in its full size for any model."""
+_ENOUGH = 1e9
+"""Bytes of locked memory that buffers of an optimizer on NVMe need as a rule."""
 
 
 def judge(case: Case) -> Iterator[Remark]:
@@ -26,6 +31,7 @@ def judge(case: Case) -> Iterator[Remark]:
     yield from _communication(case)
     yield from _one_rank(case)
     yield from _buckets(case)
+    yield from _locked(case)
 
 
 def _bf16(case: Case) -> str:
@@ -44,7 +50,7 @@ def _precision(case: Case) -> Iterator[Remark]:
             leads="AssertionError on every rank",
             fix="keep bf16 where the GPUs have it (RTX 30 and A100 on), else fp16",
         )
-    if fp16 and case.situation.cpu:
+    if fp16 and case.situation.machines.cpu:
         yield case.remark(
             "warn",
             "ds.precision",
@@ -183,20 +189,59 @@ def _one_rank(case: Case) -> Iterator[Remark]:
 
 
 def _buckets(case: Case) -> Iterator[Remark]:
-    memory, zero = case.situation.gpu_memory, case.section(_ZERO)
-    if memory is None or case.stage not in (1, 2):
+    memory, zero = case.situation.machines.gpu_memory, case.section(_ZERO)
+    if memory is None or case.stage not in (1, 2, 3):
         return
-    sizes = [zero.get(key, 5e8) for key in ("reduce_bucket_size", "allgather_bucket_size")]
+    names = _SHARDED_BUCKETS if case.stage == 3 else _BUCKETS
+    sizes = [zero.get(key, default) for key, default in names.items()]
     if not all(isinstance(size, (int, float)) and not isinstance(size, bool) for size in sizes):
         return
-    width = 2 if case.on(_bf16(case), "enabled") or case.on("fp16", "enabled") else 4
-    overlaps = case.on(_ZERO, "overlap_comm")
-    needed = sum(sizes) * width * (_OVERLAP if overlaps else 1)
+    overlaps = case.on(_ZERO, "overlap_comm") or (case.stage == 3 and zero.get("overlap_comm") is None)
+    times = (2 if case.stage == 3 else _OVERLAP) if overlaps else 1
+    needed = sum(sizes) * _width(case) * times
     if needed > memory / 4:
         yield case.remark(
             "warn",
             "ds.buckets",
             (_ZERO, "reduce_bucket_size"),
             f"buckets take up to {needed / _GB:.1f} GB of the {memory / _GB:.0f} GB of a GPU",
-            fix='"reduce_bucket_size": 5e7, "allgather_bucket_size": 5e7',
+            fix=", ".join(f'"{key}": 5e7' for key in names),
         )
+
+
+def _locked(case: Case) -> Iterator[Remark]:
+    """DeepSpeed locks the buffers of NVMe itself; CUDA pins what goes to RAM, which no limit holds."""
+    limit = case.situation.machines.lockable
+    if limit is None or not case.stage:
+        return
+    for what in ("offload_param", "offload_optimizer"):
+        section, device = case.section(_ZERO, what), case.device(what)
+        if device == "nvme" and case.stage == 3:
+            needed = _ENOUGH
+            if what == "offload_param":
+                count, elements = section.get("buffer_count", 5), section.get("buffer_size", 1e8)
+                if isinstance(count, int) and isinstance(elements, (int, float)):
+                    needed = count * elements * _width(case)
+            if limit < needed:
+                yield case.remark(
+                    "warn",
+                    "ds.locked",
+                    (_ZERO, what),
+                    f"{what} to NVMe locks about {needed / _GB:.1f} GB of buffers in memory, "
+                    f"and a session on the hosts may lock {limit / 1e6:.1f} MB",
+                    leads="mlock fails on every rank, and DeepSpeed with it",
+                    fix="`USER - memlock unlimited` in /etc/security/limits.d on the hosts, and log in again",
+                )
+        elif device == "cpu" and limit < _ENOUGH and section.get("pin_memory", True) is True:
+            yield case.remark(
+                "info",
+                "ds.locked",
+                (_ZERO, what),
+                f"{what}.pin_memory: CUDA pins memory beside the limit of {limit / 1e6:.1f} MB (ulimit -l); "
+                "with DS_PIN_MEMORY_BACKEND=native DeepSpeed locks it itself, and fails",
+            )
+
+
+def _width(case: Case) -> int:
+    """Bytes of one element."""
+    return 2 if case.on(_bf16(case), "enabled") or case.on("fp16", "enabled") else 4

@@ -39,7 +39,7 @@ STACK_FIXED = Version("2.28")
 CAP_IPC_LOCK, CAP_SYS_ADMIN, CAP_SYS_RESOURCE = 14, 21, 24
 
 
-def _may(facts: Facts, *capabilities: int) -> bool:
+def may(facts: Facts, *capabilities: int) -> bool:
     """Whether the session has one of them: root outside a container has them all."""
     return any((facts.capabilities or 0) >> capability & 1 for capability in capabilities)
 
@@ -65,7 +65,7 @@ def _memlock(evidence: Evidence) -> Iterator[Verdict]:
         return
     for host, facts in evidence.facts.items():
         limit = facts.limits.memlock
-        if limit is not None and limit < MEMLOCK_WARN and not _may(facts, CAP_IPC_LOCK):
+        if limit is not None and limit < MEMLOCK_WARN and not may(facts, CAP_IPC_LOCK):
             yield Hit(
                 hosts=(host,),
                 observed=f"locked memory is limited to {size(limit)} in an SSH session",
@@ -92,7 +92,7 @@ def _nproc(evidence: Evidence) -> Iterator[Verdict]:
     slots = {entry.name: len(entry.slots) for entry in evidence.inventory.hosts}
     for host, facts in evidence.facts.items():
         needed = THREADS_BASE + slots[host] * (THREADS_PER_RANK + facts.cpus)
-        exempt = _may(facts, CAP_SYS_RESOURCE, CAP_SYS_ADMIN) or (facts.uid == 0 and facts.capabilities)
+        exempt = may(facts, CAP_SYS_RESOURCE, CAP_SYS_ADMIN) or (facts.uid == 0 and facts.capabilities)
         own = None if exempt else facts.limits.nproc
         for limit, what in ((own, "by ulimit -u"), (facts.cgroup.pids, "by its control group")):
             if limit is not None and limit < needed:
