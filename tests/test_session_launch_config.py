@@ -11,7 +11,7 @@ import pytest
 
 from clusterctl.advise.lint.arguments import Named, named
 from clusterctl.advise.lint.schema import Schema
-from clusterctl.session import schemas
+from clusterctl.ask import deepspeed_schema
 from clusterctl.session.cluster import Cluster
 from clusterctl.session.launch import Prepared, RefusedError, prepare
 from clusterctl.session.options import LaunchOptions
@@ -86,7 +86,7 @@ def test_hosts_with_another_deepspeed_are_asked_what_it_accepts(
         asked.append((host, python))
         return msgspec.convert(other, Schema)
 
-    monkeypatch.setattr(schemas.deepspeed_schema, "of_host", of_host)
+    monkeypatch.setattr(deepspeed_schema, "of_host", of_host)
     _deepspeed(project, "0.16.0")
     assert not launched(FALSE, "--deepspeed_config", "ds.json").plan.notes
     assert asked == [("node1", project.facts["node1"].python.executable)]
@@ -104,7 +104,7 @@ def test_hosts_with_another_deepspeed_are_asked_what_it_accepts(
 def test_hosts_that_do_not_say_what_theirs_accepts_may_know_other_keys(
     project: AnsweringHosts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schemas.deepspeed_schema, "of_host", lambda *_: None)
+    monkeypatch.setattr(deepspeed_schema, "of_host", lambda *_: None)
     _deepspeed(project, "0.16.0")
     plan = launched(FALSE, "--deepspeed_config", "ds.json").plan
     assert any("offload_gradients" in note for note in plan.notes)
