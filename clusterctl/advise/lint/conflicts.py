@@ -143,7 +143,8 @@ def _offload(case: Case) -> Iterator[Remark]:
         yield case.remark("warn", "ds.ignored", (_ZERO, "offload_optimizer", "device"), told, fix=fix)
     for what in ("offload_optimizer", "offload_param"):
         section = case.section(_ZERO, what)
-        if stage == 3 and case.device(what) == "nvme" and not section.get("nvme_path"):
+        missing = not section.get("nvme_path") and case.situation.reader != "script"
+        if stage == 3 and case.device(what) == "nvme" and missing:
             yield case.remark(
                 "fail",
                 "ds.nvme",
