@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -59,6 +59,16 @@ def wait_until(true: Callable[[], object], what: object = "") -> None:
     while not true():
         assert time.monotonic() < deadline, what() if callable(what) else what
         time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def sleeping(place: Path, **env: str) -> Iterator[subprocess.Popen[bytes]]:
+    """`sleep 4321` in a session of its own, with no variables but these."""
+    with subprocess.Popen(["sleep", "4321"], cwd=place, env=env, start_new_session=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def run_of(folder: Path) -> str:

@@ -24,7 +24,7 @@ from clusterctl.node.run.forwarding import Forwarder, Window
 from clusterctl.node.shared.processes import is_running, kill_all, process_table, run_processes
 from clusterctl.run.relay_bundle import RELAY, RELAY_FILES
 from tests.local_channel import LocalChannel
-from tests.node_run import PYTHON, NodeRun, run_of, wait_until, whole_lines
+from tests.node_run import PYTHON, NodeRun, run_of, sleeping, wait_until, whole_lines
 
 SLEEPS = "import time; print('ready', flush=True); time.sleep(600)"
 STUCK, SOON_STUCK = b"STUCK_TIMEOUT = 12.0", b"STUCK_TIMEOUT = 00.2"
@@ -218,6 +218,18 @@ def test_a_killed_agent_is_told_and_swept_for(talks: list[Talk], tmp_path: Path)
     assert talk.until(relay.AgentGone).left == 0
     assert talk.until(relay.Complete).logs["rank-0.log"].size == len("ready\n")
     assert kill_all(f"{run_of(tmp_path)}/0") == []
+
+
+def test_what_a_killed_agent_s_run_may_have_left_without_a_mark_is_told_and_lives(
+    talks: list[Talk], tmp_path: Path
+) -> None:
+    talk = start(talks, tmp_path, SLEEPS)
+    talk.until_log("ready")
+    with sleeping(run_dir(tmp_path)) as hidden:
+        os.kill(talk.until_event(events.AgentStarted).pid, signal.SIGKILL)
+        gone = talk.until(relay.AgentGone)
+        assert [(each.pid, each.command) for each in gone.strays] == [(hidden.pid, "sleep 4321")]
+        assert hidden.poll() is None
 
 
 def test_an_agent_that_does_nothing_any_more_is_replaced(talks: list[Talk], tmp_path: Path) -> None:

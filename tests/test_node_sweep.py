@@ -20,7 +20,7 @@ from clusterctl.node.run.directory import LEASE, NodeDirectory, boottime
 from clusterctl.node.shared import open_files
 from clusterctl.node.shared.gpu_holders import held
 from clusterctl.node.shared.processes import is_running
-from tests.node_run import NodeRun, wait_until
+from tests.node_run import NodeRun, sleeping, wait_until
 
 SLEEPS = "import time; print('ready', flush=True); time.sleep(600)"
 
@@ -89,6 +89,16 @@ def test_what_an_agent_no_longer_looks_after_goes_and_its_orders_too(
     assert sweep.end(run.tag, here(tmp_path, name)) == 0
     assert not is_running(left, started)
     assert here(tmp_path, name).left() == {}
+
+
+def test_what_works_in_a_run_s_directory_without_a_mark_is_told_and_let_alone(tmp_path: Path) -> None:
+    run = "20260101-000000-abcd"
+    (tmp_path / "node" / run / "0/work").mkdir(parents=True)
+    with sleeping(tmp_path / "node" / run / "0/work") as hidden:
+        (told,) = here(tmp_path).strays()
+        assert told == {"is": "stray", "run": run, "pid": hidden.pid, "command": "sleep 4321"}
+        assert list(here(tmp_path, "20260101-000000-abce").strays()) == []
+        assert here(tmp_path).left() == {}
 
 
 def test_an_agent_that_stands_still_beyond_its_lease_is_left_over(

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from clusterctl.messages import relay
 from clusterctl.messages.events import (
     Ended,
     EngineExited,
@@ -509,8 +510,18 @@ def test_an_agent_that_is_gone_after_its_ranks_ended_well_takes_no_success_away(
     play = Play(1)
     if exits:
         play.exits(0)
-    play.machine.agent_gone(0, 0, 1000.0, play.now)
+    play.machine.agent_gone(0, relay.AgentGone(left=0), 1000.0, play.now)
     assert play.do("complete", 0).outcome.status == status
+
+
+def test_what_may_be_of_the_run_and_bears_no_mark_is_counted_and_named() -> None:
+    play = Play(1)
+    gone = relay.AgentGone(left=0, strays=(LeftProcess(4711, "sleep 3600"),))
+    actions = play.machine.agent_gone(0, gone, 1000.0, play.now)
+    (said,) = [each.text for each in actions if isinstance(each, Say) and "4711" in each.text]
+    assert said.startswith("h0: 4711 sleep 3600: ")
+    assert said.endswith("clusterctl exec -i h0 -- kill 4711")
+    assert play.do("complete", 0).outcome.left_behind == {"h0": 1}
 
 
 def test_a_lost_host_bears_the_time_of_its_last_word() -> None:

@@ -14,6 +14,7 @@ from clusterctl.messages.sweep import (
     LeftFile,
     LeftProcess,
     LivingRun,
+    StrayProcess,
     SweepDone,
     SweepMessage,
     sweep_messages,
@@ -22,18 +23,19 @@ from clusterctl.settings import RUN, SSH
 from clusterctl.transport.protocol import Transport
 
 _NODE_FILES = (
-    "run.agent_process", "run.directory", "run.dumps", "shared.files", "shared.gpu_holders",
+    "run.agent_process", "run.directory", "run.dumps", "run.strays", "shared.files", "shared.gpu_holders",
     "shared.open_files", "shared.processes",
 )  # fmt: skip
 
 
 class Swept(msgspec.Struct, frozen=True, kw_only=True):
-    """What one host says. ``problem``: why nothing, or not all, is known of it. ``left`` and ``unremoved``
-    are of what was to be ended there, and stayed."""
+    """What one host says. ``strays`` are told, and never ended. ``problem``: why nothing, or not all, is
+    known of it. ``left`` and ``unremoved`` are of what was to be ended there, and stayed."""
 
     host: str
     processes: tuple[LeftProcess, ...] = ()
     files: tuple[LeftFile, ...] = ()
+    strays: tuple[StrayProcess, ...] = ()
     living: tuple[LivingRun, ...] = ()
     left: int = 0
     unremoved: tuple[str, ...] = ()
@@ -41,6 +43,7 @@ class Swept(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def found(self) -> bool:
+        """Whether there is anything to end or remove."""
         return bool(self.processes or self.files)
 
 
@@ -82,6 +85,7 @@ def _ask(transport: Transport, requests: Mapping[str, Mapping[str, object]]) -> 
             host=host,
             processes=tuple(each for each in said if isinstance(each, LeftProcess)),
             files=tuple(each for each in said if isinstance(each, LeftFile)),
+            strays=tuple(each for each in said if isinstance(each, StrayProcess)),
             living=tuple(each for each in said if isinstance(each, LivingRun)),
             left=done.left if done else 0,
             unremoved=done.unremoved if done else (),

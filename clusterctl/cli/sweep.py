@@ -85,9 +85,11 @@ def _show(found: Sweep) -> None:
     for host in found.seen:
         if host.found:
             screen.out().print(page.found(host.host, host.processes, host.files))
+        if host.strays:
+            screen.out().print(page.strays(host.host, host.strays))
         for run in host.living:
             alive.setdefault(run.run, []).append(host.host)
-    clean = [host.host for host in found.seen if not host.found and not host.problem]
+    clean = [host.host for host in found.seen if not (host.found or host.strays or host.problem)]
     if clean:
         screen.out().print(f"{brief(clean)}: nothing is left", highlight=False)
     if alive:

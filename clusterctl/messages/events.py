@@ -127,10 +127,12 @@ class LeftProcess(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Ended(_Event, frozen=True, kw_only=True, tag="end"):
-    """The last event: ``left`` processes of the run are still there."""
+    """The last event: ``left`` processes of the run are still there. ``strays`` bear no mark, and work where
+    an earlier attempt had its files."""
 
     left: int
     processes: tuple[LeftProcess, ...] = ()
+    strays: tuple[LeftProcess, ...] = ()
 
 
 AgentEvent = (

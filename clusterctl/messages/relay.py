@@ -12,7 +12,7 @@ import msgspec
 
 from clusterctl.messages.checkpoints import HostCheckpoint
 from clusterctl.messages.codec import Decoder, Garbled
-from clusterctl.messages.events import AgentEvent, Rank, Text
+from clusterctl.messages.events import AgentEvent, LeftProcess, Rank, Text
 from clusterctl.messages.evidence import HostEvidence, RankActivity
 
 LogName = Annotated[
@@ -281,9 +281,11 @@ class Complete(_Reply, frozen=True, kw_only=True, tag="complete"):
 
 
 class AgentGone(_Reply, frozen=True, kw_only=True, tag="agent-gone"):
-    """The agent ended without a word; the relay has swept, ``left`` processes are still there."""
+    """The agent ended without a word; the relay has swept, ``left`` processes are still there. ``strays`` are
+    let alone: they work where the run has its files, and bear no mark."""
 
     left: int
+    strays: tuple[LeftProcess, ...] = ()
 
 
 class Probed(_Reply, frozen=True, kw_only=True, tag="probed"):

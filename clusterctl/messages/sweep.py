@@ -34,6 +34,15 @@ class LeftProcess(_Said, frozen=True, kw_only=True, tag="process"):
     command: Text
 
 
+class StrayProcess(_Said, frozen=True, kw_only=True, tag="stray"):
+    """A process that works in the directory of ``run`` and bears no mark: what the run has left and nobody
+    can tell, or a program of the user's own."""
+
+    run: Text
+    pid: Count
+    command: Text
+
+
 class LeftFile(_Said, frozen=True, kw_only=True, tag="file"):
     """``job``: what tells the programs of a dead run what to do. ``folder``: a folder of a run in /tmp.
     ``shm``: shared memory that no process has open, of whatever job."""
@@ -59,6 +68,6 @@ class SweepDone(_Said, frozen=True, kw_only=True, tag="done"):
     unremoved: tuple[Text, ...] = ()
 
 
-SweepMessage = LeftProcess | LeftFile | LivingRun | SweepDone
+SweepMessage = LeftProcess | StrayProcess | LeftFile | LivingRun | SweepDone
 
 sweep_messages: Decoder[SweepMessage] = Decoder(SweepMessage)

@@ -16,6 +16,7 @@ import time
 
 from .run.agent_process import AgentProcess
 from .run.directory import AGENT, INPUT, INPUT_END, JOB, LEASE, NodeDirectory, boottime
+from .run.strays import strays
 from .shared.files import read
 from .shared.gpu_holders import gpu_memory
 from .shared.open_files import opened_by_user, owner
@@ -83,6 +84,16 @@ class Node:
                 run = tag.split("/")[0]
                 found[run] = found.get(run, 0) + len(self.tags.get(tag, ()))
         return found
+
+    def strays(self):
+        """Messages about what works in a run's directory without a mark, beside all agents."""
+        agents = {pid for pid, _ in self.agents.values()}
+        home = os.path.realpath(self.home)
+        for pid, place in strays(home, agents).items():
+            run = os.path.relpath(place, home).split("/")[0]
+            if self.is_asked_for(run + "/0"):
+                command = sendable(command_of(pid))
+                yield {"is": "stray", "run": sendable(run), "pid": pid, "command": command}
 
     def is_over(self, tag):
         """Whether nothing of this part lives, here or on another host that shares this home."""
@@ -254,7 +265,7 @@ def look(node, shm):
     for tag, pids in left.items():
         for pid in pids:
             emit(process_message(pid, tag, node.table[pid], gpu))
-    for message in (*node.files(), *(node.shared_memory() if shm else ())):
+    for message in (*node.strays(), *node.files(), *(node.shared_memory() if shm else ())):
         emit(message)
     for run, count in node.living().items():
         emit({"is": "living", "run": run, "processes": count})

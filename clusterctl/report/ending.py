@@ -178,7 +178,7 @@ def _hint(plan: LaunchPlan, outcome: Outcome) -> str:
         return f"{own}; look: clusterctl exec -i {_selection(silent)} -- ps -ef"
     left = [host for host, count in outcome.left_behind.items() if count]
     if left:
-        why = "it waits in the kernel (a disk, NFS, a driver), or is another user's"
+        why = "it waits in the kernel (a disk, NFS, a driver), is another user's, or bears no mark of the run"
         return f"{why}; look: clusterctl exec -i {_selection(left)} -- ps -eo pid,user,stat,wchan,args"
     return ""
 

@@ -8,10 +8,11 @@ from datetime import datetime
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from clusterctl.messages.sweep import LeftFile, LeftProcess
+from clusterctl.messages.sweep import LeftFile, LeftProcess, StrayProcess
 from clusterctl.report.findings import brief
 from clusterctl.report.harmless import harmless
 from clusterctl.report.pull import size
+from clusterctl.report.why import hint
 
 _FILES = {
     "job": "what told its programs what to do",
@@ -35,6 +36,15 @@ def found(host: str, processes: Sequence[LeftProcess], files: Sequence[LeftFile]
             if each.run == run
         ]
     return Group(*parts)
+
+
+def strays(host: str, processes: Sequence[StrayProcess]) -> RenderableType:
+    """What is let alone on one host, since nobody can tell whose it is, and how to end it."""
+    those = f"{len(processes)} process{'es' * (len(processes) != 1)}"
+    title = Text(f"{host}: {those} in the directory of a run, without its mark", style="bold")
+    rows = [f"    {each.pid:>7}  {_brief_command(harmless(each.command))}" for each in processes]
+    kill = f"clusterctl exec -i {host} -- kill {' '.join(str(each.pid) for each in processes)}"
+    return Group(title, *(Text(row) for row in rows), hint(f"let alone; if nobody needs it: {kill}"))
 
 
 def counted(processes: Sequence[LeftProcess], files: Sequence[LeftFile]) -> str:

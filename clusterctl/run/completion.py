@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from clusterctl.messages.events import Ended
+from clusterctl.messages.events import LeftProcess
 from clusterctl.run.actions import Action, Say, StopHosts
 from clusterctl.run.states import HostRecord
 from clusterctl.settings import RunDefaults
@@ -109,8 +109,17 @@ class Completion:
         return now > max(grace_over, host.ended_at, self._hurried) + self._defaults.log_grace
 
 
-def survivors(event: Ended) -> str:
-    """Processes that SIGKILL did not end, for the operator."""
-    shown = [f"{each.pid} {each.command}" for each in event.processes[:_SHOWN_PROCESSES]]
-    more = event.left - len(shown)
+def survivors(processes: Sequence[LeftProcess], count: int) -> str:
+    """``count`` processes that SIGKILL did not end, for the operator."""
+    shown = [f"{each.pid} {each.command}" for each in processes[:_SHOWN_PROCESSES]]
+    more = count - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
+
+
+def let_alone(host: str, strays: Sequence[LeftProcess]) -> list[Action]:
+    """What nobody may end who does not know whose it is."""
+    if not strays:
+        return []
+    kill = f"clusterctl exec -i {host} -- kill {' '.join(str(each.pid) for each in strays)}"
+    why = "in the run's directory, but without its mark, and let alone"
+    return [Say(f"{host}: {survivors(strays, len(strays))}: {why}; if it is the run's: {kill}")]

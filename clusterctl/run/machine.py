@@ -7,11 +7,11 @@ host's end is waited for in `completion`, who is to blame in `cause` and `verdic
 from __future__ import annotations
 
 from clusterctl.advise.hang_verdict import HangVerdict
-from clusterctl.messages import events
+from clusterctl.messages import events, relay
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.run import cause as causes
 from clusterctl.run.actions import Action, Finish, Say, StopHosts
-from clusterctl.run.completion import Completion, survivors
+from clusterctl.run.completion import Completion, let_alone, survivors
 from clusterctl.run.hang_watch import HangWatch
 from clusterctl.run.liveness import Liveness, Lost
 from clusterctl.run.states import HostRecord, RunState
@@ -108,11 +108,15 @@ class Machine:
             case events.RankExited():
                 return self._rank_exit(node, event, at, now)
             case events.Ended():
-                state.ended, state.ended_at, state.left = True, now, event.left
+                said = let_alone(state.host, event.strays)
+                state.ended, state.ended_at, state.left = True, now, event.left + len(event.strays)
                 if not self.stopping and set(state.ranks) - set(state.exits):
-                    return self._fail(node, "internal", "the agent ended before its ranks did", at)
+                    why = "the agent ended before its ranks did"
+                    return [*said, *self._fail(node, "internal", why, at)]
                 if event.left:
-                    return [Say(f"{state.host}: what could not be ended there: {survivors(event)}")]
+                    left = survivors(event.processes, event.left)
+                    said.append(Say(f"{state.host}: what could not be ended there: {left}"))
+                return said
             case events.Stopping():
                 state.ordered = state.ordered or not any(state.exits.values())
             case events.Refused():
@@ -164,13 +168,14 @@ class Machine:
         """A relay could not carry out an order, or a host tells what cannot be."""
         return self._fail(node, "internal", what, at, causes.Weight.DOUBTFUL)
 
-    def agent_gone(self, node: int, left: int, at: float, now: float) -> list[Action]:
+    def agent_gone(self, node: int, reply: relay.AgentGone, at: float, now: float) -> list[Action]:
         """The agent of a node was killed, or did nothing any more; the relay has swept what it left."""
         state = self.nodes[node]
-        state.ended, state.ended_at, state.left = True, now, left
+        said = let_alone(state.host, reply.strays)
+        state.ended, state.ended_at, state.left = True, now, reply.left + len(reply.strays)
         if all(state.exits.get(rank) == 0 for rank in state.ranks):
-            return [Say(f"{state.host}: the agent was killed, all ranks there had ended with 0")]
-        return self._fail(node, "internal", "the agent on this host was killed", at)
+            return [*said, Say(f"{state.host}: the agent was killed, all ranks there had ended with 0")]
+        return [*said, *self._fail(node, "internal", "the agent on this host was killed", at)]
 
     def complete(self, node: int, now: float) -> list[Action]:
         """Every log byte of a node has arrived."""

@@ -9,7 +9,7 @@ RELAY_FILES = (
     "run.directory", "run.installation", "run.snapshot", "run.forwarding", "run.log_limit", "run.dumps",
     "run.caches", "run.traces", "run.agent_process", "run.agent", "run.engine", "run.ranks", "run.ends",
     "run.slots", "run.memory", "run.rank", "run.checkpoints", "run.enter", "run.isolated",
-    "run.sitecustomize",
+    "run.sitecustomize", "run.strays",
     "watch.watcher", "watch.watches", "watch.space", "watch.memory", "watch.kernel", "watch.devices",
     "observe.observation", "observe.observer", "observe.activity", "observe.counters",
     "observe.connections", "observe.evidence", "observe.stacks", "observe.signalled",

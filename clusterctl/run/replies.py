@@ -100,7 +100,7 @@ class Replies:
                 self._recorder.complete(host, reply.logs)
                 return self._machine.complete(node, now)
             case relay.AgentGone():
-                return self._machine.agent_gone(node, reply.left, self._machine.epoch + now, now)
+                return self._machine.agent_gone(node, reply, self._machine.epoch + now, now)
             case relay.Probed() if reply.node_rank < len(self._plan.nodes):
                 return self._machine.probed(reply.node_rank, reply.alive, now)
             case relay.Activity():

@@ -302,6 +302,7 @@ FAULTS: dict[str, tuple[int, Fault]] = {
     "out-of-memory": (1, out_of_memory),
     "killed-beside-out-of-memory": (1, killed_beside_out_of_memory),
     "child-became-root": (1, child_became_root),
+    "child-hides": (1, host_faults.child_hides),
     "two-stops": (1, two_stops),
     "stop-of-suspended": (1, stop_of_suspended),
     "stop-while-unreachable": (1, stop_while_unreachable),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.chaos.hosts import USER, Host
 from tests.chaos.processes import Process, find
-from tests.chaos.rounds import LEASE, SUCCESS, Expected, Round, steps
+from tests.chaos.rounds import LEASE, SUCCESS, Broken, Expected, Round, steps
 
 
 def host_cleared(r: Round) -> Expected:
@@ -23,6 +23,35 @@ def host_cleared(r: Round) -> Expected:
         with contextlib.suppress(ProcessLookupError):
             each.send(signal.SIGKILL)
     return Expected((125, 137), ("internal", "signal"), host.name, logs=False)
+
+
+def child_hides(r: Round) -> Expected:
+    """A rank has started what left its session and cleared its environment; then all that could know of it is
+    killed. It lives, and is named."""
+    rank, r.real = r.any_rank(), False
+    host = r.host_of(rank)
+    r.launch(who=rank, what="hide", at=1)
+    r.ready()
+    r.wait_until(lambda: bool(_hidden(host)), "the child has hidden itself")
+    r.note(f"all of the run on {host.name} is killed but a child of rank {rank} that hides")
+    (hidden,) = _hidden(host)
+    roles = [each for role in ("waiter", "agent", "engine", "rank") for each in find(host.processes(), role)]
+    for number in (signal.SIGSTOP, signal.SIGKILL):  # nobody looks for it in between
+        for each in roles:
+            with contextlib.suppress(ProcessLookupError):
+                each.send(number)
+    r.returns()
+    sweep = r.ask("sweep", "--dry-run", "-H", str(r.world.hostfile))
+    if sweep() or "sleep 3600" not in r.said[-1] or "-- kill " not in r.said[-1]:
+        raise Broken(f"sweep does not name what hides: {r.said[-1]}")
+    if r.outcome().left_behind[host.name] != 1 or "sleep 3600: " not in r.screen.read_text(errors="replace"):
+        raise Broken(f"launch does not name what hides: {r.outcome().left_behind}")
+    hidden.send(signal.SIGKILL)
+    return Expected((125, 137), ("internal", "signal"), host.name, logs=False)
+
+
+def _hidden(host: Host) -> list[Process]:
+    return [each for each in host.processes() if each.command == "sleep 3600"]
 
 
 def host_stands_still(r: Round) -> Expected:
@@ -176,5 +205,9 @@ def told_while_starting(r: Round) -> Expected:
 
 
 def _of_user(host: Host) -> list[Process]:
-    """All but the host's own: its first process and its sshd."""
-    return [each for each in host.processes() if each.parent != host.root and each.pid != host.root]
+    """All but the host's own: its first process and its sshd, which may be another than the first one."""
+    return [
+        each
+        for each in host.processes()
+        if host.root not in (each.pid, each.parent) and "[listener]" not in each.command
+    ]

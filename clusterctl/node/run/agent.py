@@ -19,7 +19,7 @@ import sys
 import time
 
 from ..shared.gpu_holders import still_held
-from ..shared.processes import adopt_orphans, command_of, identity, kill_all, run_processes, tag_of
+from ..shared.processes import adopt_orphans, identity, kill_all, run_processes, tag_of
 from ..shared.watch import CLOSED, MOVED_HERE, REMOVED, Watch
 from ..watch.watcher import Watcher
 from .directory import (
@@ -44,6 +44,7 @@ from .log_limit import LogLimit
 from .memory import OutOfMemory
 from .ranks import Ranks
 from .slots import Refusal, take_slots
+from .strays import strays, told
 from .traces import Traces
 
 # Correct without any wake-up: so often the lease, and so often everything is looked at anyway.
@@ -305,7 +306,9 @@ class Agent:
         if self.forgotten and self.enter is not None and stamp_of(self.job["enter"]) == self.enter:
             shutil.rmtree(os.path.dirname(self.job["enter"]), ignore_errors=True)
         publish(self.directory, self.job["ranks"])
-        self.events.tell("end", left=len(left), processes=[[pid, command_of(pid)] for pid in left])
+        # Orphans fall to this agent, but not those of an earlier one that was killed.
+        found = set(strays(self.directory.home)) - set(left) if self.directory.others() else ()
+        self.events.tell("end", left=len(left), processes=told(left), strays=told(found))
         self.events.close()
 
     def whose(self, pid):

@@ -28,6 +28,7 @@ from .forwarding import Forwarder
 from .installation import install, uninstall, working_directory
 from .ranks import Ranks
 from .snapshot import Snapshots, holds
+from .strays import strays, told
 
 # Between two looks at what has grown; a rank that prints without end is not sent letter by letter.
 PAUSE = 0.05
@@ -257,7 +258,8 @@ class Relay:
             self.forwarder.forward()  # it may have ended as it should since
             if not self.forwarder.ended:
                 left = self.agent.replace(self.pulse)
-                emit({"is": "agent-gone", "left": len(left)})
+                found = told(set(strays(self.directory.home)) - set(left))
+                emit({"is": "agent-gone", "left": len(left), "strays": found})
                 self.forwarder.ended = True
         return busy
 

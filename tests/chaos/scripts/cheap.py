@@ -3,8 +3,9 @@ together, and whoever finds a connection closed says so in gloo's words.
 
 cheap.py STEPS BYTES WHO WHAT AT SLOW: print BYTES in each of STEPS steps; rank WHO does WHAT in step AT; exit
 handlers take SLOW seconds. `save` and `map` get stuck in the kernel once /tmp/disk is frozen, `fill` takes
-memory without end, `root` starts a program that becomes root, for SLOW seconds. What is printed also goes to
-/tmp/printed-RANK (printed-RANK.attempt-2 and so on), before it is printed.
+memory without end, `hide` starts a program that nothing ties to the run, `root` one that becomes root, for
+SLOW seconds. What is printed also goes to /tmp/printed-RANK (printed-RANK.attempt-2 and so on), before it is
+printed.
 """
 
 import atexit
@@ -28,6 +29,18 @@ def say(text):
     copy.write(line)
     sys.stdout.buffer.write(line)
     sys.stdout.buffer.flush()
+
+
+def hide():
+    """Start what has left its session and its parents, and knows of no run."""
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            for number in range(3):
+                os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            os.execve("/bin/sleep", ["sleep", "3600"], {})
+        os._exit(0)
+    os.wait()
 
 
 def heard(link, name):
@@ -63,6 +76,8 @@ for step in range(int(steps)):
             helper = subprocess.Popen(["/tmp/becomes-root", "-c", become])
             if float(slow) < 60:
                 helper.wait()
+        elif what == "hide":
+            hide()
         elif what == "save":
             wait_for("/tmp/frozen")
             save("/tmp/disk/saved")
