@@ -332,7 +332,9 @@ def test_attempts_keep_their_plans_and_events_and_the_newest_counts() -> None:
     spare = msgspec.structs.replace(first.nodes[-1], host="spare")
     second = msgspec.structs.replace(first, attempt=2, nodes=(*first.nodes[:-1], spare))
     directory.begin_attempt(second)
+    assert (directory.newest_attempt(), directory.begun_attempt()) == (2, 1)
     directory.append_event({"event": "attempt", "attempt": 2})
+    assert directory.begun_attempt() == 2
     directory.append_event({"event": "agent", "host": "spare", "node_rank": 0, "offset": 7})
     assert directory.plan() == second and directory.plan(1) == first
     assert directory.host_logs("spare").is_dir()

@@ -92,7 +92,7 @@ def followed(
 ) -> Iterator[Attempts]:
     """A run whose controller is gone, to be taken over. It begins again after failures only as it was
     ``recalled``."""
-    plan = directory.plan()
+    plan = directory.plan(directory.begun_attempt())
     link = transport_of(plan)
     ready = recalled.ready if recalled is not None else None
     without = recalled.without if recalled is not None else ""

@@ -160,6 +160,12 @@ class RunDirectory:
         found = (_PLAN_NAME.fullmatch(path.name) for path in self.path.iterdir())
         return max((int(match[1]) for match in found if match), default=1)
 
+    def begun_attempt(self) -> int:
+        """The newest that hosts may know of: its controller can have died between the plan of another and
+        that one's start."""
+        told = (event.get("attempt") for event in self.events() if event["event"] == "attempt")
+        return max((number for number in told if isinstance(number, int)), default=1)
+
     def started(self) -> float:
         """When the run was made, in seconds of the wall clock."""
         return (self.path / "plan.json").stat().st_mtime
