@@ -113,8 +113,10 @@ def status_command(run: Run = "", as_json: options.Json = False) -> None:
     from clusterctl.cli import screen
     from clusterctl.cli.ending import closing
     from clusterctl.report import runs as page
+    from clusterctl.report.pace import pace
     from clusterctl.report.run_view import hosts_of
     from clusterctl.session.why import current_warnings
+    from clusterctl.store.metrics import newest_steps
     from clusterctl.store.runs import find_run
 
     directory = find_run(run or None)
@@ -122,14 +124,17 @@ def status_command(run: Run = "", as_json: options.Json = False) -> None:
     printed = {node.host: directory.printed(node.host) for node in plan.nodes}
     hosts = hosts_of(plan, directory.attempt_events(), outcome, printed=printed)
     warnings = current_warnings(directory) if outcome is None else []
+    come = pace(newest_steps(directory.path))
     if as_json:
-        document = {"run": seen, "hosts": hosts, "warnings": warnings}
+        document = {"run": seen, "hosts": hosts, "pace": come, "warnings": warnings}
         document |= {"logs": str(directory.logs), "outcome": outcome}
         typer.echo(msgspec.json.encode(document).decode())
         return
     out = screen.out()
     controller = directory.controller()
-    text = page.status(seen, hosts, outcome, now=time.time(), controller=controller, warnings=warnings)
+    text = page.status(
+        seen, hosts, outcome, now=time.time(), controller=controller, warnings=warnings, pace=come
+    )
     out.print(text, soft_wrap=False, crop=False)
     if outcome is not None:
         screen.show(closing(directory, outcome, only_how=True))

@@ -15,6 +15,8 @@ from clusterctl.plan.model import LaunchPlan
 from clusterctl.report.findings import brief
 from clusterctl.report.harmless import harmless
 from clusterctl.report.hosts import FOLD_FROM
+from clusterctl.report.pace import Pace
+from clusterctl.report.pace import text as pace_text
 from clusterctl.report.run_view import HostView, RunView
 from clusterctl.store.outcome import Outcome
 
@@ -77,9 +79,10 @@ def status(
     now: float,
     controller: str = "",
     warnings: Sequence[HostWarning] = (),
+    pace: Pace | None = None,
 ) -> RenderableType:
-    """One run: a title, a line per host, what hosts warn of, where its outputs lie. ``controller``: the other
-    machine it is supervised from."""
+    """One run: a title, a line per host, how far it has come, what hosts warn of, where its outputs lie.
+    ``controller``: the other machine it is supervised from."""
     title = Text.assemble(("run ", "dim"), (run.run, "bold"), "  ")
     title.append(run.status, f"bold {_STYLES.get(run.status, 'yellow')}")
     title.append(f"  attempt {run.attempt}" if run.attempt > 1 else "", "dim")
@@ -92,7 +95,11 @@ def status(
         parts.append(Text(f"supervised from {controller}", style="dim"))
     if outcome is None and run.alone_since is not None:
         parts.append(Text(_alone(run, run.alone_since, now), style="yellow"))
-    parts += ["", _host_table(hosts, now=now), "", *_warned(warnings)]
+    parts += ["", _host_table(hosts, now=now), ""]
+    if pace is not None:
+        age = span(now - pace.time) if outcome is None and pace.time is not None else ""
+        parts.append(pace_text(pace, age=age))
+    parts += _warned(warnings)
     places = folded_places(run.run, {host.host: host.outputs for host in hosts if host.outputs})
     for number, (place, names) in enumerate(places.items()):
         label = "files " if number == 0 else " " * 6

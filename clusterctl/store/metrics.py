@@ -8,6 +8,7 @@ from pathlib import Path
 from clusterctl.store.step import Step, decode
 
 METRICS = "metrics.jsonl"
+_NEWEST = 256 * 1024
 
 
 class MetricsTail:
@@ -40,6 +41,18 @@ def read_steps(run: Path) -> list[Step]:
     """All steps that a run has told of, attempt by attempt, in their order; none where it tells of none.
     Raises OSError."""
     found = {(step.attempt, step.step): step for step in MetricsTail(run).news()}
+    return [found[key] for key in sorted(found)]
+
+
+def newest_steps(run: Path) -> list[Step]:
+    """Those in the last lines, in their order: what a look at a run needs. None where they cannot be read."""
+    try:
+        with (run / METRICS).open("rb") as stream:
+            stream.seek(max(0, stream.seek(0, os.SEEK_END) - _NEWEST))
+            lines = stream.read().splitlines()
+    except OSError:
+        return []
+    found = {(step.attempt, step.step): step for step in map(decode, lines) if step is not None}
     return [found[key] for key in sorted(found)]
 
 

@@ -37,14 +37,15 @@ class Cards:
         self.names = None
         self._places = places
         self._rows = None
-        self._asked = 0.0
+        self._asked = self._pause = 0.0
         self._driver = None
 
     def newest(self, age):
         """A row for each card, or None for one that is lost: share of time at work, bytes in use, degrees,
         watts, MHz of its multiprocessors, and why its clocks are held back as NVML's bits. None for all
-        where nobody tells, or the last answer is older than ``age`` seconds."""
-        return self._rows if self._rows is not None and time.monotonic() - self._asked <= age else None
+        where nobody tells, or the last answer is late by more than ``age`` seconds."""
+        late = time.monotonic() - self._asked > age + self._pause
+        return None if late else self._rows
 
     def go_on(self, interval):
         time.sleep(START)  # ranks begin now, and have more to do with their cores
@@ -53,7 +54,8 @@ class Cards:
         while True:
             began = time.thread_time()
             self.ask()
-            time.sleep(max(interval, PAUSES * (time.thread_time() - began)))
+            self._pause = max(interval, PAUSES * (time.thread_time() - began))
+            time.sleep(self._pause)
 
     def ask(self):
         rows = [self._row(index) for index in range(len(self.names or ()))]
