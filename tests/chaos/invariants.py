@@ -92,6 +92,7 @@ def keep(r: Round, folder: Path) -> None:
     for host in r.world.every:
         lines = [f"{each.pid} {each.parent} {each.command}" for each in host.processes()]
         (folder / f"{host.name}.processes").write_text("\n".join(lines) + "\n")
+        shutil.copy(r.world.folder / host.name / "sshd.log", folder / f"{host.name}.sshd.log")
         home = host.see(f"/home/{USER}/.clusterctl")
         if home.exists():
             shutil.copytree(home, folder / host.name, dirs_exist_ok=True, ignore_dangling_symlinks=True)
