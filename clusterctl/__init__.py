@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from clusterctl.errors import ClusterctlError, UsageError
     from clusterctl.session.cluster import Answers, Cluster
     from clusterctl.session.detached import DetachedRun
-    from clusterctl.session.launch import RefusedError
     from clusterctl.session.options import LaunchOptions
+    from clusterctl.session.refused import RefusedError
     from clusterctl.session.run import Run
     from clusterctl.store.outcome import Outcome
 
@@ -41,7 +41,7 @@ _HOMES = {
     "DetachedRun": "session.detached",
     "LaunchOptions": "session.options",
     "Outcome": "store.outcome",
-    "RefusedError": "session.launch",
+    "RefusedError": "session.refused",
     "Report": "checks.evaluate",
     "Run": "session.run",
     "UsageError": "errors",

@@ -181,6 +181,9 @@ class FakeTransport:
         for host in hosts:
             yield host, self.open(host, command, deadline)
 
+    def open_ahead(self, hosts: Sequence[str], command: str, deadline: float) -> None:
+        raise NotImplementedError
+
     def keep(self, channel: Channel, command: str) -> None:
         raise NotImplementedError
 

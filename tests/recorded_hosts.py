@@ -58,6 +58,9 @@ class RecordedHosts:
     def address_of(self, host: str) -> tuple[str, int] | None:
         return None
 
+    def open_ahead(self, hosts: Sequence[str], command: str, deadline: float) -> None:
+        raise NotImplementedError
+
     def keep(self, channel: Channel, command: str) -> None:
         raise NotImplementedError
 

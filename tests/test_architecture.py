@@ -212,3 +212,18 @@ def test_help_loads_nothing_heavy() -> None:
     assert not {name for name in modules if name.startswith(("rich.", "msgspec", "clusterctl.run"))}
     # Counted, because a clock on a busy machine proves nothing: each module costs about half a millisecond.
     assert len(modules) < 250
+
+
+def test_a_launch_begins_to_log_in_before_it_loads_what_judges_and_supervises() -> None:
+    script = (
+        "import sys\n"
+        "import clusterctl.cli.app, clusterctl.session.cluster, clusterctl.session.refused\n"
+        "from clusterctl.transport import connect\n"
+        "connect()\n"
+        "sys.stderr.write(' '.join(sys.modules))"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    modules = found.stderr.split()
+    assert "paramiko" in modules
+    assert not {name for name in modules if name.startswith(("clusterctl.run", "clusterctl.advise.lint"))}
+    assert not {"invoke", "asyncio", "clusterctl.checks.evaluate", "clusterctl.session.launch"} & {*modules}

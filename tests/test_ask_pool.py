@@ -36,6 +36,9 @@ class Breaking:
     def address_of(self, host: str) -> tuple[str, int] | None:
         raise NotImplementedError
 
+    def open_ahead(self, hosts: Sequence[str], command: str, deadline: float) -> None:
+        raise NotImplementedError
+
     def keep(self, channel: Channel, command: str) -> None:
         raise NotImplementedError
 

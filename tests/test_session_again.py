@@ -11,8 +11,9 @@ import pytest
 from clusterctl.session.again import prepare_again, suspects
 from clusterctl.session.cluster import Cluster
 from clusterctl.session.intent import Ready
-from clusterctl.session.launch import NotReadyError, prepare
+from clusterctl.session.launch import prepare
 from clusterctl.session.options import LaunchOptions
+from clusterctl.session.refused import NotReadyError
 from clusterctl.store.outcome import Attempt, Cause
 from clusterctl.transport.protocol import Failure
 from tests.builders import cluster, mesh

@@ -13,8 +13,9 @@ from clusterctl.advise.lint.arguments import Named, named
 from clusterctl.advise.lint.schema import Schema
 from clusterctl.ask import deepspeed_schema
 from clusterctl.session.cluster import Cluster
-from clusterctl.session.launch import Prepared, RefusedError, prepare
+from clusterctl.session.launch import Prepared, prepare
 from clusterctl.session.options import LaunchOptions
+from clusterctl.session.refused import RefusedError
 from clusterctl.session.schemas import recorded
 from clusterctl.store.home import home
 from tests.conftest import AnsweringHosts

@@ -12,10 +12,10 @@ import pytest
 from clusterctl.errors import UsageError
 from clusterctl.facts.machine import Logind
 from clusterctl.facts.model import Activation
-from clusterctl.session import launch, variables
+from clusterctl.session import variables
 from clusterctl.session.cluster import Cluster
-from clusterctl.session.launch import NotReadyError
 from clusterctl.session.options import LaunchOptions
+from clusterctl.session.refused import NotReadyError, RefusedError
 from tests.conftest import AnsweringHosts
 
 NAME = "NCCL_SOCKET_IFNAME"
@@ -172,7 +172,7 @@ def test_hosts_without_deepspeed_are_named_with_their_interpreter(answering_host
         packages = {name: version for name, version in of_host.python.packages.items() if name != "deepspeed"}
         bare = msgspec.structs.replace(of_host.python, packages=packages, executable="/py")
         answering_hosts.facts[host] = msgspec.structs.replace(of_host, python=bare)
-    with pytest.raises(launch.RefusedError) as caught:
+    with pytest.raises(RefusedError) as caught:
         Cluster.from_hostfile().plan("train.py", options=LaunchOptions(engine="deepspeed"))
     assert caught.value.message == "not started: no deepspeed on node[1-2] for /py"
     assert "/py -m pip install deepspeed" in caught.value.hint
@@ -195,7 +195,7 @@ def test_a_run_that_would_lose_something_without_its_controller_is_refused(
 
     goes_on = LaunchOptions(on_disconnect="continue")
     of_node2(user="ada", uid=1001, logind=taken)
-    with pytest.raises(launch.RefusedError) as caught:
+    with pytest.raises(RefusedError) as caught:
         Cluster.from_hostfile().plan("train.py", options=goes_on)
     assert f"on node2 logind takes {said} away" in caught.value.message
     assert "sudo loginctl enable-linger ada there, or --on-disconnect stop" in caught.value.hint

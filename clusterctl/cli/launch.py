@@ -162,10 +162,9 @@ def command(
     from clusterctl.cli import screen
     from clusterctl.cli.progress import Asking
     from clusterctl.errors import UsageError
-    from clusterctl.report import launch as page
     from clusterctl.session.cluster import Cluster
-    from clusterctl.session.launch import NotReadyError
     from clusterctl.session.options import LaunchOptions
+    from clusterctl.session.refused import NotReadyError
 
     if as_json and not dry_run:
         raise UsageError(
@@ -224,6 +223,8 @@ def command(
             return _follow(cluster.open_run(wanted, progress=Asking))
         plan = cluster.plan(options=wanted, detach=detach, progress=Asking)
     except NotReadyError as refused:
+        from clusterctl.report import launch as page
+
         seen = refused.examination
         screen.err().print(page.refusal(seen.report, seen.network, cluster.hosts.inventory), soft_wrap=False)
         return refused.exit_code
@@ -231,6 +232,8 @@ def command(
         if not (detach or dry_run):
             screen.err().print("interrupted: nothing was started", style="dim")
         raise
+    from clusterctl.report import launch as page
+
     if as_json:
         typer.echo(page.plan_json(plan))
     else:

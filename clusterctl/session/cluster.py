@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,26 +15,27 @@ from typing import TYPE_CHECKING, Literal, get_args, overload
 import msgspec
 
 from clusterctl.ask import exec as asking
+from clusterctl.ask.bundle import REMOTE_COMMAND
 from clusterctl.ask.exec import Answer, OnOutput
-from clusterctl.checks.evaluate import Report
-from clusterctl.checks.selection import EVERY_RULE, Selection
 from clusterctl.errors import UsageError
 from clusterctl.facts.lasting import Baseline
 from clusterctl.inventory.model import HostfileWarning
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.session import hosts as choosing
 from clusterctl.session import profiles, variables
-from clusterctl.session.examine import Examination, examine
 from clusterctl.session.hosts import Hosts
 from clusterctl.session.options import LaunchOptions, checked
 from clusterctl.session.progress import Progress, Silent
 from clusterctl.session.target import Target
-from clusterctl.settings import EXEC, SANDBOX
+from clusterctl.settings import EXEC, SANDBOX, SSH
 from clusterctl.store.home import make_home
-from clusterctl.transport import Kind
+from clusterctl.transport import Kind, Transport
 
 if TYPE_CHECKING:
+    from clusterctl.checks.evaluate import Report
+    from clusterctl.checks.selection import Selection
     from clusterctl.session.detached import DetachedRun
+    from clusterctl.session.examine import Examination
     from clusterctl.session.launch import Prepared
     from clusterctl.session.run import Run
 
@@ -162,14 +164,17 @@ class Cluster:
         torch: bool = True,
         all_pairs: bool = False,
         thorough: bool = False,
-        selection: Selection = EVERY_RULE,
+        selection: Selection | None = None,
         baseline: Baseline | None = None,
         progress: Progress = Silent,
     ) -> Examination:
         """Ask every host about itself and, unless ``quick``, let them try one another: each all others with
         ``all_pairs``, else beyond 64 hosts a sample; ``thorough`` adds bandwidth and what idle GPUs do.
-        `doctor` gives the judgement alone. ``selection`` says which rules judge the answers, ``baseline`` how
-        the hosts were."""
+        `doctor` gives the judgement alone. ``selection`` says which rules judge the answers, None all of
+        them, ``baseline`` how the hosts were."""
+        from clusterctl.checks.selection import EVERY_RULE
+        from clusterctl.session.examine import examine
+
         layers = variables.read(self.target, env=_options(env), env_file=env_file)
         link = self.target.connect()
         try:
@@ -181,7 +186,7 @@ class Cluster:
                 torch=torch,
                 all_pairs=all_pairs,
                 thorough=thorough,
-                selection=selection,
+                selection=selection or EVERY_RULE,
                 baseline=baseline,
                 progress=progress,
             )
@@ -219,11 +224,11 @@ class Cluster:
         progress: Progress = Silent,
     ) -> LaunchPlan:
         """What `launch` would do: every host's command and variables. Starts nothing. Raises as `launch`."""
-        from clusterctl.session.launch import prepare
-
         wanted = _filled(options, script, args, env)
-        link = self.target.connect()
+        link = self._begin()
         try:
+            from clusterctl.session.launch import prepare
+
             return prepare(self.target, link, wanted, to_start=False, detached=detach, progress=progress).plan
         finally:
             link.close()
@@ -280,26 +285,36 @@ class Cluster:
         run.start()
         return run
 
-    def prepare_detached(self, options: LaunchOptions, *, progress: Progress = Silent) -> Prepared:
-        """A run that another process is to start: for callers that show its plan before. Raises as `plan`."""
-        from clusterctl.session.launch import prepare
-
-        make_home()
+    def _begin(self) -> Transport:
+        """A way to the hosts, which are logged in to while what a launch needs is loaded here, and the code
+        looked at: that takes as long."""
         link = self.target.connect()
         try:
+            link.open_ahead(self.names, REMOTE_COMMAND, time.monotonic() + SSH.probe_timeout)
+        except BaseException:
+            link.close()
+            raise
+        return link
+
+    def prepare_detached(self, options: LaunchOptions, *, progress: Progress = Silent) -> Prepared:
+        """A run that another process is to start: for callers that show its plan before. Raises as `plan`."""
+        make_home()
+        link = self._begin()
+        try:
+            from clusterctl.session.launch import prepare
+
             return prepare(self.target, link, options, to_start=False, detached=True, progress=progress)
         finally:
             link.close()
 
     def open_run(self, options: LaunchOptions, *, progress: Progress = Silent) -> Run:
         """As `launch`, but nothing has started: for callers that show the plan before ``Run.start``."""
-        # A launch brings along what an examination needs nothing of.
-        from clusterctl.session.launch import prepare
-        from clusterctl.session.run import Run, make_directory
-
         make_home()
-        link = self.target.connect()
+        link = self._begin()
         try:
+            from clusterctl.session.launch import prepare
+            from clusterctl.session.run import Run, make_directory
+
             prepared = prepare(self.target, link, options, to_start=True, progress=progress)
             run = Run(prepared.ready, link, make_directory(prepared))
         except BaseException:

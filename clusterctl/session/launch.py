@@ -7,14 +7,13 @@ import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
 
 import msgspec
 
 from clusterctl.advise.lint.case import Linted
 from clusterctl.ask.git import Look
 from clusterctl.checks.os.machine import taken_at_logout
-from clusterctl.errors import ClusterctlError, UsageError
+from clusterctl.errors import UsageError
 from clusterctl.facts.model import Facts
 from clusterctl.inventory.fold import fold
 from clusterctl.inventory.model import Host
@@ -29,26 +28,12 @@ from clusterctl.session.hosts import Hosts
 from clusterctl.session.intent import Intent, Ready
 from clusterctl.session.options import LaunchOptions
 from clusterctl.session.progress import Progress, Silent
+from clusterctl.session.refused import NotReadyError, RefusedError
 from clusterctl.session.sizes import log_limit
 from clusterctl.session.target import Target
 from clusterctl.settings import HANG, RUN
 from clusterctl.store.home import new_run_id
-from clusterctl.store.outcome import EXIT_REFUSED
 from clusterctl.transport import Transport
-
-
-class RefusedError(ClusterctlError):
-    """The hosts cannot run this; nothing was started. ``examination`` holds every finding."""
-
-    exit_code: ClassVar[int] = EXIT_REFUSED
-
-    def __init__(self, message: str, *, hint: str, examination: Examination) -> None:
-        super().__init__(message, hint=hint)
-        self.examination = examination
-
-
-class NotReadyError(RefusedError):
-    """The examination found what would break the run, or no network for all hosts."""
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):

@@ -26,11 +26,14 @@ def connect(kind: Kind = "fabric", ssh_config: Path | None = None) -> Transport:
         )
     if ssh_config is not None:
         _must_be_readable(ssh_config)
-    # Imported here: paramiko costs 0.2 s, which `--help` must not pay.
+    # Imported here: paramiko costs a tenth of a second, which `--help` must not pay.
     if kind == "openssh":
         from clusterctl.transport.openssh import OpensshTransport
 
         return OpensshTransport(ssh_config)
+    from clusterctl.transport import lean
+
+    lean.load()
     from clusterctl.transport.fabric import FabricTransport
 
     return FabricTransport(ssh_config)

@@ -7,6 +7,7 @@ import time
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import ClassVar, Protocol, cast
 
@@ -40,11 +41,21 @@ class BaseTransport(ABC):
         self._channels: weakref.WeakSet[OwnChannel] = weakref.WeakSet()
         self._children: weakref.WeakSet[Child] = weakref.WeakSet()
         self._cache = ChannelCache()
+        self._ahead: dict[tuple[str, str], Future[OwnChannel | Failure]] = {}
+        self._closed = False
 
     def open(self, host: str, command: str, deadline: float) -> Channel | Failure:
         kept = self._cache.take(host, command, deadline)
         if kept is not None:
             return kept
+        with self._lock:
+            begun = self._ahead.pop((host, command), None)
+        opened = self._open_in_book(host, command, deadline) if begun is None else begun.result()
+        if begun is not None and not isinstance(opened, Failure):
+            opened.renew(deadline)
+        return opened
+
+    def _open_in_book(self, host: str, command: str, deadline: float) -> OwnChannel | Failure:
         began = time.monotonic()
         try:
             opened = self._open(host, command, deadline)
@@ -60,6 +71,9 @@ class BaseTransport(ABC):
             return msgspec.structs.replace(opened, seconds=time.monotonic() - began)
         with self._lock:
             self._channels.add(opened)
+            late = self._closed
+        if late:
+            opened.close()
         return opened
 
     def open_all(
@@ -67,6 +81,28 @@ class BaseTransport(ABC):
     ) -> Iterator[tuple[str, Channel | Failure]]:
         allow_descriptors(len(hosts), self.descriptors_per_host, SSH.window)
         return open_window(lambda host: self.open(host, command, deadline), hosts, SSH.window)
+
+    def open_ahead(self, hosts: Sequence[str], command: str, deadline: float) -> None:
+        allow_descriptors(len(hosts), self.descriptors_per_host, SSH.window)
+        begun: dict[str, Future[OwnChannel | Failure]] = {host: Future() for host in hosts}
+        with self._lock:
+            self._ahead.update({(host, command): future for host, future in begun.items()})
+
+        def work() -> None:
+            try:
+                opening = open_window(
+                    lambda host: self._open_in_book(host, command, deadline), hosts, SSH.window
+                )
+                for host, opened in opening:
+                    begun[host].set_result(cast("OwnChannel | Failure", opened))
+                    if self._closed:
+                        break
+            except BaseException as error:  # noqa: BLE001 - raised again in the thread that asks for it
+                for future in begun.values():
+                    if not future.done():
+                        future.set_exception(error)
+
+        threading.Thread(target=work, name="ahead", daemon=True).start()
 
     def address_of(self, host: str) -> tuple[str, int] | None:
         return self._endpoints.address_of(host)
@@ -76,6 +112,7 @@ class BaseTransport(ABC):
 
     def close(self) -> None:
         with self._lock:
+            self._closed = True
             channels, children = list(self._channels), list(self._children)
         for channel in channels:
             channel.close()

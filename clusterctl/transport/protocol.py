@@ -117,6 +117,11 @@ class Transport(Protocol):
         """`open` on all hosts within the window, as they complete. Ending the iteration drops the queue."""
         ...
 
+    def open_ahead(self, hosts: Sequence[str], command: str, deadline: float) -> None:
+        """Begin to open, and return at once: the next `open` of the same command on a host waits for what
+        becomes of it. Raises as `open_all`."""
+        ...
+
     def address_of(self, host: str) -> tuple[str, int] | None:
         """Where the sshd of a host that was opened listens: name or address, and port, as its ssh_config
         says. Behind a gateway or a ProxyCommand that is the address seen from there. None before `open`.
