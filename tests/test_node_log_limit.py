@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,16 @@ import pytest
 from clusterctl.messages import relay
 from clusterctl.node.run import log_limit
 from clusterctl.node.run.directory import NodeDirectory
-from clusterctl.node.run.log_limit import ALIGNED, LogLimit, can_cut, make_logs, remove_logs, resume_of
+from clusterctl.node.run.log_limit import (
+    ALIGNED,
+    LEAST_SECONDS,
+    LOOK_SECONDS,
+    LogLimit,
+    can_cut,
+    make_logs,
+    remove_logs,
+    resume_of,
+)
 from clusterctl.node.shared.processes import kill_all
 from clusterctl.run.log_collector import LogCollector
 from clusterctl.store.log_files import Cut, head_of
@@ -161,6 +171,25 @@ def test_a_log_within_its_limit_is_whole(
 # Parts
 
 
+def test_the_faster_a_log_grows_the_sooner_it_is_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    log, now = tmp_path / "logs" / LOG, [0.0]
+    looks = LogLimit(NodeDirectory(str(tmp_path)), HEAD, LIMIT, clock=lambda: now[0])
+
+    def grown(size: int, seconds: float) -> float:
+        with log.open("ab") as stream:
+            stream.truncate(log.stat().st_size + size)
+        now[0] += seconds
+        looks.keep()
+        return looks.pause
+
+    assert grown(1000, 0.1) == LOOK_SECONDS
+    assert grown(LIMIT // 4, 0.1) == pytest.approx(0.05)
+    assert grown(LIMIT // 8, 0.05) == pytest.approx(0.05)
+    assert grown(10 * LIMIT, 0.05) == LEAST_SECONDS
+    assert grown(0, 0.01) == LOOK_SECONDS
+
+
 @pytest.mark.parametrize("limit", [1_000_000, 4_000_000, 10**9])
 def test_what_is_kept_is_never_more_than_the_limit_nor_less_than_half(limit: int) -> None:
     head, before = head_of(limit), 0
@@ -225,4 +254,4 @@ def test_where_they_are_impossible_anywhere_nothing_is_cut_and_that_is_said(
 def test_a_file_system_that_takes_no_holes_is_known(tmp_path: Path) -> None:
     assert can_cut(str(tmp_path))
     assert not list(tmp_path.iterdir())
-    assert not LogLimit(NodeDirectory(str(tmp_path)), 0, 0).busy
+    assert LogLimit(NodeDirectory(str(tmp_path)), 0, 0).pause == math.inf

@@ -136,11 +136,21 @@ class Agent:
             self.check_lease()
             if self.is_over():
                 return
-            changed = watch.wait(self.pause())
+            changed = self.wait(watch)
+
+    def wait(self, watch):
+        """Until something has to be done. Whether something has changed. Logs are looked at meanwhile: they
+        grow faster than anything else here happens."""
+        end = boottime() + self.pause()
+        while (left := end - boottime()) > 0:
+            if watch.wait(min(left, self.log_limit.pause)):
+                return True
+            self.log_limit.keep()
+        return False
 
     def pause(self):
         """Seconds until something has to be done though nothing changes."""
-        if self.stopped_at is not None or self.log_limit.busy:
+        if self.stopped_at is not None:
             return 0.1  # the end of what nobody reports is seen by looking
         return LEASE_SECONDS
 
