@@ -21,6 +21,11 @@ class LogTail:
         self._lines = lines
         self._place, self._cut = 0, WHOLE
 
+    @property
+    def behind(self) -> int:
+        """Bytes that have come and were not read yet. Raises OSError."""
+        return self.path.stat().st_size - self._place if self.path.is_file() else 0
+
     def news(self) -> Iterator[bytes]:
         """What has come since. A log that is not there yet is empty. Who takes not all of it is given
         the rest another time. Raises OSError."""

@@ -12,8 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from clusterctl.plan.model import LaunchPlan, attempt_suffix
+from clusterctl.run.metrics.log_shapes import LogReader
 from clusterctl.run.metrics.merge import Merger
-from clusterctl.run.metrics.record import LONGEST, parse
+from clusterctl.run.metrics.record import LONGEST, Told, parse
 from clusterctl.store.log_tail import LogTail
 from clusterctl.store.metrics import METRICS
 from clusterctl.store.runs import RunDirectory
@@ -21,6 +22,10 @@ from clusterctl.store.step import decode, encode
 
 _AT_ONCE = 0.1
 """Seconds that one look may take of the thread."""
+_AT_THE_END = 5.0
+"""And more than that for what was printed, when nothing more comes."""
+_FAR_BEHIND = 1 << 20
+_NEWEST_LINES = 1000
 _MOST_OF_A_RANK = 1 << 28
 _MOST = 1 << 30
 _SHOWN = 60
@@ -59,6 +64,24 @@ class _Rank:
         return [rest] if rest and not self._skipping else []
 
 
+class _Log:
+    """What a rank prints, for as long as it tells nothing by itself. Of a flood, the newest is read."""
+
+    def __init__(self, path: Path, limit: int) -> None:
+        self._path = path
+        self._limit = limit
+        self._tail = LogTail(path, limit)
+        self._reader = LogReader()
+
+    def steps(self) -> list[tuple[Told, str]] | None:
+        """Those in the next block; None when there is nothing more."""
+        if self._tail.behind > _FAR_BEHIND:
+            self._tail = LogTail(self._path, self._limit, lines=_NEWEST_LINES)
+        for data in self._tail.news():
+            return list(self._reader.read(data))
+        return None
+
+
 class RunMetrics:
     """Of one attempt. Begins anew with what is there: all that was written before of this attempt is written
     again, from the same files."""
@@ -77,6 +100,14 @@ class RunMetrics:
             for rank, host in hosts.items()
         }
         self._grown = set(self._ranks)
+        self._logs = {
+            (host, plan.log_of(rank)): (
+                self._ranks[host, plan.metrics_of(rank)],
+                _Log(directory.host_logs(host) / plan.log_of(rank), plan.log_limit),
+            )
+            for rank, host in hosts.items()
+        }
+        self._printed = set(self._logs)
         self._samples = plan.samples
         self._sampled: set[str] = set()
         self._backlog = True
@@ -89,6 +120,8 @@ class RunMetrics:
         """Bytes of a log of this host are on the disk."""
         if (host, name) in self._ranks:
             self._grown.add((host, name))
+        elif (host, name) in self._logs:
+            self._printed.add((host, name))
         elif name == self._samples:
             self._sampled.add(host)
 
@@ -107,6 +140,8 @@ class RunMetrics:
     def _look(self, over: bool, on_block: Callable[[], None]) -> None:
         until = time.monotonic() + _AT_ONCE
         self._read(lambda: not over and time.monotonic() > until, on_block)
+        self._read_logs(until + (_AT_THE_END if over else 0.0), on_block)
+        self._backlog = False
         while self._sampled:
             logs = self._directory.host_logs(self._sampled.pop())
             suffix = attempt_suffix(self._attempt)
@@ -134,7 +169,21 @@ class RunMetrics:
             else:
                 self._say_once("much", f"{rank.host}: rank {rank.rank} tells too much: it is read no further")
             self._grown.discard(key)
-        self._backlog = False
+
+    def _read_logs(self, until: float, on_block: Callable[[], None]) -> None:
+        for key in sorted(self._printed):
+            rank, log = self._logs[key]
+            while not rank.read:
+                if time.monotonic() > until:
+                    return
+                found = log.steps()
+                if found is None:
+                    break
+                on_block()
+                came = None if self._backlog else time.time()
+                for told, kind in found:
+                    self._merger.take(rank.rank, told, time.monotonic(), came=came, source=kind)
+            self._printed.discard(key)
 
     def _take(self, rank: _Rank, lines: list[bytes]) -> None:
         now, came = time.monotonic(), None if self._backlog else time.time()
