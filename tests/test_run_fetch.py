@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from clusterctl.messages import relay
 from clusterctl.run.display import Display
 from clusterctl.run.fetch import LogFetch
-from clusterctl.store.outcome import Outcome
+from clusterctl.session.run import fetch_logs
+from clusterctl.store.outcome import Attempt, Outcome
 from clusterctl.store.runs import RunDirectory
 from tests.fake_hosts import FakeChannel, FakeHost, FakeTransport
 from tests.test_run_machine import plan
@@ -65,6 +67,27 @@ def test_the_rest_of_a_log_comes_and_then_its_host_forgets(ended: Ended) -> None
     assert len(ended.ordered(relay.Forget)) == 1
     assert ended.hosts[1].opened == 0, "nothing of it is missing"
     assert not ended.ordered(relay.Stop)
+
+
+def test_logs_of_an_earlier_attempt_come_as_well(ended: Ended, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A spare has taken the place of its host since."""
+    spare = msgspec.structs.replace(ended.plan.nodes[0], host="h2")
+    again = msgspec.structs.replace(ended.plan, attempt=2, nodes=(spare, ended.plan.nodes[1]))
+    ended.directory.begin_attempt(again)
+    first = Attempt(attempt=1, status="lost", exit_code=121, incomplete_logs=("h0",))
+    second = Attempt(attempt=2, status="succeeded", exit_code=0)
+    ended.outcome = msgspec.structs.replace(ended.outcome, incomplete_logs=(), attempts=(first, second))
+    ended.directory.write("outcome.json", ended.outcome)
+    monkeypatch.setattr(
+        "clusterctl.session.run.transport_of", lambda _: FakeTransport(*ended.hosts, FakeHost("h2", 0))
+    )
+    assert ended.outcome.incomplete_anywhere == ("h0",)
+    assert fetch_logs(ended.directory, Display()) == {}
+    assert (ended.directory.host_logs("h0") / LOG).read_bytes() == b"one\ntwo\n"
+    outcome = ended.directory.outcome()
+    assert outcome is not None and outcome.incomplete_anywhere == ()
+    assert [each.status for each in outcome.attempts] == ["lost", "succeeded"]
+    assert len(ended.ordered(relay.Forget)) == 1
 
 
 def test_a_host_whose_end_nobody_knows_is_stopped_first(ended: Ended) -> None:

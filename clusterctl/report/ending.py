@@ -139,8 +139,8 @@ def _how_many(told: Mapping[str, int], outcome: Outcome) -> str:
 
 
 def _damaged(outcome: Outcome) -> list[tuple[str, str]]:
-    if outcome.incomplete_logs:
-        return [(f"  (not complete: {brief(outcome.incomplete_logs)})", "bold yellow")]
+    if outcome.incomplete_anywhere:
+        return [(f"  (not complete: {brief(outcome.incomplete_anywhere)})", "bold yellow")]
     if outcome.cut_logs:
         logs = f"{len(outcome.cut_logs)} log{'s' * (len(outcome.cut_logs) > 1)}"
         cut = size(sum(outcome.cut_logs.values()))

@@ -202,7 +202,7 @@ def next_steps(run: RunView, outcome: Outcome | None, *, pull: str = "", logs: b
         lines.append((f"clusterctl why {run.run}", "the stacks of its ranks"))
     if cause is not None and cause.rank is not None:
         lines.append((f"clusterctl logs {run.run} --rank {cause.rank} --tail 50", "its last lines"))
-    if outcome is not None and outcome.incomplete_logs and pull and run.status != "refused":
+    if outcome is not None and outcome.incomplete_anywhere and pull and run.status != "refused":
         lines.append((f"clusterctl logs {run.run} --fetch", "bring the rest of its logs"))
     if cause is not None and cause.kind == "lost" and cause.host:
         lines.append((f"clusterctl doctor -i {cause.host}", "is the host back?"))

@@ -1,4 +1,4 @@
-"""Logs that were not complete here when their run ended, from the hosts that still have them."""
+"""Logs of an attempt that were not complete here when it ended, from the hosts that still have them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ class LogFetch:
         *,
         timeout: float = RUN.log_timeout,
     ) -> None:
-        """``timeout``: for how many seconds the hosts may bring nothing new."""
+        """``plan`` is that of the attempt, ``outcome`` the run's. ``timeout``: for how many seconds the hosts
+        may bring nothing new."""
         self.problems: dict[str, str] = {}
         """Host -> why its logs are still not complete here."""
         self._plan = plan
@@ -45,11 +46,13 @@ class LogFetch:
         self._hosts = tuple(node.host for node in plan.nodes)
         self._links = Links(self._hosts, transport, self._new_session)
         self._recorder = Recorder(directory, plan, self._links.wake)
-        self._waiting = {node for node, host in enumerate(self._hosts) if host in outcome.incomplete_logs}
+        missing = outcome.incomplete_in(plan.attempt)
+        self._waiting = {node for node, host in enumerate(self._hosts) if host in missing}
         self._stored = dict.fromkeys(self._waiting, 0)
 
-    def carry_out(self) -> None:
-        """Bring what is missing, have the hosts forget what is whole here now, and write the outcome anew."""
+    def carry_out(self) -> Outcome:
+        """Bring what is missing, have the hosts forget what is whole here now, and write the outcome anew,
+        which comes back."""
         operator = Operator(self._links.wake)
         closing = Closing(self._plan, self._links, self._recorder, operator, self._display)
         missing = tuple(self._hosts[node] for node in sorted(self._waiting))
@@ -62,6 +65,7 @@ class LogFetch:
             for host in left:
                 self.problems.setdefault(host, kept.unwritten or "they are not what the host says they are")
             closing.forget({self._hosts.index(host) for host in missing if host not in left})
+            return self._outcome.with_logs(self._plan.attempt, left, kept.cut_logs)
         finally:
             self._recorder.close()
             self._links.close()

@@ -87,6 +87,7 @@ class Recorder:
         """The first fault of this program in the thread; whoever asks for something from then on gets it."""
         self.path = directory.path
         self._directory = directory
+        self._attempt = plan.attempt
         self._wake = wake
         self._reports: queue.SimpleQueue[Report] = queue.SimpleQueue()
         self._logs = LogCollector(
@@ -286,15 +287,16 @@ class Recorder:
     def _finish(self, end: Outcome | AttemptEnd, hosts: Sequence[str]) -> Kept:
         missing = self._logs.incomplete(hosts, self._step)
         self._metrics.look(over=True, on_block=self._step)
-        cut_logs = (end.cut_logs if isinstance(end, Outcome) else {}) | self._logs.cut_out()
+        cut_logs = self._logs.cut_out()
         self.taken_by = self._claim.taken_by() or self.taken_by
         why = ""
         if self.taken_by is None and isinstance(end, AttemptEnd):
             self._logs.record(end.event(missing), time.monotonic())
         elif self.taken_by is None and isinstance(end, Outcome):
+            end = end.with_logs(self._attempt, missing, cut_logs)
+            cut_logs = end.cut_logs
             try:
-                outcome = msgspec.structs.replace(end, incomplete_logs=missing, cut_logs=cut_logs)
-                self._directory.write("outcome.json", outcome)
+                self._directory.write("outcome.json", end)
             except OSError as error:
                 why = f"{self.path / 'outcome.json'}: {error.strerror or error}"
         return Kept(missing, why, cut_logs=cut_logs)

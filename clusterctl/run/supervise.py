@@ -12,8 +12,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-import msgspec
-
 from clusterctl.ask.bundle import pack
 from clusterctl.ask.host_session import HostSession
 from clusterctl.ask.tree import Tree
@@ -377,7 +375,7 @@ class Supervisor:
         whole = {node for node, host in enumerate(self._hosts) if host not in kept.incomplete}
         closing.forget(whole | self._never, last=isinstance(final, Outcome))
         outcome = final if isinstance(final, Outcome) else outcome
-        return msgspec.structs.replace(outcome, incomplete_logs=kept.incomplete, cut_logs=kept.cut_logs)
+        return outcome.with_logs(self._plan.attempt, kept.incomplete, kept.cut_logs)
 
     def _leave(self) -> None:
         """Hang up. If the run is not over, this process is broken or was interrupted: no host may wait for

@@ -169,21 +169,25 @@ def take_over(directory: RunDirectory, display: Display) -> Outcome:
 
 
 def fetch_logs(directory: RunDirectory, display: Display) -> dict[str, str]:
-    """Bring those logs of a run from its hosts that were not complete here when it ended. Returns host -> why
-    its logs still are not. Raises UsageError for a run that is not over."""
+    """Bring those logs of a run, of all its attempts, from its hosts that were not complete here when they
+    ended. Returns host -> why its logs still are not. Raises UsageError for a run that is not over."""
     plan, outcome = directory.plan(), directory.outcome()
     if outcome is None:
         hint = f"its logs come by themselves while it runs; clusterctl stop {plan.run} ends it"
         raise UsageError(f"run {plan.run} is not over", hint=hint)
-    if not outcome.incomplete_logs:
+    if not outcome.incomplete_anywhere:
         return {}
+    problems: dict[str, str] = {}
     link = transport_of(plan)
     try:
-        fetch = LogFetch(plan, outcome, link, directory, display)
-        fetch.carry_out()
+        for attempt in range(plan.attempt, 0, -1):
+            if outcome.incomplete_in(attempt):
+                fetch = LogFetch(directory.plan(attempt), outcome, link, directory, display)
+                outcome = fetch.carry_out()
+                problems |= fetch.problems
     finally:
         link.close()
-    return fetch.problems
+    return problems
 
 
 @atexit.register

@@ -76,9 +76,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     ``collateral`` holds what failed because something else had failed before. ``incomplete_logs`` names
     hosts whose logs could not be checked to the last byte, ``cut_logs`` logs that were longer than their
-    limit, such as ``node1/rank-0.log``, with how many bytes were cut out of each. All of this is that of the
-    last of ``attempts``; ``seconds`` is the whole run. ``restarts`` counts those attempts that followed a
-    failure of the run itself, ``no_restart`` says why there was not another.
+    limit, such as ``node1/rank-0.log``, with how many bytes were cut out of each. What failed, what is left and
+    ``incomplete_logs`` are those of the last of ``attempts``; ``seconds`` is the whole run. ``restarts`` counts
+    those attempts that followed a failure of the run itself, ``no_restart`` says why there was not another.
     """
 
     schema: Literal["clusterctl.outcome/1"] = "clusterctl.outcome/1"
@@ -95,3 +95,29 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     attempts: tuple[Attempt, ...] = ()
     no_restart: str = ""
     spent: Spent | None = None
+
+    def incomplete_in(self, attempt: int) -> tuple[str, ...]:
+        """Hosts whose logs of one attempt could not be checked to the last byte."""
+        for each in self.attempts[:-1]:
+            if each.attempt == attempt:
+                return each.incomplete_logs
+        return self.incomplete_logs
+
+    @property
+    def incomplete_anywhere(self) -> tuple[str, ...]:
+        """The same of all attempts."""
+        found = (host for each in self.attempts[:-1] for host in each.incomplete_logs)
+        return tuple(dict.fromkeys((*self.incomplete_logs, *found)))
+
+    def with_logs(self, attempt: int, incomplete: tuple[str, ...], cut_logs: dict[str, int]) -> Outcome:
+        """The same where that is known of the logs of one attempt."""
+        last = not self.attempts or self.attempts[-1].attempt == attempt
+        return msgspec.structs.replace(
+            self,
+            incomplete_logs=incomplete if last else self.incomplete_logs,
+            cut_logs=self.cut_logs | cut_logs,
+            attempts=tuple(
+                msgspec.structs.replace(each, incomplete_logs=incomplete) if each.attempt == attempt else each
+                for each in self.attempts
+            ),
+        )
