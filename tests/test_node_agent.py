@@ -273,7 +273,6 @@ def lock_path(run: NodeRun) -> Path:
 def test_a_busy_slot_names_the_run_that_holds_it(make: Make, tmp_path: Path) -> None:
     first = make(SLEEPS).start()
     first.wait_for_log("ready")
-    (tmp_path / "second").mkdir()
     second = make_in(tmp_path / "second", lock_dir=str(tmp_path))
     second.wait_end()
     (refused,) = second.told(events.Refused)
@@ -283,7 +282,54 @@ def test_a_busy_slot_names_the_run_that_holds_it(make: Make, tmp_path: Path) -> 
 
 
 def make_in(folder: Path, **changes: Any) -> NodeRun:
+    folder.mkdir(exist_ok=True)
     return NodeRun(folder, "pass", **changes).start()
+
+
+@pytest.mark.parametrize("end", ["let go", "stopped", pytest.param("kept", marks=pytest.mark.long)])
+def test_of_two_runs_that_begin_at_once_the_one_with_the_greater_id_gives_way(
+    make: Make, tmp_path: Path, end: str
+) -> None:
+    younger = make(SLEEPS, run="20260102-000000-aaaa").start()
+    younger.wait_for_log("ready")
+    older = make_in(tmp_path / "older", run="20260101-000000-aaaa", lock_dir=str(tmp_path))
+    wait_until(lambda: older.told(events.Noted) != [])
+    assert "waiting for run 20260102-000000-aaaa" in older.told(events.Noted)[0].text
+    assert older.told(events.EngineStarted) == []
+    if end == "let go":
+        younger.stop(0.0)
+        older.wait_end()
+        assert older.told(events.EngineStarted) and not older.told(events.Refused)
+    elif end == "stopped":
+        older.stop(0.0)
+        older.wait_end()
+        assert not older.told(events.EngineStarted) and not older.told(events.Refused)
+    else:
+        older.wait_end()
+        (refused,) = older.told(events.Refused)
+        assert refused.run == "20260102-000000-aaaa" and younger.agent_lives()
+
+
+def test_the_name_of_a_holder_that_is_gone_is_not_told(make: Make, tmp_path: Path) -> None:
+    """Its successor has not written its own yet."""
+    import fcntl
+
+    run = make(SLEEPS)
+    with lock_path(run).open("w") as stream:
+        stream.write("run 20250101-000000-dead of ann\n999999999 1\n")
+        stream.flush()
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        run.start()
+        time.sleep(0.5)
+        assert run.told(events.Refused) == []
+        stream.seek(0)
+        stream.write(
+            f"run 10250101-000000-live of ann\n{os.getpid()} {processes.identity(os.getpid())['started']}\n"
+        )
+        stream.flush()
+        run.wait_end()
+    (refused,) = run.told(events.Refused)
+    assert refused.run == "10250101-000000-live"
 
 
 def test_a_pipe_in_place_of_a_lock_blocks_nobody(make: Make) -> None:

@@ -76,9 +76,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     ``collateral`` holds what failed because something else had failed before. ``incomplete_logs`` names
     hosts whose logs could not be checked to the last byte, ``cut_logs`` logs that were longer than their
-    limit, such as ``node1/rank-0.log``, with how many bytes were cut out of each. What failed, what is left and
-    ``incomplete_logs`` are those of the last of ``attempts``; ``seconds`` is the whole run. ``restarts`` counts
-    those attempts that followed a failure of the run itself, ``no_restart`` says why there was not another.
+    limit, such as ``node1/rank-0.log``, with how many bytes were cut out of each. What failed, what is left
+    and ``incomplete_logs`` are those of the last of ``attempts``; ``seconds`` is the whole run. ``restarts``
+    counts those attempts that followed a failure of the run itself, ``no_restart`` says why there was not
+    another.
     """
 
     schema: Literal["clusterctl.outcome/1"] = "clusterctl.outcome/1"

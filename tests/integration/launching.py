@@ -14,7 +14,7 @@ from typing import Any
 
 from clusterctl.sandbox import Sandbox
 
-PATIENCE = 180.0
+PATIENCE = 600.0
 
 
 class Launch:

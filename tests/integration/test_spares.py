@@ -12,6 +12,7 @@ from clusterctl.sandbox.spec import numbered
 from tests.integration.launching import Launch, launch, start
 from tests.integration.pretraining import TINY, losses, records
 from tests.integration.test_restart import COUNTS, rank_pid
+from tests.integration.test_succession import attach, ends, kill_controller
 
 pytestmark = pytest.mark.sandbox
 _PATIENCE = 900
@@ -59,21 +60,45 @@ def test_a_host_that_nobody_can_log_in_to_again_is_replaced(spared: Sandbox, sha
     assert log.startswith("attempt 2 from 20"), "the shared working directory holds what node2 had saved"
 
 
+@pytest.fixture(scope="module")
+def undisturbed(spared: Sandbox, shared: Path) -> dict[int, float]:
+    """The losses of a run that nothing happens to."""
+    calm = launch(spared, *training("calm", shared), cwd=shared, options=["--include", "node1@node2@node3"])
+    assert calm.code == 0, calm.text
+    found = losses(shared / "calm.jsonl")
+    assert sorted(found) == list(range(1, 101))
+    return found
+
+
+def training(name: str, shared: Path) -> list[str]:
+    """100 steps, with what it saves and tells beside those of others in ``shared``."""
+    steps = ["--steps", "100", "--log_every", "1", "--save_every", "10", "--dropout", "0.1"]
+    place = ["--save_dir", str(shared / name), "--metrics", str(shared / f"{name}.jsonl")]
+    return ["--", *TINY, *steps, *place]
+
+
 @pytest.mark.long
 @pytest.mark.training
-def test_a_link_cut_at_step_40_costs_no_bit_of_the_loss(spared: Sandbox, shared: Path) -> None:
-    def words(name: str) -> list[str]:
-        steps = ["--steps", "100", "--log_every", "1", "--save_every", "10", "--dropout", "0.1"]
-        place = ["--save_dir", str(shared / name), "--metrics", str(shared / f"{name}.jsonl")]
-        return ["--", *TINY, *steps, *place]
-
-    calm = launch(spared, *words("calm"), cwd=shared, options=["--include", "node1@node2@node3"])
-    assert calm.code == 0, calm.text
-    options = ["--spares", "1", "--max-restarts", "2"]
-    found = start(spared, *words("cut"), cwd=shared, options=options)
+@pytest.mark.parametrize(
+    "killed", [False, True], ids=["one controller", "controller killed between attempts"]
+)
+def test_a_link_cut_at_step_40_costs_no_bit_of_the_loss(
+    spared: Sandbox, shared: Path, undisturbed: dict[int, float], killed: bool
+) -> None:
+    name = "killed" if killed else "cut"
+    options = ["--spares", "1", "--max-restarts", "2", *["--detach"] * killed]
+    found = start(spared, *training(name, shared), cwd=shared, options=options)
+    if killed:
+        found.finish()
+        attach(found)
     found.wait_for(lambda events: has_printed(found, "node1/rank-0.log", " 40/100"))
     spared.host("node2").set_link("eth0", False)
     try:
+        if killed:
+            found.wait_for(lambda _: ends(found) == 1)
+            found.process.kill()
+            kill_controller(found)
+            attach(found)
         found.text, _ = found.process.communicate(timeout=_PATIENCE)
     finally:
         spared.host("node2").set_link("eth0", True)
@@ -84,8 +109,8 @@ def test_a_link_cut_at_step_40_costs_no_bit_of_the_loss(spared: Sandbox, shared:
     assert second["hosts"] == ["node1", "node4", "node3"]
     assert second["resumed"] in ("step-000030", "step-000040")
     assert found.outcome["left_behind"] == {"node1": 0, "node2": None, "node3": 0, "node4": 0}
-    undisturbed = losses(shared / "calm.jsonl")
-    assert sorted(undisturbed) == list(range(1, 101))
-    assert losses(shared / "cut.jsonl") == undisturbed
-    twice = [record["step"] for record in records(shared / "cut.jsonl", "step")]
+    spent = found.outcome["spent"]
+    assert spent["detection"] > 5 and spent["detection_at_most"], spent
+    assert losses(shared / f"{name}.jsonl") == undisturbed
+    twice = [record["step"] for record in records(shared / f"{name}.jsonl", "step")]
     assert len(twice) > len(set(twice)) or second["resumed"] == "step-000040"

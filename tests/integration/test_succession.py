@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +91,37 @@ def test_restarts_go_on_whoever_supervises_the_run(sandbox: Sandbox, tmp_path: P
     parts = sum(spent[name] for name in ("start", "detection", "stop", "lost", "productive"))
     assert parts == pytest.approx(spent["seconds"], abs=0.01) and spent["lost_steps"] == 10
     assert set(outcome["left_behind"].values()) == {0} and leftovers(sandbox, found.run.name) == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("engine", ["torchrun", "deepspeed"])
+def test_a_controller_killed_three_times_costs_no_attempt(
+    sandbox: Sandbox, tmp_path: Path, engine: str
+) -> None:
+    """With the engines themselves, not their stand-in. A rank is killed in between, and once more."""
+    (tmp_path / "counts.py").write_text(COUNTS)
+    options = ["--detach", *RANKS, "--max-restarts", "2", "--engine", engine]
+    found = start(sandbox, "counts.py", "2", cwd=tmp_path, options=options).finish()
+    assert found.code == 0, found.text
+    attach(found)
+    for attempt in (1, 2):
+        found.wait_for(partial(has_reached, found, attempt, 20 * attempt + 5))
+        before = claim_of(found)["pid"]
+        kill_controller(found)
+        found.wait_for(partial(has_another_than, found, before))
+        kill_rank(sandbox, found, attempt)
+    found.wait_for(lambda _: ends(found) == 2)
+    found.process.kill()
+    kill_controller(found)
+    attach(found)
+    found.finish()
+    outcome = found.outcome
+    assert (found.code, outcome["status"], outcome["restarts"]) == (0, "succeeded", 2), found.text
+    assert [each["last_step"] for each in outcome["attempts"]] == [25, 45, 100]
+    assert all(each["incomplete_logs"] == [] for each in outcome["attempts"])
+    assert set(outcome["left_behind"].values()) == {0} and leftovers(sandbox, found.run.name) == []
+
+
+def has_another_than(found: Launch, before: int, events: object) -> bool:
+    """Whether another process supervises it now."""
+    return bool(claim_of(found)["pid"] != before)

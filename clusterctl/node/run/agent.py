@@ -10,6 +10,7 @@ Its standard input is one JSON object, the environment of the ranks, which no fi
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -43,7 +44,7 @@ from .engine import Engine
 from .log_limit import LogLimit
 from .memory import OutOfMemory
 from .ranks import Ranks
-from .slots import Refusal, take_slots
+from .slots import Halted, Refusal, take_slots
 from .strays import strays, told
 from .traces import Traces
 
@@ -91,9 +92,10 @@ class Agent:
         self.directory.overwrite(AGENT, own)
         self.events.tell("agent", **own)
         for note in self.job["notes"]:
-            self.events.tell("note", text=note)
+            self.note(note)
         try:
-            self.locks = take_slots(self.job)
+            with contextlib.suppress(Halted):  # it is stopping
+                self.locks = take_slots(self.job, self.is_stopped, self.note)
             self.work(watch)
         except Refusal as refusal:
             self.events.tell("refused", reason=str(refusal), run=refusal.run)
@@ -116,6 +118,15 @@ class Agent:
 
     def note_sigterm(self, *_):
         self.told_to_end = True
+
+    def is_stopped(self):
+        """Whether an order to end has come, or no word any more, by now."""
+        self.obey()
+        self.check_lease()
+        return self.stopped_at is not None
+
+    def note(self, text):
+        self.events.tell("note", text=text)
 
     def fail(self, reason):
         self.events.tell("failure", reason=reason)

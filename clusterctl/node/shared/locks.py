@@ -50,6 +50,6 @@ def try_lock(lock):
 
 
 def text_of(lock):
-    """What its holder wrote, without anything a terminal could obey."""
+    """What its holder wrote, in lines, without anything a terminal could obey."""
     text = os.pread(lock, _TEXT, 0).decode("utf-8", "replace")
-    return "".join(each if each.isprintable() else "?" for each in text.strip())
+    return "".join(each if each.isprintable() or each == "\n" else "?" for each in text.strip())
