@@ -108,12 +108,17 @@ def detached_in_second_attempt(r: Round) -> Expected:
 
 
 def detached_between(r: Round) -> Expected:
-    """Its controller dies at any moment from the failure of the first attempt on."""
-    rank = r.any_rank()
+    """Its controller dies at any moment from the failure of the first attempt on, or when the second is
+    planned and no host knows of it yet."""
+    rank, planned = r.any_rank(), r.rng.random() < 0.5
     r.launch_detached(steps(_SECONDS), options=["--max-restarts", "1"])
     r.ready()
     r.send("rank", r.host_of(rank), signal.SIGKILL, rank)
-    time.sleep(r.rng.uniform(0, 12))
+    if planned:
+        r.note("as soon as there is a second plan")
+        r.wait_until((r.directory / "plan.attempt-2.json").exists, "a second plan", often=0.001)
+    else:
+        time.sleep(r.rng.uniform(0, 12))
     _controller_gets(r, signal.SIGKILL)
     time.sleep(r.rng.uniform(0, 2))
     r.attach()

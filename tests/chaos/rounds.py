@@ -157,12 +157,14 @@ class Round:
     def any_host(self) -> Host:
         return self.rng.choice(self.world.hosts)
 
-    def wait_until(self, true: Callable[[], bool], what: str, timeout: float = STARTS) -> None:
+    def wait_until(
+        self, true: Callable[[], bool], what: str, timeout: float = STARTS, often: float = 0.05
+    ) -> None:
         until = time.monotonic() + timeout
         while not true():
             if time.monotonic() > until:
                 raise Broken(f"{what}: not within {timeout:g} s")
-            time.sleep(0.05)
+            time.sleep(often)
 
     def ready(self, attempt: int = 1) -> None:
         """Until every rank steps, and some moments more."""
