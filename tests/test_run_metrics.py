@@ -14,9 +14,9 @@ from clusterctl.run.log_collector import LogCollector
 from clusterctl.run.metrics.collection import RunMetrics
 from clusterctl.run.metrics.merge import PATIENCE, Merger
 from clusterctl.run.metrics.record import Told, parse
-from clusterctl.store.metrics import METRICS, MetricsTail, as_one, read_steps
+from clusterctl.store.metrics import METRICS, MetricsTail, read_steps
 from clusterctl.store.runs import RunDirectory
-from clusterctl.store.step import Step, decode, encode
+from clusterctl.store.step import Step, as_one, decode, encode
 from tests.test_run_machine import plan
 
 HOSTS = {0: "h0", 1: "h1"}

@@ -17,6 +17,7 @@ from clusterctl.cli import (
     lint,
     logs,
     pull,
+    report,
     runs,
     sandbox,
     stop,
@@ -155,6 +156,15 @@ app.command(
     short_help="How a run stands, host by host.",
     cls=help_.command("clusterctl status", "clusterctl status 20260101-1200 --json"),
 )(runs.status_command)
+app.command(
+    "report",
+    short_help="Write a run as one page: cause, curves, hosts, events.",
+    cls=help_.command(
+        "clusterctl report                  the newest run, into its directory",
+        "clusterctl report 20260101 -o x.html  a run by the beginning of its id",
+        "clusterctl report A B C            several runs laid over one another",
+    ),
+)(report.command)
 app.command(
     "why",
     short_help="Explain how a run failed, in words.",

@@ -33,7 +33,7 @@ def command(
     from clusterctl.cli import screen
     from clusterctl.cli.ending import closing
     from clusterctl.report import runs as page
-    from clusterctl.run import on_end
+    from clusterctl.session.ending import conclude
     from clusterctl.store.runs import find_run
 
     directory = find_run(run or None)
@@ -52,7 +52,7 @@ def command(
         return _INTERRUPTED
     screen.show(closing(directory, outcome))
     if not _others(directory.held()):  # nobody else sees to it
-        on_end.carry_out(plan, directory, outcome, lambda text: screen.err().print(text, style="dim"))
+        conclude(plan, directory, outcome, lambda text: screen.err().print(text, style="dim"))
     proved = [outcome.left_behind.get(node.host) for node in plan.nodes]
     return 0 if all(left == 0 for left in proved) else 125
 

@@ -78,6 +78,11 @@ def render(
     return Group(table, text)
 
 
+def software(facts: Facts) -> dict[str, str]:
+    """What is compared between hosts, by name; empty where a host has none."""
+    return {name: harmless(read(facts)) for name, read in _READERS.items()}
+
+
 def _columns(facts: Mapping[str, Facts]) -> tuple[str, ...]:
     device = "GPU" if any(of_host.nvidia.gpus for of_host in facts.values()) else "CPU"
     return ("slots", device, "driver", "python", "torch", "NCCL", "interface", "address")
@@ -96,7 +101,7 @@ def _rows(inventory: Inventory, facts: Mapping[str, Facts], network: Network, re
         of_host = facts.get(entry.name)
         chosen = network.of(entry.name)
         if of_host is not None:
-            cells |= {name: harmless(read(of_host)) for name, read in _READERS.items()}
+            cells |= software(of_host)
         if chosen is not None:
             cells |= {"interface": chosen.ifname, "address": chosen.address}
         rows.append(_Row(mark, rank, entry.name, cells))

@@ -12,11 +12,11 @@ from contextlib import suppress
 import msgspec
 
 from clusterctl.errors import ClusterctlError
-from clusterctl.run import on_end
 from clusterctl.run.attempts import Attempts
 from clusterctl.run.display import Display
 from clusterctl.session.attempting import followed
 from clusterctl.session.controller import Awaiting, Held, News, Over, Start, TakeOver, Up
+from clusterctl.session.ending import conclude
 from clusterctl.session.hosts import transport_of
 from clusterctl.session.intent import Recalled, recall
 from clusterctl.session.run import Run
@@ -117,7 +117,7 @@ def carry_out(
             hold(attempts)
             outcome = attempts.take_over("attach")
         _tell_end(directory, outcome, attempts.unwritten, news)
-        on_end.carry_out(attempts.plan, directory, outcome, complain, unwritten=attempts.unwritten)
+        conclude(attempts.plan, directory, outcome, complain, unwritten=attempts.unwritten)
 
 
 def _recalled(directory: RunDirectory) -> Recalled | None:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from clusterctl.errors import ClusterctlError
 from clusterctl.plan.model import LaunchPlan
-from clusterctl.run import on_end
 from clusterctl.run.display import Display
 from clusterctl.session.controller import Controller, Start
+from clusterctl.session.ending import conclude
 from clusterctl.session.launch import Prepared
 from clusterctl.session.recorded import RecordedRun
 from clusterctl.session.run import make_directory, take_over
@@ -78,7 +78,7 @@ class DetachedRun(RecordedRun):
 
     def _take_over(self) -> Outcome:
         outcome = take_over(self._directory, Display())
-        on_end.carry_out(self.plan, self._directory, outcome, lambda _: None)
+        conclude(self.plan, self._directory, outcome, lambda _: None)
         return outcome
 
     def _pause(self) -> bool:

@@ -10,12 +10,14 @@ from types import TracebackType
 
 from clusterctl.errors import UsageError
 from clusterctl.plan.model import LaunchPlan
-from clusterctl.run import on_end
+from clusterctl.report.hosts import software
+from clusterctl.report.html.record import SOFTWARE, HostSoftware
 from clusterctl.run.attempts import Attempts
 from clusterctl.run.display import Display
 from clusterctl.run.fetch import LogFetch
 from clusterctl.run.operator import BY_PROGRAM
 from clusterctl.session.attempting import Attempting, followed
+from clusterctl.session.ending import conclude
 from clusterctl.session.hosts import transport_of
 from clusterctl.session.intent import Ready, write_down
 from clusterctl.session.launch import Prepared
@@ -74,7 +76,7 @@ class Run(RecordedRun):
             try:
                 if self._outcome is not None:
                     say = self.on_end_said.append
-                    on_end.carry_out(self.plan, self._directory, self._outcome, say, unwritten=self.unwritten)
+                    conclude(self.plan, self._directory, self._outcome, say, unwritten=self.unwritten)
             finally:
                 self._settled.set()
                 _unfinished.discard(self)
@@ -158,6 +160,9 @@ def make_directory(prepared: Prepared) -> RunDirectory:
     directory.claim()  # so that no `attach` takes it for one without a controller
     directory.write("findings.json", prepared.examination.report.findings)
     write_down(directory, prepared.ready)
+    answers = prepared.examination.answers
+    has = [HostSoftware(host=host, has=software(told)) for host, told in answers.facts.items()]
+    directory.write(SOFTWARE, has)
     return directory
 
 

@@ -54,9 +54,3 @@ def newest_steps(run: Path) -> list[Step]:
         return []
     found = {(step.attempt, step.step): step for step in map(decode, lines) if step is not None}
     return [found[key] for key in sorted(found)]
-
-
-def as_one(steps: list[Step]) -> list[Step]:
-    """The same as one curve: of a step that several attempts took, the newest counts."""
-    found = {step.step: step for step in steps}
-    return [found[step] for step in sorted(found)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -51,6 +52,12 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     mfu: float | None = None
     other: dict[str, float] = {}
     """What else the script tells, as means over ranks."""
+
+
+def as_one(steps: Iterable[Step]) -> list[Step]:
+    """The same as one curve: of a step that several attempts took, the newest counts."""
+    found = {step.step: step for step in steps}
+    return [found[step] for step in sorted(found)]
 
 
 def encode(step: Step) -> bytes:

@@ -11,15 +11,16 @@ from itertools import pairwise
 import msgspec
 from markupsafe import Markup
 
-from clusterctl.report.html.axis import Axis, Scale, scale, written
+from clusterctl.report.html.axis import Axis, Scale, Unit, scale, written
 from clusterctl.report.html.svg import picture, tag
 
 COLOURS = 8
 _WIDTH = 640.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 70.0, 16.0, 12.0, 46.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 70.0, 16.0, 22.0, 46.0
 _ROW, _BAR = 34.0, 20.0
 _LETTER = 7.2
 _MOST_POINTS = 1500
+_READOUTS = 240
 
 
 class Series(msgspec.Struct, frozen=True):
@@ -49,8 +50,17 @@ class Range(msgspec.Struct, frozen=True):
     note: str = ""
 
 
-def lines(series: Sequence[Series], x: Axis, y: Axis, *, title: str, height: float = 300.0) -> Markup:
-    """All on top of one another: earlier ones are wider, so that equal lines are all seen."""
+def lines(
+    series: Sequence[Series],
+    x: Axis,
+    y: Axis,
+    *,
+    title: str,
+    height: float = 300.0,
+    marks: Sequence[tuple[float, str]] = (),
+) -> Markup:
+    """All on top of one another: earlier ones are wider, so that equal lines are all seen. The values under
+    the pointer stand in the upper right. ``marks`` are places along ``x`` with a word for each."""
     drawn = [(each.name, _thinned(each.points)) for each in series]
     finite = [point for _, points in drawn for point in points if _finite(point)]
     xs, ys = [point[0] for point in finite] or [0.0], [point[1] for point in finite] or [0.0]
@@ -71,7 +81,47 @@ def lines(series: Sequence[Series], x: Axis, y: Axis, *, title: str, height: flo
         if len(points) == 1 and _finite(points[0]):
             cx, cy = across.at(points[0][0]), up.at(points[0][1])
             content.append(tag("circle", cx=cx, cy=cy, r=width, class_=f"c{number % COLOURS}"))
-    return picture(_WIDTH, height, title, *content)
+    for place, word in marks:
+        at = across.at(place)
+        content.append(tag("line", x1=at, x2=at, y1=_TOP, y2=height - _BOTTOM, class_="mark"))
+        content.append(tag("text", word, x=at + 4, y=height - _BOTTOM - 6, class_="note"))
+    return picture(_WIDTH, height, title, *content, *readouts(drawn, across, x, y, height))
+
+
+def readouts(
+    drawn: Sequence[tuple[str, Sequence[tuple[float, float]]]],
+    across: Scale,
+    x: Axis,
+    y: Axis,
+    height: float,
+) -> list[Markup]:
+    """A strip for each place that has values: it shows them while the pointer is over it. No script."""
+    told: dict[float, list[str]] = {}
+    for name, points in drawn:
+        label = f"{name} " if len(drawn) > 1 else f"{y.label} "
+        for place, value in filter(_finite, points):
+            told.setdefault(place, []).append(f"{label}{value:.7g}{f' {y.unit}' if y.unit else ''}")
+    places = sorted(told)
+    places = places[:: max(1, math.ceil(len(places) / _READOUTS))]
+    edges = [across.at(place) for place in places]
+    bounds = [
+        edges[0] if edges else 0.0,
+        *((left + right) / 2 for left, right in pairwise(edges)),
+        edges[-1] if edges else 0.0,
+    ]
+    found = []
+    for place, at, (left, right) in zip(places, edges, pairwise(bounds), strict=True):
+        text = f"{x.label} {place:.10g}: {'; '.join(told[place])}"
+        found.append(
+            tag(
+                "g",
+                tag("rect", x=left - 0.5, y=_TOP, width=right - left + 1, height=height - _TOP - _BOTTOM),
+                tag("line", x1=at, x2=at, y1=_TOP, y2=height - _BOTTOM),
+                tag("text", text, x=_WIDTH - _RIGHT, y=_TOP - 6),
+                class_="at",
+            )
+        )
+    return found
 
 
 def bars(rows: Sequence[Bar], kinds: Sequence[str], x: Axis, *, title: str) -> Markup:
@@ -153,11 +203,18 @@ def legend(names: Sequence[str]) -> Markup:
 
 def _grid_up(up: Scale, axis: Axis) -> Markup:
     content = []
+    short: Unit = axis.unit if len(axis.unit) < 2 else ""  # the label beside it says the rest
     for tick in up.ticks:
         y = up.at(tick)
         content += [
             tag("line", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y, y2=y, class_="grid"),
-            tag("text", written(tick, axis.unit), x=_LEFT - 8, y=y + 4, class_="tick end"),
+            tag(
+                "text",
+                written(tick, short),
+                x=_LEFT - 8,
+                y=y + 4,
+                class_="tick end",
+            ),
         ]
     middle = up.start + up.length / 2
     turned = f"rotate(-90 14 {middle:.0f})"

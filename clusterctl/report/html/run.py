@@ -1,0 +1,297 @@
+"""The page of a run, or of several laid over one another. Pure."""
+
+from __future__ import annotations
+
+import shlex
+import statistics
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+import msgspec
+from markupsafe import Markup
+
+from clusterctl.plan.variables import shown
+from clusterctl.report.attempts import duration
+from clusterctl.report.html import charts
+from clusterctl.report.html.axis import Axis, Unit, written
+from clusterctl.report.html.charts import Bar, Range, Series
+from clusterctl.report.html.happened import happened
+from clusterctl.report.html.pages import page
+from clusterctl.report.html.record import RunRecord
+from clusterctl.report.html.strip import busy, strip
+from clusterctl.report.why import after, echo_in_words
+from clusterctl.store.outcome import Spent
+from clusterctl.store.step import Step, as_one
+
+_SPENT = ("training", "start", "detection", "stop", "steps again")
+_STEP = Axis("step")
+
+
+class Curve(msgspec.Struct, frozen=True):
+    """One chart of a page. ``names`` is the legend, where there is more than one line."""
+
+    title: str
+    picture: Markup
+    names: Markup = Markup()
+
+
+class Variable(msgspec.Struct, frozen=True):
+    """``hosts``: empty where all have it."""
+
+    name: str
+    value: str
+    origin: str
+    hosts: str = ""
+
+
+def run_page(record: RunRecord) -> str:
+    """One run: what became of it and why, then curves, hosts, events and plan."""
+    lines, more = happened(record.events)
+    return page(
+        "run.html",
+        record=record,
+        plan=record.plan,
+        outcome=record.outcome,
+        found=record.found,
+        title=title(record),
+        facts=_facts(record),
+        cascades=[echo_in_words(each) for each in record.found.cascades],
+        spent=_spent(record.outcome.spent) if record.outcome else None,
+        attempts=record.outcome.attempts if record.outcome else (),
+        curves=curves([record]),
+        ranks=_ranks(record.steps),
+        slowest=slowest(record.steps),
+        strip=_strip(record),
+        measure="GPUs" if _tells_gpus(record) else "cores",
+        lines=lines,
+        more=more,
+        variables=_variables(record),
+        differing=_differing(record),
+        again=again(record),
+        clock=_clock,
+        duration=duration,
+    )
+
+
+def overlay_page(records: Sequence[RunRecord]) -> str:
+    """Several runs: how each ended, and their curves on top of one another."""
+    rows = [(record, title(record), dict(_facts(record))) for record in records]
+    return page("runs.html", rows=rows, curves=curves(records), spans=_spans(records))
+
+
+def title(record: RunRecord) -> str:
+    """``failed after 41.2 s: node2 rank 1: ...``, as the closing line of `launch` has it."""
+    outcome = record.outcome
+    if outcome is None:
+        return record.found.status
+    text = f"{outcome.status} after {duration(outcome.seconds)}"
+    if len(outcome.attempts) > 1:
+        text += f", attempt {outcome.attempts[-1].attempt}"
+    if outcome.cause is not None:
+        words = record.found.means if record.found.known else outcome.cause.message
+        text += after(outcome.status, outcome.cause, words)
+    return text
+
+
+def again(record: RunRecord) -> str:
+    """The command line that starts it once more, in the directory it was started in."""
+    plan = record.plan
+    words = ["clusterctl", "launch", "-H", plan.hostfile, "--nodes", str(len(plan.nodes))]
+    words += ["--engine", "deepspeed"] if plan.start != "torchrun" else []
+    command = [word for word in plan.command if word not in ("{python}", "-u")]
+    if command[:1] == ["-m"]:
+        words.append("-m")
+        command = command[1:]
+    return f"cd {shlex.quote(plan.code.root)} && {shlex.join([*words, *command, *plan.arguments])}"
+
+
+def _facts(record: RunRecord) -> list[tuple[str, str]]:
+    plan, outcome = record.plan, record.outcome
+    steps = as_one(record.steps)
+    found = [
+        ("run", plan.run),
+        ("started", f"{datetime.fromtimestamp(record.started).astimezone():%Y-%m-%d %H:%M:%S %Z}"),
+        ("ran on", f"{plan.world_size} ranks on {len(plan.nodes)} hosts, {plan.start}"),
+        ("script", shlex.join([*plan.command, *plan.arguments]).replace("'{python}'", "python")),
+    ]
+    if outcome is not None:
+        found.insert(2, ("exit code", str(outcome.exit_code)))
+        left = sum(each or 0 for each in outcome.left_behind.values())
+        unknown = sum(each is None for each in outcome.left_behind.values())
+        found.append(
+            ("left", f"{left} processes{f', {unknown} hosts could not be asked' if unknown else ''}")
+        )
+    if steps:
+        found.append(("last step", _last(steps[-1])))
+    if plan.code.git is not None:
+        git = plan.code.git
+        differing = f", {git.changed} files changed, {git.untracked} not in git"
+        found.append(("commit", f"{git.commit}{differing if git.changed or git.untracked else ''}"))
+    return found
+
+
+def _last(step: Step) -> str:
+    told = [f"{step.step}"]
+    if step.loss is not None:
+        told.append(f"loss {step.loss:.5g}")
+    if step.tokens_per_s is not None:
+        told.append(written(step.tokens_per_s, "tokens/s"))
+    return ", ".join(told)
+
+
+def _spent(spent: Spent | None) -> tuple[Markup, Markup] | None:
+    """(legend, chart) of where the time went."""
+    if spent is None or spent.productive is None:
+        return None
+    parts = (spent.productive, spent.start or 0.0, spent.detection, spent.stop, spent.lost or 0.0)
+    share = f"{spent.share:.0%} trained" if spent.share is not None else ""
+    bar = Bar("", parts, share)
+    return charts.legend(_SPENT), charts.bars([bar], _SPENT, Axis("time", "s"), title="where the time went")
+
+
+_CURVES: tuple[tuple[str, str, Unit, Callable[[Step], float | None]], ...] = (
+    ("loss", "mean over ranks", "", lambda step: step.loss),
+    ("evaluation loss", "", "", lambda step: step.eval_loss),
+    ("tokens/s", "of all ranks", "tokens/s", lambda step: step.tokens_per_s),
+    ("step time", "mean over ranks", "s", lambda step: step.step_s),
+    ("gradient norm", "before clipping", "", lambda step: step.grad_norm),
+    ("learning rate", "", "", lambda step: step.lr),
+    ("waiting for data", "share of a step", "", lambda step: step.data_share),
+    ("MFU", "model FLOPs over peak", "", lambda step: step.mfu),
+    ("peak memory", "of any rank", "B", lambda step: step.peak_bytes),
+)
+
+
+def curves(records: Sequence[RunRecord]) -> list[Curve]:
+    """A chart for each number that any of the runs tells, over steps; restarts are marked where it is one."""
+    one = len(records) == 1
+    found = []
+    for name, about, unit, read in _CURVES:
+        series = []
+        for record in records:
+            told = [(step, read(step)) for step in as_one(record.steps)]
+            points = tuple((float(step.step), float(value)) for step, value in told if value is not None)
+            if points:
+                series.append(Series(record.plan.run, points))
+        if not series:
+            continue
+        names = Markup() if one else charts.legend([each.name for each in series])
+        picture = charts.lines(
+            series,
+            _STEP,
+            Axis(name, unit),
+            title=f"{name} over steps",
+            height=240.0,
+            marks=_restarts(records[0]) if one else (),
+        )
+        found.append(Curve(f"{name}, {about}" if about else name, picture, names))
+    return found
+
+
+def _restarts(record: RunRecord) -> list[tuple[float, str]]:
+    first: dict[int, int] = {}
+    for step in record.steps:
+        first.setdefault(step.attempt, step.step)
+    return [(float(step), f"attempt {attempt}") for attempt, step in first.items() if attempt > 1]
+
+
+def _ranks(steps: Sequence[Step]) -> Markup | None:
+    """How long steps take each rank: the middle half, and the middle."""
+    times: dict[int, list[float]] = {}
+    for step in steps:
+        for rank, seconds in enumerate(step.step_s_ranks):
+            if seconds is not None:
+                times.setdefault(rank, []).append(seconds)
+    rows = []
+    for rank, told in sorted(times.items()):
+        if len(told) < 2:
+            continue
+        low, middle, high = statistics.quantiles(told, n=4)
+        rows.append(Range(f"rank {rank}", middle, low, high, written(middle, "s")))
+    if not rows:
+        return None
+    return charts.ranges(
+        rows, Axis("time of a step: the middle half, and the middle", "s"), title="step times"
+    )
+
+
+def slowest(steps: Sequence[Step]) -> str:
+    """Whom most steps waited for, where that is one rank clearly; empty where nobody is."""
+    named = [(step.slow_host, step.slow_rank) for step in steps if step.slow_rank is not None]
+    if len(named) < 10:
+        return ""
+    (host, rank), count = max(((each, named.count(each)) for each in set(named)), key=lambda each: each[1])
+    spreads = [step.step_s_max / step.step_s_min - 1 for step in steps if step.step_s_max and step.step_s_min]
+    spread = statistics.median(spreads) if spreads else 0.0
+    if count / len(named) < 0.6 or spread < 0.05:
+        return ""
+    return (
+        f"rank {rank} on {host} was the slowest in {count / len(named):.0%} of the steps; "
+        f"the slowest rank took {spread:.0%} longer than the fastest (median)"
+    )
+
+
+def _strip(record: RunRecord) -> Markup | None:
+    told = {host: each for host, each in record.samples.items() if any(busy(one) is not None for one in each)}
+    if not told:
+        return None
+    ended = max(each[-1].time for each in told.values())
+    if record.outcome is not None:
+        ended = max(ended, record.started + record.outcome.seconds)
+    marks = [
+        (float(event["time"]), f"attempt {event['attempt']}")
+        for event in record.events
+        if event.get("event") == "attempt" and isinstance(event.get("time"), int | float)
+    ]
+    rows = {node.host: record.samples.get(node.host, ()) for node in record.plan.nodes}
+    return strip(rows | told, record.started, ended, marks)
+
+
+def _tells_gpus(record: RunRecord) -> bool:
+    return any(gpu is not None for each in record.samples.values() for one in each for gpu in one.gpus or ())
+
+
+def _variables(record: RunRecord) -> list[Variable]:
+    """Those that all hosts have first, then those of single hosts. Secrets are hidden."""
+    nodes = record.plan.nodes
+    holders: dict[tuple[str, str, str], list[str]] = {}
+    for node in nodes:
+        for each in node.settings:
+            holders.setdefault((each.name, shown(each), each.origin), []).append(node.host)
+    found = [
+        Variable(*key, hosts="" if len(hosts) == len(nodes) else ", ".join(hosts))
+        for key, hosts in holders.items()
+    ]
+    return sorted(found, key=lambda each: (bool(each.hosts), each.name))
+
+
+def _differing(record: RunRecord) -> list[tuple[str, dict[str, list[str]]]]:
+    """(what, value -> hosts) of what hosts do not have alike."""
+    names = sorted({name for each in record.hosts for name in each.has})
+    found = []
+    for name in names:
+        values: dict[str, list[str]] = {}
+        for each in record.hosts:
+            values.setdefault(each.has.get(name, ""), []).append(each.host)
+        if len(values) > 1:
+            found.append((name, values))
+    return found
+
+
+def _spans(records: Sequence[RunRecord]) -> Markup | None:
+    """Where the time of each of several runs went."""
+    rows = []
+    for record in records:
+        spent = record.outcome.spent if record.outcome else None
+        if spent is None or spent.productive is None:
+            rows.append(Bar(record.plan.run, None, "its logs tell of no steps"))
+            continue
+        parts = (spent.productive, spent.start or 0.0, spent.detection, spent.stop, spent.lost or 0.0)
+        rows.append(Bar(record.plan.run, parts, f"{spent.share:.0%} trained" if spent.share else ""))
+    if all(row.parts is None for row in rows):
+        return None
+    return charts.legend(_SPENT) + charts.bars(rows, _SPENT, Axis("time", "s"), title="where the time went")
+
+
+def _clock(at: float) -> str:
+    return f"{datetime.fromtimestamp(at):%H:%M:%S}"
