@@ -39,6 +39,7 @@ bench: setup ## side by side with other tools
 	.venv/bin/python bench/doctor.py --hosts 8 64
 	.venv/bin/python bench/launch.py
 	.venv/bin/python bench/logs.py
+	.venv/bin/python bench/train.py
 
 docs: setup ## the pages of docs/ as a site in build/site; a broken link is an error
 	.venv/bin/python -m clusterctl.report.catalogue > docs/checks.md

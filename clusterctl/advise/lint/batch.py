@@ -84,9 +84,12 @@ def _equation(case: Case, given: Sizes) -> Iterator[Remark]:
     if ranks is None:
         return
     full = complete(given, ranks)
-    if full is None or full.train is None or full.micro is None or full.steps is None:
+    if full is None or full.train is None or full.micro is None or full.steps is None or _holds(full, ranks):
         return
-    if full.train == full.micro * full.steps * ranks and full.train > 0:
+    stages = _stages(case, given, ranks)
+    if stages:
+        told = f"{TRAIN} {full.train} is right for {ranks} ranks in a pipeline of {stages} stages"
+        yield case.remark("info", CODE, (TRAIN,), told)
         return
     yield case.remark(
         "fail",
@@ -96,6 +99,23 @@ def _equation(case: Case, given: Sizes) -> Iterator[Remark]:
         leads="AssertionError on every rank, unless the script has model parallelism of its own",
         fix=_ways(given, full, ranks),
     )
+
+
+def _holds(sizes: Sizes, ranks: int) -> bool:
+    if not sizes.train or sizes.micro is None or sizes.steps is None:
+        return False
+    return sizes.train == sizes.micro * sizes.steps * ranks
+
+
+def _stages(case: Case, given: Sizes, ranks: int) -> int:
+    """With so many stages the batch is right: how many there are is the script's, where it has a pipeline."""
+    if not isinstance(case.get("pipeline"), dict):
+        return 0
+    for stages in range(2, ranks + 1):
+        full = complete(given, ranks // stages) if ranks % stages == 0 else None
+        if full is not None and _holds(full, ranks // stages):
+            return stages
+    return 0
 
 
 def _sum(given: Sizes, full: Sizes, ranks: int) -> str:

@@ -1,0 +1,225 @@
+"""The loop of `train/pretrain.py` beside minimal loops of the same model, in turns in the same processes.
+
+    python bench/train.py [--ranks 2] [--rounds 12] [--steps 20] [--against ddp zero2]
+
+ddp     beside a plain loop of the kind that small GPT trainers have: random crops of a token file, DDP,
+        the clipping of torch, one log line in ten steps
+zero2   beside DeepSpeed's own three lines: forward, backward, step
+
+Both sides have the same weights, batch, threads, optimizer and process group. They take turns, a block of
+steps each, first one and then the other first; what a block costs is the CPU time of all threads of all
+ranks, for on a shared machine nothing else can be compared. The ratio is the median over the rounds of
+tokens per second of CPU: above 1 ours is the faster.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+SIZES = ("n_layer", "d_model", "n_head", "seq_len", "micro_batch", "gas")
+Block = Callable[[int], None]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--steps", type=int, default=20, help="of one block")
+    parser.add_argument("--against", nargs="+", choices=("ddp", "zero2"), default=["ddp", "zero2"])
+    for name, size in zip(SIZES, (4, 128, 4, 64, 12, 1), strict=True):
+        parser.add_argument(f"--{name}", type=int, default=size)
+    args = parser.parse_args()
+    if "RANK" in os.environ:
+        return rank(args)
+    print(
+        f"{args.rounds} rounds of {args.steps} steps, {args.ranks} ranks with one thread each, medians",
+        flush=True,
+    )
+    for strategy in args.against:
+        words = [word for word in sys.argv[1:] if word not in ("--against", "ddp", "zero2")]
+        subprocess.run(
+            [
+                *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+                *(f"--nproc-per-node={args.ranks}", __file__, *words, "--against", strategy),
+            ],
+            env={**os.environ, "OMP_NUM_THREADS": "1", "DS_ACCELERATOR": "cpu", "PYTHONWARNINGS": "ignore"},
+            check=True,
+        )
+    return 0
+
+
+def rank(args: argparse.Namespace) -> int:
+    """One rank of one comparison."""
+    sys.path.insert(0, str(ROOT / "train"))
+    import torch.distributed as dist
+
+    import arguments
+    import dsconfig
+    import ranks
+    import training
+    from quiet import quieten
+    from stopping import StopRequest
+
+    quieten()
+    [strategy] = args.against
+    steps = args.steps * (args.rounds + 1)
+    words = ["--strategy", strategy, "--dtype", "fp32", "--eval_batches", "0"]
+    words += ["--steps", str(steps + 1), "--log_every", "10", "--micro_batch", str(args.micro_batch)]
+    for name in SIZES:
+        words += [f"--{name}", str(getattr(args, name))] if name != "micro_batch" else []
+    asked = arguments.parse(words)
+    place = ranks.join(None)
+    config = dsconfig.read(asked.ds_config) if asked.ds_config else {}
+    # Both sides print as they train, to nowhere.
+    shown, sys.stdout = sys.stdout, Path(os.devnull).open("w")  # noqa: SIM115
+    run = training._prepare(asked, config, place, StopRequest())
+    model = copy.deepcopy(run.engine.module)
+    complete = dsconfig.complete(config, asked, world_size=place.world_size)
+    other = (
+        plain(model, run, complete, place) if strategy == "ddp" else bare(model, run, complete, place, args)
+    )
+
+    def ours(count: int) -> None:
+        for _ in range(count):
+            run._step(show_first=False)
+
+    sides = {"ours": ours, "other": other}
+    costs: dict[str, list[float]] = {name: [] for name in sides}
+    walls: dict[str, list[float]] = {name: [] for name in sides}
+    for block in sides.values():
+        block(args.steps)
+    for number in range(args.rounds):
+        for name in sorted(sides, reverse=bool(number % 2)):
+            cpu, wall = cost(sides[name], args.steps)
+            costs[name].append(cpu)
+            walls[name].append(wall)
+    dist.barrier()
+    sys.stdout = shown
+    if place.is_first:
+        tokens = args.steps * args.micro_batch * args.gas * place.world_size * args.seq_len
+        report(strategy, model, tokens, costs, walls)
+    dist.barrier()
+    ranks.leave()
+    sys.stdout.flush()
+    os._exit(0)  # as pretrain.py does: gloo's threads may abort a process that tears down
+
+
+def cost(block: Block, steps: int) -> tuple[float, float]:
+    """Seconds of CPU of all ranks together for a block, and seconds."""
+    import torch
+    import torch.distributed as dist
+
+    dist.barrier()
+    cpu, wall = time.process_time(), time.monotonic()
+    block(steps)
+    used = torch.tensor([time.process_time() - cpu])
+    wall = time.monotonic() - wall
+    dist.all_reduce(used)
+    return float(used), wall
+
+
+def plain(model: Any, run: Any, config: dict[str, Any], place: Any) -> Block:
+    """A training loop with what one needs, and nothing else."""
+    import numpy as np
+    import torch
+    from torch.nn.parallel import DistributedDataParallel
+
+    import optimization
+
+    tokens, length = run.samples.tokens, run.samples.seq_len
+    size, passes = run.engine.micro_batch, run.engine.passes
+    draw = np.random.default_rng(place.rank)
+    parallel = DistributedDataParallel(model)
+    optimizer = optimization.build(model, config["optimizer"]["type"], config["optimizer"]["params"])
+    peak = [group["lr"] for group in optimizer.param_groups]
+    done = 0
+
+    def batch() -> tuple[torch.Tensor, torch.Tensor]:
+        starts = draw.integers(len(tokens) - length - 1, size=size)
+        crops = [torch.from_numpy(tokens[at : at + length + 1].astype(np.int64)) for at in starts]
+        both = torch.stack(crops)
+        return both[:, :-1], both[:, 1:]
+
+    def block(steps: int) -> None:
+        nonlocal done
+        for _ in range(steps):
+            for group, lr in zip(optimizer.param_groups, peak, strict=True):
+                group["lr"] = lr * optimization.lr_share(done, run.args.warmup, run.args.lr_decay_steps)
+            for at in range(passes):
+                parallel.require_backward_grad_sync = at == passes - 1
+                inputs, targets = batch()
+                loss = parallel(inputs, targets) / passes
+                loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), run.engine.clip)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            done += 1
+            if done % 10 == 0:
+                print(f"step {done} loss {loss.item() * passes:.4f}")
+
+    return block
+
+
+def bare(model: Any, run: Any, config: dict[str, Any], place: Any, args: argparse.Namespace) -> Block:
+    """DeepSpeed's own loop, with the same config, data and schedule."""
+    import deepspeed
+
+    import dsconfig
+    import optimization
+
+    dsconfig.set_dtype(config, "fp32")
+    engine, *_ = deepspeed.initialize(
+        model=model,
+        model_parameters=optimization.parameter_groups(model),
+        config=config,
+        lr_scheduler=lambda made: optimization.schedule(made, run.args.warmup, run.args.lr_decay_steps),
+        dist_init_required=False,
+    )
+    size, consumed = run.engine.micro_batch, 0
+
+    def block(steps: int) -> None:
+        nonlocal consumed
+        for _ in range(steps * run.engine.passes):
+            inputs, targets = run.samples.batch(consumed, place.rank, size)
+            consumed += size * place.world_size
+            loss = engine(inputs, targets)
+            engine.backward(loss)
+            engine.step()
+            if consumed // (size * place.world_size) % (10 * run.engine.passes) == 0:
+                print(f"loss {loss.item():.4f}")
+
+    return block
+
+
+def report(
+    strategy: str,
+    model: Any,
+    tokens: int,
+    costs: dict[str, list[float]],
+    walls: dict[str, list[float]],
+) -> None:
+    ratios = [other / ours for ours, other in zip(costs["ours"], costs["other"], strict=True)]
+    middle = statistics.median(ratios)
+    low, _, high = statistics.quantiles(ratios, n=4)
+    parameters = sum(each.numel() for each in model.parameters())
+    against = {"ddp": "a plain DDP loop", "zero2": "a bare DeepSpeed loop"}[strategy]
+    print(f"{strategy}, {parameters / 1e6:.2f} M parameters, beside {against}")
+    for name, label in (("ours", "pretrain.py"), ("other", against)):
+        rate = tokens / statistics.median(costs[name])
+        fast = tokens / statistics.median(walls[name])
+        print(f"  {label:<24}{rate:>9,.0f} tokens per second of CPU {fast:>9,.0f} tokens/s")
+    print(f"  ratio {middle:.3f} (quartiles {low:.3f} to {high:.3f}); above 1 pretrain.py is the faster")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
