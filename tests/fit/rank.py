@@ -22,7 +22,7 @@ def model_of(case: dict[str, Any]) -> torch.nn.Module:
 
     values = dict(case["model"])
     config = AutoConfig.for_model(values.pop("model_type"), **values)
-    model: torch.nn.Module = AutoModelForCausalLM.from_config(config)  # type: ignore[no-untyped-call]
+    model: torch.nn.Module = AutoModelForCausalLM.from_config(config)
     if case.get("checkpointing"):
         model.gradient_checkpointing_enable()  # type: ignore[operator]
     return model

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TRAIN = Path(__file__).resolve().parents[1] / "train"
+sys.path.insert(0, str(TRAIN))
+
+import conversations  # noqa: E402
+from errors import UserError  # noqa: E402
+
+ASKED = [{"role": "user", "content": "2 + 2?"}, {"role": "assistant", "content": "4"}]
+
+
+def lines(path: Path, *rows: Any) -> Path:
+    text = "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def messages(path: Path) -> list[list[dict[str, str]]]:
+    return [list(each.messages) for each in conversations.read(str(path))]
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(UserError) as caught:
+        conversations.read(str(path))
+    return caught.value.message
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "2 + 2?", "response": "4"},
+        {"prompt": "2 + 2?", "completion": "4", "id": 7},
+        {"instruction": "2 + 2?", "output": "4"},
+        {"instruction": "2 + 2?", "input": "", "output": "4"},
+        {"messages": ASKED},
+        {"conversations": [{"from": "human", "value": "2 + 2?"}, {"from": "gpt", "value": "4"}]},
+    ],
+)
+def test_every_shape_is_the_same_conversation(row: dict[str, Any], tmp_path: Path) -> None:
+    assert messages(lines(tmp_path / "data.jsonl", row)) == [ASKED]
+
+
+def test_an_input_follows_its_instruction_and_a_system_text_comes_first(tmp_path: Path) -> None:
+    row = {"instruction": "Add.", "input": "2 and 2", "output": "4", "system": "Be short."}
+    (found,) = messages(lines(tmp_path / "data.jsonl", row))
+    assert [each["content"] for each in found] == ["Be short.", "Add.\n\n2 and 2", "4"]
+    assert [each["role"] for each in found] == ["system", "user", "assistant"]
+
+
+def test_csv_json_lists_and_directories_are_read_too(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('prompt,response\n"2 +\n2?",4\nwho?,"me, and you"\n', encoding="utf-8")
+    (tmp_path / "b.json").write_text(json.dumps([{"messages": ASKED}], indent=2), encoding="utf-8")
+    lines(tmp_path / "c.json", {"prompt": "a", "response": "b"})
+    (tmp_path / "notes.md").write_text("no data", encoding="utf-8")
+    found = conversations.read(str(tmp_path))
+    assert [each.messages[-1]["content"] for each in found] == ["4", "me, and you", "4", "b"]
+    # The first row of the table takes two lines.
+    assert [each.where.removeprefix(f"{tmp_path}/") for each in found] == [
+        "a.csv line 2",
+        "a.csv line 4",
+        "b.json entry 1",
+        "c.json line 1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"prompt": "a"}, "no 'completion', only prompt"),
+        ({"prompt": "a", "response": ""}, "'response' is empty"),
+        ({"prompt": ["a"], "response": "b"}, "'prompt' is a list, not text"),
+        ({"instruction": "a", "response": "b"}, "no 'output', only instruction, response"),
+        ({"text": "a"}, "no columns to learn from, only text"),
+        ("[1, 2]", "a row is an object with columns, not a list"),
+        ('{"prompt": "a"', "not JSON"),
+        ({"messages": "hello"}, "'messages' is text that is not JSON"),
+        ({"messages": ASKED[:1]}, "the last message is the user's: there is no answer to learn"),
+        ({"messages": ASKED[1:]}, "an answer without a question"),
+        ({"messages": [{"role": "robot", "content": "x"}]}, "message 1 has the role 'robot'"),
+        ({"messages": [ASKED[0], {"role": "assistant", "content": None}]}, "content of message 2 is null"),
+        ({"messages": [ASKED[0], {"role": "assistant", "content": " "}]}, "message 2, an answer, is empty"),
+    ],
+)
+def test_a_bad_row_is_named_by_file_and_line(row: Any, words: str, tmp_path: Path) -> None:
+    path = lines(tmp_path / "data.jsonl", {"messages": ASKED}, "", row, {"prompt": "a"})
+    said = refusal(path)
+    assert said.startswith(f"{path} line 3: ") and words in said
+    assert said.endswith("(bad rows in all: 2)")
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    assert "holds no conversation" in refusal(lines(tmp_path / "empty.jsonl"))
+    assert "there is no" in refusal(tmp_path / "missing.jsonl")
+    assert "ending that is not known" in refusal(lines(tmp_path / "data.txt", "hello"))
+    (tmp_path / "latin.jsonl").write_bytes(b'{"prompt": "gr\xfc\xdfe", "response": "x"}\n')
+    assert "is not UTF-8" in refusal(tmp_path / "latin.jsonl")
+    (tmp_path / "cut.csv").write_text('prompt,response\n"a,b\n', encoding="utf-8")
+    assert "cannot be read to its end" in refusal(tmp_path / "cut.csv")
