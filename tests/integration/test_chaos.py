@@ -10,11 +10,11 @@ import pytest
 
 from tests.integration.campaign import play, play_each
 
-pytestmark = [pytest.mark.sandbox, pytest.mark.usefixtures("hosts_by_hand")]
+pytestmark = [pytest.mark.sandbox, pytest.mark.usefixtures("hosts_by_hand"), pytest.mark.timeout(1200)]
 
 
-def test_a_login_of_pdsh_that_fails_is_named_with_its_line(tmp_path: Path) -> None:
-    play(tmp_path, "--each", "--kinds", "pdsh-login-fails")
+def test_ranks_with_torch(tmp_path: Path) -> None:
+    play_each(("pdsh-login-fails", "hang-stopped"), tmp_path, "--lanes", "2")
 
 
 def test_kills_for_memory_and_beside_one(tmp_path: Path) -> None:

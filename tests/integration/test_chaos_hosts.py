@@ -15,6 +15,6 @@ def test_links_hosts_and_disks(tmp_path: Path) -> None:
     kinds = (
         "link-cut", "link-flaps", "link-slow", "one-way", "sshd-restarts", "host-slow", "host-stands-still",
         "host-cleared", "disk-fills", "disk-is-full", "log-overflows", "hostile-login", "stuck-in-kernel",
-        "child-became-root",
+        "child-became-root", "child-hides",
     )  # fmt: skip
     play_each(kinds, tmp_path, "--lanes", "3")

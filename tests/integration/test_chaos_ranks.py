@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.sandbox, pytest.mark.usefixtures("hosts_by_hand"), pyt
 def test_ranks_engines_agents_and_relays(tmp_path: Path) -> None:
     kinds = (
         "rank-raises", "rank-killed", "rank-exits", "waiter-killed", "rank-restarts", "crash-loop",
-        "hang-without-torch", "hang-stopped", "engine-killed", "agent-killed", "agent-stopped",
+        "hang-without-torch", "engine-killed", "agent-killed", "agent-stopped",
         "relay-killed", "session-killed", "helper-stopped",
     )  # fmt: skip
     play_each(kinds, tmp_path, "--lanes", "3")
