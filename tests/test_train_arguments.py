@@ -27,7 +27,6 @@ def complete(config: dict[str, Any], *argv: str, world_size: int = 2) -> dict[st
         (["--n_layer", "six"], "six"),
         (["--n_layer", "0"], "--n_layer is 0"),
         (["--d_model", "256", "--n_head", "3"], "does not divide into 3 heads"),
-        (["--d_model", "12", "--n_head", "4"], "width 3"),
         (["--lr", "-1"], "--lr is -1"),
         (["--lr", "inf"], "--lr is inf"),
         (["--lr", "nan"], "--lr is nan"),
@@ -68,7 +67,6 @@ def test_shipped_configs_name_no_world_size(path: Path) -> None:
     assert config == dsconfig.read(path.stem)
     assert "train_batch_size" not in config
     assert config["train_micro_batch_size_per_gpu"] >= 1 and config["gradient_accumulation_steps"] >= 1
-    assert config["zero_optimization"].get("reduce_bucket_size", 0) <= 5_000_000
 
 
 def test_an_unknown_config_names_those_that_exist() -> None:
@@ -140,6 +138,42 @@ def test_arguments_come_before_the_file_and_the_file_before_defaults() -> None:
     assert told["zero_optimization"]["stage"] == 1
     assert config["zero_optimization"]["stage"] == 3
     assert complete({})["zero_optimization"]["stage"] == 2
+
+
+@pytest.mark.parametrize(
+    ("stage", "sizes"),
+    [
+        (0, set()),
+        (1, {"allgather_bucket_size", "reduce_bucket_size"}),
+        (
+            3,
+            {
+                "reduce_bucket_size",
+                "stage3_prefetch_bucket_size",
+                "stage3_max_live_parameters",
+                "stage3_max_reuse_distance",
+            },
+        ),
+    ],
+)
+def test_buffers_suit_the_device_unless_the_file_says(stage: int, sizes: set[str]) -> None:
+    config: dict[str, Any] = {"zero_optimization": {"stage": stage}}
+    dsconfig.set_sizes(config, on_cpu=True)
+    assert config["zero_optimization"].keys() - {"stage"} == sizes
+    dsconfig.set_sizes(config, on_cpu=False)
+    assert config["zero_optimization"].get("reduce_bucket_size", 5_000_000) == 5_000_000
+    on_gpu: dict[str, Any] = {"zero_optimization": {"stage": stage}}
+    dsconfig.set_sizes(on_gpu, on_cpu=False)
+    assert on_gpu["zero_optimization"].get("reduce_bucket_size", 50_000_000) == 50_000_000
+
+
+def test_a_size_names_a_model_and_arguments_alter_it() -> None:
+    assert (parse([]).n_layer, parse([]).d_model, parse([]).seq_len) == (4, 256, 128)
+    large = parse(["--size", "1.3b", "--seq_len", "512"])
+    assert (large.n_layer, large.d_model, large.n_head, large.seq_len) == (24, 2048, 16, 512)
+    assert large.vocab_multiple == 128 and parse([]).vocab_multiple == 1
+    with pytest.raises(UserError, match="13b"):
+        parse(["--size", "13b"])
 
 
 def test_adam_needs_no_compiler_unless_asked() -> None:
@@ -214,8 +248,10 @@ def test_an_argument_against_the_scheduler_of_the_file_is_refused(
 def test_what_would_have_no_effect_is_refused(zero: dict[str, Any], argv: list[str], says: str) -> None:
     with pytest.raises(UserError, match=says):
         complete({"zero_optimization": zero}, *argv)
-    with pytest.raises(UserError, match="activation_checkpointing"):
+    with pytest.raises(UserError, match="activation_checkpointing") as caught:
         complete({"activation_checkpointing": {"cpu_checkpointing": True}})
+    assert caught.value.hint.endswith("give --activation_checkpointing")
+    assert complete({"activation_checkpointing": {"partition_activations": False}})
     assert complete({"zero_optimization": {"offload_param": {"device": "none"}}})
 
 

@@ -15,8 +15,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
 import torch  # noqa: E402
 import torch.distributed as dist  # noqa: E402
 
-from checkpoint import RECORD, Checkpoints, torn  # noqa: E402
+from checkpoint import RECORD, Checkpoints  # noqa: E402
+from errors import UserError  # noqa: E402
 from ranks import Place  # noqa: E402
+from restoring import Found, compare, newest, newest_intact, torn  # noqa: E402
 
 ALONE = Place(rank=0, world_size=1, local_rank=0, host="here", device=torch.device("cpu"), backend="gloo")
 
@@ -53,7 +55,12 @@ def test_the_record_measures_every_file(store: Checkpoints) -> None:
         "bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt",
         "mp_rank_00_model_states.pt",
     ]
-    assert store.newest_intact() == (store.directory / "step-000003", [])
+    found, notes = newest_intact(store.directory, ALONE)
+    assert found is not None and found.path == store.directory / "step-000003" and notes == []
+    assert newest(store.directory / "step-000002", ALONE) == Found(
+        path=store.directory / "step-000002", record=record
+    )
+    assert newest(store.directory / "elsewhere", ALONE) is None
 
 
 def test_a_torn_checkpoint_is_passed_over_for_the_one_before(store: Checkpoints) -> None:
@@ -62,18 +69,48 @@ def test_a_torn_checkpoint_is_passed_over_for_the_one_before(store: Checkpoints)
     shard = "bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt"
     changed = store.directory / "step-000002" / shard
     changed.write_bytes(b"x" + changed.read_bytes()[1:])
-    path, notes = store.newest_intact()
-    assert path == store.directory / "step-000001"
-    assert notes == [
-        "step-000003 is passed over: here: mp_rank_00_model_states.pt has 500 of 11,000 bytes",
-        f"step-000002 is passed over: here: {shard} is not what was written",
-    ]
-    assert store.newest_intact() == (path, [])
+    (store.directory / "step-000001" / RECORD).rename(store.directory / "kept")
+    assert newest_intact(store.directory, ALONE) == (
+        None,
+        [
+            "step-000003 is passed over: here: mp_rank_00_model_states.pt has 500 of 11,000 bytes",
+            f"step-000002 is passed over: here: {shard} is not what was written",
+        ],
+    )
+    (store.directory / "kept").rename(store.directory / "step-000001" / RECORD)
+    found, notes = newest_intact(store.directory, ALONE)
+    assert found is not None and found.path == store.directory / "step-000001" and notes == []
+    (found.path / shard).unlink()
+    assert torn(found, ALONE) == f"{shard} is on no host"
 
 
-def test_a_record_that_is_no_json_is_torn_and_one_of_an_earlier_version_is_not(store: Checkpoints) -> None:
-    record = store.directory / "step-000003" / RECORD
-    record.write_text('{"world_size": 1}')
-    assert torn(record.parent, ALONE) is None
-    record.write_text('{"world_si')
-    assert "here: " in (torn(record.parent, ALONE) or "")
+FACTS: dict[str, Any] = {
+    "engine": "zero2",
+    **dict.fromkeys(("dtype", "seq_len", "n_layer", "d_model", "n_head", "vocab_size"), 8),
+    **dict.fromkeys(("global_batch", "seed", "data", "dropout", "lr_decay_steps", "warmup"), 0),
+}
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"engine": "zero3"}, "step-000001 was written by --strategy zero3, this run is zero2"),
+        ({"engine": None}, "step-000001 was not written by this version"),
+        ({"n_layer": 9}, "step-000001 has n_layer 9, this run has 8"),
+    ],
+)
+def test_a_foreign_checkpoint_is_refused_in_words(changed: dict[str, Any], says: str) -> None:
+    record = {name: value for name, value in {**FACTS, **changed}.items() if value is not None}
+    with pytest.raises(UserError, match=says):
+        compare(Found(path=Path("step-000001"), record=record), FACTS)
+
+
+def test_what_else_differs_is_said() -> None:
+    found = Found(path=Path("step-000001"), record={**FACTS, "seed": 7})
+    assert compare(found, FACTS) == ["seed was 7, now 0"]
+
+
+def test_a_record_that_is_no_json_is_torn(store: Checkpoints) -> None:
+    (store.directory / "step-000003" / RECORD).write_text('{"world_si')
+    found = newest(store.directory, ALONE)
+    assert found is not None and (torn(found, ALONE) or "").startswith(f"its {RECORD} is no record: ")

@@ -9,9 +9,9 @@ import pytest
 torch = pytest.importorskip("torch")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
 
-from model import GPT, Block, GPTShape, rotary_angles, rotate  # noqa: E402
+from model import GPT, Block, GPTShape, parameter_count  # noqa: E402
 
-SHAPE = GPTShape(vocab_size=97, n_layer=3, d_model=32, n_head=4)
+SHAPE = GPTShape(vocab_size=97, seq_len=33, n_layer=3, d_model=32, n_head=4)
 
 
 @pytest.fixture
@@ -39,16 +39,20 @@ def test_order_of_the_context_matters(gpt: GPT) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "millions"),
+    ("shape", "count"),
     [
-        # Matrices 12 L d^2, the tied table V d, and two gains and biases per block and one at the end.
-        (GPTShape(8192, 6, 768, 12), 6 * 12 * 768**2 + 8192 * 768 + (2 * 6 + 1) * 2 * 768),
-        (SHAPE, 3 * 12 * 32**2 + 97 * 32 + (2 * 3 + 1) * 2 * 32),
+        # Matrices 12 L d^2, tables (V + T) d, two gains and biases per block and one at the end.
+        (
+            GPTShape(vocab_size=8192, seq_len=128, n_layer=6, d_model=768, n_head=12),
+            6 * 12 * 768**2 + (8192 + 128) * 768 + (2 * 6 + 1) * 2 * 768,
+        ),
+        (SHAPE, 3 * 12 * 32**2 + (97 + 33) * 32 + (2 * 3 + 1) * 2 * 32),
+        # GPT-2 small without its biases.
+        (GPTShape(vocab_size=50257, seq_len=1024, n_layer=12, d_model=768, n_head=12), 124_356_864),
     ],
 )
-def test_parameter_count_counts_the_tied_head_once(shape: GPTShape, millions: int) -> None:
-    with torch.device("meta"):
-        assert GPT(shape).parameter_count() == millions
+def test_parameter_count_counts_the_tied_head_once(shape: GPTShape, count: int) -> None:
+    assert parameter_count(shape) == count
 
 
 def test_an_untrained_model_is_as_wise_as_chance(gpt: GPT) -> None:
@@ -64,11 +68,15 @@ def test_residual_projections_start_smaller(gpt: GPT) -> None:
     assert ratio.item() == pytest.approx(math.sqrt(2 * 3), rel=0.1)
 
 
-def test_rotary_products_depend_on_the_distance_only() -> None:
-    cos, sin = rotary_angles(40, 8, torch.zeros(1, dtype=torch.float64))
-    query, key = torch.randn(8, dtype=torch.float64), torch.randn(8, dtype=torch.float64)
-    at = [rotate(query, cos[i], sin[i]) @ rotate(key, cos[i + 5], sin[i + 5]) for i in (0, 11, 34)]
-    assert torch.allclose(at[0], at[1], atol=1e-5) and torch.allclose(at[0], at[2], atol=1e-5)
+def test_the_gradient_is_the_same_when_activations_are_computed_again(gpt: GPT) -> None:
+    tokens = torch.randint(97, (2, 13))
+    found = []
+    for recompute in (False, True):
+        gpt.train().recompute = recompute
+        gpt.zero_grad()
+        gpt(tokens[:, :-1], tokens[:, 1:]).backward()
+        found.append([parameter.grad for parameter in gpt.parameters()])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
 def test_it_can_learn_a_sequence_by_heart() -> None:

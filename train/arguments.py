@@ -21,6 +21,13 @@ STRATEGIES = (
 )
 DEFAULT_STRATEGY = "zero2"
 OPTIMIZERS = ("adamw", "sgd")
+# For GPUs; those of GPT-2 and GPT-3.
+SIZES = {
+    "124m": {"n_layer": 12, "d_model": 768, "n_head": 12, "seq_len": 1024, "vocab_multiple": 128},
+    "350m": {"n_layer": 24, "d_model": 1024, "n_head": 16, "seq_len": 1024, "vocab_multiple": 128},
+    "760m": {"n_layer": 24, "d_model": 1536, "n_head": 16, "seq_len": 2048, "vocab_multiple": 128},
+    "1.3b": {"n_layer": 24, "d_model": 2048, "n_head": 16, "seq_len": 2048, "vocab_multiple": 128},
+}
 DEFAULT_WARMUP = 10
 
 
@@ -40,7 +47,10 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
     Raises UserError for anything that cannot be right whatever the hosts are like.
     """
-    args = _build().parse_args(argv)
+    parser = _build()
+    if size := parser.parse_args(argv).size:
+        parser.set_defaults(**SIZES[size])
+    args = parser.parse_args(argv)
     _refuse_nonsense(args)
     if args.deepspeed and args.ds_config not in (None, args.deepspeed):
         raise UserError("--deepspeed and --ds_config name two files", hint="give one of them")
@@ -70,10 +80,14 @@ def _build() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     model = parser.add_argument_group("model")
+    model.add_argument("--size", choices=SIZES, help="for GPUs; sets the next five (default: a toy for CPUs)")
     model.add_argument("--n_layer", type=int, default=4, help="transformer blocks")
     model.add_argument("--d_model", type=int, default=256, help="width of the residual stream")
     model.add_argument("--n_head", type=int, default=4, help="attention heads; they share d_model equally")
     model.add_argument("--seq_len", type=int, default=128, help="tokens per sample")
+    model.add_argument(
+        "--vocab_multiple", type=int, default=1, help="round the vocabulary up to this; 128 suits GPUs"
+    )
     model.add_argument("--dropout", type=float, default=0.0)
 
     training = parser.add_argument_group("training")
@@ -125,6 +139,12 @@ def _build() -> argparse.ArgumentParser:
     engine.add_argument(
         "--dtype", choices=DTYPES, default="auto", help="auto: what every device here does well"
     )
+    engine.add_argument(
+        "--activation_checkpointing",
+        action="store_true",
+        help="keep less for backward, compute it again",
+    )
+    engine.add_argument("--compile", action="store_true", help="torch.compile; needs a C++ compiler")
     engine.add_argument("--local_rank", type=int, help="added by `deepspeed`; LOCAL_RANK comes first")
 
     data = parser.add_argument_group("data")
@@ -145,6 +165,8 @@ def _build() -> argparse.ArgumentParser:
     progress.add_argument(
         "--eval_batches", type=int, default=8, help="held-out batches of 8 samples, over all ranks; 0: none"
     )
+    progress.add_argument("--sample", metavar="TEXT", help="at the end, let the model go on from this")
+    progress.add_argument("--sample_tokens", type=int, default=48, help="so many tokens of it")
     progress.add_argument("--log_every", type=int, default=5, help="steps between progress lines")
     progress.add_argument(
         "--metrics", metavar="FILE", help="append every step and evaluation as JSON lines (rank 0)"
@@ -159,11 +181,24 @@ def _build() -> argparse.ArgumentParser:
     checkpoint.add_argument(
         "--resume", metavar="WHAT", help="auto (newest in --save_dir, if any) or a directory"
     )
+    checkpoint.add_argument(
+        "--export", metavar="DIR", help="at the end, write the model here as transformers loads it"
+    )
     return parser
 
 
 def _refuse_nonsense(args: argparse.Namespace) -> None:
-    for name in ("n_layer", "d_model", "n_head", "seq_len", "steps", "log_every", "keep"):
+    for name in (
+        "n_layer",
+        "d_model",
+        "n_head",
+        "seq_len",
+        "steps",
+        "log_every",
+        "keep",
+        "vocab_multiple",
+        "sample_tokens",
+    ):
         _at_least(args, name, 1)
     for name in ("micro_batch", "gas", "lr_decay_steps"):
         _at_least(args, name, 1)
@@ -182,11 +217,6 @@ def _refuse_nonsense(args: argparse.Namespace) -> None:
         raise UserError(
             f"--d_model {args.d_model} does not divide into {args.n_head} heads",
             hint="choose --n_head so that every head gets the same width, 64 is usual",
-        )
-    if args.d_model // args.n_head % 2:
-        raise UserError(
-            f"a head of width {args.d_model // args.n_head} has no pairs for rotary positions",
-            hint="choose --d_model and --n_head so that d_model / n_head is even",
         )
     if args.save_every and not args.save_dir:
         raise UserError("--save_every without --save_dir", hint="add --save_dir DIR")

@@ -1,4 +1,4 @@
-"""Saving and resuming: DeepSpeed writes the shards; this decides where, which are whole, and what fits."""
+"""Saving: the engine writes its files; this decides where, and records what was written."""
 
 from __future__ import annotations
 
@@ -19,9 +19,6 @@ from ranks import Place, fail_together, gather
 NAME = re.compile(r"step-(\d{6,})")
 RECORD = "complete.json"
 SHARD = re.compile(r"zero_pp_rank_(\d+)_")
-# A checkpoint continues only a run that agrees in these; the rest is noted.
-MUST_AGREE = ("dtype", "n_layer", "d_model", "n_head", "vocab_size")
-EXACT_WHEN_EQUAL = ("seq_len", "global_batch", "seed", "data", "dropout", "lr_decay_steps", "warmup")
 IDENTIFYING_ARGUMENTS = (
     "n_layer",
     "d_model",
@@ -87,9 +84,9 @@ class Checkpoints:
         dist.barrier()
         state = {"step": step, "samples": samples}
         engine.save(path, is_writer=self.is_writer)
-        shards = gather({name: _measure(path / name) for name in _shards(path, self.place.rank)})
+        shards = gather({name: measure(path / name) for name in _shards(path, self.place.rank)})
         if self.is_writer:
-            files = {name: _measure(path / name) for name in _common(path)}
+            files = {name: measure(path / name) for name in _common(path)}
             for measured in shards:
                 files.update(measured)
             record = path / RECORD
@@ -101,59 +98,14 @@ class Checkpoints:
         dist.barrier()
         return path
 
-    def newest_intact(self) -> tuple[Path | None, list[str]]:
-        """The newest checkpoint whose files are what was written, and what is wrong with newer ones, which
-        count as unfinished from now on. Collective."""
-        notes = []
-        while (path := newest(self.directory)) is not None and (reason := torn(path, self.place)):
-            notes.append(f"{path.name} is passed over: {reason}")
-            if self.is_writer:
-                (path / RECORD).unlink()
-            dist.barrier()
-        return path, notes
-
     def _prune(self) -> None:
         for path in _whole(self.directory)[: -self.keep]:
             (path / RECORD).unlink()
             shutil.rmtree(path)
 
 
-def newest(where: Path) -> Path | None:
-    """The newest checkpoint in `where` (or it itself) that every rank sees whole, else None. Collective."""
-    if NAME.fullmatch(where.name):
-        root, found = where.parent, [where] if (where / RECORD).is_file() else []
-    else:
-        root, found = where, _whole(where)
-    common = set.intersection(*(set(names) for names in gather([path.name for path in found])))
-    return root / max(common, key=_step) if common else None
-
-
-def torn(path: Path, place: Place) -> str | None:
-    """What is wrong with a file of the checkpoint, the same on all ranks; None where all are as written.
-
-    Each rank reads its own shards, and one on each host what all ranks load. Collective.
-    """
-    return next((reason for reason in gather(_torn_here(path, place)) if reason), None)
-
-
-def _torn_here(path: Path, place: Place) -> str | None:
-    try:
-        files = json.loads((path / RECORD).read_text(encoding="utf-8")).get("files", {})
-        for name, (size, digest) in files.items():
-            mine = _is_shard_of(name, place.rank)
-            if not mine and SHARD.search(name):
-                continue
-            found = (path / name).stat().st_size
-            if found != size:
-                return f"{place.host}: {name} has {found:,} of {size:,} bytes"
-            if (mine or place.local_rank == 0) and _measure(path / name)[1] != digest:
-                return f"{place.host}: {name} is not what was written"
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        return f"{place.host}: {error}"
-    return None
-
-
-def _measure(path: Path) -> tuple[int, str]:
+def measure(path: Path) -> tuple[int, str]:
+    """Size and SHA-256."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -166,6 +118,11 @@ def _is_shard_of(name: str, rank: int) -> bool:
     return found is not None and int(found[1]) == rank
 
 
+def is_read_by(name: str, rank: int) -> bool:
+    """Whether `rank` resumes from this file of a checkpoint of as many ranks."""
+    return not SHARD.search(name) or _is_shard_of(name, rank)
+
+
 def _shards(path: Path, rank: int) -> list[str]:
     return [file.name for file in path.glob("*.pt") if _is_shard_of(file.name, rank)]
 
@@ -175,63 +132,11 @@ def _common(path: Path) -> list[str]:
     return [file.name for file in path.glob("*.pt") if not SHARD.search(file.name)]
 
 
-def require_none_beyond(directory: Path, step: int) -> None:
-    """Refuse to go on at `step` where `directory` holds later checkpoints. Collective; raises UserError.
-
-    They are another run's: sorted among ours, they would push ours out, and be what `auto` resumes.
-    """
-    later = newest(directory)
-    if later is not None and _step(later.name) > step:
-        raise UserError(
-            f"{directory} holds {later.name} of an earlier run, and this one goes on at step {step}",
-            hint="--resume auto goes on from there; else give another --save_dir, or remove it",
-        )
-
-
-def read(path: Path) -> dict[str, Any]:
-    """What a checkpoint says of itself: the facts of its run, `step`, and `samples` consumed."""
-    record: dict[str, Any] = json.loads((path / RECORD).read_text(encoding="utf-8"))
-    # Written before there was more than ZeRO.
-    record.setdefault("engine", f"zero{record.get('zero_stage')}")
-    return record
-
-
-def compare(path: Path, record: dict[str, Any], facts: dict[str, Any]) -> list[str]:
-    """What makes a run with `facts` another one than that of the checkpoint, though it can go on. Collective.
-
-    Raises UserError where it cannot go on: another number of ranks, another model.
-    """
-    fail_together(_mismatch(path, record, facts))
-    differing = [name for name in EXACT_WHEN_EQUAL if record[name] != facts[name]]
-    return [f"{name} was {record[name]}, now {facts[name]}" for name in differing]
-
-
-def _mismatch(path: Path, record: dict[str, Any], facts: dict[str, Any]) -> UserError | None:
-    if record["engine"] != facts["engine"]:
-        return UserError(
-            f"{path.name} was written by --strategy {record['engine']}, this run is {facts['engine']}",
-            hint="resume with the strategy that wrote it, or begin anew with another --save_dir",
-        )
-    if record["world_size"] != facts["world_size"] and facts["engine"] != "ddp":
-        return UserError(
-            f"{path.name} was written by {record['world_size']} ranks, this run has {facts['world_size']}",
-            hint=f"DeepSpeed resumes on as many ranks only: start {record['world_size']},"
-            " or begin anew with another --save_dir",
-        )
-    for name in MUST_AGREE:
-        if record[name] != facts[name]:
-            return UserError(
-                f"{path.name} has {name} {record[name]}, this run has {facts[name]}",
-                hint="repeat the arguments of the run that wrote it, or begin anew with another --save_dir",
-            )
-    return None
-
-
 def _whole(root: Path) -> list[Path]:
     """Complete checkpoints, oldest first."""
     found = [path.parent for path in root.glob(f"*/{RECORD}") if NAME.fullmatch(path.parent.name)]
-    return sorted(found, key=lambda path: _step(path.name))
+    return sorted(found, key=lambda path: step_of(path.name))
 
 
-def _step(name: str) -> int:
+def step_of(name: str) -> int:
     return int(name.partition("-")[2])

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 import optimization
 from engine import Batch
+from model import GPT
 from ranks import Place
 
 STATE = "state.pt"
@@ -28,7 +29,7 @@ class DDP:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: GPT,
         optimizer: Optimizer,
         scheduler: Any,
         *,
@@ -46,6 +47,7 @@ class DDP:
         self.clip = clip
         self.dtype = dtype
         self.device = place.device
+        self.first = place.is_first
         self.may_overflow = dtype == "fp16"
         self.scaler = torch.amp.GradScaler(place.device.type, enabled=self.may_overflow)
         self.skipped = 0
@@ -76,12 +78,12 @@ class DDP:
             self.scheduler.step()
         return total / self.passes, float(norm)
 
-    def loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor, targets: Tensor | None = None) -> Tensor:
         self.module.eval()
         with torch.no_grad(), self._autocast():
-            loss: Tensor = self.module(inputs, targets)
+            answer: Tensor = self.module(inputs, targets)
         self.module.train()
-        return loss
+        return answer
 
     def save(self, path: Path, *, is_writer: bool) -> None:
         if is_writer:
@@ -89,10 +91,13 @@ class DDP:
             parts = self._parts().items()
             torch.save({name: part.state_dict() for name, part in parts}, path / STATE)
 
-    def load(self, path: Path) -> None:
+    def load(self, path: Path, *, writers: int) -> None:
         state = torch.load(path / STATE, map_location=self.device, weights_only=True)
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
+
+    def weights(self) -> dict[str, Tensor]:
+        return {name: value.cpu() for name, value in self.module.state_dict().items()} if self.first else {}
 
     def _parts(self) -> dict[str, Any]:
         return {
@@ -108,10 +113,9 @@ class DDP:
 
 
 def build(
-    model: nn.Module, config: dict[str, Any], *, dtype: str, warmup: int, decay_steps: int, place: Place
+    model: GPT, config: dict[str, Any], *, dtype: str, warmup: int, decay_steps: int, place: Place
 ) -> DDP:
     """DDP with the batch, clipping and optimizer of a complete `config`, as DeepSpeed would read them."""
-    model.to(place.device)
     optimizer = optimization.build(model, config["optimizer"]["type"], config["optimizer"]["params"])
     return DDP(
         model,

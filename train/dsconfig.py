@@ -98,6 +98,21 @@ def complete(config: dict[str, Any], args: Namespace, *, world_size: int) -> dic
     return config
 
 
+def set_sizes(config: dict[str, Any], *, on_cpu: bool) -> None:
+    """Write sizes of buffers, in elements, where `config` has none: DeepSpeed's are for billions."""
+    zero = config["zero_optimization"]
+    bucket = 5_000_000 if on_cpu else 50_000_000
+    if zero["stage"] in (1, 2):
+        zero.setdefault("allgather_bucket_size", bucket)
+    if zero["stage"] == 3:
+        zero.setdefault("stage3_prefetch_bucket_size", bucket)
+    if zero["stage"] == 3 and on_cpu:
+        zero.setdefault("stage3_max_live_parameters", 10 * bucket)
+        zero.setdefault("stage3_max_reuse_distance", 10 * bucket)
+    if zero["stage"]:
+        zero.setdefault("reduce_bucket_size", bucket)
+
+
 def set_dtype(config: dict[str, Any], dtype: str) -> None:
     """Write the chosen precision into `config`, keeping the other settings of its fp16 and bf16 sections."""
     for section in ("bf16", "fp16"):
@@ -197,9 +212,10 @@ def _refuse_idle_settings(config: dict[str, Any], zero: dict[str, Any]) -> None:
                 f"{section} has no effect in ZeRO stage {stage}",
                 hint=f"leave it out, or take --zero_stage {' or '.join(map(str, stages))}",
             )
-    if "activation_checkpointing" in config:
+    if any((config.get("activation_checkpointing") or {}).values()):
         raise UserError(
-            "activation_checkpointing of the ds_config has no effect on this model", hint="leave it out"
+            "activation_checkpointing of the ds_config has no effect on this model",
+            hint="leave it out, and give --activation_checkpointing",
         )
 
 

@@ -6,20 +6,22 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
+
+from model import GPT
 
 Batch = tuple[Tensor, Tensor]
 
 
 class Engine(Protocol):
-    """The model, its optimizer and its schedule. Every method but `loss` is collective."""
+    """The model, its optimizer and its schedule. Every method but `forward` is collective."""
 
-    # Whose checkpoints it reads: "ddp", or "zero0" to "zero3".
+    # Whose checkpoints it reads: "ddp", "zero0" to "zero3", "zero3-nvme".
     kind: str
     # For people.
     title: str
-    module: nn.Module
+    module: GPT
     optimizer: Optimizer
     scheduler: Any
     micro_batch: int
@@ -35,11 +37,14 @@ class Engine(Protocol):
         """One optimizer step over `passes` batches: this rank's mean loss, and the gradient's norm over all
         ranks before clipping (None where it is not known)."""
 
-    def loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """The loss without gradient and dropout. Collective in ZeRO 3 only."""
+    def forward(self, inputs: Tensor, targets: Tensor | None = None) -> Tensor:
+        """The loss, or the logits, without gradient and dropout. Collective in ZeRO 3 only."""
 
     def save(self, path: Path, *, is_writer: bool) -> None:
         """Write what `load` needs into the directory `path`; what all share, once, by `is_writer`."""
 
-    def load(self, path: Path) -> None:
-        """Restore weights, optimizer and schedule from `path`."""
+    def load(self, path: Path, *, writers: int) -> None:
+        """Restore weights, optimizer and schedule from `path`, where so many ranks saved them."""
+
+    def weights(self) -> dict[str, Tensor]:
+        """The whole model's, on the CPU of rank 0; nothing elsewhere."""

@@ -42,7 +42,7 @@ class Evaluation:
             inputs, targets, real = self.samples.batch(
                 index, place.rank, size, place.world_size, self.windows
             )
-            loss = self.engine.loss(inputs.to(place.device), targets.to(place.device))
+            loss = self.engine.forward(inputs.to(place.device), targets.to(place.device))
             if real:
                 # Without any target, the mean over targets is no number.
                 total += loss.double() * real

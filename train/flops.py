@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from model import GPTShape
+
 # Dense bf16 TFLOP/s, without 2:4 sparsity, from the vendor's data sheets. The first entry that is part of the
 # device's name counts. A device that is not here gets no MFU: a guess would be worse than none.
 PEAK_BF16_TFLOPS: tuple[tuple[str, float | None], ...] = (
@@ -27,13 +29,14 @@ PEAK_BF16_TFLOPS: tuple[tuple[str, float | None], ...] = (
 )
 
 
-def per_token(parameters: int, n_layer: int, d_model: int, seq_len: int) -> float:
+def per_token(shape: GPTShape, parameters: int) -> float:
     """FLOPs of forward and backward for one token: 6 N + 12 L d T.
 
-    The convention of PaLM (arXiv 2204.02311, appendix B), which nanoGPT uses too: N includes the tied head,
-    and the attention scores count in full although half of them are masked.
+    The convention of PaLM (arXiv 2204.02311, appendix B), which nanoGPT uses too: N includes the tied head
+    but not the positions, and the attention scores count in full although half of them are masked.
     """
-    return 6.0 * parameters + 12.0 * n_layer * d_model * seq_len
+    counted = parameters - shape.seq_len * shape.d_model
+    return 6.0 * counted + 12.0 * shape.n_layer * shape.d_model * shape.seq_len
 
 
 def peak(device: torch.device) -> float | None:

@@ -15,8 +15,10 @@ FINAL_LR_SHARE = 0.1
 
 def parameter_groups(model: nn.Module) -> list[dict[str, Any]]:
     """Matrices with the optimizer's weight decay; gains and biases with none."""
-    matrices = [parameter for parameter in model.parameters() if parameter.dim() >= 2]
-    vectors = [parameter for parameter in model.parameters() if parameter.dim() < 2]
+    # ZeRO-3 leaves a parameter empty while it is divided, and keeps its shape aside.
+    dimensions = {p: len(getattr(p, "ds_shape", p.shape)) for p in model.parameters()}
+    matrices = [parameter for parameter, count in dimensions.items() if count >= 2]
+    vectors = [parameter for parameter, count in dimensions.items() if count < 2]
     return [{"params": matrices}, {"params": vectors, "weight_decay": 0.0}]
 
 

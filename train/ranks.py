@@ -67,10 +67,12 @@ def join(local_rank_argument: int | None) -> Place:
 
 
 def leave() -> None:
-    """Part from the other ranks. The barrier is needed: without it, some exits abort after a success."""
+    """Wait for the other ranks before this one exits: without it, some exits abort after a success.
+
+    The group is not destroyed: that joins gloo's thread under Python's lock, for which the thread may wait.
+    """
     if dist.is_initialized():
         dist.barrier()
-        dist.destroy_process_group()
 
 
 def gather(value: Any) -> list[Any]:

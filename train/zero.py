@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import deepspeed
 import torch
 from deepspeed.ops.op_builder import AsyncIOBuilder
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 import optimization
 import ranks
+import universal
 from engine import Batch
 from errors import UserError
+from model import GPT
 from ranks import Place
 
 
@@ -26,9 +29,10 @@ class Zero:
         self.engine = engine
         self.place = place
         stage = engine.zero_optimization_stage()
-        self.kind = f"zero{stage}"
+        to_nvme = engine.zero_nvme_offload_optimizer()
+        self.kind = f"zero{stage}-nvme" if to_nvme else f"zero{stage}"
         self.title = f"DeepSpeed {deepspeed.__version__}, ZeRO stage {stage}"
-        self.module: nn.Module = engine.module
+        self.module: GPT = engine.module
         self.optimizer: Optimizer = engine.optimizer
         self.scheduler = engine.lr_scheduler
         self.micro_batch: int = engine.train_micro_batch_size_per_gpu()
@@ -50,39 +54,66 @@ class Zero:
         norm = self.engine.get_global_grad_norm()
         return total / self.passes, None if norm is None else float(norm)
 
-    def loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor, targets: Tensor | None = None) -> Tensor:
         self.engine.eval()
         with torch.no_grad():
-            loss: Tensor = self.engine(inputs, targets)
+            answer: Tensor = self.engine(inputs, targets)
         self.engine.train()
-        return loss
+        return answer
 
     def save(self, path: Path, *, is_writer: bool) -> None:
         self.engine.save_checkpoint(str(path.parent), tag=path.name, save_latest=False)
 
-    def load(self, path: Path) -> None:
-        shards = list(path.glob(f"*zero_pp_rank_{self.place.rank}_mp_rank_00_optim_states.pt"))
-        missing = None
-        if self.engine.zero_optimization() and not shards:
-            missing = UserError(
-                f"{self.place.host} has no shard of rank {self.place.rank} in {path}",
-                hint="start the hosts in the order of the run that wrote it, or bring its shards here",
+    def load(self, path: Path, *, writers: int) -> None:
+        if writers == self.place.world_size or self.kind == "zero0":
+            self._load(path)
+            return
+        if self.kind == "zero3-nvme":
+            raise UserError(
+                f"{path.name} was written by {writers} ranks, this run has {self.place.world_size}",
+                hint=f"with offload to nvme, resume on {writers} ranks",
             )
-        ranks.fail_together(missing)
+        with universal.converted(path, self.place) as found:
+            # As "load_universal" of a ds_config, which would hold for every checkpoint of the run.
+            self.engine._config.load_universal_checkpoint = True
+            self._load(found)
+            self.engine._config.load_universal_checkpoint = False
+        for state in self.engine.optimizer.optimizer.state.values():
+            # ZeRO-3 comes back with one counter of steps for all groups, and each would count it up.
+            if torch.is_tensor(state.get("step")):
+                state["step"] = state["step"].clone()
+
+    def _load(self, path: Path) -> None:
         self.engine.load_checkpoint(str(path.parent), tag=path.name)
 
+    def weights(self) -> dict[str, Tensor]:
+        weights = {}
+        for name, parameter in self.module.named_parameters(remove_duplicate=False):
+            with deepspeed.zero.GatheredParameters(parameter):
+                if self.place.is_first:
+                    weights[name] = parameter.detach().float().cpu().clone()
+        return weights
 
-def prepare(place: Place) -> None:
-    """Tell DeepSpeed of the ranks that have already met."""
+
+def prepare(config: dict[str, Any], place: Place) -> None:
+    """Tell DeepSpeed of the ranks that have already met. Collective; raises UserError."""
+    _require_nvme(config, place)
     if place.on_cpu:
         # DeepSpeed would compile this one at start. It serves inference only, and hosts may have no compiler.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(dist_backend=place.backend, verbose=False, timeout=ranks.COLLECTIVE_TIMEOUT)
 
 
-def build(model: nn.Module, config: dict[str, Any], *, warmup: int, decay_steps: int, place: Place) -> Zero:
+def sharded(config: dict[str, Any]) -> AbstractContextManager[Any]:
+    """In ZeRO-3, what is made in here is divided among the ranks layer by layer, as it is made."""
+    if config["zero_optimization"]["stage"] != 3:
+        return nullcontext()
+    init: AbstractContextManager[Any] = deepspeed.zero.Init(config_dict_or_path=config)
+    return init
+
+
+def build(model: GPT, config: dict[str, Any], *, warmup: int, decay_steps: int, place: Place) -> Zero:
     """Zero with a complete `config`, and our schedule where that has none. Collective; raises UserError."""
-    _require_nvme(config, place)
     schedule: Callable[[Optimizer], Any] | None = None
     if "scheduler" not in config:
 

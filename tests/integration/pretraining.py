@@ -17,7 +17,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "train" / "pretrain.py"
 BIN = Path(sys.executable).parent
 TINY = (
     *("--n_layer", "2", "--d_model", "64", "--n_head", "2", "--seq_len", "64", "--micro_batch", "2"),
-    *("--eval_batches", "1", "--warmup", "2"),
+    *("--eval_batches", "1", "--warmup", "2", "--dtype", "fp32"),
 )
 PATIENCE = 240
 

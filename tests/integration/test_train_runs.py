@@ -97,14 +97,6 @@ def test_a_new_run_does_not_mix_its_checkpoints_with_anothers(straight: Path, ca
 
 
 @pytest.mark.long
-def test_another_number_of_ranks_is_refused(straight: Path, cache: Path) -> None:
-    done = run(alone("--steps", 6, "--resume", straight / "saved"), environment(cache))
-    assert done.returncode == 64
-    assert "step-000006 was written by 2 ranks, this run has 1" in done.stderr
-    assert "hint: " in done.stderr and "Traceback" not in done.stderr
-
-
-@pytest.mark.long
 def test_nodes_without_a_shared_directory_keep_their_own_shards(cache: Path, tmp_path: Path) -> None:
     nodes = [tmp_path / "first", tmp_path / "second"]
     for node in nodes:
@@ -119,13 +111,28 @@ def test_nodes_without_a_shared_directory_keep_their_own_shards(cache: Path, tmp
     assert held == [["zero_pp_rank_0", "zero_pp_rank_1"], ["zero_pp_rank_2"]]
     whole = losses(nodes[0] / "metrics.jsonl")
     (nodes[0] / "metrics.jsonl").unlink()
-    # The second node died before its last checkpoint was whole: both must fall back to the one before.
-    (nodes[1] / "saved/step-000004/complete.json").unlink()
-    for done in run_together(
-        torchrun_nodes(*arguments, "--resume", "auto", ranks=(2, 1)), environment(cache), nodes
-    ):
-        assert done.returncode == 0, done.stdout
+    # A file of the last checkpoint got lost on the second node: both must fall back to the one before.
+    (lost,) = (nodes[1] / "saved/step-000004").glob("zero_pp_rank_2_*")
+    lost.unlink()
+    again = torchrun_nodes(*arguments, "--resume", "auto", ranks=(2, 1))
+    first, second = run_together(again, environment(cache), nodes)
+    assert first.returncode == second.returncode == 0, first.stdout + second.stdout
+    assert f"step-000004 is passed over: {lost.name} is on no host" in first.stdout
     assert losses(nodes[0] / "metrics.jsonl") == {step: whole[step] for step in (3, 4)}
+
+    # In another order, with a node that was not there: what each lacks is sent to it.
+    third = tmp_path / "third"
+    third.mkdir()
+    on = (*arguments, "--steps", 6, "--resume", "auto")
+    moved = [third, nodes[1], nodes[0]]
+    for done in run_together(torchrun_nodes(*on, ranks=(1, 1, 1)), environment(cache), moved):
+        assert done.returncode == 0, done.stdout
+    assert list(losses(third / "metrics.jsonl")) == [5, 6]
+    # On fewer ranks, each node converts what it was sent.
+    fewer = [nodes[0], third]
+    first, second = run_together(torchrun_nodes(*on, "--steps", 7, ranks=(1, 1)), environment(cache), fewer)
+    assert first.returncode == second.returncode == 0, first.stdout + second.stdout
+    assert "not an exact continuation: global_batch was 6, now 4" in first.stdout
 
 
 def test_plain_data_parallel_resumes_on_other_numbers_of_ranks(cache: Path, tmp_path: Path) -> None:
@@ -215,18 +222,6 @@ def test_fp16_on_a_cpu_is_refused(cache: Path) -> None:
     done = run(alone("--dtype", "fp16"), environment(cache))
     assert done.returncode == 64
     assert "cannot train in fp16" in done.stderr and "--dtype fp32 or bf16" in done.stderr
-
-
-@pytest.mark.long
-def test_every_stage_gives_the_same_loss(cache: Path, tmp_path: Path) -> None:
-    curves = {}
-    for config in ("zero0", "zero1", "zero2", "zero3", "zero2_offload"):
-        metrics = tmp_path / f"{config}.jsonl"
-        done = run(torchrun("--steps", 4, "--ds_config", config, "--metrics", metrics), environment(cache))
-        assert done.returncode == 0, config + done.stdout + done.stderr
-        curves[config] = list(losses(metrics).values())
-    for config, curve in curves.items():
-        assert curve == pytest.approx(curves["zero0"], abs=2e-4), config
 
 
 @pytest.mark.long
