@@ -82,7 +82,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         if not math.isfinite(value):
             return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
-        return value if value > 1e8 else float(f"{value:.{_DIGITS}g}")  # times of day keep their milliseconds
+        return round(value, 3) if value > 1e8 else float(f"{value:.{_DIGITS}g}")  # of a time, milliseconds
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, tuple | list):

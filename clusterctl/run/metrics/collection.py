@@ -15,6 +15,7 @@ from clusterctl.plan.model import LaunchPlan, attempt_suffix
 from clusterctl.run.metrics.log_shapes import LogReader
 from clusterctl.run.metrics.merge import Merger
 from clusterctl.run.metrics.record import LONGEST, Told, parse
+from clusterctl.run.metrics.tensorboard import EventFile
 from clusterctl.store.log_tail import LogTail
 from clusterctl.store.metrics import METRICS
 from clusterctl.store.runs import RunDirectory
@@ -113,6 +114,7 @@ class RunMetrics:
         self._backlog = True
         self._broken = False
         self._told: set[str] = set()
+        self._events = EventFile(directory.path, plan.attempt)
         self._unwritten = bytearray()
         self._size: int | None = None
 
@@ -148,12 +150,12 @@ class RunMetrics:
             self._link(logs / self._samples, f"samples/{logs.name}{suffix}.ndjson")
         for rank in self._ranks.values() if over else ():
             self._take(rank, rank.last())
-        lines = self._merger.lines(time.monotonic(), over=over)
+        steps = self._merger.lines(time.monotonic(), over=over)
         if self._merger.late:
             self._say_once("late", f"{METRICS} leaves out what ranks tell of steps that were over long ago")
-        self._unwritten += b"".join(map(encode, lines))
-        if self._unwritten:
-            self._write()
+        self._unwritten += b"".join(map(encode, steps))
+        if self._unwritten and self._write():
+            self._events.add(steps)
 
     def _read(self, late: Callable[[], bool], on_block: Callable[[], None]) -> None:
         for key in sorted(self._grown):
@@ -208,14 +210,14 @@ class RunMetrics:
             link.parent.mkdir(mode=0o700, exist_ok=True)
             link.symlink_to(os.path.relpath(path, link.parent))
 
-    def _write(self) -> None:
-        """Raises OSError."""
+    def _write(self) -> bool:
+        """False once there is too much. Raises OSError."""
         if self._size is None:
             self._size = self._begin()
         if self._size > _MOST:
             self._say_once("full", f"{METRICS} has {_MOST >> 20} MiB: it grows no further")
             self._unwritten.clear()
-            return
+            return False
         target = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             while self._unwritten:
@@ -224,6 +226,7 @@ class RunMetrics:
                 del self._unwritten[:written]
         finally:
             os.close(target)
+        return True
 
     def _begin(self) -> int:
         """The lines of other attempts stay. How long the file is then."""
