@@ -129,6 +129,7 @@ class Watch(Storages):
             "activations_bytes": self.activations,
             "counted_peak_bytes": self.peak,
             "accumulation": self.accumulation,
+            "device": torch.cuda.get_device_name() if DEVICE == "cuda" else "cpu",
             **_parameters(),
         }
         if self.device != "cpu":
@@ -146,7 +147,6 @@ def watch() -> None:
     global _sent
     if not (wanted := os.environ.get(VARIABLE, "")).isdigit() or int(wanted) < 1:
         return
-    _found["device"] = torch.cuda.get_device_name() if DEVICE == "cuda" else "cpu"
     _sent = bytes_sent()
     Watch(int(wanted))
 

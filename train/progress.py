@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 import flops
+import memory
 import metrics
 from errors import UserError
 from metrics import JsonLines
@@ -105,6 +106,7 @@ class Progress:
                 peak_bytes=peak_memory(self.place),
                 skipped=done.skipped,
                 mfu=self._mfu(rate),
+                **memory.told(),
             )
         if show and self.place.is_first:
             say(self._line(done))

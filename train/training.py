@@ -18,6 +18,7 @@ import ddp
 import dsconfig
 import export
 import flops
+import memory
 import optimization
 import precision
 import ranks
@@ -49,6 +50,7 @@ def run(args: Namespace) -> int:
     # Until the first step there is nothing to save, and another rank may never come.
     end_at_once_on_ctrl_c()
     place = ranks.join(args.local_rank)
+    memory.watch()
     stop = StopRequest()
     try:
         run = _prepare(args, config, place, stop)

@@ -9,6 +9,7 @@ from clusterctl.cli import (
     attach,
     checks,
     clean,
+    compare,
     doctor,
     env,
     fit,
@@ -79,6 +80,14 @@ _FIT_GROUPS = {
         "transport",
         "ssh_config",
     ),
+}
+
+_COMPARE_GROUPS = {
+    "What is compared": ("strategies", "steps", "warmup", "repeats", "time_limit"),
+    "What comes out": ("html", "json", "again", "force"),
+    "Hosts": ("hostfile", "include", "exclude", "nodes", "gpus_per_node"),
+    "Environment": ("env", "profile", "venv_script", "workdir"),
+    "SSH": ("ssh_config", "ssh_port", "transport"),
 }
 
 app.command(
@@ -192,6 +201,18 @@ app.command(
         groups=_FIT_GROUPS,
     ),
 )(fit.command)
+app.command(
+    "compare",
+    short_help="Train one job under several strategies; recommend one.",
+    context_settings={**_PASS_ON, "token_normalize_func": _dashes},
+    cls=help_.command(
+        "clusterctl compare                          ddp and ZeRO 1 to 3, the shipped script",
+        "clusterctl compare --strategies zero2,zero3 --html page.html -- --d_model 512",
+        "clusterctl compare train.py --zero {strategy} --max_steps {steps}",
+        "clusterctl compare --strategies z1.json,z2.json sft.py --deepspeed {config}",
+        groups=_COMPARE_GROUPS,
+    ),
+)(compare.command)
 app.command(
     "pull",
     short_help="Bring outputs of a run back from the hosts.",

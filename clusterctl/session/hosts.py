@@ -27,7 +27,8 @@ class Hosts(msgspec.Struct, frozen=True, kw_only=True):
     """The selected hosts. ``how`` is one line for the screen: ``hosts: hostfiles/lab (4 hosts, 7 slots)``.
 
     ``known`` names every host of the file, chosen or not. ``ssh_config`` None means what `ssh` itself reads.
-    ``simulated``: a sandbox without namespaces, in which network checks mean nothing.
+    ``simulated``: a sandbox without namespaces, in which network checks mean nothing. ``virtual``: any
+    sandbox, whose hosts are one machine, although each tells of a boot of its own.
     """
 
     inventory: Inventory
@@ -35,6 +36,7 @@ class Hosts(msgspec.Struct, frozen=True, kw_only=True):
     ssh_config: Path | None
     simulated: bool
     how: str
+    virtual: bool = False
 
 
 def transport_of(plan: LaunchPlan) -> Transport:
@@ -77,6 +79,7 @@ def resolve(
         ssh_config=ssh_path,
         simulated=sandbox is not None and sandbox.state.simulated,
         how=_how(everything, chosen, sandbox),
+        virtual=sandbox is not None,
     )
 
 
@@ -109,6 +112,7 @@ def of_sandbox(sandbox: Sandbox) -> Hosts:
         ssh_config=sandbox.ssh_config,
         simulated=sandbox.state.simulated,
         how=_how(everything, everything, sandbox),
+        virtual=True,
     )
 
 

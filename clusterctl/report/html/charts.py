@@ -11,7 +11,7 @@ from itertools import pairwise
 import msgspec
 from markupsafe import Markup
 
-from clusterctl.report.html.axis import Axis, Scale, Unit, scale, written
+from clusterctl.report.html.axis import Axis, Scale, scale, written
 from clusterctl.report.html.svg import picture, tag
 
 COLOURS = 8
@@ -68,7 +68,7 @@ def lines(
     up = scale(min(ys), max(ys), height - _BOTTOM, _TOP + _BOTTOM - height)
     content = [_grid_up(up, y), _grid_across(across, x, height)]
     for number, (name, points) in enumerate(drawn):
-        width = 2 + 1.6 * (len(drawn) - 1 - number)
+        width = 2.5 + 2.5 * (len(drawn) - 1 - number)
         content.append(
             tag(
                 "path",
@@ -203,18 +203,11 @@ def legend(names: Sequence[str]) -> Markup:
 
 def _grid_up(up: Scale, axis: Axis) -> Markup:
     content = []
-    short: Unit = axis.unit if len(axis.unit) < 2 else ""  # the label beside it says the rest
     for tick in up.ticks:
         y = up.at(tick)
         content += [
             tag("line", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y, y2=y, class_="grid"),
-            tag(
-                "text",
-                written(tick, short),
-                x=_LEFT - 8,
-                y=y + 4,
-                class_="tick end",
-            ),
+            tag("text", _tick(tick, axis), x=_LEFT - 8, y=y + 4, class_="tick end"),
         ]
     middle = up.start + up.length / 2
     turned = f"rotate(-90 14 {middle:.0f})"
@@ -228,11 +221,16 @@ def _grid_across(across: Scale, axis: Axis, height: float) -> Markup:
         x = across.at(tick)
         content += [
             tag("line", x1=x, x2=x, y1=_TOP, y2=height - _BOTTOM, class_="grid"),
-            tag("text", written(tick, axis.unit), x=x, y=height - _BOTTOM + 17, class_="tick"),
+            tag("text", _tick(tick, axis), x=x, y=height - _BOTTOM + 17, class_="tick"),
         ]
     middle = across.start + across.length / 2
     content.append(tag("text", axis.label, x=middle, y=height - 8, class_="label"))
     return tag("g", *content)
+
+
+def _tick(value: float, axis: Axis) -> str:
+    """Without a unit that is too long to be said at each: the label beside it does."""
+    return written(value, axis.unit if len(axis.unit) == 1 else "")
 
 
 def _name(name: str, left: float, y: float) -> Markup:
