@@ -164,7 +164,8 @@ def _engine(shape: GPTShape, config: dict[str, Any], dtype: str, args: Namespace
     # Imported late: DDP does without DeepSpeed, which takes seconds to load.
     import zero
 
-    zero.prepare(config, place)
+    zero.require_nvme(config, place)
+    zero.prepare(place)
     with place.device, zero.sharded(config):
         model = GPT(shape, recompute=args.activation_checkpointing)
     return zero.build(model, config, **schedule, place=place)

@@ -95,9 +95,8 @@ class Zero:
         return weights
 
 
-def prepare(config: dict[str, Any], place: Place) -> None:
-    """Tell DeepSpeed of the ranks that have already met. Collective; raises UserError."""
-    _require_nvme(config, place)
+def prepare(place: Place) -> None:
+    """Tell DeepSpeed of the ranks that have already met."""
     if place.on_cpu:
         # DeepSpeed would compile this one at start. It serves inference only, and hosts may have no compiler.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
@@ -137,7 +136,7 @@ def build(model: GPT, config: dict[str, Any], *, warmup: int, decay_steps: int, 
     return Zero(engine, place)
 
 
-def _require_nvme(config: dict[str, Any], place: Place) -> None:
+def require_nvme(config: dict[str, Any], place: Place) -> None:
     """Offload to NVMe needs an extension that DeepSpeed compiles: say so where it cannot. Collective."""
     zero = config["zero_optimization"]
     sections = [zero.get(name) or {} for name in ("offload_optimizer", "offload_param")]
