@@ -237,6 +237,7 @@ class Attempts:
         """A run that hung trained no more after its last step, however long nobody knew."""
         progress, supervisor = self._observed.progress, self._supervisor
         hung = outcome.status == "hung"
+        host = outcome.cause.host if outcome.cause is not None and outcome.cause.kind == "lost" else ""
         return Timed(
             began=self._timed[-1].ended if self._timed else self._past.began,
             ended=now(),
@@ -246,7 +247,7 @@ class Attempts:
             last_at=progress.last_at,
             failed=progress.last_at if hung else supervisor.failed_at,
             ordered=supervisor.ordered_at,
-            at_most=outcome.status in ("hung", "lost"),
+            at_most=hung or (bool(host) and outcome.left_behind.get(host) is None),
             resumed_step=supervisor.resumed.step if supervisor.resumed.tag else None,
         )
 

@@ -27,8 +27,6 @@ class Watching:
         """Raises OSError where this machine cannot read."""
         events, self._events = self._directory.events_from(self._events)
         for event in events:
-            if event["event"] == "attempt":
-                self._plan = self._directory.plan()  # on other hosts, maybe
             if event.get("event") == "say":
                 self._display.say(str(event.get("text")))
             if event.get("event") == "attempt":  # a spare host may have a part in it

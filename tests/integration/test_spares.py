@@ -79,6 +79,7 @@ def training(name: str, shared: Path) -> list[str]:
 
 @pytest.mark.long
 @pytest.mark.training
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize(
     "killed", [False, True], ids=["one controller", "controller killed between attempts"]
 )
