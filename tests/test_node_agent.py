@@ -182,16 +182,22 @@ def test_without_a_lease_the_agent_ends_its_ranks(make: Make, how: str) -> None:
 
 
 @pytest.mark.parametrize("of_later_attempt", [False, True])
-def test_without_a_controller_the_agent_removes_what_the_launcher_was_to_start(
-    make: Make, tmp_path: Path, of_later_attempt: bool
+@pytest.mark.parametrize("how", ["lease over", "a rank fails"])
+def test_what_the_launcher_was_to_start_goes_with_the_agent(
+    make: Make, tmp_path: Path, how: str, of_later_attempt: bool
 ) -> None:
     enter = tmp_path / "clusterctl-r/enter"
     run = make(STUBBORN, failure_grace=0.1, enter=str(enter)).start()
     run.wait_for_log("ready")
+    (start,) = run.wait_for(events.RankStarted)
+    assert enter.exists()
     if of_later_attempt:
         enter.with_name("next").touch()
         enter.with_name("next").rename(enter)
-    run.renew(-1.0)
+    if how == "lease over":
+        run.renew(-1.0)
+    else:
+        os.kill(start.pid, signal.SIGKILL)
     run.wait_gone()
     assert enter.parent.exists() == of_later_attempt
 

@@ -79,7 +79,6 @@ class Agent:
         self.kill_deadline = math.inf
         self.end_deadline = math.inf
         self.told_to_end = False
-        self.forgotten = False
         self.enter = stamp_of(self.job["enter"])
         self.locks = []
 
@@ -278,7 +277,6 @@ class Agent:
         if gone or boottime() > self.lease_until:
             reason = "the run directory was removed" if gone else "no word from the controller"
             self.events.tell("lease-over", reason=reason)
-            self.forgotten = not gone
             self.stop(self.job["failure_grace"], reason)
 
     def stop(self, grace, reason):
@@ -324,13 +322,19 @@ class Agent:
         self.traces.remove()
         self.directory.remove(JOB, INPUT, INPUT_END)
         self.directory.remove_stacks()
-        if self.forgotten and self.enter is not None and stamp_of(self.job["enter"]) == self.enter:
-            shutil.rmtree(os.path.dirname(self.job["enter"]), ignore_errors=True)
+        self.remove_enter()
         publish(self.directory, self.job["ranks"])
         # Orphans fall to this agent, but not those of an earlier one that was killed.
         found = set(strays(self.directory.home)) - set(left) if self.directory.others() else ()
         self.events.tell("end", left=len(left), processes=told(left), strays=told(found))
         self.events.close()
+
+    def remove_enter(self):
+        """What DeepSpeed's launcher was to start here has served. The controller would have it removed, if it
+        ever comes back; what another attempt has put there stays."""
+        path = self.job["enter"]
+        if self.engine.process is not None and self.enter is not None and stamp_of(path) == self.enter:
+            shutil.rmtree(os.path.dirname(path), ignore_errors=True)
 
     def whose(self, pid):
         ranks = [rank for rank, report in self.ranks.started.items() if report["pid"] == pid]
