@@ -18,6 +18,7 @@ for a device that is not in that table. Work that checkpointing repeats is not c
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import functools
 import gc
 import json
@@ -32,11 +33,11 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES: dict[str, dict[str, int]] = {
-    "tiny": {"n_layer": 2, "d_model": 64, "n_head": 2, "seq_len": 64, "vocab": 512},
-    "124M": {"n_layer": 12, "d_model": 768, "n_head": 12, "seq_len": 1024, "vocab": 50_304},
-    "350M": {"n_layer": 24, "d_model": 1024, "n_head": 16, "seq_len": 1024, "vocab": 50_304},
-    "760M": {"n_layer": 24, "d_model": 1536, "n_head": 16, "seq_len": 2048, "vocab": 50_304},
-    "1.3B": {"n_layer": 24, "d_model": 2048, "n_head": 16, "seq_len": 2048, "vocab": 50_304},
+    "tiny": {"n_layer": 2, "d_model": 64, "n_head": 2, "seq_len": 64, "vocab_size": 512},
+    "124M": {"n_layer": 12, "d_model": 768, "n_head": 12, "seq_len": 1024, "vocab_size": 50_304},
+    "350M": {"n_layer": 24, "d_model": 1024, "n_head": 16, "seq_len": 1024, "vocab_size": 50_304},
+    "760M": {"n_layer": 24, "d_model": 1536, "n_head": 16, "seq_len": 2048, "vocab_size": 50_304},
+    "1.3B": {"n_layer": 24, "d_model": 2048, "n_head": 16, "seq_len": 2048, "vocab_size": 50_304},
 }
 SIDES = ("plain", "ours")
 LARGEST = 256
@@ -159,7 +160,8 @@ def trial(
         torch.cuda.empty_cache()
     try:
         torch.manual_seed(0)
-        model = GPT(GPTShape(of["vocab"], of["n_layer"], of["d_model"], of["n_head"])).to(device)
+        known = {field.name for field in dataclasses.fields(GPTShape)}
+        model = GPT(GPTShape(**{name: size for name, size in of.items() if name in known})).to(device)
         if recompute:
             checkpointed(model)
         if side == "ours":
@@ -167,16 +169,17 @@ def trial(
         else:
             step = plain(model, device, passes)
         batches = [
-            torch.randint(of["vocab"], (2, micro_batch, of["seq_len"]), device=device) for _ in range(passes)
+            torch.randint(of["vocab_size"], (2, micro_batch, of["seq_len"]), device=device)
+            for _ in range(passes)
         ]
         seconds = timed(step, [(each[0], each[1]) for each in batches], device)
     except torch.OutOfMemoryError:
         return told | {"failed": "out of memory"}
     except Exception as error:  # noqa: BLE001 (a way that this machine cannot do is a result)
         return told | {"failed": f"{type(error).__name__}: {error}"[:300]}
-    parameters = model.parameter_count()
+    parameters = sum(each.numel() for each in model.parameters())
     rate = micro_batch * passes * of["seq_len"] / statistics.median(seconds)
-    worked = rate * flops.per_token(parameters, of["n_layer"], of["d_model"], of["seq_len"])
+    worked = rate * per_token(model, of)
     most = flops.peak(device)
     return told | {
         "parameters": parameters,
@@ -230,6 +233,12 @@ def plain(model: Any, device: Any, passes: int) -> Callable[[Any], Any]:
         return loss.detach()
 
     return step
+
+
+def per_token(model: Any, of: dict[str, int]) -> float:
+    """FLOPs of forward and backward; N includes the tied head and no positions (arXiv 2204.02311, B)."""
+    counted = sum(each.numel() for name, each in model.named_parameters() if "position" not in name)
+    return 6.0 * counted + 12.0 * of["n_layer"] * of["d_model"] * of["seq_len"]
 
 
 def checkpointed(model: Any) -> None:

@@ -86,14 +86,13 @@ def rank(args: argparse.Namespace) -> int:
     shown, sys.stdout = sys.stdout, Path(os.devnull).open("w")  # noqa: SIM115
     run = training._prepare(asked, config, place, StopRequest())
     model = copy.deepcopy(run.engine.module)
-    complete = dsconfig.complete(config, asked, world_size=place.world_size)
     others: dict[str, Block] = {}
     if strategy == "ddp":
         for fused in (False, True):
             name = "a plain loop" + ", fused" * fused
-            others[name] = plain(copy.deepcopy(model), run, complete, place, fused=fused)
+            others[name] = plain(copy.deepcopy(model), run, place, fused=fused)
     else:
-        others["a bare DeepSpeed loop"] = bare(model, run, complete, place)
+        others["a bare DeepSpeed loop"] = bare(model, run, place)
 
     def ours(count: int) -> None:
         for _ in range(count):
@@ -134,7 +133,7 @@ def cost(block: Block, steps: int) -> tuple[float, float]:
     return float(used), wall
 
 
-def plain(model: Any, run: Any, config: dict[str, Any], place: Any, *, fused: bool) -> Block:
+def plain(model: Any, run: Any, place: Any, *, fused: bool) -> Block:
     """A training loop with what one needs, and nothing else."""
     import numpy as np
     import torch
@@ -146,8 +145,9 @@ def plain(model: Any, run: Any, config: dict[str, Any], place: Any, *, fused: bo
     size, passes = run.engine.micro_batch, run.engine.passes
     draw = np.random.default_rng(place.rank)
     parallel = DistributedDataParallel(model)
-    params = {**config["optimizer"]["params"], "fused": fused}
-    optimizer = optimization.build(model, config["optimizer"]["type"], params)
+    ours = run.engine.optimizer.param_groups[0]
+    same = {"lr": ours["initial_lr"], **{name: ours[name] for name in ("betas", "eps", "weight_decay")}}
+    optimizer = torch.optim.AdamW(optimization.parameter_groups(model), fused=fused, **same)
     peak = [group["lr"] for group in optimizer.param_groups]
     done = 0
 
@@ -177,18 +177,16 @@ def plain(model: Any, run: Any, config: dict[str, Any], place: Any, *, fused: bo
     return block
 
 
-def bare(model: Any, run: Any, config: dict[str, Any], place: Any) -> Block:
+def bare(model: Any, run: Any, place: Any) -> Block:
     """DeepSpeed's own loop, with the same config, data and schedule."""
     import deepspeed
 
-    import dsconfig
     import optimization
 
-    dsconfig.set_dtype(config, "fp32")
     engine, *_ = deepspeed.initialize(
         model=model,
         model_parameters=optimization.parameter_groups(model),
-        config=config,
+        config=copy.deepcopy(run.engine.engine.config),
         lr_scheduler=lambda made: optimization.schedule(made, run.args.warmup, run.args.lr_decay_steps),
         dist_init_required=False,
     )
