@@ -18,7 +18,6 @@ for a device that is not in that table. Work that checkpointing repeats is not c
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import functools
 import gc
 import json
@@ -138,9 +137,10 @@ def trial(
 
     sys.path.insert(0, str(ROOT / "train"))
     import flops
-    from model import GPT, GPTShape
+    from model import GPT, GPTShape, parameter_count
 
     of = SIZES[size]
+    shape = GPTShape(**of)
     device = torch.device(args.device, 0) if args.device == "cuda" else torch.device("cpu")
     passes = max(1, args.tokens // (micro_batch * of["seq_len"]))
     told: Trial = {
@@ -160,10 +160,7 @@ def trial(
         torch.cuda.empty_cache()
     try:
         torch.manual_seed(0)
-        known = {field.name for field in dataclasses.fields(GPTShape)}
-        model = GPT(GPTShape(**{name: size for name, size in of.items() if name in known})).to(device)
-        if recompute:
-            checkpointed(model)
+        model = GPT(shape, recompute=recompute).to(device)
         if side == "ours":
             step = ours(model, device, micro_batch, passes, compiled=compiled)
         else:
@@ -177,9 +174,9 @@ def trial(
         return told | {"failed": "out of memory"}
     except Exception as error:  # noqa: BLE001 (a way that this machine cannot do is a result)
         return told | {"failed": f"{type(error).__name__}: {error}"[:300]}
-    parameters = sum(each.numel() for each in model.parameters())
+    parameters = parameter_count(shape)
     rate = micro_batch * passes * of["seq_len"] / statistics.median(seconds)
-    worked = rate * per_token(model, of)
+    worked = rate * flops.per_token(shape, parameters)
     most = flops.peak(device)
     return told | {
         "parameters": parameters,
@@ -233,20 +230,6 @@ def plain(model: Any, device: Any, passes: int) -> Callable[[Any], Any]:
         return loss.detach()
 
     return step
-
-
-def per_token(model: Any, of: dict[str, int]) -> float:
-    """FLOPs of forward and backward; N includes the tied head and no positions (arXiv 2204.02311, B)."""
-    counted = sum(each.numel() for name, each in model.named_parameters() if "position" not in name)
-    return 6.0 * counted + 12.0 * of["n_layer"] * of["d_model"] * of["seq_len"]
-
-
-def checkpointed(model: Any) -> None:
-    """Activations of each block are computed again on the way back."""
-    from torch.utils.checkpoint import checkpoint
-
-    for block in model.blocks:
-        block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False)
 
 
 def timed(step: Callable[[Any], Any], batches: list[Any], device: Any) -> list[float]:

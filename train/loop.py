@@ -64,7 +64,8 @@ class Run:
     def _step(self, *, show_first: bool) -> int:
         """One optimizer step; the number of a signal that any rank got, or 0."""
         began = time.monotonic()
-        seed_step(self.args.seed, self.step, self.place.rank)
+        if self.args.dropout:
+            seed_step(self.args.seed, self.step, self.place.rank)
         lr = self.engine.optimizer.param_groups[0]["lr"]
         self.waited = 0.0
         own_loss, norm = self.engine.step(self._batches())

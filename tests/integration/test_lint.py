@@ -16,7 +16,7 @@ from clusterctl.cli.app import app
 from clusterctl.sandbox import Sandbox
 from clusterctl.session import schemas
 from clusterctl.session.cluster import Cluster
-from clusterctl.session.launch import RefusedError
+from clusterctl.session.refused import RefusedError
 from clusterctl.session.schemas import recorded
 from clusterctl.store.home import home
 from clusterctl.transport import connect
