@@ -248,7 +248,8 @@ def _save(trainer: Trainer, save_dir: Path, original: str, progress: Progress, p
     problem = None
     if place.is_first:
         try:
-            say(f"saved {save_dir} on {place.host}: {weights.prove(save_dir, original)}")
+            say(f"saved {save_dir} on {place.host}")
+            say(f"checked {weights.prove(save_dir, original)}")
         except weights.NothingLearned as error:
             problem = str(error)
     if found := gather(problem)[0]:
@@ -275,15 +276,17 @@ def _introduce(
     args: Any, lesson: Lesson, model: Any, settings: TrainingArguments, place: Place, precision: str
 ) -> None:
     training, heldout = lesson.training, lesson.heldout
-    every = sum(getattr(each, "ds_numel", each.numel()) for each in model.parameters())
-    trained = [each for each in model.parameters() if each.requires_grad]
-    learned = sum(getattr(each, "ds_numel", each.numel()) for each in trained)
+    if args.method == "full":
+        learned = base = sum(getattr(each, "ds_numel", each.numel()) for each in model.parameters())
+    else:
+        learned, every = model.get_nb_trainable_parameters()
+        base = every - learned
     method = "all of it" if args.method == "full" else f"{args.method}, rank {args.lora_rank}"
     held = f", {len(heldout.kept):,} held out" if heldout else ""
     batch = settings.per_device_train_batch_size, place.world_size, settings.gradient_accumulation_steps
     facts = {
-        "model": f"{args.model}: {every / 1e6:,.1f} M parameters",
-        "method": f"{method}: {learned / 1e6:,.1f} M trained ({learned / every:.1%})",
+        "model": f"{args.model}: {base / 1e6:,.1f} M parameters",
+        "method": f"{method}: {learned / 1e6:,.1f} M trained ({learned / base:.1%})",
         "data": f"{args.data}: {len(training.kept):,} conversations{held}",
         "tokens": f"{training.tokens:,}, of which {training.learned:,} are answers and learned",
         "template": lesson.template,
