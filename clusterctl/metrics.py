@@ -59,7 +59,8 @@ class TrainerMetrics:
         seen = int(getattr(state, "num_input_tokens_seen", 0) or 0)
         steps = state.global_step - self._tokens[0]
         if seen > self._tokens[1] and steps > 0 and "loss" in told:
-            told["tokens"] = round((seen - self._tokens[1]) / steps)
+            # They count those of all ranks.
+            told["tokens"] = round((seen - self._tokens[1]) / steps / getattr(args, "world_size", 1))
             self._tokens = (state.global_step, seen)
         log(step=state.global_step, peak_bytes=_peak(), **told)
 

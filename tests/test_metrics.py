@@ -59,12 +59,15 @@ def test_a_trainer_tells_its_steps(told: Path) -> None:
     state = SimpleNamespace(global_step=10, num_input_tokens_seen=1000)
     callback.on_train_begin(None, state, None, model=None)
     callback.on_log(
-        None, state, None, logs={"loss": 2.0, "learning_rate": 1e-4, "grad_norm": 1.0, "epoch": 0.1}
+        SimpleNamespace(world_size=2),
+        state,
+        None,
+        logs={"loss": 2.0, "learning_rate": 1e-4, "grad_norm": 1.0, "epoch": 0.1},
     )
     callback.on_log(None, state, None, logs={"eval_loss": 3.0})
     first, second = (json.loads(line) for line in told.read_text().splitlines())
     assert {name: first[name] for name in ("step", "loss", "lr", "grad_norm", "tokens")} == {
-        "step": 10, "loss": 2.0, "lr": 1e-4, "grad_norm": 1.0, "tokens": 100,
+        "step": 10, "loss": 2.0, "lr": 1e-4, "grad_norm": 1.0, "tokens": 50,
     }  # fmt: skip
     assert second["step"] == 10 and second["eval_loss"] == 3.0 and "tokens" not in second
 

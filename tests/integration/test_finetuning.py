@@ -51,6 +51,8 @@ def test_an_adapter_is_learned_under_zero3_brought_home_and_merged(
     for line in (found.run / "metrics.jsonl").read_text().splitlines():
         told = json.loads(line)
         steps[told["step"]] = told
+    # The evaluation before the first step may be read from the log.
+    steps.pop(0, None)
     assert list(steps) == [1, 2, 3, 4] and steps[4]["loss"] < steps[1]["loss"]
     assert all(told["ranks"] == 2 and told["tokens"] > 0 and told["lr"] > 0 for told in steps.values())
 
