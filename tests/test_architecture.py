@@ -175,12 +175,13 @@ def node_imports(name: str) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("bundle", ["sweep", "clean", "relay"])
+@pytest.mark.parametrize("bundle", ["sweep", "clean", "top", "relay"])
 def test_what_travels_to_a_host_has_all_that_it_imports(bundle: str) -> None:
-    from clusterctl.ask import clean, sweep
+    from clusterctl.ask import clean, sweep, top
     from clusterctl.run.relay_bundle import RELAY, RELAY_FILES
 
-    files = {"sweep": ("sweep", *sweep._NODE_FILES), "clean": ("clean", *clean._NODE_FILES)}
+    programs = {"sweep": sweep._NODE_FILES, "clean": clean._NODE_FILES, "top": top._NODE_FILES}
+    files = {name: (name, *parts) for name, parts in programs.items()}
     travels = {"shared.wire", *files.get(bundle, (RELAY, *RELAY_FILES))}
     for name in travels:
         assert node_imports(name) <= travels, name

@@ -23,6 +23,7 @@ from clusterctl.cli import (
     sandbox,
     stop,
     sweep,
+    top,
     why,
 )
 from clusterctl.cli import exec as exec_
@@ -165,6 +166,16 @@ app.command(
     short_help="How a run stands, host by host.",
     cls=help_.command("clusterctl status", "clusterctl status 20260101-1200 --json"),
 )(runs.status_command)
+app.command(
+    "top",
+    short_help="Show what hosts and GPUs do now, for whom, and how far runs are.",
+    cls=help_.command(
+        "clusterctl top                   until Ctrl-C; --once for one look",
+        "clusterctl top --filter free     only GPUs that nobody uses",
+        "clusterctl top 20260101          the hosts of one run",
+        "clusterctl top --record lab.ndjson, later: top --replay lab.ndjson",
+    ),
+)(top.command)
 app.command(
     "report",
     short_help="Write a run as one page: cause, curves, hosts, events.",

@@ -17,6 +17,8 @@ PLACES = (
 PAUSES = 500
 START = 2.0
 _MOST_CARDS = 64
+_MOST_PROCESSES = 256
+_NOT_TOLD = 2**64 - 1
 _OK = 0
 _NAME = 96
 _TEMPERATURE_OF_GPU, _CLOCK_OF_SM = 0, 1
@@ -30,13 +32,22 @@ class _Memory(ctypes.Structure):
     _fields_ = [("total", ctypes.c_ulonglong), ("free", ctypes.c_ulonglong), ("used", ctypes.c_ulonglong)]
 
 
+class _Process(ctypes.Structure):
+    _fields_ = [
+        ("pid", ctypes.c_uint),
+        ("memory", ctypes.c_ulonglong),
+        ("gpu_instance", ctypes.c_uint),
+        ("compute_instance", ctypes.c_uint),
+    ]
+
+
 class Cards:
     """`go_on` asks for ever, in a thread of its own; the rest is for others, and never waits."""
 
     def __init__(self, places=PLACES):
         self.names = None
         self._places = places
-        self._rows = None
+        self.rows = None
         self._asked = self._pause = 0.0
         self._driver = None
 
@@ -45,11 +56,11 @@ class Cards:
         watts, MHz of its multiprocessors, and why its clocks are held back as NVML's bits. None for all
         where nobody tells, or the last answer is late by more than ``age`` seconds."""
         late = time.monotonic() - self._asked > age + self._pause
-        return None if late else self._rows
+        return None if late else self.rows
 
     def go_on(self, interval):
         time.sleep(START)  # ranks begin now, and have more to do with their cores
-        if not self._load():
+        if not self.load():
             return
         while True:
             began = time.thread_time()
@@ -59,9 +70,23 @@ class Cards:
 
     def ask(self):
         rows = [self._row(index) for index in range(len(self.names or ()))]
-        self._rows, self._asked = rows, time.monotonic()
+        self.rows, self._asked = rows, time.monotonic()
 
-    def _load(self):
+    def holders(self, index):
+        """(card, pid, bytes) of processes that compute on it; bytes None where the driver does not tell."""
+        handle, many = self._handle(index), (_Process * _MOST_PROCESSES)()
+        for version in ("_v3", "_v2"):  # drivers from 510 on, and from 455
+            count = ctypes.c_uint(_MOST_PROCESSES)
+            asked = "nvmlDeviceGetComputeRunningProcesses" + version
+            if handle is not None and self._told(asked, handle, ctypes.byref(count), many):
+                return [
+                    (index, each.pid, None if each.memory == _NOT_TOLD else each.memory)
+                    for each in many[: count.value]
+                ]
+        return []
+
+    def load(self):
+        """Whether there is a driver with cards; before anything is asked."""
         for place in self._places:
             try:
                 self._driver = ctypes.CDLL(place)
