@@ -1,6 +1,6 @@
 """Logs of `clusterctl launch` beside `ssh HOST cat`, in one run on the same hosts.
 
-    python bench/logs.py [--hosts 4] [--ranks 2] [--megabytes 50] [--rounds 3]
+    python bench/logs.py [--quick] [--hosts 4] [--ranks 2] [--megabytes 50] [--rounds 3]
 
 lines    what training scripts print: numbers that differ from line to line
 dense    base64, of which zlib takes little away
@@ -182,7 +182,10 @@ def main() -> None:
     parser.add_argument("--ranks", type=int, default=2, help="on each host")
     parser.add_argument("--megabytes", type=int, default=50, help="of each rank")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="a minute in all")
     wanted = parser.parse_args()
+    if wanted.quick:
+        wanted.hosts, wanted.ranks, wanted.megabytes, wanted.rounds = 2, 2, 30, 2
     with tempfile.TemporaryDirectory(prefix="cctl-") as name:
         folder = Path(name)
         os.environ["CLUSTERCTL_HOME"] = name
@@ -197,12 +200,14 @@ def main() -> None:
                 ranks = wanted.ranks * wanted.hosts
                 where = f"{ranks} ranks on {wanted.hosts} hosts, {os.cpu_count()} cores"
                 print(f"{kind}: {where}, {bench.total} MiB, median of {wanted.rounds} rounds")
+                best = bench.total / statistics.median(one for one, _ in found["ssh cat"])
                 for way, times in found.items():
                     seconds, cpu = (statistics.median(each) for each in zip(*times, strict=True))
                     rate = bench.total / seconds
                     rounds = ", ".join(f"{bench.total / one:.0f}" for one, _ in times)
                     each = 1000 * cpu / bench.total
-                    print(f"  {way:<8} {rate:6.1f} MiB/s  {each:6.1f} ms CPU per MiB  ({rounds})")
+                    ratio = f"{rate / best:5.2f} x"
+                    print(f"  {way:<8} {rate:6.1f} MiB/s {ratio}  {each:6.1f} ms CPU per MiB  ({rounds})")
                 print(flush=True)
             stops = [bench.stop() for _ in range(wanted.rounds)]
             print(f"stop: {statistics.median(stops):.1f} s  ({', '.join(f'{each:.1f}' for each in stops)})")
