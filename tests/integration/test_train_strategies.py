@@ -179,6 +179,7 @@ def test_a_zero_checkpoint_is_converted_for_another_number_of_ranks(cache: Path,
     )
 
 
+@pytest.mark.long
 def test_it_can_be_compiled(cache: Path, tmp_path: Path) -> None:
     if not torch.cuda.is_available() and not any(Path("/usr/bin", name).exists() for name in ("g++", "c++")):
         pytest.skip("no C++ compiler")
