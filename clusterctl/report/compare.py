@@ -91,13 +91,14 @@ def verdict(parity: Parity) -> str:
 
 def _table(judged: Judgement) -> Table:
     unit, name = memory_unit(judged.rows)
+    sent_unit, sent_name = _unit([size for row in judged.rows for size in (row.sent, row.said_sent) if size])
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim", expand=False)
     table.add_column("", no_wrap=True)
     kinds = any(row.held for row in judged.rows)
     columns = ["weights", "grads", "optim", "activ", f"peak {name}"] if kinds else []
     columns += ["tok/s", "step"]
     wire = any(row.sent is not None for row in judged.rows)
-    columns += ["sent", "said"] if wire else []
+    columns += [f"sent {sent_name}", "said"] if wire else []
     mfu = any(row.mfu is not None for row in judged.rows)
     columns += ["MFU"] if mfu else []
     for column in columns:
@@ -112,7 +113,7 @@ def _table(judged: Judgement) -> Table:
             cells += memory_cells(row, unit)
         cells += [number(row.rate, ""), step_time(row.seconds)]
         if wire:
-            cells += [size(row.sent), size(row.said_sent)]
+            cells += [_in(sent_unit, row.sent), _in(sent_unit, row.said_sent)]
         if mfu:
             cells.append("n/a" if row.mfu is None else f"{row.mfu:.1%}")
         table.add_row(Text(row.strategy, style=style), *(Text(cell, style=style) for cell in cells))
@@ -121,15 +122,22 @@ def _table(judged: Judgement) -> Table:
 
 def memory_unit(rows: Sequence[Row]) -> tuple[int, str]:
     """One unit for all, in which the highest peak has three digits at most."""
-    most = max((row.held.peak for row in rows if row.held), default=0)
-    return next((each for each in _UNITS if most >= each[0]), _UNITS[-1])
+    return _unit([row.held.peak for row in rows if row.held])
+
+
+def _unit(sizes: Sequence[float]) -> tuple[int, str]:
+    return next((each for each in _UNITS if max(sizes, default=0) >= each[0]), _UNITS[-1])
+
+
+def _in(unit: int, size: float | None) -> str:
+    return "n/a" if size is None else f"{size / unit:.3g}"
 
 
 def memory_cells(row: Row, unit: int) -> list[str]:
     """The four kinds and the peak."""
     if row.held is None:
         return ["n/a"] * 5
-    return [f"{count / unit:.3g}" for count in (*row.held.kinds, row.held.peak)]
+    return [_in(unit, count) for count in (*row.held.kinds, row.held.peak)]
 
 
 def number(value: Spread | None, unit: str) -> str:
@@ -140,11 +148,12 @@ def number(value: Spread | None, unit: str) -> str:
 
 
 def step_time(value: Spread | None) -> str:
-    """``38–41 ms``."""
+    """``38–41 ms``, ``0.99–1.06 s``."""
     if value is None:
         return "n/a"
     scale, unit = (1000.0, "ms") if value.high < 1 else (1.0, "s")
-    low, high = (f"{each * scale:.3g}" for each in (value.low, value.high))
+    digits = ".2f" if 1 <= value.high < 100 else ".3g"
+    low, high = (f"{each * scale:{digits}}" for each in (value.low, value.high))
     return f"{low} {unit}" if low == high else f"{low}–{high} {unit}"
 
 
