@@ -11,6 +11,7 @@ import pytest
 
 from clusterctl.messages.relay import LogPiece
 from clusterctl.run.log_collector import LogCollector
+from clusterctl.run.metrics import collection
 from clusterctl.run.metrics.collection import RunMetrics
 from clusterctl.run.metrics.merge import PATIENCE, Merger
 from clusterctl.run.metrics.record import Told, parse
@@ -273,6 +274,36 @@ def test_garbage_without_end_costs_one_line(directory: RunDirectory) -> None:
         run.look()
     assert [step.loss for step in run.look(over=True)] == [2.0]
     assert len(run.said) == 1
+
+
+def test_a_long_history_is_read_in_the_order_of_its_steps(directory: RunDirectory) -> None:
+    run = Run(directory)
+    for rank, note in ((0, "x" * 50), (1, "")):
+        run.writes(rank, *({"step": step, "loss": rank, "note": note} for step in range(1, 5001)))
+    found = run.look(over=True)
+    assert numbers(found) == list(range(1, 5001))
+    assert {(step.ranks, step.loss) for step in found} == {(2, 0.5)}
+    assert run.said == []
+
+
+def test_a_flood_of_garbage_does_not_starve_the_others(directory: RunDirectory) -> None:
+    run = Run(directory)
+    run.writes(0, raw=b"garbage\n" * 500_000)
+    run.writes(1, {"step": 1, "loss": 3.0})
+    run.metrics.look()
+    assert run.metrics._ranks["h1", "metrics-1.jsonl"].read > 0
+
+
+def test_a_look_takes_a_moment_however_much_there_is(
+    directory: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Run(directory)
+    for rank in (0, 1):
+        run.writes(rank, *({"step": step} for step in range(1, 3001)))
+    monkeypatch.setattr(collection, "_AT_ONCE", 0.0)
+    lengths = [len(run.look()) for _ in range(40)]
+    assert lengths == sorted(lengths) and 0 < lengths[5] < 3000
+    assert len(run.look(over=True)) == 3000
 
 
 def test_what_was_cut_out_of_a_file_is_passed_over(directory: RunDirectory) -> None:

@@ -14,11 +14,13 @@ _BLOCK = 1 << 20
 class LogTail:
     """Meanwhile a log of more than ``limit`` bytes may lose its middle."""
 
-    def __init__(self, path: Path, limit: int, *, lines: int | None = None) -> None:
-        """``lines``: begin with so many of what is there at the first look; None for all."""
+    def __init__(self, path: Path, limit: int, *, lines: int | None = None, block: int = _BLOCK) -> None:
+        """``lines``: begin with so many of what is there at the first look; None for all. ``block``: so many
+        bytes at once."""
         self.path = path
         self._head = head_of(limit)
         self._lines = lines
+        self._block = block
         self._place, self._cut = 0, WHOLE
 
     @property
@@ -39,7 +41,7 @@ class LogTail:
             else:
                 stream.seek(place_now(self._place, self._cut, cut))
             self._place, self._cut = stream.tell(), cut
-            while data := stream.read(_BLOCK):
+            while data := stream.read(self._block):
                 self._place = stream.tell()
                 yield data
 

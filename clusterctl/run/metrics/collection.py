@@ -23,8 +23,10 @@ from clusterctl.store.step import decode, encode
 
 _AT_ONCE = 0.1
 """Seconds that one look may take of the thread."""
-_AT_THE_END = 5.0
-"""And more than that for what was printed, when nothing more comes."""
+_AT_THE_END = 10.0
+"""When nothing more comes."""
+_AT_A_TIME = 200
+_BLOCK = 1 << 16
 _FAR_BEHIND = 1 << 20
 _NEWEST_LINES = 1000
 _MOST_OF_A_RANK = 1 << 28
@@ -40,8 +42,11 @@ class _Rank:
         self.host = host
         self.path = path
         self.garbage = b""
+        self.position = -1
+        """The last step it told of,"""
         self.read = 0
-        self._tail = LogTail(path, limit)
+        """and the bytes that it told all in."""
+        self._tail = LogTail(path, limit, block=_BLOCK)
         self._rest = b""
         self._skipping = False
 
@@ -140,37 +145,49 @@ class RunMetrics:
             self._say(f"metrics are read no further: {type(error).__name__}: {error}")
 
     def _look(self, over: bool, on_block: Callable[[], None]) -> None:
-        until = time.monotonic() + _AT_ONCE
-        self._read(lambda: not over and time.monotonic() > until, on_block)
-        self._read_logs(until + (_AT_THE_END if over else 0.0), on_block)
-        self._backlog = False
-        while self._sampled:
-            logs = self._directory.host_logs(self._sampled.pop())
-            suffix = attempt_suffix(self._attempt)
-            self._link(logs / self._samples, f"samples/{logs.name}{suffix}.ndjson")
+        until = time.monotonic() + (_AT_THE_END if over else _AT_ONCE)
+        self._link_samples()
+        current = self._tell(until, on_block)
+        while current and self._read_block():
+            on_block()
+            current = self._tell(until, on_block) and time.monotonic() < until
+        self._read_logs(max(until, time.monotonic() + _AT_ONCE), on_block)
+        self._backlog = self._backlog and bool(self._grown)
         for rank in self._ranks.values() if over else ():
             self._take(rank, rank.last())
-        steps = self._merger.lines(time.monotonic(), over=over)
+        current = self._tell(until, on_block, over=over)
+        if over and (self._grown or not current):
+            self._say_once("end", f"{METRICS} leaves out the last steps: ranks tell more than can be read")
         if self._merger.late:
             self._say_once("late", f"{METRICS} leaves out what ranks tell of steps that were over long ago")
-        self._unwritten += b"".join(map(encode, steps))
-        if self._unwritten and self._write():
-            self._events.add(steps)
 
-    def _read(self, late: Callable[[], bool], on_block: Callable[[], None]) -> None:
-        for key in sorted(self._grown):
+    def _tell(self, until: float, on_block: Callable[[], None], *, over: bool = False) -> bool:
+        """Write what the merger knows, a part at a time; False when there was no time for all of it."""
+        while True:
+            steps = self._merger.lines(time.monotonic(), _AT_A_TIME, over=over)
+            self._unwritten += b"".join(map(encode, steps))
+            if self._unwritten and self._write():
+                self._events.add(steps)
+            if len(steps) < _AT_A_TIME:
+                return True
+            on_block()
+            if time.monotonic() > until:
+                return False
+
+    def _read_block(self) -> bool:
+        """Of the rank whose steps are farthest behind, so that few steps are open; False where nobody has
+        more."""
+        while self._grown:
+            key = min(self._grown, key=lambda key: (self._ranks[key].position, key))
             rank = self._ranks[key]
-            while rank.read <= _MOST_OF_A_RANK:
-                if late():
-                    return
-                lines = rank.lines()
-                if lines is None:
-                    break
-                on_block()
+            lines = rank.lines() if rank.read <= _MOST_OF_A_RANK else None
+            if lines is not None:
                 self._take(rank, lines)
-            else:
+                return True
+            if rank.read > _MOST_OF_A_RANK:
                 self._say_once("much", f"{rank.host}: rank {rank.rank} tells too much: it is read no further")
             self._grown.discard(key)
+        return False
 
     def _read_logs(self, until: float, on_block: Callable[[], None]) -> None:
         for key in sorted(self._printed):
@@ -189,9 +206,11 @@ class RunMetrics:
 
     def _take(self, rank: _Rank, lines: list[bytes]) -> None:
         now, came = time.monotonic(), None if self._backlog else time.time()
+        steps = set()
         for line in lines:
             told = parse(line)
             if told is not None:
+                steps.add(told.step)
                 self._merger.take(rank.rank, told, now, came=came)
             elif line.strip():
                 rank.garbage = rank.garbage or line[:_SHOWN]
@@ -200,8 +219,16 @@ class RunMetrics:
             self._say_once(
                 "garbage", f"{rank.host}: rank {rank.rank} writes metrics that tell of no step: {shown}"
             )
+        # Who tells of no step has had its turn all the same.
+        rank.position = max(steps or (each.position + 1 for each in self._ranks.values()))
         if lines:
             self._link(rank.path, f"metrics/rank{rank.rank}{attempt_suffix(self._attempt)}.jsonl")
+
+    def _link_samples(self) -> None:
+        while self._sampled:
+            logs = self._directory.host_logs(self._sampled.pop())
+            name = f"samples/{logs.name}{attempt_suffix(self._attempt)}.ndjson"
+            self._link(logs / self._samples, name)
 
     def _link(self, path: Path, name: str) -> None:
         """The file lies among its host's logs, and can be found by what it is of. Raises OSError."""

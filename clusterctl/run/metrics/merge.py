@@ -62,9 +62,9 @@ class Merger:
         step.time = max(filter(None, (step.time, told.time or came)), default=None)
         step.changed = True
 
-    def lines(self, now: float, *, over: bool = False) -> list[Step]:
-        """Those of steps that are over and were not written as they are now, in order. ``over``: nothing
-        more comes."""
+    def lines(self, now: float, most: int = 1 << 30, *, over: bool = False) -> list[Step]:
+        """Those of steps that are over and were not written as they are now, in order, and ``most`` of them
+        at once. ``over``: nothing more comes."""
         if self._began is None:
             return []
         silent = not over and now - self._began < PATIENCE
@@ -73,11 +73,13 @@ class Merger:
         self._over = max(self._over, *done) if done else self._over
         numbers = sorted(self._open)
         waiting = sum(not step.written for step in self._open.values())
-        found = []
+        found: list[Step] = []
         for number in numbers:
             step = self._open[number]
             if not step.changed:
                 continue
+            if len(found) == most:
+                break
             if step.written or number <= self._over or over or waiting > _MOST_OPEN:
                 waiting -= not step.written
                 step.written, step.changed = True, False
