@@ -110,6 +110,19 @@ def command(
             help="Tell what has changed on each host since.",
         ),
     ] = "",
+    html: Annotated[
+        str,
+        typer.Option("--html", metavar="FILE", callback=options.not_empty, help="Write it as one page, too."),
+    ] = "",
+    junit: Annotated[
+        str,
+        typer.Option(
+            "--junit",
+            metavar="FILE",
+            callback=options.not_empty,
+            help="And as JUnit XML: a test case for each check and host.",
+        ),
+    ] = "",
     force: Annotated[bool, typer.Option("--force", help="Replace files to be written that exist.")] = False,
     transport: options.Transport = "fabric",
     ssh_config: options.SshConfig = "",
@@ -129,7 +142,13 @@ def command(
         raise UsageError("--quick and --thorough exclude each other", hint="without either it is in between")
     selection = read(only or (), skip or ())
     outputs = Outputs(
-        capture=capture, hostfile=hostfile_out, script=fix_out, baseline=save_baseline, force=force
+        capture=capture,
+        hostfile=hostfile_out,
+        script=fix_out,
+        baseline=save_baseline,
+        page=html,
+        junit=junit,
+        force=force,
     )
     outputs.check()
     if as_json and (fix or apply):

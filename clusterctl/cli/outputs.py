@@ -25,6 +25,8 @@ class Outputs:
     hostfile: str = ""
     script: str = ""
     baseline: str = ""
+    page: str = ""
+    junit: str = ""
     force: bool = False
 
     def check(self) -> None:
@@ -37,6 +39,8 @@ class Outputs:
             "--hostfile-out": self.hostfile,
             "--fix-out": self.script,
             "--save-baseline": self.baseline,
+            "--html": self.page,
+            "--junit": self.junit,
         }
         if self.force and not any(files.values()):
             raise UsageError(
@@ -56,6 +60,10 @@ class Outputs:
             cure.write_script(seen, invocation, Path(self.script), force=self.force)
         if self.baseline:
             _write_baseline(seen, Path(self.baseline), force=self.force)
+        if self.page:
+            _write_page(seen, invocation, Path(self.page), force=self.force)
+        if self.junit:
+            _write_junit(seen, Path(self.junit), force=self.force)
         if self.hostfile:
             _write_hostfile(seen, invocation, Path(self.hostfile), force=self.force)
 
@@ -71,6 +79,29 @@ def _write_hostfile(seen: Examination, invocation: Invocation, output: Path, *, 
     ready, total = len(seen.report.ready), len(seen.material.inventory.hosts)
     launch = invocation.launch_from(str(output))
     screen.err().print(f"wrote {output}: {ready} of {total} hosts; next: {launch}", style="dim")
+
+
+def _write_page(seen: Examination, invocation: Invocation, output: Path, *, force: bool) -> None:
+    from clusterctl.report.html.doctor import doctor_page
+
+    text = doctor_page(
+        seen.material.inventory,
+        seen.answers.facts,
+        seen.network,
+        seen.report,
+        seen.answers.reachability,
+        how=invocation.how,
+        launch=invocation.launch(chosen=True),
+    )
+    new_file.write(output, text, "--html", force=force)
+    screen.err().print(f"wrote {output}", style="dim")
+
+
+def _write_junit(seen: Examination, output: Path, *, force: bool) -> None:
+    from clusterctl.report import junit
+
+    new_file.write(output, junit.encode(seen.report, seen.answers.seconds), "--junit", force=force)
+    screen.err().print(f"wrote {output}", style="dim")
 
 
 def _write_baseline(seen: Examination, output: Path, *, force: bool) -> None:
