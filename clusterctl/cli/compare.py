@@ -132,6 +132,7 @@ def command(
     screen.err().print(cluster.hosts.how, style="dim")
     comparing = session.Comparing(cluster, wanted, version=__version__, progress=Asking)
     interrupted = False
+    _end_as_by_ctrl_c()
     try:
         comparing.run(Screen(comparing))
     except NotReadyError as refused:
@@ -148,6 +149,18 @@ def command(
     if interrupted:
         raise KeyboardInterrupt
     return 0 if any(trial.ending == "measured" for trial in record.trials) else 1
+
+
+def _end_as_by_ctrl_c() -> None:
+    """A terminal that is closed, and SIGTERM: the run that goes on is stopped on its hosts, too."""
+    import signal
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup leaves it
+            signal.signal(number, interrupt)
 
 
 def _keep_page(record: Comparison) -> None:

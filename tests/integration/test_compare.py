@@ -74,7 +74,8 @@ def test_each_strategy_runs_in_turn_and_a_failure_ends_nothing(sandbox: Sandbox,
 
 
 @pytest.mark.long
-def test_ctrl_c_keeps_what_there_is(sandbox: Sandbox, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_keeps_what_there_is(sandbox: Sandbox, tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "train.py").write_text(SCRIPT)
     home = Path(os.environ["CLUSTERCTL_HOME"])
     before = set(home.glob("comparisons/*"))
@@ -84,7 +85,7 @@ def test_ctrl_c_keeps_what_there_is(sandbox: Sandbox, tmp_path: Path) -> None:
     for line in process.stderr:
         if line.startswith("quick 1/2"):
             break
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, _ = process.communicate(timeout=200)
     assert process.returncode == 130
     (kept,) = set(home.glob("comparisons/*")) - before
