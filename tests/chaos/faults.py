@@ -65,7 +65,7 @@ def rank_kills_itself(r: Round) -> Expected:
 
 def rank_stopped(r: Round) -> Expected:
     rank = r.any_rank()
-    r.launch(options=["--time-limit", "240s" if r.real else "20s"])
+    r.launch(options=["--time-limit", "240s" if r.real else "12s"])
     r.ready()
     r.send("rank", r.host_of(rank), signal.SIGSTOP, rank)
     return Expected((124,), ("timeout",))
@@ -91,7 +91,7 @@ def engine_killed(r: Round) -> Expected:
 
 
 def engine_stopped(r: Round) -> Expected:
-    r.launch(steps(2), options=["--time-limit", "240s" if r.real else "20s"])
+    r.launch(steps(2), options=["--time-limit", "240s" if r.real else "12s"])
     r.ready()
     r.send("engine", r.any_host(), signal.SIGSTOP)
     return Expected((124,), ("timeout",))
@@ -106,7 +106,7 @@ def agent_killed(r: Round) -> Expected:
 
 
 def agent_stopped(r: Round) -> Expected:
-    r.launch(options=["--time-limit", "240s" if r.real else "20s"])
+    r.launch(options=["--time-limit", "240s" if r.real else "12s"])
     r.ready()
     r.send("agent", r.any_host(), signal.SIGSTOP)
     return Expected((124,), ("timeout",), logs=False)

@@ -12,9 +12,10 @@ pytestmark = [pytest.mark.sandbox, pytest.mark.usefixtures("hosts_by_hand"), pyt
 
 
 def test_ranks_engines_agents_and_relays(tmp_path: Path) -> None:
+    # Each fourth is of one lane: the long ones are apart.
     kinds = (
-        "rank-raises", "rank-killed", "rank-exits", "waiter-killed", "rank-restarts", "crash-loop",
-        "hang-without-torch", "engine-killed", "agent-killed", "agent-stopped",
-        "relay-killed", "session-killed", "helper-stopped",
+        "crash-loop", "rank-restarts", "hang-without-torch", "agent-stopped", "rank-raises", "session-killed",
+        "helper-stopped", "rank-exits", "relay-killed", "waiter-killed", "rank-killed", "agent-killed",
+        "engine-killed",
     )  # fmt: skip
-    play_each(kinds, tmp_path, "--lanes", "3")
+    play_each(kinds, tmp_path, "--lanes", "4")
