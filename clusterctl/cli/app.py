@@ -9,6 +9,7 @@ from clusterctl.cli import (
     attach,
     checks,
     clean,
+    clusters,
     compare,
     doctor,
     env,
@@ -54,7 +55,7 @@ def _dashes(name: str) -> str:
 
 
 _LAUNCH_GROUPS = {
-    "Hosts": ("hostfile", "include", "exclude", "nodes", "gpus_per_node", "spares"),
+    "Hosts": ("hostfile", "cluster_name", "include", "exclude", "nodes", "gpus_per_node", "spares"),
     "What runs": (
         *("module", "no_python", "no_local_rank", "engine"),
         *("workdir", "no_sync", "sync_limit", "stdin"),
@@ -74,6 +75,7 @@ _FIT_GROUPS = {
     "On machines as given": ("gpus", "hosts", "gpu_memory", "host_memory", "bandwidth"),
     "On hosts that are asked": (
         "hostfile",
+        "cluster_name",
         "include",
         "exclude",
         "nodes",
@@ -86,7 +88,7 @@ _FIT_GROUPS = {
 _COMPARE_GROUPS = {
     "What is compared": ("strategies", "steps", "warmup", "repeats", "time_limit"),
     "What comes out": ("html", "json", "again", "force"),
-    "Hosts": ("hostfile", "include", "exclude", "nodes", "gpus_per_node"),
+    "Hosts": ("hostfile", "cluster_name", "include", "exclude", "nodes", "gpus_per_node"),
     "Environment": ("env", "profile", "venv_script", "workdir"),
     "SSH": ("ssh_config", "ssh_port", "transport"),
 }
@@ -267,6 +269,11 @@ app.command(
         "clusterctl exec --no-fold --timeout 10m -- pip install -r requirements.txt",
     ),
 )(exec_.command)
+app.command(
+    "clusters",
+    short_help="List the names that --cluster knows.",
+    cls=help_.command("clusterctl clusters", "clusterctl launch -c lab train.py   uses one"),
+)(clusters.command)
 app.command(
     "init",
     short_help="Write a hostfile: asks each host for its GPUs.",

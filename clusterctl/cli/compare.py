@@ -58,6 +58,7 @@ def command(
     ] = "",
     force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
     hostfile: options.Hostfile = "",
+    cluster_name: options.Cluster = "",
     include: options.Include = "",
     exclude: options.Exclude = "",
     nodes: options.LaunchNodes = None,
@@ -127,6 +128,7 @@ def command(
         profile=profile,
         venv_script=venv_script,
         transport=transport,
+        cluster=cluster_name,
     )
     screen.print_warnings(cluster.warnings)
     screen.err().print(cluster.hosts.how, style="dim")

@@ -21,6 +21,7 @@ def command(
         str, typer.Argument(metavar="[HOSTFILE]", help="The hostfile; the same as --hostfile.")
     ] = "",
     hostfile: options.Hostfile = "",
+    cluster_name: options.Cluster = "",
     include: options.Include = "",
     exclude: options.Exclude = "",
     nodes: options.Nodes = None,
@@ -159,6 +160,7 @@ def command(
         cure.check(apply=apply, yes=yes, replay=replay, fix=fix)
     question = Question(
         hostfile=hostfile or positional,
+        cluster_name=cluster_name,
         include=include,
         exclude=exclude,
         nodes=nodes,

@@ -12,6 +12,7 @@ from clusterctl.cli import options
 def command(
     wanted: Annotated[list[str], typer.Argument(metavar="HOST...", help="Hosts of the hostfile.")],
     hostfile: options.Hostfile = "",
+    cluster_name: options.Cluster = "",
     include: options.Include = "",
     exclude: options.Exclude = "",
     nodes: options.Nodes = None,
@@ -43,6 +44,7 @@ def command(
         ssh_config=ssh_config,
         profile=profile,
         transport=transport,
+        cluster=cluster_name,
     )
     inventory = cluster.hosts.inventory
     for host in wanted:

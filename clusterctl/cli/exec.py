@@ -19,6 +19,7 @@ def command(
         list[str], typer.Argument(metavar="-- CMD [ARGS]...", help="The command. No shell reads it.")
     ],
     hostfile: options.Hostfile = "",
+    cluster_name: options.Cluster = "",
     include: options.Include = "",
     exclude: options.Exclude = "",
     nodes: options.Nodes = None,
@@ -53,6 +54,7 @@ def command(
         exclude=exclude,
         ssh_config=ssh_config,
         transport=transport,
+        cluster=cluster_name,
     )
     screen.print_warnings(cluster.warnings)
     if not as_json:

@@ -81,6 +81,7 @@ def command(
         ),
     ] = "",
     hostfile: options.Hostfile = "",
+    cluster_name: options.Cluster = "",
     include: options.Include = "",
     exclude: options.Exclude = "",
     nodes: options.Nodes = None,
@@ -142,7 +143,7 @@ def command(
     )
     rate = _rate(bandwidth) if bandwidth else None
     if gpus or hosts or gpu_memory or host_memory:
-        if hostfile or include or exclude or nodes or measure:
+        if hostfile or cluster_name or include or exclude or nodes or measure:
             raise UsageError(
                 "machines are given, and hosts to ask, too",
                 hint="leave out --hostfile, or --gpus and --hosts",
@@ -156,7 +157,7 @@ def command(
         )
     else:
         machines = _asked(
-            hostfile, include, exclude, nodes, ssh_config, transport, measure=measure, rate=rate
+            hostfile, cluster_name, include, exclude, nodes, ssh_config, transport, measure=measure, rate=rate
         )
     found = session.fit(read, job, machines)
     shown = page.Page(
@@ -180,6 +181,7 @@ def command(
 
 def _asked(
     hostfile: str,
+    cluster_name: str,
     include: str,
     exclude: str,
     nodes: int | None,
@@ -195,7 +197,13 @@ def _asked(
     from clusterctl.session.fit import machines_of
 
     cluster = Cluster.from_hostfile(
-        hostfile, nodes=nodes, include=include, exclude=exclude, ssh_config=ssh_config, transport=transport
+        hostfile,
+        nodes=nodes,
+        include=include,
+        exclude=exclude,
+        ssh_config=ssh_config,
+        transport=transport,
+        cluster=cluster_name,
     )
     screen.err().print(cluster.hosts.how, style="dim")
     screen.print_warnings(cluster.warnings)

@@ -26,6 +26,7 @@ def command(
         ),
     ] = None,
     hostfile: options.Hostfile = "",
+    cluster_name: options.Cluster = "",
     include: options.Include = "",
     exclude: options.Exclude = "",
     nodes: options.LaunchNodes = None,
@@ -212,6 +213,7 @@ def command(
         profile=profile,
         venv_script=venv_script,
         transport=transport,
+        cluster=cluster_name,
     )
     screen.print_warnings(cluster.warnings)
     if not as_json:

@@ -23,6 +23,7 @@ def command(
         int | None, typer.Option("--ranks", metavar="N", min=1, help="How many ranks will train.")
     ] = None,
     hostfile: options.Hostfile = "",
+    cluster_name: options.Cluster = "",
     nodes: options.Nodes = None,
     gpus_per_node: options.GpusPerNode = None,
     reader: Annotated[
@@ -52,9 +53,9 @@ def command(
     from clusterctl.report import lint as pages
     from clusterctl.session.lint import lint
 
-    told = _asked(hostfile, nodes, gpus_per_node, ssh_config, transport) if ask else None
+    told = _asked(hostfile, cluster_name, nodes, gpus_per_node, ssh_config, transport) if ask else None
     if ranks is None:
-        ranks = told[1] if told is not None else _ranks(hostfile, nodes, gpus_per_node)
+        ranks = told[1] if told is not None else _ranks(hostfile, cluster_name, nodes, gpus_per_node)
     found = lint(
         config,
         ranks=ranks,
@@ -72,6 +73,7 @@ def command(
 
 def _asked(
     hostfile: str,
+    cluster_name: str,
     nodes: int | None,
     gpus_per_node: int | None,
     ssh_config: str,
@@ -85,7 +87,12 @@ def _asked(
     from clusterctl.session.lint import ask
 
     cluster = Cluster.from_hostfile(
-        hostfile, nodes=nodes, gpus_per_node=gpus_per_node, ssh_config=ssh_config, transport=transport
+        hostfile,
+        nodes=nodes,
+        gpus_per_node=gpus_per_node,
+        ssh_config=ssh_config,
+        transport=transport,
+        cluster=cluster_name,
     )
     screen.err().print(cluster.hosts.how, style="dim")
     screen.print_warnings(cluster.warnings)
@@ -95,12 +102,12 @@ def _asked(
     return told, cluster.hosts.inventory.world_size
 
 
-def _ranks(hostfile: str, nodes: int | None, gpus_per_node: int | None) -> int | None:
+def _ranks(hostfile: str, cluster_name: str, nodes: int | None, gpus_per_node: int | None) -> int | None:
     """Without a hostfile the two numbers say it, or nobody does."""
     counted = nodes is not None or gpus_per_node is not None
-    if not hostfile and (counted or not Path("hostfile").is_file()):
+    if not (hostfile or cluster_name) and (counted or not Path("hostfile").is_file()):
         return (nodes or 1) * (gpus_per_node or 1) if counted else None
     from clusterctl.session.cluster import Cluster
 
-    cluster = Cluster.from_hostfile(hostfile, nodes=nodes, gpus_per_node=gpus_per_node)
+    cluster = Cluster.from_hostfile(hostfile, nodes=nodes, gpus_per_node=gpus_per_node, cluster=cluster_name)
     return cluster.hosts.inventory.world_size

@@ -30,6 +30,16 @@ Hostfile = Annotated[
         "the running sandbox.",
     ),
 ]
+Cluster = Annotated[
+    str,
+    typer.Option(
+        "--cluster",
+        "-c",
+        metavar="NAME",
+        callback=not_empty,
+        help="Its hostfile, profile, engine and variables: see `clusterctl clusters`.",
+    ),
+]
 Include = Annotated[
     str,
     typer.Option(

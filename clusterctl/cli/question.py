@@ -23,6 +23,7 @@ class Question:
     """The options by their names; ``baseline`` has been read."""
 
     hostfile: str
+    cluster_name: str
     include: str
     exclude: str
     nodes: int | None
@@ -41,6 +42,7 @@ class Question:
     def reach(self) -> tuple[Option, ...]:
         """What else is given to reach the hosts as a run would."""
         given = [
+            ("--cluster", self.cluster_name),
             ("--ssh-config", self.ssh_config),
             ("--profile", self.profile),
             ("--env-file", self.env_file),
@@ -79,6 +81,7 @@ class Question:
             ssh_config=self.ssh_config,
             profile=self.profile,
             transport=self.transport,
+            cluster=self.cluster_name,
         )
 
     def invocation(self, cluster: Cluster) -> Invocation:

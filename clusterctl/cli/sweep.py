@@ -23,6 +23,7 @@ def command(
         typer.Argument(metavar="[RUN]...", help="Only what is left of these runs; whole ids."),
     ] = None,
     hostfile: options.Hostfile = "",
+    cluster_name: options.Cluster = "",
     include: options.Include = "",
     exclude: options.Exclude = "",
     nodes: options.Nodes = None,
@@ -53,7 +54,13 @@ def command(
     if shm and runs:
         raise UsageError("--shm is of no run", hint="leave out the runs, or --shm")
     cluster = Cluster.from_hostfile(
-        hostfile, nodes=nodes, include=include, exclude=exclude, ssh_config=ssh_config, transport=transport
+        hostfile,
+        nodes=nodes,
+        include=include,
+        exclude=exclude,
+        ssh_config=ssh_config,
+        transport=transport,
+        cluster=cluster_name,
     )
     screen.print_warnings(cluster.warnings)
     screen.err().print(cluster.hosts.how, style="dim")

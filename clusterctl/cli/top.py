@@ -29,6 +29,7 @@ def command(
         str, typer.Argument(metavar="[RUN]", help="The hosts of this run, or a beginning of its id.")
     ] = "",
     hostfile: options.Hostfile = "",
+    cluster_name: options.Cluster = "",
     include: options.Include = "",
     exclude: options.Exclude = "",
     nodes: options.Nodes = None,
@@ -66,7 +67,7 @@ def command(
         return (
             _show_once(_heard(news, looking), only, as_json=as_json) if once else _play(news, looking, only)
         )
-    names, link = _hosts(run, hostfile, include, exclude, nodes, transport, ssh_config)
+    names, link = _hosts(run, hostfile, cluster_name, include, exclude, nodes, transport, ssh_config)
     looking = Looking(names)
     with closing(link), _recording(record) as keep, closing(watched(link, names, watch)) as source:
         try:
@@ -81,6 +82,7 @@ def command(
 def _hosts(
     run: str,
     hostfile: str,
+    cluster_name: str,
     include: str,
     exclude: str,
     nodes: int | None,
@@ -94,12 +96,18 @@ def _hosts(
     from clusterctl.store.runs import find_run
 
     if run:
-        if hostfile or include or exclude or nodes:
+        if hostfile or cluster_name or include or exclude or nodes:
             raise UsageError("a run has its own hosts", hint="leave out the run, or the options of hosts")
         plan = find_run(run).plan()
         return tuple(node.host for node in plan.nodes), transport_of(plan)
     cluster = Cluster.from_hostfile(
-        hostfile, nodes=nodes, include=include, exclude=exclude, ssh_config=ssh_config, transport=transport
+        hostfile,
+        nodes=nodes,
+        include=include,
+        exclude=exclude,
+        ssh_config=ssh_config,
+        transport=transport,
+        cluster=cluster_name,
     )
     screen.print_warnings(cluster.warnings)
     return cluster.target.names, cluster.target.connect()

@@ -93,6 +93,13 @@ def from_mapping(values: Mapping[str, str], origin: str) -> tuple[Setting, ...]:
     return tuple(Setting(name, _passable(value, origin), origin) for name, value in values.items())
 
 
+def from_origins(values: Mapping[str, str], origins: Mapping[str, str]) -> tuple[Setting, ...]:
+    """Each with an origin of its own."""
+    return tuple(
+        each for name, value in values.items() for each in from_mapping({name: value}, origins[name])
+    )
+
+
 def from_caller(environ: Mapping[str, str]) -> tuple[Setting, ...]:
     """The caller's own ``NCCL_*``, which every launcher forwards."""
     return tuple(

@@ -19,10 +19,11 @@ from clusterctl.ask.bundle import REMOTE_COMMAND
 from clusterctl.ask.exec import Answer, OnOutput
 from clusterctl.errors import UsageError
 from clusterctl.facts.lasting import Baseline
+from clusterctl.inventory.clusters import NamedCluster
 from clusterctl.inventory.model import HostfileWarning
 from clusterctl.plan.model import LaunchPlan
+from clusterctl.session import clusters, profiles, variables
 from clusterctl.session import hosts as choosing
-from clusterctl.session import profiles, variables
 from clusterctl.session.hosts import Hosts
 from clusterctl.session.options import LaunchOptions, checked
 from clusterctl.session.progress import Progress, Silent
@@ -70,7 +71,13 @@ class Cluster:
     """
 
     def __init__(
-        self, hosts: Hosts, *, profile: str = "", venv_script: str = "", transport: Kind = "fabric"
+        self,
+        hosts: Hosts,
+        *,
+        profile: str = "",
+        venv_script: str = "",
+        transport: Kind = "fabric",
+        cluster: NamedCluster | None = None,
     ) -> None:
         if transport not in get_args(Kind):
             raise UsageError(f"transport {transport!r} does not exist", hint=f"one of {get_args(Kind)}")
@@ -78,7 +85,12 @@ class Cluster:
         if venv_script:
             known = profiles.activated_by(known, profile, venv_script)
         self.target = Target(
-            hosts=hosts, profile=known, profile_name=profile, venv_script=venv_script, transport=transport
+            hosts=hosts,
+            profile=known,
+            profile_name=profile,
+            venv_script=venv_script,
+            transport=transport,
+            cluster=cluster,
         )
         self.warnings: tuple[HostfileWarning, ...] = (
             *hosts.inventory.warnings,
@@ -101,9 +113,13 @@ class Cluster:
         ssh_config: str | os.PathLike[str] | None = None,
         ssh_port: int | None = None,
         transport: Kind = "fabric",
+        cluster: str = "",
     ) -> Cluster:
         """The hosts of a hostfile; without ``path`` of the first default that there is, as on the command
-        line. The other parameters are the options of the same names."""
+        line. The other parameters are the options of the same names; ``cluster`` gives way to all of them."""
+        named = clusters.named(cluster) if cluster else None
+        if named is not None:
+            path, profile = path or named.hostfile, profile or named.profile
         found = choosing.resolve(
             os.fspath(path) if path else None,
             nodes=nodes,
@@ -113,7 +129,9 @@ class Cluster:
             ssh_config=os.fspath(ssh_config) if ssh_config else None,
             ssh_port=ssh_port,
         )
-        return cls(found, profile=profile, venv_script=venv_script, transport=transport)
+        if named is not None:
+            found = msgspec.structs.replace(found, how=f"{named.how}\n{found.how}")
+        return cls(found, profile=profile, venv_script=venv_script, transport=transport, cluster=named)
 
     @classmethod
     @contextmanager

@@ -116,6 +116,7 @@ def write_down(directory: RunDirectory, ready: Ready) -> None:
         target=msgspec.structs.replace(
             intent.target,
             hosts=msgspec.structs.replace(hosts, ssh_config=config),
+            cluster=None,  # its variables are in the layers, too
             profile=msgspec.structs.replace(
                 profile,
                 env={},

@@ -69,6 +69,8 @@ def prepare(
             hint="give the script a file",
         )
     options, meant = workload.understood(options)
+    if target.cluster is not None and target.cluster.engine and options.engine is None:
+        options = msgspec.structs.replace(options, engine=target.cluster.engine)
     active, spares = split(target.hosts.inventory, options.spares)
     if meant is not None:
         meant.check(active)

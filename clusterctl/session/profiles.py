@@ -27,10 +27,9 @@ def read(name: str) -> Profile:
         text = _locate(name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        shipped = ", ".join(sorted(path.stem for path in _shipped_directory().glob("*.yaml")))
         raise UsageError(
             f"the profile {name} cannot be read: {reason}",
-            hint=f"name a YAML file, or one that comes with clusterctl: {shipped}",
+            hint=f"name a YAML file, or one that comes with clusterctl: {', '.join(shipped())}",
         ) from error
     return decode(text, name)
 
@@ -70,10 +69,15 @@ def unknown_hosts(profile: Profile, name: str, known: Iterable[str]) -> tuple[Ho
     )
 
 
+def shipped() -> tuple[str, ...]:
+    """The names of those that come with clusterctl."""
+    return tuple(sorted(path.stem for path in _shipped_directory().glob("*.yaml")))
+
+
 def _locate(name: str) -> Path:
     path = Path(name).expanduser()
-    shipped = _shipped_directory() / f"{name}.yaml"
-    return shipped if "/" not in name and shipped.is_file() and not path.is_file() else path
+    own = _shipped_directory() / f"{name}.yaml"
+    return own if "/" not in name and own.is_file() and not path.is_file() else path
 
 
 def _shipped_directory() -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from clusterctl.inventory.clusters import NamedCluster
 from clusterctl.plan.profile import Profile
 from clusterctl.session.hosts import Hosts
 from clusterctl.transport import Kind, Transport, connect
@@ -16,6 +17,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     profile: Profile
     profile_name: str
     venv_script: str = ""
+    cluster: NamedCluster | None = None
     transport: Kind
 
     @property

@@ -22,8 +22,8 @@ def read(
     environ: Mapping[str, str] = os.environ,
 ) -> dict[str, Layers]:
     """For each host, strongest first: ``settings``, ``env`` (``K=V``, or ``K`` to copy), ``env_file``, the
-    profile, its activation line, ``.deepspeed_env``, the caller's ``NCCL_*``. Raises UsageError, naming the
-    source.
+    named cluster, the profile, its activation line, ``.deepspeed_env``, the caller's ``NCCL_*``. Raises
+    UsageError, naming the source.
     """
     own, named = tuple(settings), variables.from_options(env, environ)
     _one_value(own, named)
@@ -31,6 +31,8 @@ def read(
     if env_file:
         typed.append(_file(Path(env_file).expanduser(), f"--env-file {env_file}"))
     origin = f"profile {target.profile_name}"
+    if target.cluster is not None:
+        typed.append(variables.from_origins(target.cluster.env, target.cluster.env_origins))
     return layers.of_hosts(
         target.names,
         typed=variables.strongest(*typed),
