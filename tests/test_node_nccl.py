@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -27,6 +28,10 @@ print("NCCL version 2.x, and other words")
 print("\\n" + json.dumps({"nccl": picked}), flush=True)
 os.kill(os.getpid(), signal.SIGSTOP)
 """
+WITHOUT = pytest.mark.skipif(
+    any(Path(sysconfig.get_paths()["purelib"]).glob("nvidia/nccl/lib/libnccl.so*")),
+    reason="this Python has a libnccl: torch with CUDA",
+)
 
 
 @pytest.fixture
@@ -99,11 +104,13 @@ def test_an_interpreter_that_is_not_there_is_unknown(said: list[Mapping[str, Any
     assert "could not be asked" in said[0]["nccl"]["unknown"]
 
 
+@WITHOUT
 def test_a_host_without_libnccl_says_so(asked: list[Nccl], said: list[Mapping[str, Any]]) -> None:
     answer = ask(asked, said, CHILD, LD_LIBRARY_PATH="")
     assert decode_nccl(answer).missing.startswith("no libnccl beside this Python's packages")
 
 
+@WITHOUT
 def test_a_libnccl_that_does_not_load_is_unknown(
     asked: list[Nccl], said: list[Mapping[str, Any]], tmp_path: Path
 ) -> None:

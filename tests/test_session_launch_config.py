@@ -25,8 +25,10 @@ FALSE = {"train_micro_batch_size_per_gpu": 4, "zero_optimization": {"offload_gra
 
 
 @pytest.fixture
-def project(answering_hosts: AnsweringHosts) -> AnsweringHosts:
+def project(answering_hosts: AnsweringHosts, monkeypatch: pytest.MonkeyPatch) -> AnsweringHosts:
     """node1 and node2 with the DeepSpeed whose schema is known."""
+    for name in ("PYTORCH_NVML_BASED_CUDA_CHECK", "TORCHINDUCTOR_CACHE_DIR"):  # libraries set them
+        monkeypatch.delenv(name, raising=False)
     _deepspeed(answering_hosts, recorded().version)
     return answering_hosts
 
