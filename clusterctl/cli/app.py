@@ -22,6 +22,7 @@ from clusterctl.cli import (
     report,
     runs,
     sandbox,
+    ssh,
     stop,
     sweep,
     top,
@@ -274,6 +275,21 @@ app.command(
     short_help="List the names that --cluster knows.",
     cls=help_.command("clusterctl clusters", "clusterctl launch -c lab train.py   uses one"),
 )(clusters.command)
+app.command(
+    "ssh",
+    short_help="Go to a host, or to where a rank is.",
+    context_settings=_PASS_ON,
+    cls=help_.command(
+        "clusterctl ssh gpu1                   a shell",
+        "clusterctl ssh 20260101:3             where rank 3 is, with its variables",
+        "clusterctl ssh :3 'env | grep NCCL'   of the newest run",
+    ),
+)(ssh.command)
+app.command(
+    "py-spy",
+    short_help="Print what the Python threads of a rank do now.",
+    cls=help_.command("clusterctl py-spy :0", "clusterctl py-spy 20260101-1200:3"),
+)(ssh.spy_command)
 app.command(
     "init",
     short_help="Write a hostfile: asks each host for its GPUs.",
