@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from clusterctl.sandbox import Sandbox
+from clusterctl.sandbox.spec import numbered
 from clusterctl.store.log_files import cut_of, head_of
-from tests.integration.launching import PATIENCE, launch, leftovers, start
+from tests.conftest import MakeSandbox
+from tests.integration.launching import PATIENCE, Launch, launch, leftovers, start
+from tests.integration.standin import without_torch
 
 pytestmark = pytest.mark.sandbox
 WIDTH = 64
@@ -41,27 +45,28 @@ def whole(begin: int, end: int, rank: int) -> bytes:
     return data[begin - first * WIDTH :][: end - begin]
 
 
-def assert_kept(log: Path, rank: int) -> None:
+def assert_kept(log: Path, rank: int, limit: int) -> None:
     """The beginning, one line in place of what is missing, and the newest, to the last byte."""
-    cut = cut_of(log, head_of(LIMIT))
+    cut = cut_of(log, head_of(limit))
     data = log.read_bytes()
     assert cut.resume, f"{log} has {len(data)} bytes and no cut"
-    assert len(data) <= LIMIT + len(cut.line)
+    assert len(data) <= limit + len(cut.line)
     assert data == whole(0, cut.head, rank) + cut.line + whole(cut.resume, cut.size(len(data)), rank)
 
 
-def test_a_flood_is_kept_to_its_limit_and_can_be_stopped(sandbox: Sandbox, tmp_path: Path) -> None:
-    (tmp_path / "flood.py").write_text(FLOOD)
-    limit = f"{LIMIT // 10**6}MB"
-    found = start(sandbox, "flood.py", str(10**9), cwd=tmp_path, options=["-n", "3", "--log-limit", limit])
-    found.wait_for_ranks(6)
-    logs = {rank: found.run / f"logs/node{1 + rank // 2}/rank-{rank}.log" for rank in range(6)}
+def flood_and_stop(
+    box: Sandbox, folder: Path, *, hosts: int, slots: int, limit: int, options: Sequence[str] = ()
+) -> Launch:
+    """Ranks of a flood, which `clusterctl stop` ends when all have lost their middle; what is kept."""
+    (folder / "flood.py").write_text(FLOOD)
+    words = ["-n", str(hosts), "--log-limit", f"{limit // 10**6}MB", *options]
+    found = start(box, "flood.py", str(10**9), cwd=folder, options=words)
+    ranks = range(hosts * slots)
+    found.wait_for_ranks(len(ranks))
+    logs = {rank: found.run / f"logs/node{1 + rank // slots}/rank-{rank}.log" for rank in ranks}
     found.wait_for(
-        lambda _: all(log.exists() and cut_of(log, head_of(LIMIT)).resume for log in logs.values())
+        lambda _: all(log.exists() and cut_of(log, head_of(limit)).resume for log in logs.values())
     )
-    here = [sandbox.host(f"node{node}").home / f".clusterctl/node/{found.run.name}" for node in (1, 2, 3)]
-    printed = [log for folder in here for log in folder.glob("*/logs/rank-*.log")]
-    assert len({log.stat().st_ino for log in printed}) == 6
     argv = [sys.executable, "-m", "clusterctl", "stop", found.run.name]
     assert subprocess.run(argv, capture_output=True, timeout=PATIENCE, check=False).returncode == 0
     found.finish()
@@ -69,13 +74,30 @@ def test_a_flood_is_kept_to_its_limit_and_can_be_stopped(sandbox: Sandbox, tmp_p
     said = [event["text"] for event in found.events() if event["event"] == "say"]
     assert not [text for text in said if "lost" in text or "no word" in text or "not all" in text], said
     outcome = found.outcome
-    assert outcome["left_behind"] == {"node1": 0, "node2": 0, "node3": 0}
+    assert outcome["left_behind"] == {f"node{1 + number}": 0 for number in range(hosts)}
     assert outcome["incomplete_logs"] == []
-    assert sorted(outcome["cut_logs"]) == [f"node{1 + rank // 2}/rank-{rank}.log" for rank in range(6)]
+    assert set(outcome["cut_logs"]) == {f"node{1 + rank // slots}/rank-{rank}.log" for rank in ranks}
     for rank, log in logs.items():
-        assert_kept(log, rank)
-    assert "cut out of the middle of 6 logs: --log-limit" in found.text
-    assert leftovers(sandbox, found.run.name) == []
+        assert_kept(log, rank, limit)
+    assert f"cut out of the middle of {len(ranks)} logs: --log-limit" in found.text
+    assert leftovers(box, found.run.name) == []
+    return found
+
+
+def test_a_flood_is_kept_to_its_limit_and_can_be_stopped(sandbox: Sandbox, tmp_path: Path) -> None:
+    found = flood_and_stop(sandbox, tmp_path, hosts=3, slots=2, limit=LIMIT)
+    here = [sandbox.host(f"node{node}").home / f".clusterctl/node/{found.run.name}" for node in (1, 2, 3)]
+    printed = [log for folder in here for log in folder.glob("*/logs/rank-*.log")]
+    assert len({log.stat().st_ino for log in printed}) == 6
+
+
+@pytest.mark.long
+def test_sixty_four_floods_are_kept_to_their_limit_and_can_be_stopped(
+    make_sandbox: MakeSandbox, tmp_path: Path
+) -> None:
+    box = make_sandbox(numbered(2, (32,)))
+    options = without_torch(box)
+    flood_and_stop(box, tmp_path, hosts=2, slots=32, limit=2_000_000, options=options)
 
 
 @pytest.mark.long
