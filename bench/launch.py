@@ -179,7 +179,7 @@ def _node_cpu(host: VirtualHost) -> float:
 
 def _sleeps(root: Path) -> bool:
     lines = [path.read_bytes() for path in (root / "proc").glob("[0-9]*/cmdline")]
-    return any(line.startswith(b"sleep\0100000") for line in lines)
+    return any(line.startswith(b"sleep\x00100000") for line in lines)
 
 
 def main() -> None:
