@@ -13,7 +13,7 @@ from clusterctl.sandbox import Sandbox
 from clusterctl.sandbox.spec import numbered
 from clusterctl.store.log_files import cut_of, head_of
 from tests.conftest import MakeSandbox
-from tests.integration.launching import PATIENCE, Launch, launch, leftovers, start
+from tests.integration.launching import PATIENCE, launch, leftovers, start
 from tests.integration.standin import without_torch
 
 pytestmark = pytest.mark.sandbox
@@ -56,7 +56,7 @@ def assert_kept(log: Path, rank: int, limit: int) -> None:
 
 def flood_and_stop(
     box: Sandbox, folder: Path, *, hosts: int, slots: int, limit: int, options: Sequence[str] = ()
-) -> Launch:
+) -> None:
     """Ranks of a flood, which `clusterctl stop` ends when all have lost their middle; what is kept."""
     (folder / "flood.py").write_text(FLOOD)
     words = ["-n", str(hosts), "--log-limit", f"{limit // 10**6}MB", *options]
@@ -81,14 +81,10 @@ def flood_and_stop(
         assert_kept(log, rank, limit)
     assert f"cut out of the middle of {len(ranks)} logs: --log-limit" in found.text
     assert leftovers(box, found.run.name) == []
-    return found
 
 
 def test_a_flood_is_kept_to_its_limit_and_can_be_stopped(sandbox: Sandbox, tmp_path: Path) -> None:
-    found = flood_and_stop(sandbox, tmp_path, hosts=3, slots=2, limit=LIMIT)
-    here = [sandbox.host(f"node{node}").home / f".clusterctl/node/{found.run.name}" for node in (1, 2, 3)]
-    printed = [log for folder in here for log in folder.glob("*/logs/rank-*.log")]
-    assert len({log.stat().st_ino for log in printed}) == 6
+    flood_and_stop(sandbox, tmp_path, hosts=3, slots=2, limit=LIMIT)
 
 
 @pytest.mark.long
