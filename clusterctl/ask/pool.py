@@ -105,6 +105,11 @@ class HostPool(Generic[Message]):
         finally:
             event.session.close()
 
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will come of it."""
+        return not (self._pending or self.sessions or self._heard)
+
     def send(self, host: str, message: msgspec.Struct) -> bool:
         """Whether the host took the message; False when its link is gone (its end follows as an event)."""
         session = self.sessions.get(host)

@@ -35,7 +35,7 @@ class TopWatch:
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
             for pool in self._pools:
-                for event in pool.events(time.monotonic() + min(left, _LOOK / len(self._pools))):
+                for event in pool.events(time.monotonic() + min(left, _LOOK / max(1, len(self._pools)))):
                     match event:
                         case HostFailed(host, failure):
                             yield self._lose(host, failure.message)
@@ -62,6 +62,9 @@ class TopWatch:
         return host, why
 
     def _ask_again(self) -> None:
+        for pool in [pool for pool in self._pools if pool.over]:
+            pool.close()
+            self._pools.remove(pool)
         due = [host for host, since in self._lost.items() if time.monotonic() - since > _AGAIN]
         if due:
             for host in due:
