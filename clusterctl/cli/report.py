@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from clusterctl.cli import new_file
+from clusterctl.errors import ClusterctlError
 
 _OVERLAY = "runs.html"
 
@@ -43,7 +44,13 @@ def command(
     directories = list({found.run: found for found in map(find_run, names)}.values())
     if output is None and len(directories) == 1:
         directory = directories[0]
-        directory.write_bytes(PAGE, page_of(directories).encode())
+        page = page_of(directories).encode()
+        try:
+            directory.write_bytes(PAGE, page)
+        except OSError as error:
+            raise ClusterctlError(
+                f"{directory.path / PAGE} cannot be written: {error.strerror}", hint="-o FILE puts it elsewhere"
+            ) from error
         screen.show(str(screen.at_home(directory.path / PAGE)))
         return
     target = output or Path(_OVERLAY)
