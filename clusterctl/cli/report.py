@@ -49,7 +49,8 @@ def command(
             directory.write_bytes(PAGE, page)
         except OSError as error:
             raise ClusterctlError(
-                f"{directory.path / PAGE} cannot be written: {error.strerror}", hint="-o FILE puts it elsewhere"
+                f"{directory.path / PAGE} cannot be written: {error.strerror}",
+                hint="-o FILE puts it elsewhere",
             ) from error
         screen.show(str(screen.at_home(directory.path / PAGE)))
         return
