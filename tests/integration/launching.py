@@ -14,7 +14,7 @@ from typing import Any
 
 from clusterctl.sandbox import Sandbox
 
-PATIENCE = 600.0
+PATIENCE = 500.0  # below the time-out of a test, so that what was waited for is told
 
 
 class Launch:
