@@ -12,7 +12,12 @@ from clusterctl.settings import SANDBOX
 if TYPE_CHECKING:
     from clusterctl.sandbox import Sandbox
 
-app = typer.Typer(help="Virtual hosts on this machine, each with a real SSH server.", no_args_is_help=True)
+app = typer.Typer(
+    help="Virtual hosts on this machine, each with a real SSH server.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+)
 
 _Name = Annotated[
     str, typer.Option("--name", metavar="NAME", help="Which sandbox; several may run side by side.")

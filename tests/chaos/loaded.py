@@ -79,3 +79,7 @@ def load() -> None:
         "transport.fabric",
     ):
         importlib.import_module(f"clusterctl.{name}")
+    from clusterctl.cli.verbs import Verbs
+
+    for place in Verbs.places.values():
+        importlib.import_module(f"clusterctl.cli.{place.partition('.')[0]}")
