@@ -71,6 +71,24 @@ def test_where_others_have_taken_every_name_a_free_port_is_still_offered(
             each.close()
 
 
+def test_nothing_listens_on_a_port_that_another_launch_was_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be in the way of that one's store, for a moment."""
+    listened: list[int] = []
+
+    def problem(port: int) -> str:
+        listened.append(port)
+        return ""
+
+    monkeypatch.setattr(master_port, "_reserved", {})
+    monkeypatch.setattr(master_port, "problem", problem)
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(f"\0clusterctl-{host_mark()}-port-27700")
+        order = {"port": None, "preferred": 27700, "tries": 5}
+        assert master_port.find(order, RANGE) == (27701, "")
+        master_port._reserved[27701].close()
+    assert listened == [27701]
+
+
 def test_a_reservation_leaves_no_file() -> None:
     process, port = session(27600)
     try:

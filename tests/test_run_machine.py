@@ -552,6 +552,40 @@ def test_ctrl_z_for_longer_than_a_lease_is_the_operators_doing() -> None:
     assert "stood still for 90 s" in play.outcome.cause.message
 
 
+@pytest.mark.parametrize("victim_first", [True, False])
+def test_a_lease_that_ran_out_without_a_controller_is_no_hosts_fault(victim_first: bool) -> None:
+    """Whoever tells first: the host whose lease was over, or the one whose rank saw its peer go then."""
+    play = Play(2)
+    play.machine.begin(play.now, linked=False)
+    gone = RankError(type="RuntimeError", message="[pair.cc:553] Connection closed by peer", time=1000.0)
+    if victim_first:
+        play.exits(1, 1, error=gone)
+    play.do("agent_event", 0, LeaseOver(time=0.0), 1000.0)
+    if not victim_first:
+        play.exits(1, 1, error=gone)
+    play.exits(0, 143, told=True).ends(0).ends(1)
+    assert (play.outcome.status, play.outcome.exit_code) == ("stopped", 123)
+    cause = play.outcome.cause
+    assert cause is not None and (cause.kind, cause.host) == ("operator", "")
+    assert cause.message.startswith("no controller was at work for longer than the lease of 60 s")
+
+
+def test_what_failed_before_a_lease_ran_out_is_the_cause_all_the_same() -> None:
+    play = Play(2)
+    play.machine.begin(play.now, linked=False)
+    play.do("agent_event", 0, LeaseOver(time=0.0), 1060.0)
+    play.exits(1, 7).exits(0, 143, told=True).ends(0).ends(1)
+    assert (play.outcome.status, play.outcome.exit_code) == ("failed", 7)
+
+
+def test_a_host_that_was_cut_off_until_its_lease_was_over_is_lost() -> None:
+    play = Play(2)
+    play.machine.begin(play.now, linked=False)
+    play.pass_time(70, heard=(0, 1)).do("agent_event", 0, LeaseOver(time=0.0), 1070.0)
+    play.exits(0, 143, told=True).exits(1, 143, told=True).ends(0).ends(1)
+    assert (play.outcome.status, play.outcome.cause and play.outcome.cause.host) == ("lost", "h0")
+
+
 def test_hosts_that_end_while_this_machine_sleeps_are_not_late() -> None:
     play = Play(1).exits(0).pass_time(1, heard=(0,))
     play.now += RUN.stop_grace + 10

@@ -42,6 +42,7 @@ class Machine:
         self.longest_gap = 0.0
         self.interrupts = 0
         self._at_once_since: float | None = None
+        self._followed: float | None = None
         self.lease = defaults.lease(plan.on_disconnect)
         self._liveness = Liveness(self.nodes, defaults, self.lease)
         self._completion = Completion(self.nodes, defaults)
@@ -50,9 +51,11 @@ class Machine:
         self._warnings = Warnings()
 
     def begin(self, now: float, *, linked: bool = True) -> None:
-        """The start is over: nobody was silent until now. ``linked``: whether channels stand."""
+        """The start is over: nobody was silent until now. ``linked``: whether channels stand, or this follows
+        a controller that is gone."""
         if self.state is RunState.STARTING:
             self.state = RunState.RUNNING
+        self._followed = None if linked else now
         self.ticked = now
         self.hangs.begin(now)
         for state in self.nodes:
@@ -132,13 +135,10 @@ class Machine:
                 return self._warnings.heard(state.host, event)
             case events.EngineStarted():
                 state.engine = True
-            case events.LeaseOver() if not self.stopping and self.longest_gap > self.lease / 2:
-                text = (
-                    f"this machine or `launch` stood still for {self.longest_gap:.0f} s, longer than a lease"
-                )
-                self.verdict.ordered = Cause(kind="operator", message=text)
-                return self._stop("stopped", text, self.defaults.failure_grace)
-            case events.LeaseOver() if not self.stopping:
+            case events.LeaseOver() if away := self._away(now):
+                cause = Cause(kind="operator", message=f"{away}, so the hosts ended their ranks")
+                return self._take_failure(causes.Failure(cause=cause, at=at, seen_late=False), "")
+            case events.LeaseOver():
                 return self._fail(node, "lost", "the host stopped its ranks: no word from the controller", at)
             case events.NodeFailed():
                 return self._fail(node, "internal", event.reason, at)
@@ -220,6 +220,15 @@ class Machine:
             actions += self._hung(told) if isinstance(told, HangVerdict) else [told]
         actions += self._completion.watch(now, stopping=self.stopping is not None)
         return actions + self._finish_if_over(now)
+
+    def _away(self, now: float) -> str:
+        """Why it is nobody's fault but this side's that a lease is over now; empty where it is not."""
+        if self.longest_gap > self.lease / 2:
+            return f"this machine or `launch` stood still for {self.longest_gap:.0f} s, longer than a lease"
+        if self._followed is not None and now - self._followed < self.lease:
+            lease = f"{self.lease / 3600:g} h" if self.lease >= 3600 else f"{self.lease:g} s"
+            return f"no controller was at work for longer than the lease of {lease}"
+        return ""
 
     def _rank_exit(self, node: int, event: events.RankExited, at: float, now: float) -> list[Action]:
         state = self.nodes[node]

@@ -88,6 +88,8 @@ class Verdict:
         if not self.failures:
             return "succeeded", 0, None
         cause = self._first().cause
+        if cause.kind == "operator":
+            return "stopped", EXIT_STOPPED, cause
         if cause.kind == "lost":
             return "lost", EXIT_LOST, cause
         if cause.kind == "internal":

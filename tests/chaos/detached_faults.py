@@ -11,11 +11,9 @@ _SECONDS = 10.0
 
 
 def _controller_gets(r: Round, number: int) -> None:
-    found = [each for each in r.controllers() if "clusterctl.cli.controller" in each.command]
-    if len(found) != 1:
-        raise Broken(f"not one controller: {[each.command[:80] for each in found]}")
+    found = r.the_controller()
     r.note(f"{signal.Signals(number).name} to the controller")
-    found[0].send(number)
+    found.send(number)
     if number in (signal.SIGKILL, signal.SIGTERM):
         r.wait_until(lambda: not r.controllers(), "the controller has ended", 60)
 

@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from tests.chaos import detached_faults, hang_faults, host_faults, log_faults, restart_faults
+from tests.chaos import away_faults, detached_faults, hang_faults, host_faults, log_faults, restart_faults
 from tests.chaos.controller_faults import few_descriptors, no_descriptors, run_directory_gone
 from tests.chaos.hostile_faults import hostile_events, hostile_login, hostile_python
 from tests.chaos.kernel_faults import (
@@ -17,6 +17,7 @@ from tests.chaos.kernel_faults import (
     out_of_memory,
     stuck_in_kernel,
 )
+from tests.chaos.launch_faults import two_launches
 from tests.chaos.launcher_faults import pdsh_login_fails
 from tests.chaos.operator_faults import (
     agent_stands_still_alone,
@@ -303,6 +304,7 @@ FAULTS: dict[str, tuple[int, Fault]] = {
     "killed-beside-out-of-memory": (1, killed_beside_out_of_memory),
     "child-became-root": (1, child_became_root),
     "child-hides": (1, host_faults.child_hides),
+    "two-launches": (1, two_launches),
     "two-stops": (1, two_stops),
     "stop-of-suspended": (1, stop_of_suspended),
     "stop-while-unreachable": (1, stop_while_unreachable),
@@ -333,6 +335,8 @@ FAULTS: dict[str, tuple[int, Fault]] = {
     "detached-in-second-attempt": (1, detached_faults.detached_in_second_attempt),
     "detached-between": (2, detached_faults.detached_between),
     "detached-hang": (1, detached_faults.detached_hang),
+    "away-for-longer-than-the-lease": (1, away_faults.away_for_longer_than_the_lease),
+    "clock-is-set": (2, away_faults.clock_is_set),
     "two-attach": (1, detached_faults.two_attach),
     "host-slow": (1, host_faults.host_slow),
     "link-slow": (1, host_faults.link_slow),

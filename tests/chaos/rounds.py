@@ -75,6 +75,8 @@ class Round:
     notes: list[str] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     """What each `clusterctl stop` printed."""
+    variables: dict[str, str] = field(default_factory=dict)
+    """For controller/sitecustomize.py."""
 
     # What a user does
 
@@ -114,11 +116,16 @@ class Round:
         self.read = not unread
         with self.screen.open("wb") as stream:
             self.process = subprocess.Popen(
-                argv, cwd=self.world.project, env=self.world.environment() | {"PYTHONPATH": str(Path.cwd())},
+                argv, cwd=self.world.project, env=self.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE if unread else stream, stderr=subprocess.STDOUT,
                 start_new_session=True,
             )  # fmt: skip
+
+    def environment(self) -> dict[str, str]:
+        """Of the commands that a user types."""
+        places = [str(Path(__file__).with_name("controller")), str(Path.cwd())]
+        return self.world.environment() | self.variables | {"PYTHONPATH": ":".join(places)}
 
     def note(self, text: str) -> None:
         self.notes.append(text)
@@ -202,6 +209,13 @@ class Round:
         """What of clusterctl runs on the controlling machine."""
         return find(processes_of(1, "controller"), "controller")
 
+    def the_controller(self) -> Process:
+        """Of a detached run."""
+        found = [each for each in self.controllers() if "clusterctl.cli.controller" in each.command]
+        if len(found) != 1:
+            raise Broken(f"not one controller: {[each.command[:80] for each in found]}")
+        return found[0]
+
     def returns(self) -> int:
         assert self.process is not None
         try:
@@ -217,7 +231,7 @@ class Round:
         """Another command, from another terminal."""
         return subprocess.Popen(
             [*CLUSTERCTL, *words],
-            env=self.world.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            env=self.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True, errors="replace",
         )  # fmt: skip
 

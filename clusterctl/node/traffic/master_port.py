@@ -20,14 +20,17 @@ def find(order, port_range):
     if order["port"]:
         return order["port"], problem(order["port"])
     low, high = port_range
-    tried = range(order["preferred"], order["preferred"] + order["tries"])
-    outside = [port for port in tried if not low <= port <= high]
-    free = [port for port in outside or tried if not problem(port)]
-    for port in free:
+    tried = list(range(order["preferred"], order["preferred"] + order["tries"]))
+    tried = [port for port in tried if not low <= port <= high] or tried
+    for port in tried:
+        # In this order: a port of another launch, which is about to listen on it, is not touched.
         if reserve(port):
+            if not problem(port):
+                return port, ""
+            _reserved.pop(port).close()
+    for port in tried:
+        if not problem(port):  # somebody has taken all the names: no reason to offer none
             return port, ""
-    if free:  # somebody has taken all the names: no reason to offer none
-        return free[0], ""
     return None, "every port from %d to %d is held" % (tried[0], tried[-1])
 
 

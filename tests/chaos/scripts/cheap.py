@@ -48,7 +48,7 @@ def heard(link, name):
         raise RuntimeError("[pair.cc:553] Connection closed by peer [%s]:%d" % name)
 
 
-address = (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]) + 1)
+address = (os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]))  # the stand-in does not listen there
 peers = []
 if rank == 0:
     server = socket.create_server(address)
