@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from typer.core import TyperCommand
 
+from clusterctl.cli.conversion import quickened
+
 if TYPE_CHECKING:
     from clusterctl.errors import ClusterctlError
 
@@ -15,6 +17,9 @@ class _Command(TyperCommand):
     examples: tuple[str, ...] = ()
     groups: Mapping[str, tuple[str, ...]] = {}
     unknown_option: Callable[[str], ClusterctlError | None] | None = None
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return quickened(super().get_params(ctx))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         typed = list(args)

@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 import typer
 from typer.core import TyperGroup
 
+from clusterctl.cli.conversion import quickened
+
 
 class Verbs(TyperGroup):
     """Knows each verb by where its function is and by what `typer.Typer.command` is to be told of it."""
@@ -19,6 +21,9 @@ class Verbs(TyperGroup):
     def __init__(self, **attributes: Any) -> None:
         super().__init__(**attributes)
         self.commands = _Commands()
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return quickened(super().get_params(ctx))
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         with formatter.section("Commands"):
