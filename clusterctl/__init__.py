@@ -6,10 +6,10 @@ are loaded when first used: `clusterctl --help` must not pay for them.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # as in typing, which is more than the whole of this to load
 if TYPE_CHECKING:
+    from typing import Any
+
     from clusterctl.checks.evaluate import Report
     from clusterctl.errors import ClusterctlError, UsageError
     from clusterctl.session.cluster import Answers, Cluster
@@ -49,6 +49,8 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
+    import importlib
+
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -197,3 +197,23 @@ def test_no_interrupt_changes_an_exit_code_that_is_known(tmp_path: Path) -> None
     )
     told = call(tmp_path, "runs", "nonsense", code=begin + five_times)
     assert (told.returncode, "Traceback" in told.stderr) == (64, False)
+
+
+@pytest.mark.parametrize("when", ["clusterctl.cli.main", "clusterctl.errors", "typer", "clusterctl.cli.app"])
+def test_ctrl_c_is_silent_from_the_first_module_on(when: str) -> None:
+    """Pressed after ``when`` has been loaded; the script is what pip makes of an entry point."""
+    script = (
+        "import builtins, signal, sys\n"
+        "original = builtins.__import__\n"
+        "def load(name, *args, **kwargs):\n"
+        "    known = name in sys.modules\n"
+        "    module = original(name, *args, **kwargs)\n"
+        f"    if name == {when!r} and not known: signal.raise_signal(signal.SIGINT)\n"
+        "    return module\n"
+        "builtins.__import__ = load\n"
+        "from clusterctl.cli.main import entry\n"
+        "sys.exit(entry())"
+    )
+    argv = [sys.executable, "-c", script, "--version"]
+    told = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert (told.returncode, told.stdout, told.stderr) == (130, "", "")

@@ -6,17 +6,19 @@ import atexit
 import os
 import signal
 import sys
-from types import FrameType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import FrameType
 
 EXIT_INTERRUPTED = 130
 
 
 class Interrupts:
-    """The handler of SIGINT: KeyboardInterrupt until ``exit_code`` is known, from then on the end with that
-    code, at once."""
+    """The handler of SIGINT: the end with ``exit_code``, at once; while that is None, KeyboardInterrupt."""
 
-    def __init__(self) -> None:
-        self.exit_code: int | None = None
+    def __init__(self, exit_code: int | None = None) -> None:
+        self.exit_code = exit_code
         self.came = False
 
     def install(self) -> None:

@@ -1,18 +1,26 @@
-"""The program `clusterctl`: the one place where errors and Ctrl-C become text and exit codes."""
+"""The program `clusterctl`: the one place where errors and Ctrl-C become text and exit codes.
+
+To import it is to begin: whoever presses Ctrl-C while python or pip's console script still load sees no
+traceback of theirs. So all that it needs is imported where that is needed.
+"""
 
 from __future__ import annotations
 
-import re
 import sys
-from typing import Any
 
 from clusterctl.cli.interrupts import EXIT_INTERRUPTED, Interrupts
-from clusterctl.errors import ClusterctlError, UsageError
+
+_interrupts = Interrupts(EXIT_INTERRUPTED)
+_interrupts.install()
+
+TYPE_CHECKING = False  # typing's own costs a fifth of the time until here
+if TYPE_CHECKING:
+    from typing import Any
+
+    from clusterctl.errors import ClusterctlError
 
 EXIT_USAGE = 64
 EXIT_FAULT = 125
-_FOREIGN = re.compile("Input should be ")
-"""How the library that converts options begins what it has to say of a value."""
 
 
 def entry() -> None:
@@ -20,23 +28,22 @@ def entry() -> None:
 
     What could not be printed changes no exit code but 0, and not that of a run.
     """
-    interrupts = Interrupts()
-    interrupts.install()
     try:
+        _interrupts.exit_code = None
         code = _printed(_run())
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
-    if interrupts.exit_code is None:
-        interrupts.exit_code = code
-    sys.exit(interrupts.exit_code)
+    if _interrupts.exit_code is None:
+        _interrupts.exit_code = code
+    sys.exit(_interrupts.exit_code)
 
 
 def _run() -> int:
-    # Not at the top: loading takes a while, in which Ctrl-C is as likely as later.
     import typer
 
     from clusterctl.cli import streams
     from clusterctl.cli.app import WrongUsage, app
+    from clusterctl.errors import ClusterctlError
 
     streams.settle()
     try:
@@ -55,6 +62,7 @@ def _run() -> int:
 
 def _printed(code: int) -> int:
     from clusterctl.cli import streams
+    from clusterctl.errors import ClusterctlError
 
     unwritten = streams.lost(sys.stdout)
     if unwritten is None:
@@ -74,11 +82,14 @@ def _unexpected(error: Exception) -> int:
 
 def _say_usage(error: Any) -> None:
     """What typer has to say of the words, as every other error is said; a whole help text as it is."""
+    from clusterctl.errors import UsageError
+
     text = error.format_message()
     if "\n" in text:
         error.show(sys.stderr)
         return
-    text = _FOREIGN.sub("must be ", text).partition(", unable to parse")[0]
+    # As the library that converts options has it.
+    text = text.replace("Input should be ", "must be ").partition(", unable to parse")[0]
     text = text.replace("Value error, ", "").replace("a valid integer", "a whole number").rstrip(".")
     command = error.ctx.command_path if getattr(error, "ctx", None) else "clusterctl"
     _say(UsageError(text[:1].lower() + text[1:], hint=f"{command} -h"))
