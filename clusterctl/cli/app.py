@@ -315,6 +315,15 @@ _verb(
         "clusterctl init gpu1 alice@gpu2 'gpu[3-8]'", "clusterctl init --from-ssh-config -o lab"
     ),
 )
+_verb(
+    "completion",
+    "completion.command",
+    short_help="Let TAB complete verbs, options, hosts, runs and clusters.",
+    cls=help_.command(
+        'eval "$(clusterctl completion bash)"   in this shell; zsh, fish',
+        "clusterctl completion --install        in every new one",
+    ),
+)
 _verb("sandbox", "sandbox.app", short_help="Virtual hosts with real sshd on this machine.")
 
 

@@ -6,6 +6,7 @@ traceback of theirs. So all that it needs is imported where that is needed.
 
 from __future__ import annotations
 
+import os
 import sys
 
 from clusterctl.cli.interrupts import EXIT_INTERRUPTED, Interrupts
@@ -39,6 +40,13 @@ def entry() -> None:
 
 
 def _run() -> int:
+    from clusterctl.cli.completing import ASKED
+
+    if ASKED in os.environ:
+        from clusterctl.cli.completing.answer import answer
+
+        answer(os.environ, sys.argv[1:])
+        return 0
     import typer
 
     from clusterctl.cli import streams
