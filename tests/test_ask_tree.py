@@ -6,6 +6,7 @@ import os
 import random
 import socket
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -265,7 +266,7 @@ def test_what_vanishes_meanwhile_was_never_there(tmp_path: Path, monkeypatch: py
     write(tmp_path / "goes")
     real = tree.digest_of
 
-    def digest_of(path: Path) -> str:
+    def digest_of(path: Path) -> tuple[str, int | None]:
         if path.name == "goes":
             path.unlink()
         return real(path)
@@ -274,14 +275,14 @@ def test_what_vanishes_meanwhile_was_never_there(tmp_path: Path, monkeypatch: py
     assert names(tmp_path) == {"stays"}
 
 
-@pytest.mark.parametrize("change", ["longer", "shorter", "other", "gone", "mode", "fifo", "link", "folder"])
+@pytest.mark.parametrize("change", ["shorter", "other", "gone", "mode", "fifo", "link", "folder"])
 def test_a_file_that_changes_before_it_is_packed_is_named(tmp_path: Path, change: str) -> None:
     root = tmp_path / "p"
     path = write(root / "file", "text")
     (root / "link").symlink_to("there")
     (root / "folder").mkdir()
     found = scan(root)
-    texts = {"longer": "text and more", "shorter": "t", "other": "next"}
+    texts = {"shorter": "t", "other": "next"}
     if change in texts:
         path.write_text(texts[change])
     elif change == "mode":
@@ -296,6 +297,27 @@ def test_a_file_that_changes_before_it_is_packed_is_named(tmp_path: Path, change
             os.mkfifo(path)
     with pytest.raises(ClusterctlError, match=r"(file|link|folder) in .* changed while it was copied"):
         sync.Packed(found)
+
+
+def test_a_log_that_grows_meanwhile_travels_as_it_was(tmp_path: Path) -> None:
+    path = write(tmp_path / "p/train.log", "text")
+    found = scan(tmp_path / "p")
+    path.write_text("text and more")
+    assert (unpacked(found, tmp_path / "node") / "train.log").read_text() == "text"
+
+
+@pytest.mark.parametrize(
+    "command", ["{scan} > out", "{scan} 2> out", "{scan} | tee out | cat", "{scan} > >(tee out)"]
+)
+def test_where_the_command_prints_to_does_not_travel(tmp_path: Path, command: str) -> None:
+    lay(tmp_path, code="x", other="x")
+    words = (
+        f"from clusterctl.ask.tree import scan; print(*scan(__import__('pathlib').Path('{tmp_path}')).files)"
+    )
+    scan_it = f'{sys.executable} -c "{words}" 3< code'
+    argv = ["bash", "-c", f"{command.format(scan=scan_it)}; wait; sleep 0.1"]
+    done = subprocess.run(argv, cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert (done.stdout or (tmp_path / "out").read_text()).split() == ["code", "other"]
 
 
 def test_no_room_for_the_archive_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

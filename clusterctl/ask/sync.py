@@ -25,16 +25,16 @@ class Packed:
     """A gzip'd tar of a tree in a nameless private file, which many threads may read at once."""
 
     def __init__(self, tree: Tree) -> None:
-        """Pack exactly what was scanned.
+        """Pack exactly what was scanned, of a file that has grown since what it was then.
 
-        Raises ClusterctlError when a file has changed since: nodes keep the tree under its hash for later
+        Raises ClusterctlError when a file has changed otherwise: nodes keep the tree under its hash for later
         runs; and where there is no room for it.
         """
         self._file = _temporary()
         try:
             with tarfile.open(fileobj=self._file, mode="w:gz", compresslevel=1) as tar:
                 for name, digest in tree.files.items():
-                    _add(tar, tree.root, name, digest)
+                    _add(tar, tree.root, name, digest, tree.sizes.get(name))
             self._file.flush()
         except OSError as error:
             self.close()
@@ -73,8 +73,9 @@ def _temporary() -> IO[bytes]:
         ) from error
 
 
-def _add(tar: tarfile.TarFile, root: str, name: str, digest: str) -> None:
-    """Put one entry in, owned by nobody in particular. Raises ClusterctlError when it is not ``digest``."""
+def _add(tar: tarfile.TarFile, root: str, name: str, digest: str, size: int | None) -> None:
+    """Put one entry in, owned by nobody in particular; of a file, ``size`` bytes. Raises ClusterctlError when
+    it is not ``digest``."""
     path = Path(root) / name
     info = tarfile.TarInfo(name)
     try:
@@ -87,7 +88,7 @@ def _add(tar: tarfile.TarFile, root: str, name: str, digest: str) -> None:
             found = link_digest(info.linkname)
             tar.addfile(info)
         else:
-            found = _add_file(tar, path, info)
+            found = _add_file(tar, path, info, size)
     except _Changed:
         found = ""
     if found != digest:
@@ -107,7 +108,7 @@ def _target(path: Path) -> str:
         raise _Changed from error
 
 
-def _add_file(tar: tarfile.TarFile, path: Path, info: tarfile.TarInfo) -> str:
+def _add_file(tar: tarfile.TarFile, path: Path, info: tarfile.TarInfo, size: int | None) -> str:
     """The digest of what went in."""
     try:
         handle = open_regular(path)
@@ -116,7 +117,7 @@ def _add_file(tar: tarfile.TarFile, path: Path, info: tarfile.TarInfo) -> str:
     with os.fdopen(handle, "rb") as stream:
         status = os.fstat(handle)
         info.mode = 0o755 if status.st_mode & 0o100 else 0o644
-        info.size, info.mtime = status.st_size, int(status.st_mtime)
+        info.size, info.mtime = status.st_size if size is None else size, int(status.st_mtime)
         content = _Hashed(stream)
         tar.addfile(info, content)
     return file_digest(status.st_mode, content.found.hexdigest())

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from clusterctl.ask.ignore import IGNORE_FILE, PULLED_MARK, Rules
+from clusterctl.ask.redirected import redirected
 from clusterctl.errors import UsageError
 from clusterctl.report.pull import printable
 from clusterctl.settings import SYNC
@@ -36,6 +37,7 @@ class Tree(msgspec.Struct, frozen=True):
     of files, symlinks, and folders of which nothing else travels. ``size`` is bytes.
 
     ``special`` names sockets, pipes and devices, which cannot travel; ``ignored`` what `.gitignore` left out.
+    ``sizes``: how much of a file was hashed, where that was here and now. It may grow while it is copied.
     """
 
     root: str
@@ -43,6 +45,7 @@ class Tree(msgspec.Struct, frozen=True):
     size: int
     special: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
+    sizes: dict[str, int] = {}
 
     @property
     def digest(self) -> str:
@@ -77,7 +80,8 @@ class _Found:
 
 
 def scan(root: Path, *, max_bytes: int = SYNC.max_bytes, max_files: int = SYNC.max_files) -> Tree:
-    """Hash what lies below ``root``, less what `Rules` leave out and what `pull` brought here.
+    """Hash what lies below ``root``, less what `Rules` leave out, what `pull` brought here, and the files
+    that this command's output goes to.
 
     Raises Unusable for ``$HOME`` and ``/``, TooBig over the limits, naming the biggest entries, UsageError
     for what may not be read.
@@ -101,18 +105,19 @@ def scan(root: Path, *, max_bytes: int = SYNC.max_bytes, max_files: int = SYNC.m
             f"{_megabytes(max_bytes)} in {max_files:,}; biggest: {_biggest(found.entries)}",
             hint=f"name what is not code in {IGNORE_FILE}, or raise the limit with --sync-limit 1000MB",
         )
-    digests = _digests(root, found)
+    digests, sizes = _digests(root, found)
     if found.unreadable:
         raise UsageError(
             f"{root} cannot be copied whole: {_some([f'{n}: {why}' for n, why in found.unreadable.items()])}",
             hint=f"make it readable, or leave it out: a line with its name in {root / IGNORE_FILE}",
         )
-    return Tree(str(root), digests, total, tuple(found.special), tuple(found.ignored))
+    return Tree(str(root), digests, total, tuple(found.special), tuple(found.ignored), sizes)
 
 
 def _walk(root: Path, found: _Found) -> Iterator[os.stat_result]:
     """Fill ``found``; yields the status of each entry that travels."""
     waiting = [(str(root), Rules.above(root).inside(str(root)))]
+    own = redirected()
     start = len(str(root)) + 1
     while waiting:
         folder, rules = waiting.pop()
@@ -146,6 +151,8 @@ def _walk(root: Path, found: _Found) -> Iterator[os.stat_result]:
             except OSError as error:
                 found.unreadable[name] = error.strerror or str(error)
                 continue
+            if (status.st_dev, status.st_ino) in own:
+                continue
             if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
                 found.entries[name] = status
                 travels = True
@@ -158,32 +165,38 @@ def _walk(root: Path, found: _Found) -> Iterator[os.stat_result]:
                 yield status
 
 
-def _digests(root: Path, found: _Found) -> dict[str, str]:
-    digests = {}
+def _digests(root: Path, found: _Found) -> tuple[dict[str, str], dict[str, int]]:
+    """Of each entry; and of how many bytes, for files."""
+    digests, sizes = {}, {}
     for name in sorted(found.entries):
         try:
-            digests[name] = digest_of(root / name)
+            digests[name], size = digest_of(root / name)
         except FileNotFoundError:
             continue
         except OSError as error:
             found.unreadable[name] = error.strerror or str(error)
-    return digests
+            continue
+        if size is not None:
+            sizes[name] = size
+    return digests, sizes
 
 
-def digest_of(path: Path) -> str:
+def digest_of(path: Path) -> tuple[str, int | None]:
     """SHA-256 of a file's content, behind ``x:`` where its owner may execute it; of a symlink's target,
-    behind ``link:``; `FOLDER`. As `clusterctl/node/run/snapshot.py` tells it. Raises OSError."""
+    behind ``link:``; `FOLDER`. As `clusterctl/node/run/snapshot.py` tells it. And of how many bytes of a file
+    that is. Raises OSError."""
     mode = path.lstat().st_mode
     if stat.S_ISDIR(mode):
-        return FOLDER
+        return FOLDER, None
     if stat.S_ISLNK(mode):
-        return link_digest(os.readlink(path))  # noqa: PTH115 - a Path changes `./x`
+        return link_digest(os.readlink(path)), None  # noqa: PTH115 - a Path changes `./x`
     handle = open_regular(path)
-    found = hashlib.sha256()
+    found, size = hashlib.sha256(), 0
     with os.fdopen(handle, "rb") as stream:
         for block in iter(lambda: stream.read(1 << 20), b""):
             found.update(block)
-    return file_digest(mode, found.hexdigest())
+            size += len(block)
+    return file_digest(mode, found.hexdigest()), size
 
 
 def file_digest(mode: int, content: str) -> str:
