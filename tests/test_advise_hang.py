@@ -40,6 +40,9 @@ STOPPED = {
     "and its worker (pid 16208) is gone; 3 ranks wait for it in all_reduce 1 (train.py:193)",
     "two_locks": "rank 3 on node2 never entered all_reduce 4 (train.py:18), in which 3 ranks wait; "
     "it waits for a lock or a thread at train.py:199 (takes)",
+    "other_members": "ranks wait for one another: rank 2 on node2 in new_group (train.py:214), "
+    "rank 3 on node2 in all_reduce 1 of group 1 (train.py:215), "
+    "ranks 0-1 on node1 in barrier 4 (train.py:216)",
     "not_there": "rank 3 on node2 has not reached init_process_group (train.py:211), in which 3 ranks wait; "
     "it sleeps at train.py:208 (main)",
 }
@@ -70,3 +73,11 @@ def test_ranks_that_work_are_named_and_left_alone(case: str) -> None:
     found = verdict(case)
     assert found.sentence == LEFT_ALONE[case]
     assert not found.stop
+
+
+def test_a_group_that_is_not_the_same_on_all_ranks_is_told_by_who_is_through() -> None:
+    assert verdict("other_members").hint == (
+        "every rank gives new_group the same ranks, in the same order: "
+        "ranks 0-1 are through with all_reduce 1 of group 1, in which rank 3 waits"
+    )
+    assert "new_group" not in verdict("other_order").hint

@@ -57,7 +57,7 @@ def judge(
         stop=stop,
         sentence=sentence(kind, named, names),
         reason=reason,
-        hint=hint(kind, [ranks[rank] for rank in named]),
+        hint=hint(kind, [ranks[rank] for rank in named], groups),
         suspects=tuple(_suspect(ranks[rank], names) for rank in named),
         waiting=tuple(names.waiting),
         stacks=_folded(evidence, ranks, named, names),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from clusterctl.advise.collectives import GroupState
+from clusterctl.advise.hang_names import LONG, spans, wait
 from clusterctl.advise.hang_verdict import Kind
 from clusterctl.advise.rank_state import RankState
 
@@ -32,10 +34,17 @@ _OF_MISSING = {
 _LOCKS = {"futex": "lock", "locks_lock_inode_wait": "file lock", "flock": "file lock"}
 
 
-def hint(kind: Kind, named: Sequence[RankState]) -> str:
+def hint(kind: Kind, named: Sequence[RankState], groups: Sequence[GroupState]) -> str:
     """For those that are named; empty where nothing can be said."""
+    if kind == "circle" and (torn := next(filter(_is_torn, groups), None)):
+        be = "is" if len(torn.through) == 1 else "are"
+        what = f"{torn.operation[:LONG]} {torn.sequence} of group {torn.title[:LONG]}"
+        return (
+            f"every rank gives new_group the same ranks, in the same order: {_ranks(torn.through)} {be} through "
+            f"with {what}, in which {_ranks(torn.waiting)} {wait(len(torn.waiting))}"
+        )
     if kind == "circle" and any(state.place.operation == "new_group" for state in named):
-        return "every rank calls new_group, in the same order, whether it is a member or not"
+        return "every rank calls new_group with the same ranks, in the same order, member or not"
     if kind in ("missing", "idle"):
         usual = "look for a branch, a loop or a wait that only some ranks take" if kind == "missing" else ""
         return _of_missing(named[0], usual) if named else ""
@@ -44,6 +53,16 @@ def hint(kind: Kind, named: Sequence[RankState]) -> str:
         kind = "stopped"
     pid = first.process.pid if first is not None and first.process is not None else 0
     return _OF_KIND.get(kind, "").format(host=first.host if first is not None else "HOST", pid=pid)
+
+
+def _is_torn(group: GroupState) -> bool:
+    """Some are through with what nobody can be through with alone: they have another group of that name."""
+    together = group.operation.startswith(("all_", "allreduce", "barrier", "reduce_scatter"))
+    return together and bool(group.title and group.waiting and group.through)
+
+
+def _ranks(ranks: Sequence[int]) -> str:
+    return f"rank{'s' * (len(ranks) != 1)} {spans(ranks)}"
 
 
 def _of_missing(state: RankState, usual: str) -> str:

@@ -35,6 +35,7 @@ CASES = (
     "two_locks",
     "not_there",
     "all_early",
+    "other_members",
 )
 DIRECTORY = Path(__file__).parents[1] / "fixtures" / "hangs"
 

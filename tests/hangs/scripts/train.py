@@ -209,6 +209,13 @@ def takes(one, other):
             pass
 
 
+def other_members():
+    steps()
+    group = dist.new_group([0, 1] if RANK < 2 else [0, 1, 2, 3])
+    dist.all_reduce(torch.ones(2), group=group)
+    dist.barrier()
+
+
 CASES = {name: value for name, value in globals().items() if callable(value)}
 
 
