@@ -37,12 +37,10 @@ _LOCKS = {"futex": "lock", "locks_lock_inode_wait": "file lock", "flock": "file 
 def hint(kind: Kind, named: Sequence[RankState], groups: Sequence[GroupState]) -> str:
     """For those that are named; empty where nothing can be said."""
     if kind == "circle" and (torn := next(filter(_is_torn, groups), None)):
-        be = "is" if len(torn.through) == 1 else "are"
         what = f"{torn.operation[:LONG]} {torn.sequence} of group {torn.title[:LONG]}"
-        return (
-            f"every rank gives new_group the same ranks, in the same order: {_ranks(torn.through)} {be} through "
-            f"with {what}, in which {_ranks(torn.waiting)} {wait(len(torn.waiting))}"
-        )
+        through = f"{_ranks(torn.through)} {'is' if len(torn.through) == 1 else 'are'} through with {what}"
+        waits = f"in which {_ranks(torn.waiting)} {wait(len(torn.waiting))}"
+        return f"every rank gives new_group the same ranks, in the same order: {through}, {waits}"
     if kind == "circle" and any(state.place.operation == "new_group" for state in named):
         return "every rank calls new_group with the same ranks, in the same order, member or not"
     if kind in ("missing", "idle"):
