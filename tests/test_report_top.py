@@ -14,8 +14,10 @@ from rich.console import Console
 from clusterctl.errors import UsageError
 from clusterctl.messages.top import GpuSeen, HostSeen, Job, top_messages
 from clusterctl.report.pace import Pace
-from clusterctl.report.top import Overview, RunLine, render, sparkline
-from clusterctl.session.top import Looking, News, read_news, write_news
+from clusterctl.report.top import Overview, RunLine
+from clusterctl.report.top_page import render, sparkline
+from clusterctl.session.top import Looking
+from clusterctl.session.top_record import News, read_news, write_news
 
 GIB = 1 << 30
 NOW = 1_800_000_000.0

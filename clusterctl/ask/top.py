@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from clusterctl.ask.bundle import NO_PYTHON, REMOTE_COMMAND, pack
 from clusterctl.ask.host_session import HostSession
-from clusterctl.ask.pool import HostEnded, HostFailed, HostPool, HostSaid
+from clusterctl.ask.pool import HostEnded, HostFailed, HostOpened, HostPool, HostSaid
 from clusterctl.messages.top import HostSeen, TopMessage, top_messages
 from clusterctl.settings import SSH
 from clusterctl.transport.protocol import Transport
@@ -17,6 +17,8 @@ _NODE_FILES = (
 )  # fmt: skip
 _AGAIN = 20.0
 _LOOK = 0.2
+_SILENT = 20.0
+"""Seconds after its login in which a host has a first word to say."""
 
 
 class TopWatch:
@@ -27,6 +29,8 @@ class TopWatch:
         self._transport = transport
         self._bundle = pack("top", {"every": every}, _NODE_FILES)
         self._lost: dict[str, float] = {}
+        self._silent: dict[str, float] = {}
+        """Since when hosts are logged in to that have said nothing yet."""
         self._pools = [self._open(hosts)]
 
     def news(self, seconds: float) -> Iterator[tuple[str, HostSeen | str]]:
@@ -37,12 +41,16 @@ class TopWatch:
             for pool in self._pools:
                 for event in pool.events(time.monotonic() + min(left, _LOOK / max(1, len(self._pools)))):
                     match event:
+                        case HostOpened(host):
+                            self._silent[host] = time.monotonic()
                         case HostFailed(host, failure):
                             yield self._lose(host, failure.message)
                         case HostEnded(host, session):
                             yield self._lose(host, _why_ended(session))
                         case HostSaid(host, told):
+                            self._silent.pop(host, None)
                             yield host, told
+            yield from self._still_silent()
             self._ask_again()
             if not any(pool.sessions for pool in self._pools):
                 time.sleep(min(_LOOK, max(0.0, deadline - time.monotonic())))
@@ -57,7 +65,13 @@ class TopWatch:
             self._transport, hosts, REMOTE_COMMAND, lambda _: self._bundle, top_messages, deadline
         )
 
+    def _still_silent(self) -> Iterator[tuple[str, str]]:
+        for host in [host for host, since in self._silent.items() if time.monotonic() - since > _SILENT]:
+            del self._silent[host]
+            yield host, "logged in, but nothing has come from it since"
+
     def _lose(self, host: str, why: str) -> tuple[str, str]:
+        self._silent.pop(host, None)
         self._lost[host] = time.monotonic()
         return host, why
 

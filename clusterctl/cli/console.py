@@ -24,5 +24,7 @@ class HarmlessConsole(Console):
                 yield Segment(harmless(segment.text), segment.style)
 
     def _render_buffer(self, buffer: Iterable[Segment]) -> str:
-        # rich pads cells and wrapped lines to their full width, which nobody wants in what they copy.
-        return _TRAILING.sub(r"\1", super()._render_buffer(buffer))
+        # rich pads cells and wrapped lines to their full width, which nobody wants in what they copy; but a
+        # picture that is drawn over another one hides that by it.
+        text = super()._render_buffer(buffer)
+        return text if self.is_alt_screen else _TRAILING.sub(r"\1", text)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -16,10 +19,11 @@ from clusterctl.errors import UsageError
 
 if TYPE_CHECKING:
     from clusterctl.report.top import Overview
-    from clusterctl.session.top import Looking, News
+    from clusterctl.session.top import Hearing
+    from clusterctl.session.top_record import News
     from clusterctl.transport import Transport
 
-_LONGEST_PAUSE = 2.0
+_REFRESH = 1.0
 _ONCE = 20.0
 """Seconds in which a host that is to be shown once must have said something."""
 
@@ -48,35 +52,43 @@ def command(
     replay: Annotated[
         Path | None, typer.Option("--replay", metavar="FILE", help="Show a recording: no host is asked.")
     ] = None,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Without keys: as where textual is missing.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Once, for a program.")] = False,
     transport: options.Transport = "fabric",
     ssh_config: options.SshConfig = "",
 ) -> int:
-    """Show what hosts and their GPUs do, for whom, and how far runs are, until Ctrl-C.
+    """Show what hosts and their GPUs do, for whom, and how far runs are, until q or Ctrl-C.
 
     One line for each GPU and process on it, with the run and rank where it is one of yours. What is unknown
     is `-`. A GPU whose memory is held while it does nothing for more than a minute is `idle`. A host that
     gives no answer is a line with its reason, and is asked again. Exit code 1 of --once: a host gave none.
+    Keys (? lists them) need textual: pip install 'clusterctl[tui]'.
     """
-    from clusterctl.session.top import Looking, read_news, watched
+    from clusterctl.session.top import Hearing, Looking, watched
+    from clusterctl.session.top_record import read_news, replayed
+    from clusterctl.session.top_runs import look_closer, runs_here
 
     once = once or as_json
     if replay is not None:
         news = list(read_news(replay))
         looking = Looking(list(dict.fromkeys(each.host for each in news)))
-        return (
-            _show_once(_heard(news, looking), only, as_json=as_json) if once else _play(news, looking, only)
+        closer = partial(look_closer, way=("ssh",))
+        source = replayed(news, pace=not once)
+        hearing = Hearing(source, looking, lambda: (), closer=closer, now=lambda: looking.newest)
+        return _show(hearing, only, once=once, as_json=as_json, plain=plain)
+    names, link, way = _hosts(run, hostfile, cluster_name, include, exclude, nodes, transport, ssh_config)
+    looking = Looking(names, time.time())
+    with closing(link), _recording(record) as keep:
+        hearing = Hearing(
+            watched(link, names, watch),
+            looking,
+            partial(runs_here, _whole(run)),
+            closer=partial(look_closer, way=way),
+            keep=keep,
         )
-    names, link = _hosts(run, hostfile, cluster_name, include, exclude, nodes, transport, ssh_config)
-    looking = Looking(names)
-    with closing(link), _recording(record) as keep, closing(watched(link, names, watch)) as source:
-        try:
-            if once:
-                return _show_once(_settled(source, looking, run, keep), only, as_json=as_json)
-            _go_on(source, looking, run, only, keep)
-        except KeyboardInterrupt:
-            return 0
-    return 0
+        return _show(hearing, only, once=once, as_json=as_json, plain=plain)
 
 
 def _hosts(
@@ -88,8 +100,9 @@ def _hosts(
     nodes: int | None,
     transport: Literal["fabric", "openssh"],
     ssh_config: str,
-) -> tuple[tuple[str, ...], Transport]:
-    """Those of a run, by the way its launch took; else those that are named, or the default ones."""
+) -> tuple[tuple[str, ...], Transport, tuple[str, ...]]:
+    """Those of a run, by the way its launch took; else those that are named, or the default ones. And the
+    words that a person types before the name of a host to get there."""
     from clusterctl.cli import screen
     from clusterctl.session.cluster import Cluster
     from clusterctl.session.hosts import transport_of
@@ -99,7 +112,8 @@ def _hosts(
         if hostfile or cluster_name or include or exclude or nodes:
             raise UsageError("a run has its own hosts", hint="leave out the run, or the options of hosts")
         plan = find_run(run).plan()
-        return tuple(node.host for node in plan.nodes), transport_of(plan)
+        way = ("ssh", *(("-F", plan.ssh_config) if plan.ssh_config else ()))
+        return tuple(node.host for node in plan.nodes), transport_of(plan), way
     cluster = Cluster.from_hostfile(
         hostfile,
         nodes=nodes,
@@ -110,12 +124,14 @@ def _hosts(
         cluster=cluster_name,
     )
     screen.print_warnings(cluster.warnings)
-    return cluster.target.names, cluster.target.connect()
+    named = {"-H": hostfile, "-c": cluster_name, "--ssh-config": ssh_config}
+    way = ("clusterctl", "ssh", *(word for pair in named.items() if pair[1] for word in pair))
+    return cluster.target.names, cluster.target.connect(), way
 
 
 @contextmanager
 def _recording(record: Path | None) -> Iterator[Callable[[News], None]]:
-    from clusterctl.session.top import write_news
+    from clusterctl.session.top_record import write_news
 
     if record is None:
         yield lambda news: None
@@ -133,35 +149,34 @@ def _recording(record: Path | None) -> Iterator[Callable[[News], None]]:
         yield keep
 
 
-def _settled(
-    source: Iterator[News | None], looking: Looking, run: str, keep: Callable[[News], None]
-) -> Overview:
-    """When every host has said something, or time is over."""
-    from clusterctl.session.top import runs_here
+def _show(hearing: Hearing, only: str, *, once: bool, as_json: bool, plain: bool) -> int:
+    """What is heard, to the end of the looking."""
+    with closing(hearing):
+        if once:
+            return _show_once(hearing.settle(_ONCE), only, as_json=as_json)
+        if not plain and _has_keys():
+            from clusterctl.cli.top_screen import TopScreen
 
-    deadline = time.monotonic() + _ONCE
-    for news in source:
-        if news is not None:
-            keep(news)
-            looking.hear(news)
-        if looking.settled or time.monotonic() > deadline:
-            break
-    return looking.overview(runs_here(_whole(run)), time.time())
+            TopScreen(hearing, only).show()
+        else:
+            with suppress(KeyboardInterrupt):
+                _go_on(hearing, only)
+    return 0
 
 
-def _heard(news: Iterable[News], looking: Looking) -> Overview:
-    at = 0.0
-    for each in news:
-        looking.hear(each)
-        at = each.at
-    return looking.overview((), at)
+def _has_keys() -> bool:
+    """Whether the screen can be one, and somebody is there to press them. Textual draws on stderr."""
+    from importlib.util import find_spec
+
+    terminal = all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
+    return terminal and os.environ.get("TERM", "dumb") != "dumb" and find_spec("textual") is not None
 
 
 def _show_once(overview: Overview, only: str, *, as_json: bool) -> int:
     import msgspec
 
     from clusterctl.cli import screen
-    from clusterctl.report.top import render
+    from clusterctl.report.top_page import render
 
     if as_json:
         typer.echo(msgspec.json.encode(overview).decode())
@@ -171,46 +186,25 @@ def _show_once(overview: Overview, only: str, *, as_json: bool) -> int:
     return 0 if all(line.seen is not None and not line.problem for line in overview.hosts) else 1
 
 
-def _go_on(
-    source: Iterator[News | None], looking: Looking, run: str, only: str, keep: Callable[[News], None]
-) -> None:
+def _go_on(hearing: Hearing, only: str) -> None:
     from rich.live import Live
 
     from clusterctl.cli import screen
-    from clusterctl.report.top import render
-    from clusterctl.session.top import runs_here
+    from clusterctl.report.top_page import render
 
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # not without the screen's end
     out = screen.out()
-    whole = _whole(run)
     with Live(console=out, screen=out.is_terminal, auto_refresh=False, vertical_overflow="crop") as live:
-        for news in source:
-            if news is not None:
-                keep(news)
-                looking.hear(news)
-                continue
-            overview = looking.overview(runs_here(whole), time.time())
-            live.update(render(overview, width=out.width, only=only), refresh=True)
-
-
-def _play(news: Sequence[News], looking: Looking, only: str) -> int:
-    """At the pace it was recorded, but for long pauses."""
-    from rich.live import Live
-
-    from clusterctl.cli import screen
-    from clusterctl.report.top import render
-
-    out = screen.out()
-    before = news[0].at if news else 0.0
-    try:
-        with Live(console=out, auto_refresh=False, vertical_overflow="crop") as live:
-            for each in news:
-                time.sleep(min(max(each.at - before, 0.0), _LONGEST_PAUSE))
-                before = each.at
-                looking.hear(each)
-                live.update(render(looking.overview((), each.at), width=out.width, only=only), refresh=True)
-    except KeyboardInterrupt:
-        return 0
-    return 0
+        while True:
+            over = hearing.over
+            height = out.height if out.is_terminal else None
+            picture = render(hearing.overview(), width=out.width, only=only, height=height)
+            live.update(picture, refresh=True)
+            if over:
+                break
+            hearing.pause(_REFRESH if hearing.settled else _REFRESH / 4)
+    if out.is_terminal:  # whose other screen is gone
+        out.print(picture)
 
 
 def _whole(run: str) -> str:

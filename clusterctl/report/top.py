@@ -1,24 +1,17 @@
-"""Hosts, their GPUs and who uses them, a line each; and how far runs are. No I/O."""
+"""What `top` knows of hosts, their GPUs, who uses them and how far runs are; and its rows. No I/O."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from pathlib import PurePosixPath
+import posixpath
+from collections.abc import Iterator
 
 import msgspec
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
 
 from clusterctl.messages.top import GpuSeen, HostSeen, Job
-from clusterctl.report import pace as pacing
 from clusterctl.report.harmless import harmless
 from clusterctl.report.pace import Pace
 from clusterctl.report.runs import span
 
-_BLOCKS = "▁▂▃▄▅▆▇█"
-_SPARK = 24
 _WIDE = 110
 _MOST_JOBS = 3
 _LATE = 15.0
@@ -28,8 +21,8 @@ UNKNOWN = "-"
 
 
 class HostLine(msgspec.Struct, frozen=True, kw_only=True):
-    """``at``: wall clock here when ``seen`` came. ``idle``: card -> since when it is held and does nothing.
-    ``problem``: why nothing newer is known."""
+    """``at``: wall clock here when ``seen`` came, or when the host was first asked. ``idle``: card -> since
+    when it is held and does nothing. ``problem``: why nothing newer is known."""
 
     host: str
     seen: HostSeen | None = None
@@ -59,44 +52,46 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     now: float
 
 
-class _Row(msgspec.Struct, frozen=True):
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One line, and what it is about. Two ``cells`` are a host and something that is said of it."""
+
+    host: str
     cells: tuple[str, ...]
     style: str = ""
+    gpu: int | None = None
+    job: Job | None = None
+    own: int = 0
+    """So many cells at the end are the row's own; those before are the same in all rows of a card."""
+
+    def holds(self, text: str) -> bool:
+        """Whether a filter for ``text`` shows it."""
+        words = (harmless(self.host), *self.cells)
+        if self.job is not None:
+            words = (*words, harmless(self.job.user), str(self.job.pid), harmless(self.job.command))
+        return text.lower() in " ".join(words).lower()
 
 
 _NARROW_HEAD = ("host", "dev", "use", "memory", "°C", "W", "user", "run rank, or command")
 _WIDE_HEAD = ("host", "dev", "name", "use", "memory", "°C", "W", "user", "pid", "for", "run rank, or command")
+RIGHT = ("use", "memory", "°C", "W", "pid", "for")
 
 
-def render(overview: Overview, *, width: int, only: str = "") -> RenderableType:
-    """The table and the runs below it. ``only``: lines that hold this text (a user, ``free``)."""
-    wide = width >= _WIDE
-    head = _WIDE_HEAD if wide else _NARROW_HEAD
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim", expand=True)
-    for name in head:
-        right = name in ("use", "memory", "°C", "W", "pid", "for")
-        last = name == head[-1]
-        table.add_column(
-            name,
-            justify="right" if right else "left",
-            no_wrap=True,
-            overflow="ellipsis",
-            ratio=1 if last else None,
-        )
-    for row in rows(overview, wide=wide):
-        if only.lower() in " ".join(row.cells).lower():
-            table.add_row(*(Text(cell) for cell in row.cells), style=row.style)
-    parts: list[RenderableType] = [table, Text(summary(overview), style="dim")]
-    for run in overview.runs:
-        parts += ["", *_run(run, overview.now)]
-    return Group(*parts)
+def is_wide(width: int) -> bool:
+    """Whether so many columns are enough for all there is to say of a card."""
+    return width >= _WIDE
 
 
-def rows(overview: Overview, *, wide: bool) -> list[_Row]:
-    """A line for each card and job; one for a host without cards, or without an answer."""
-    found: list[_Row] = []
+def head(*, wide: bool) -> tuple[str, ...]:
+    return _WIDE_HEAD if wide else _NARROW_HEAD
+
+
+def rows(overview: Overview, *, wide: bool, only: str = "") -> list[Row]:
+    """A row for each card and job; one for a host without cards, or without an answer. ``only``: those that
+    hold this text, and then all jobs of a card."""
+    found: list[Row] = []
     for line in overview.hosts:
-        found += _host(line, overview.now, wide=wide)
+        each = _host(line, overview.now, wide=wide, most=1 << 30 if only else _MOST_JOBS)
+        found += (row for row in each if row.holds(only)) if only else each
     return found
 
 
@@ -104,7 +99,7 @@ def summary(overview: Overview) -> str:
     """How many cards are free, held idle, at work; and hosts that told nothing."""
     told = [(line, line.seen.gpus or ()) for line in overview.hosts if line.seen]
     cards = [(line, index, gpu) for line, gpus in told for index, gpu in enumerate(gpus)]
-    silent = sum(line.seen is None for line in overview.hosts)
+    silent = sum(line.seen is None or bool(line.problem) for line in overview.hosts)
     parts = [_count(len(overview.hosts), "host")]
     if cards:
         free = sum(_is_free(line, index, gpu) for line, index, gpu in cards)
@@ -121,47 +116,41 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
-def _host(line: HostLine, now: float, *, wide: bool) -> list[_Row]:
-    name = harmless(line.host)
+def _host(line: HostLine, now: float, *, wide: bool, most: int) -> Iterator[Row]:
     if line.seen is None:
-        return [_odd(name, line.problem or "no answer yet", wide=wide, bad=bool(line.problem))]
-    seen, found = line.seen, []
+        waited = f" in {span(now - line.at)}" if 0 < line.at <= now - 1 else ""
+        yield _odd(line, line.problem or f"no answer yet{waited}", bad=bool(line.problem))
+        return
+    seen = line.seen
     if line.problem or now - line.at > _LATE:
         why = line.problem or "nothing new"
-        found.append(
-            _odd(
-                name, f"{harmless(why)}; last heard {span(max(0.0, now - line.at))} ago", wide=wide, bad=True
-            )
-        )
+        yield _odd(line, f"{why}; last heard {span(max(0.0, now - line.at))} ago", bad=True)
     if seen.gpus:
         for index, gpu in enumerate(seen.gpus):
-            found += _card(line, seen, index, gpu, now, wide=wide)
-        return found
+            if gpu is None:
+                yield _odd(line, f"GPU {index} is lost", bad=True, gpu=index)
+            else:
+                yield from _card(line, seen, index, gpu, now, wide=wide, most=most)
+        return
     if seen.driver == "asked":
-        found.append(_odd(name, "the GPUs' driver does not answer", wide=wide, bad=True))
-    memory = _memory(seen.memory, seen.memory_total)
+        yield _odd(line, "the GPUs' driver does not answer", bad=True)
+    used = memory(seen.memory, seen.memory_total)
     cores = f"{seen.cores or UNKNOWN} cores"
-    left = [name, "cpu", *([cores] if wide else []), _share(seen.cpu), memory, UNKNOWN, UNKNOWN]
-    return found + _with_jobs(left, seen.jobs, now, wide=wide, nobody="")
+    left = ("cpu", *((cores,) if wide else ()), share(seen.cpu), used, UNKNOWN, UNKNOWN)
+    yield from _with_jobs(line, left, seen.jobs, now, wide=wide, most=most)
 
 
 def _card(
-    line: HostLine, seen: HostSeen, index: int, gpu: GpuSeen | None, now: float, *, wide: bool
-) -> list[_Row]:
-    name = harmless(line.host)
-    if gpu is None:
-        return [_odd(name, f"GPU {index} is lost", wide=wide, bad=True)]
-    left = [name, str(index), *([_model(gpu)] if wide else []), _share(gpu.use)]
-    left += [_memory(gpu.memory, gpu.total), _number(gpu.temperature), _number(gpu.watts)]
-    jobs = [job for job in seen.jobs if job.gpu == index]
-    free = "free" if _is_free(line, index, gpu) else ""
-    found = _with_jobs(left, jobs, now, wide=wide, nobody=free)
+    line: HostLine, seen: HostSeen, index: int, gpu: GpuSeen, now: float, *, wide: bool, most: int
+) -> Iterator[Row]:
+    left = (str(index), *((model(gpu),) if wide else ()), share(gpu.use), memory(gpu.memory, gpu.total))
+    left += (number(gpu.temperature), number(gpu.watts))
+    jobs = tuple(job for job in seen.jobs if job.gpu == index)
     since = line.idle.get(index)
+    state = "free" if _is_free(line, index, gpu) else ""
     if since is not None and now - since >= _TELL_IDLE:
-        first = found[0]
-        said = f"idle {span(now - since)}  {first.cells[-1]}".rstrip()
-        found[0] = _Row((*first.cells[:-1], said), "yellow")
-    return found
+        state = f"idle {span(now - since)}"
+    yield from _with_jobs(line, left, jobs, now, wide=wide, most=most, gpu=index, state=state)
 
 
 def _is_free(line: HostLine, index: int, gpu: GpuSeen | None) -> bool:
@@ -171,26 +160,38 @@ def _is_free(line: HostLine, index: int, gpu: GpuSeen | None) -> bool:
     return not held and gpu.use <= _FREE_USE and gpu.memory <= _FREE_MEMORY * gpu.total
 
 
-def _with_jobs(left: list[str], jobs: Sequence[Job], now: float, *, wide: bool, nobody: str) -> list[_Row]:
+def _with_jobs(
+    line: HostLine,
+    left: tuple[str, ...],
+    jobs: tuple[Job, ...],
+    now: float,
+    *,
+    wide: bool,
+    most: int,
+    gpu: int | None = None,
+    state: str = "",
+) -> Iterator[Row]:
+    """``state``: free, or since when it is idle."""
+    left = (harmless(line.host), *left)
+    style = "green" if state == "free" else "yellow" if state else ""
+    own = 4 if wide else 2
     if not jobs:
-        user = ("",) * (3 if wide else 1)
-        return [_Row((*left, *user, nobody), "green" if nobody == "free" else "")]
-    found = []
-    for number, job in enumerate(jobs[:_MOST_JOBS]):
-        cells = left if number == 0 else [""] * len(left)
+        cells = (*left, *("",) * (own - 1), state)
+        yield Row(host=line.host, gpu=gpu, cells=cells, style=style, own=own)
+    for job in jobs[:most]:
         since = "" if job.since is None else span(max(0.0, now - job.since))
         more = (harmless(job.user), str(job.pid), since) if wide else (harmless(job.user),)
-        found.append(_Row((*cells, *more, _work(job))))
-    if len(jobs) > _MOST_JOBS:
-        blank = ("",) * (len(left) + (3 if wide else 1))
-        found.append(_Row((*blank, f"and {len(jobs) - _MOST_JOBS} more"), "dim"))
-    return found
+        cells = (*left, *more, f"{state}  {_work(job)}".strip())
+        yield Row(host=line.host, gpu=gpu, job=job, cells=cells, style=style, own=own)
+    if len(jobs) > most:
+        cells = (*left, *("",) * (own - 1), f"and {len(jobs) - most} more")
+        yield Row(host=line.host, gpu=gpu, cells=cells, style="dim", own=own)
 
 
 def _work(job: Job) -> str:
     words = harmless(job.command).split()
-    program = PurePosixPath(words[0]).name if words else ""
-    script = next((PurePosixPath(word).name for word in words[1:] if not word.startswith("-")), "")
+    program = posixpath.basename(words[0]) if words else ""
+    script = next((posixpath.basename(word) for word in words[1:] if not word.startswith("-")), "")
     command = f"{program} {script}".strip()
     if not job.run:
         return command
@@ -198,51 +199,29 @@ def _work(job: Job) -> str:
     return f"{harmless(job.run)}{rank}  {script or program}"
 
 
-def _odd(name: str, text: str, *, wide: bool, bad: bool) -> _Row:
-    blank = ("",) * (len(_WIDE_HEAD if wide else _NARROW_HEAD) - 2)
-    return _Row((name, *blank, harmless(text)), "red" if bad else "dim")
+def _odd(line: HostLine, text: str, *, bad: bool, gpu: int | None = None) -> Row:
+    cells = (harmless(line.host), " ".join(harmless(text).split()))
+    return Row(host=line.host, gpu=gpu, cells=cells, style="red" if bad else "dim")
 
 
-def _share(value: float | None) -> str:
+def share(value: float | None) -> str:
+    """In percent; what is unknown is never 0, here and below."""
     return UNKNOWN if value is None else f"{value:.0%}"
 
 
-def _number(value: int | None) -> str:
+def number(value: int | None) -> str:
+    """A whole number, as it is."""
     return UNKNOWN if value is None else str(value)
 
 
-def _memory(used: int | None, total: int | None) -> str:
+def memory(used: int | None, total: int | None) -> str:
+    """Bytes, as far as they are known."""
     if used is None:
         return UNKNOWN
     gib = 1024**3
     return f"{used / gib:.1f}" + (f"/{total / gib:.0f}G" if total else "G")
 
 
-def _model(gpu: GpuSeen) -> str:
+def model(gpu: GpuSeen) -> str:
+    """Its name, short enough for a column."""
     return harmless(gpu.name or UNKNOWN).removeprefix("NVIDIA ")[:20]
-
-
-def _run(run: RunLine, now: float) -> list[RenderableType]:
-    title = Text.assemble((run.run, "bold"), f"  {run.status}, {run.ranks} ranks on {run.hosts} hosts")
-    if run.status == "running":
-        title.append(f", its controller heard {span(max(0.0, now - run.heard))} ago", "dim")
-    found: list[RenderableType] = [title]
-    if run.pace is not None:
-        line = pacing.text(run.pace, age="" if run.pace.time is None else span(max(0.0, now - run.pace.time)))
-        found.append(line)
-    if spark := sparkline(run.losses):
-        found.append(Text.assemble(("loss  ", "dim"), spark))
-    if run.last:
-        found.append(Text.assemble(("said  ", "dim"), harmless(run.last), no_wrap=True, overflow="ellipsis"))
-    return found
-
-
-def sparkline(values: Sequence[float]) -> str:
-    """The newest values as blocks, lowest to highest; a gap where a value is not finite."""
-    newest = values[-_SPARK:]
-    finite = [value for value in newest if math.isfinite(value)]
-    if len(finite) < 2:
-        return ""
-    low, high = min(finite), max(finite)
-    scale = (len(_BLOCKS) - 1) / (high - low) if high > low else 0.0
-    return "".join(_BLOCKS[round((each - low) * scale)] if math.isfinite(each) else " " for each in newest)

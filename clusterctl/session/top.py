@@ -1,52 +1,62 @@
-"""What hosts do now, and how far their runs are: kept up to date for as long as somebody looks."""
+"""What hosts do now: kept up to date for as long as somebody looks."""
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Generator, Iterator, Sequence
-from pathlib import Path
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 
 import msgspec
 
 from clusterctl.ask.top import TopWatch
-from clusterctl.errors import ClusterctlError, UsageError, in_words
 from clusterctl.messages.top import HostSeen
-from clusterctl.report.harmless import last_state, plain_output
-from clusterctl.report.pace import Pace, pace
-from clusterctl.report.top import HostLine, Overview, RunLine
-from clusterctl.store.metrics import newest_steps
-from clusterctl.store.runs import RunDirectory, all_runs
+from clusterctl.report.top import HostLine, Overview, Row, RunLine
+from clusterctl.report.top_details import Details
+from clusterctl.session.top_record import TICK, News, sample_of
+from clusterctl.store.sample import Sample
 from clusterctl.transport import Transport
 
 _IDLE = 0.01
-_READ = 8192
 _HELD = 256 << 20
 """Bytes: a driver's own needs are less."""
+_HEARD = 300
+"""Samples of a host that are kept."""
+_LOOK = 1.0
+_LEAVE = 5.0
 
 
-class News(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of a recording: what a host did, or why nothing is known of it."""
-
-    at: float
-    host: str
-    seen: HostSeen | None = None
-    problem: str = ""
+Closer = Callable[[Row, HostLine, Sequence[Sample], float], Details]
 
 
 class Looking:
     """Takes what hosts say, and tells how they stand."""
 
-    def __init__(self, hosts: Sequence[str]) -> None:
-        self._hosts: dict[str, HostLine] = {host: HostLine(host=host) for host in hosts}
+    def __init__(self, hosts: Sequence[str], begun: float = 0.0) -> None:
+        self.newest = begun
+        """When anything was heard, wall clock."""
+        self._hosts: dict[str, HostLine] = {host: HostLine(host=host, at=begun) for host in hosts}
         self._idle: dict[tuple[str, int], float] = {}
+        self._heard: dict[str, deque[Sample]] = {}
 
     def hear(self, news: News) -> None:
+        self.newest = news.at
         if news.seen is None:
-            known = self._hosts.get(news.host, HostLine(host=news.host))
+            known = self._hosts.get(news.host, HostLine(host=news.host, at=news.at))
             self._hosts[news.host] = msgspec.structs.replace(known, problem=news.problem)
             return
         idle = self._idle_since(news.host, news.seen, news.at)
         self._hosts[news.host] = HostLine(host=news.host, seen=news.seen, at=news.at, idle=idle)
+        self._heard.setdefault(news.host, deque(maxlen=_HEARD)).append(sample_of(news.seen, news.at))
+
+    def line(self, host: str) -> HostLine | None:
+        """How it stands."""
+        return self._hosts.get(host)
+
+    def samples(self, host: str) -> tuple[Sample, ...]:
+        """What it did in the last minutes, as far as somebody looked."""
+        return tuple(self._heard.get(host, ()))
 
     def _idle_since(self, host: str, seen: HostSeen, at: float) -> dict[int, float]:
         """Card -> since when it is held and does nothing. A sample that tells nothing ends that as work does:
@@ -70,12 +80,135 @@ class Looking:
         return Overview(hosts=tuple(self._hosts.values()), runs=tuple(runs), now=now)
 
 
+class Hearing:
+    """Hears what comes from ``source``, in a thread of its own, and reads ``runs`` in another: whoever shows
+    them waits for neither, and holds neither up. `close` it."""
+
+    def __init__(
+        self,
+        source: Generator[News | None, None, None],
+        looking: Looking,
+        runs: Callable[[], Sequence[RunLine]],
+        *,
+        closer: Closer | None = None,
+        keep: Callable[[News], None] = lambda news: None,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        """``closer`` looks at what a row is about. ``keep`` is called with each news. ``now`` is the moment
+        that is shown."""
+        self._source = source
+        self._looking = looking
+        self._runs = runs
+        self._closer = closer
+        self._row: Row | None = None
+        self._details: Details | None = None
+        self._keep = keep
+        self._now = now
+        self._lines: Sequence[RunLine] = ()
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._over = threading.Event()
+        self._read = threading.Event()
+        self._look_now = threading.Event()
+        self._fault: BaseException | None = None
+        self._thread = threading.Thread(target=self._guarded, args=(self._hear,), name="hosts", daemon=True)
+        self._reader = threading.Thread(target=self._guarded, args=(self._look,), name="runs", daemon=True)
+        self._thread.start()
+        self._reader.start()
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more comes. Raises what ended it before its time."""
+        if self._fault is not None:
+            raise self._fault
+        return self._over.is_set()
+
+    def overview(self) -> Overview:
+        with self._lock:
+            return self._looking.overview(self._lines, self._now())
+
+    @property
+    def settled(self) -> bool:
+        """Whether every host has said something, or is known to be lost."""
+        with self._lock:
+            return self._looking.settled
+
+    def look_closer(self, row: Row | None) -> None:
+        """Have `details` tell of this row from now on; None: of none."""
+        with self._lock:
+            self._row, self._details = row, None
+        self._look_now.set()
+
+    @property
+    def details(self) -> Details | None:
+        """None where they are not known yet."""
+        with self._lock:
+            return self._details
+
+    def settle(self, timeout: float) -> Overview:
+        """When every host has said something or is known to be lost, or time is over."""
+        deadline = time.monotonic() + timeout
+        while not (self.over or self.settled) and time.monotonic() < deadline:
+            self._over.wait(TICK)
+        self._read.wait(max(0.0, deadline - time.monotonic()))
+        return self.overview()
+
+    def pause(self, seconds: float) -> None:
+        """Or until it is over."""
+        self._over.wait(seconds)
+
+    def close(self) -> None:
+        """Without waiting for a disk that hangs."""
+        self._stopped.set()
+        self._look_now.set()
+        self._thread.join(_LEAVE)
+        self._reader.join(TICK)
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - raised again where it is shown
+            self._fault = error
+            self._read.set()
+            self._over.set()
+
+    def _hear(self) -> None:
+        with closing(self._source) as source:
+            for news in source:
+                if self._stopped.is_set():
+                    return
+                if news is not None:
+                    self._keep(news)
+                    with self._lock:
+                        self._looking.hear(news)
+        self._over.set()
+
+    def _look(self) -> None:
+        while not self._stopped.is_set():
+            self._look_now.clear()
+            self._look_at_row()
+            self._lines = self._runs()
+            self._read.set()
+            self._look_now.wait(_LOOK)
+
+    def _look_at_row(self) -> None:
+        with self._lock:
+            row = self._row
+            line = self._looking.line(row.host) if row is not None else None
+            heard = self._looking.samples(row.host) if row is not None else ()
+        if row is not None and line is not None and self._closer is not None:
+            details = self._closer(row, line, heard, self._now())
+            with self._lock:
+                if self._row is row:
+                    self._details = details
+
+
 def watched(transport: Transport, hosts: Sequence[str], every: float) -> Generator[News | None, None, None]:
-    """What hosts say, as it comes; None at least once a second, so that somebody may look. To be closed."""
+    """What hosts say, as it comes; None a few times a second, so that somebody may stop it. To be closed."""
     watch = TopWatch(transport, hosts, every)
     try:
         while True:
-            for host, told in watch.news(min(1.0, every)):
+            for host, told in watch.news(TICK):
                 if isinstance(told, HostSeen):
                     yield News(at=time.time(), host=host, seen=told)
                 else:
@@ -83,72 +216,3 @@ def watched(transport: Transport, hosts: Sequence[str], every: float) -> Generat
             yield None
     finally:
         watch.close()
-
-
-def runs_here(only: str = "") -> list[RunLine]:
-    """Runs of this machine that go on, or the one named, as far as their directories say."""
-    found = []
-    for directory in all_runs():
-        try:
-            if directory.run == only or (not only and directory.running()):
-                found.append(_run_line(directory))
-        except (ClusterctlError, OSError):
-            continue  # removed meanwhile, or another version's
-    return found
-
-
-def _run_line(directory: RunDirectory) -> RunLine:
-    plan, outcome = directory.plan(), directory.outcome()
-    steps = newest_steps(directory.path)
-    losses = [step.loss for step in steps if step.loss is not None]
-    come: Pace | None = pace(steps)
-    heard = (directory.path / "supervisor.json").stat().st_mtime
-    log = directory.host_logs(plan.nodes[0].host) / plan.log_of(0)
-    return RunLine(
-        run=plan.run,
-        status=outcome.status if outcome else "running" if directory.supervised() else "interrupted",
-        ranks=plan.world_size,
-        hosts=len(plan.nodes),
-        pace=come,
-        losses=tuple(losses),
-        heard=heard,
-        last=_last_line(log),
-    )
-
-
-def _last_line(log: Path) -> str:
-    """What a log ends with, in the last state of a line that a progress bar rewrites; empty where there is
-    none."""
-    try:
-        with log.open("rb") as stream:
-            stream.seek(max(0, stream.seek(0, 2) - _READ))
-            lines = stream.read().splitlines()
-    except OSError:
-        return ""
-    told = (plain_output(last_state(line), colours=False).strip() for line in reversed(lines))
-    return next((line for line in told if line), "")
-
-
-def write_news(news: News) -> str:
-    """A line of a recording, with its end."""
-    return msgspec.json.encode(news).decode() + "\n"
-
-
-def read_news(path: Path) -> Iterator[News]:
-    """Those of a recording. Raises UsageError where it is none, with the line."""
-    try:
-        with path.open("rb") as stream:
-            for number, line in enumerate(stream, 1):
-                if not line.endswith(b"\n"):
-                    return  # it is being written
-                try:
-                    yield msgspec.json.decode(line, type=News)
-                except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-                    raise UsageError(
-                        f"{path} line {number} is no recording of top: {in_words(error)}",
-                        hint="clusterctl top --record FILE makes one",
-                    ) from error
-    except OSError as error:
-        raise UsageError(
-            f"{path} cannot be read: {error.strerror}", hint="name a file of top --record"
-        ) from error

@@ -8,6 +8,7 @@ from clusterctl.store.runs import RunDirectory
 from clusterctl.store.sample import Sample, SampledHost, decode
 
 _LONGEST = 1 << 16
+_NEWEST = 1 << 17
 
 
 class SamplesTail:
@@ -31,6 +32,17 @@ class SamplesTail:
                 elif each is not None:
                     found.append(each)
         return found
+
+
+def newest_samples(directory: RunDirectory, plan: LaunchPlan, host: str) -> list[Sample]:
+    """Those of its last minutes, oldest first; none where they cannot be read."""
+    try:
+        with (directory.host_logs(host) / plan.samples).open("rb") as stream:
+            stream.seek(max(0, stream.seek(0, 2) - _NEWEST))
+            lines = stream.read().splitlines()
+    except OSError:
+        return []
+    return [each for each in map(decode, lines) if isinstance(each, Sample)]
 
 
 def read_samples(directory: RunDirectory, host: str) -> list[Sample]:
