@@ -87,6 +87,8 @@ class TopWatch:
 
 
 def _why_ended(session: HostSession[TopMessage]) -> str:
+    if session.fault:
+        return session.fault
     if session.channel.exit_code == NO_PYTHON:
         return "no Python 3.8 or newer was found on the host"
     return "the connection broke off" + (f": {session.last_words}" if session.last_words else "")

@@ -75,7 +75,9 @@ class Table(ScrollView, can_focus=True):
         """Which lines are seen, where that is not all."""
         count, first = len(self._sheet.rows) if self._sheet is not None else 0, self.scroll_offset.y
         last = min(count, first + self.size.height)
-        return "" if not first and last == count else f"{first + 1}-{last} of {count}"
+        return (
+            "" if not self.size.height or (not first and last == count) else f"{first + 1}-{last} of {count}"
+        )
 
     def show(self, new: Sheet) -> None:
         """What is chosen stays so, wherever it stands now."""
