@@ -64,3 +64,10 @@ def test_what_is_no_text_is_wrong_usage(tmp_path: Path) -> None:
     for name in ("binary", "large", "."):
         with pytest.raises(UsageError):
             lint(str(tmp_path / name))
+
+
+def test_arguments_of_the_trainer_mean_trainer(tmp_path: Path) -> None:
+    (tmp_path / "ds.json").write_text('{"train_micro_batch_size_per_gpu": 4}')
+    found = lint(str(tmp_path / "ds.json"), arguments=("--per_device_train_batch_size", "8"))
+    assert found.reader == "transformers" and [each.finding.code for each in found.failing] == ["ds.mismatch"]
+    assert lint(str(tmp_path / "ds.json"), arguments=("--learning_rate", "8")).reader == "deepspeed"

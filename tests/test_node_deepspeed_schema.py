@@ -34,7 +34,8 @@ def test_the_recorded_schema_is_that_of_the_installed_deepspeed() -> None:
         torch_schedulers=told.torch_schedulers,
         adam=told.adam,
     )
-    assert {"lr", "betas", "eps", "weight_decay"} <= set(told.adam)
+    assert all({"lr", "betas", "eps", "weight_decay"} <= set(names) for names in told.adam.values())
+    assert "step_size" in told.torch_schedulers["StepLR"].required
     assert {"SGD", "AdamW"} <= set(told.torch_optimizers)
 
 

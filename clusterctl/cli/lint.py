@@ -30,7 +30,8 @@ def command(
         Literal["deepspeed", "transformers", "script"] | None,
         typer.Option(
             "--reader",
-            help="Who reads it. Default: transformers where something is auto, else deepspeed. "
+            help="Who reads it. Default: transformers where something is auto or ARGS are its own, else "
+            "deepspeed. "
             "script: one that fills in what is missing.",
         ),
     ] = None,

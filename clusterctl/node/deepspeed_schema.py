@@ -34,6 +34,7 @@ _READ_BY_NAME = (
     "autotuning",
     "checkpoint",
     "data_types",
+    "expert_parallel",
     "flops_profiler",
     "torch_autocast",
 )
@@ -41,6 +42,8 @@ _ELSEWHERE = ("data_parallel_size", "sequence_parallel_size", "vocabulary_size")
 """Read by deepspeed.initialize, before the config's own reader, or after it."""
 _ADAM = ("torch_adam", "adam_w_mode", "fp32_optimizer_states")
 """Taken out of the optimizer's parameters before it sees them."""
+_ADAMS = {"torch": "", "gpu": "ops.adam:FusedAdam", "cpu": "ops.adam:DeepSpeedCPUAdam"}
+"""Which one it is depends on torch_adam, and on where the optimizer is."""
 _SCHEDULERS = ("LRRangeTest", "OneCycle", "WarmupLR", "WarmupDecayLR", "WarmupCosineLR")
 _PLAIN = {bool: "bool", int: "int", float: "float", str: "str", dict: "dict", list: "list", tuple: "list"}
 
@@ -67,6 +70,9 @@ class _Noted(typing.Dict[str, typing.Any]):
     def keys(self):
         return self
 
+    def __bool__(self):
+        return True
+
 
 def schema():
     """The whole of it. Raises ImportError where there is no DeepSpeed."""
@@ -85,7 +91,7 @@ def schema():
         "loose": {name: sorted(noted[name].asked) for name in _READ_BY_NAME if noted[name].asked},
         "optimizers": sorted(config.DEEPSPEED_OPTIMIZERS),
         "torch_optimizers": _classes("torch.optim", "Optimizer"),
-        "adam": sorted(_adam()),
+        "adam": {where: sorted(_adam(path)) for where, path in _ADAMS.items()},
         "schedulers": {name: _call(_found("runtime.lr_schedules:" + name)) for name in _SCHEDULERS},
         "torch_schedulers": _classes("torch.optim.lr_scheduler", "LRScheduler"),
     }
@@ -164,19 +170,17 @@ def _classes(module, base):
     inside = importlib.import_module(module)
     kind = getattr(inside, base, None) or inside._LRScheduler
     named = [(name, each) for name, each in vars(inside).items() if not name.startswith("_")]
-    return sorted(
-        name for name, each in named if isinstance(each, type) and issubclass(each, kind) and each is not kind
-    )
+    return {
+        name: _call(each)
+        for name, each in sorted(named)
+        if isinstance(each, type) and issubclass(each, kind) and each is not kind
+    }
 
 
-def _adam():
+def _adam(path):
     optimizers = importlib.import_module("torch.optim")
-    classes = [optimizers.Adam, optimizers.AdamW]
-    classes += [_found("ops.adam:FusedAdam"), _found("ops.adam:DeepSpeedCPUAdam")]
-    names = set(_ADAM)
-    for each in filter(None, classes):
-        names |= set(_call(each)["all"])
-    return names
+    classes = [_found(path)] if path else [optimizers.Adam, optimizers.AdamW]
+    return set(_ADAM).union(*(_call(each)["all"] for each in classes))
 
 
 def _call(made):

@@ -55,8 +55,9 @@ def lint(
         remarks: tuple[Remark, ...] = (Remark(line=error.line, finding=found),)
         reader = reader or "deepspeed"
     else:
-        reader = reader or ("transformers" if _has_auto(document.data) else "deepspeed")
         flags = transformers.flags(arguments)
+        trained = _has_auto(document.data) or transformers.is_meant(flags)
+        reader = reader or ("transformers" if trained else "deepspeed")
         situation = Situation(ranks=ranks, reader=reader, flags=flags, machines=machines)
         remarks = judge(Case(document=document, schema=schema, situation=situation))
     return Linted(

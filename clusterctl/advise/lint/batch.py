@@ -13,6 +13,7 @@ TRAIN = "train_batch_size"
 MICRO = "train_micro_batch_size_per_gpu"
 STEPS = "gradient_accumulation_steps"
 CODE = "ds.batch"
+_START = "every rank fails in deepspeed.initialize"
 _FLAGS = {MICRO: "per_device_train_batch_size", STEPS: "gradient_accumulation_steps"}
 """What fills "auto" in for transformers."""
 
@@ -45,12 +46,14 @@ def judge(case: Case) -> Iterator[Remark]:
     values = {key: case.get(key) for key in (TRAIN, MICRO, STEPS)}
     wrong = [key for key, value in values.items() if not _usable(case, value)]
     for key in wrong:
+        value = values[key]
+        starts = isinstance(value, (int, float)) and value > 0 and (key != TRAIN or value == int(value))
         yield case.remark(
-            "fail",
+            "warn" if starts else "fail",
             CODE,
             (key,),
-            f"{key} is {shown(values[key])}, not a whole number above 0",
-            leads="every rank fails in deepspeed.initialize",
+            f"{key} is {shown(value)}, not a whole number above 0",
+            leads="DeepSpeed starts with it, and counts wrongly" if starts else _START,
         )
     if wrong:
         return
@@ -73,15 +76,24 @@ def _equation(case: Case, given: Sizes) -> Iterator[Remark]:
                 CODE,
                 (STEPS,),
                 f"neither {TRAIN} nor {MICRO} is given",
-                leads="every rank fails in deepspeed.initialize",
+                leads=_START,
                 fix=f'"{MICRO}": 1, and "{STEPS}"; {TRAIN} follows from them',
             )
         return
     if case.situation.ranks is None:
         yield from _for_which(case, given)
         return
-    ranks = _replicas(case, case.situation.ranks)
-    if ranks is None:
+    share, split = _shares(case)
+    ranks, rest = divmod(case.situation.ranks, share * split)
+    if rest:
+        yield case.remark(
+            "fail" if case.situation.ranks % split else "warn",
+            CODE,
+            ("tensor_parallel", "autotp_size") if split > 1 else ("sequence_parallel_size",),
+            f"{case.situation.ranks} ranks cannot be divided into groups of "
+            + " x ".join(str(size) for size in (share, split) if size > 1),
+            leads=_START,
+        )
         return
     full = complete(given, ranks)
     if full is None or full.train is None or full.micro is None or full.steps is None or _holds(full, ranks):
@@ -167,13 +179,11 @@ def _for_which(case: Case, given: Sizes) -> Iterator[Remark]:
     )
 
 
-def _replicas(case: Case, ranks: int) -> int | None:
-    """Ranks that see different data, None where that is no whole number."""
-    share = case.get("sequence_parallel_size") or 1
-    split = case.section("tensor_parallel").get("autotp_size") or 1
-    if not (isinstance(share, int) and isinstance(split, int)) or share < 1 or split < 1:
-        return None
-    return ranks // (share * split) if ranks % (share * split) == 0 else None
+def _shares(case: Case) -> tuple[int, int]:
+    """How many ranks share their data: those of a sequence, and those of a split layer."""
+    sizes = (case.get("sequence_parallel_size"), case.section("tensor_parallel").get("autotp_size"))
+    share, split = (size if isinstance(size, int) and size > 0 else 1 for size in sizes)
+    return share, split
 
 
 def _usable(case: Case, value: Any) -> bool:

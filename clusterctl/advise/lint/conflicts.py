@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from clusterctl.advise.lint.case import Case, Remark, shown
+from clusterctl.advise.lint.case import Case, Remark, named, shown
+from clusterctl.advise.lint.precision import bf16
 
 _ZERO = "zero_optimization"
 _START = "every rank fails in deepspeed.initialize"
 _GB = 1e9
-_DTYPES = ("fp16", "bf16", "fp32")
 _GATHERS = (
     "stage3_gather_16bit_weights_on_model_save",
     "gather_16bit_weights_on_model_save",
@@ -25,74 +25,14 @@ _ENOUGH = 1e9
 
 
 def judge(case: Case) -> Iterator[Remark]:
-    yield from _precision(case)
     yield from _stage(case)
     yield from _offload(case)
     yield from _communication(case)
+    yield from _prescaled(case)
     yield from _one_rank(case)
+    yield from _on_cpus(case)
     yield from _buckets(case)
     yield from _locked(case)
-
-
-def _bf16(case: Case) -> str:
-    """The name that bf16 is configured by."""
-    return "bfloat16" if case.get("bf16") is None and case.get("bfloat16") is not None else "bf16"
-
-
-def _precision(case: Case) -> Iterator[Remark]:
-    bf16, fp16 = case.on(_bf16(case), "enabled"), case.on("fp16", "enabled")
-    if bf16 and fp16:
-        yield case.remark(
-            "fail",
-            "ds.precision",
-            ("fp16", "enabled"),
-            "fp16 and bf16 are both enabled",
-            leads="AssertionError on every rank",
-            fix="keep bf16 where the GPUs have it (RTX 30 and A100 on), else fp16",
-        )
-    if fp16 and case.situation.machines.cpu:
-        yield case.remark(
-            "warn",
-            "ds.precision",
-            ("fp16", "enabled"),
-            "fp16 is enabled, and the hosts have no GPU: almost no CPU can",
-            leads="Type fp16 is not supported on your device",
-            fix='"bf16": {"enabled": true}, or neither',
-        )
-    yield from _loss_scale(case, enabled=fp16)
-    stage = case.stage
-    masters = ((_bf16(case), "bf16_master_weights_and_grads"), ("fp16", "fp16_master_weights_and_grads"))
-    for section, key in masters:
-        if case.on(section, key) and stage == 0:
-            told = f"{section}.{key} needs ZeRO stage 1, 2 or 3"
-            yield case.remark("fail", "ds.precision", (section, key), told, leads=_START)
-    states = (_bf16(case), "bf16_optimizer_states")
-    if case.on(*states) and not case.on(*masters[0]):
-        told = f"{'.'.join(states)} needs bf16_master_weights_and_grads"
-        yield case.remark("fail", "ds.precision", states, told, leads=_START)
-    wanted = case.section("data_types").get("grad_accum_dtype")
-    own = "bf16" if bf16 else "fp16" if fp16 else "fp32"
-    if stage == 0 and wanted in _DTYPES and wanted != own and case.situation.reader != "transformers":
-        yield case.remark(
-            "fail",
-            "ds.precision",
-            ("data_types", "grad_accum_dtype"),
-            f"gradients in {wanted} and a model in {own} need ZeRO stage 1, 2 or 3",
-            leads=_START,
-        )
-
-
-def _loss_scale(case: Case, *, enabled: bool) -> Iterator[Remark]:
-    given = case.section("fp16")
-    scale = given.get("loss_scale", 0)
-    if isinstance(scale, (int, float)) and scale < 0:
-        told = f"fp16.loss_scale is {shown(scale)}; 0 finds one by itself"
-        yield case.remark("fail", "ds.type", ("fp16", "loss_scale"), told, leads=_START)
-    for key in ("loss_scale_window", "min_loss_scale"):
-        value = given.get(key, 1)
-        if enabled and not scale and isinstance(value, (int, float)) and value <= 0:
-            told = f"fp16.{key} is {shown(value)}, and must be above 0 where loss_scale is 0"
-            yield case.remark("fail", "ds.type", ("fp16", key), told, leads=_START)
 
 
 def _stage(case: Case) -> Iterator[Remark]:
@@ -103,16 +43,22 @@ def _stage(case: Case) -> Iterator[Remark]:
     if stage and case.on(_ZERO, "legacy_stage1"):
         told = f"{_ZERO}.legacy_stage1 is no longer there"
         yield case.remark("fail", "ds.stage", (_ZERO, "legacy_stage1"), told, leads=_START)
-    if zero.get("compute_grad_norm") is False and stage not in (1, 2):
-        told = f"compute_grad_norm false needs ZeRO stage 1 or 2, and the stage is {stage}"
-        yield case.remark("fail", "ds.stage", (_ZERO, "compute_grad_norm"), told, leads=_START)
+    if zero.get("compute_grad_norm", True) in (False, 0):
+        yield from _no_norm(case, stage)
     size = zero.get("allgather_bucket_size")
+    size = int(size) if isinstance(size, str) and size.isdigit() else size
     if stage in (1, 2) and isinstance(size, int) and size % 2:
         told = f"allgather_bucket_size {shown(size)} is odd, and must be even"
         yield case.remark("fail", "ds.type", (_ZERO, "allgather_bucket_size"), told, leads=_START)
-    if stage == 3 and str(case.get("gradient_allreduce_op")).lower() == "sum":
-        told = 'gradient_allreduce_op "sum" does not go with ZeRO stage 3'
-        yield case.remark("fail", "ds.stage", ("gradient_allreduce_op",), told, leads=_START)
+    if str(case.get("gradient_allreduce_op")).lower() == "sum":
+        others = {
+            "ZeRO stage 3": stage == 3,
+            "ZenFlow": case.get(_ZERO, "zenflow") is not None,
+            "DeepCompile": case.on("compile", "deepcompile"),
+        }
+        if other := next((name for name, there in others.items() if there), ""):
+            told = f'gradient_allreduce_op "sum" does not go with {other}'
+            yield case.remark("fail", "ds.stage", ("gradient_allreduce_op",), told, leads=_START)
     gathers = any(zero.get(key) == "auto" or case.on(_ZERO, key) for key in _GATHERS)
     if stage == 3 and case.situation.reader == "transformers" and not gathers:
         yield case.remark(
@@ -123,6 +69,51 @@ def _stage(case: Case) -> Iterator[Remark]:
             leads="a save has no model.safetensors, only shards and zero_to_fp32.py",
             fix=f'"{_GATHERS[0]}": true',
         )
+
+
+def _prescaled(case: Case) -> Iterator[Remark]:
+    """Stage 2 scatters gradients by default, and then divides them after."""
+    if case.stage != 2 or case.get(_ZERO, "reduce_scatter") is False:
+        return
+    if str(case.get("gradient_allreduce_op")).lower() == "sum":
+        return
+    wrong = [("prescale_gradients",)] if case.on("prescale_gradients") else []
+    if case.get("gradient_predivide_factor") not in (None, 1):
+        wrong.append(("gradient_predivide_factor",))
+    for place in wrong:
+        told = f"{place[0]} does not go with reduce_scatter at ZeRO stage 2, which is its default"
+        fix = f'"reduce_scatter": false in {_ZERO}, or leave "{place[0]}" out'
+        yield case.remark("fail", "ds.stage", place, told, leads=_START, fix=fix)
+
+
+def _no_norm(case: Case, stage: int) -> Iterator[Remark]:
+    """compute_grad_norm false: what needs the norm all the same."""
+    place = (_ZERO, "compute_grad_norm")
+    needed = ""
+    if stage not in (1, 2):
+        needed = f"needs ZeRO stage 1 or 2, and the stage is {stage}"
+    elif case.get("gradient_clipping") not in (0, False):
+        needed = 'needs "gradient_clipping": 0, which is not its default'
+    elif case.device("offload_optimizer") or case.get(_ZERO, "zenflow") is not None:
+        needed = "does not go with an offloaded optimizer"
+    if needed:
+        yield case.remark("fail", "ds.stage", place, f"compute_grad_norm false {needed}", leads=_START)
+
+
+def _on_cpus(case: Case) -> Iterator[Remark]:
+    """What there is for GPUs only."""
+    if not case.situation.machines.cpu:
+        return
+    places: list[tuple[str, ...]] = [
+        (_ZERO, "offload_optimizer", "super_offload"),
+        (_ZERO, "zero_quantized_nontrainable_weights"),
+        (_ZERO, "zero_quantized_weights"),
+        ("aio", "use_gds"),
+    ]
+    for place in places:
+        if case.on(*place) and (case.stage == 3 or place[0] != _ZERO):
+            told = f"{named(place)} needs GPUs, and the hosts have none"
+            yield case.remark("fail", "ds.stage", place, told, leads=_START, fix=f'leave "{place[-1]}" out')
 
 
 def _offload(case: Case) -> Iterator[Remark]:
@@ -171,14 +162,8 @@ def _offload(case: Case) -> Iterator[Remark]:
 
 
 def _communication(case: Case) -> Iterator[Remark]:
-    for key in ("communication_data_type", "seq_parallel_communication_data_type"):
-        value = case.get(key)
-        if value is not None and str(value).lower() not in _DTYPES:
-            told = f"{key} is {shown(value)}, not fp16, bf16 or fp32"
-            yield case.remark("fail", "ds.type", (key,), told, leads=_START)
     value = case.get("gradient_clipping")
-    known = value is None or (isinstance(value, (int, float)) and not isinstance(value, bool))
-    if not known and value != "auto":
+    if value is not None and value != "auto" and not isinstance(value, (int, float)):
         told = f"gradient_clipping is {shown(value)}, not a number"
         yield case.remark("fail", "ds.type", ("gradient_clipping",), told, leads="the first step fails")
 
@@ -245,4 +230,4 @@ def _locked(case: Case) -> Iterator[Remark]:
 
 def _width(case: Case) -> int:
     """Bytes of one element."""
-    return 2 if case.on(_bf16(case), "enabled") or case.on("fp16", "enabled") else 4
+    return 2 if case.on(bf16(case), "enabled") or case.on("fp16", "enabled") else 4

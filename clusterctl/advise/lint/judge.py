@@ -4,14 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from clusterctl.advise.lint import batch, classes, conflicts, keys, transformers
+from clusterctl.advise.lint import (
+    auto,
+    batch,
+    conflicts,
+    keys,
+    optimizers,
+    packages,
+    precision,
+    schedulers,
+    transformers,
+    values,
+    zenflow,
+)
 from clusterctl.advise.lint.case import Case, Remark, named, ordered
+
+_FAMILIES = (keys, values, auto, batch, optimizers, schedulers, precision, conflicts, zenflow, packages)
 
 
 def judge(case: Case) -> tuple[Remark, ...]:
     """What breaks the run first, then what is ignored, each in the order of the file."""
-    found = [*_duplicates(case), *keys.judge(case), *batch.judge(case), *classes.judge(case)]
-    found += conflicts.judge(case)
+    found = list(_duplicates(case))
+    for family in _FAMILIES:
+        found += family.judge(case)
     if case.situation.reader == "transformers":
         found += transformers.judge(case)
     return ordered(found)

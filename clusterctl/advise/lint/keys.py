@@ -10,13 +10,16 @@ from clusterctl.advise.lint.case import Case, Remark, named, short, shown
 from clusterctl.advise.lint.schema import Field, Section
 from clusterctl.advise.lint.text import Place
 
-_OBJECTS = ("optimizer", "scheduler", "pipeline", "timers", "data_efficiency")
+_OBJECTS = ("optimizer", "scheduler", "pipeline", "data_efficiency")
 _MONITORS = ("comet", "csv_monitor", "tensorboard", "wandb")
 _START = "every rank fails in deepspeed.initialize"
 _ELSEWHERE = {
     "communication_timeout": "$DEEPSPEED_TIMEOUT, in minutes; transformers has --ddp_timeout SECONDS",
+    "fsdp": "leave it out: FSDP is the other way, for transformers' --fsdp",
+    "fsdp_config": "that is a file for transformers' --fsdp_config, not for DeepSpeed",
     "gradient_checkpointing": "it is the script's own: model.gradient_checkpointing_enable()",
     "offload_gradients": "leave it out: gradients go with offload_optimizer",
+    "gradient_compression": "leave it out: ZeRO++ quantizes at stage 3, zero_quantized_gradients",
     "grad_hooks": "leave it out: the documentation has it, DeepSpeed has not",
     "learning_rate": "optimizer.params.lr",
     "max_grad_norm": "gradient_clipping",
@@ -31,6 +34,8 @@ _INSTEAD = {
     "elasticity": "train_micro_batch_size_per_gpu and gradient_accumulation_steps",
     "nebula": "leave it out: checkpoints are saved by torch",
 }
+_COERCED = ("zero_optimization", "leaf_module")
+"""Takes null for an object, and a text for a list of one."""
 _TRUE = frozenset({"true", "yes", "on", "t", "y", "1", "false", "no", "off", "f", "n", "0"})
 _WORDS = {
     "bool": "true or false",
@@ -58,7 +63,7 @@ def judge(case: Case) -> Iterator[Remark]:
         value = case.get(name)
         if isinstance(value, dict):
             yield from _loose(case, name, value, known)
-        elif name in case.document.data and not (value is None and name == "aio"):
+        elif name in case.document.data and not _may_be_plain(name, value):
             yield _no_object(case, name, value)
     for name in _OBJECTS:
         value = case.get(name)
@@ -67,10 +72,14 @@ def judge(case: Case) -> Iterator[Remark]:
 
 
 def _may_be_plain(name: str, value: Any) -> bool:
-    """What DeepSpeed takes all the same: the oldest form of zero_optimization, and no bf16."""
+    """What DeepSpeed takes all the same, such as the oldest form of zero_optimization."""
     if name in _MONITORS and value == "auto":
         return True
-    return (name == "zero_optimization" and isinstance(value, bool)) or (name == "bf16" and value is None)
+    if name in ("aio", "bf16") and value is None:
+        return True
+    if name == "expert_parallel":
+        return not value
+    return name == "zero_optimization" and isinstance(value, bool)
 
 
 def _no_object(case: Case, name: str, value: Any) -> Remark:
@@ -92,7 +101,7 @@ def _top(case: Case) -> Iterator[Remark]:
                 leads=_START,
                 fix=_INSTEAD.get(key, f'leave "{key}" out'),
             )
-        elif key not in schema.top:
+        elif key not in schema.top and not _is_comment(key):
             yield case.remark(
                 "warn",
                 "ds.unknown-key",
@@ -100,6 +109,11 @@ def _top(case: Case) -> Iterator[Remark]:
                 f"DeepSpeed has no {shown(key)} and ignores it without a word",
                 fix=_home(case, key) or _meant(key, schema.top),
             )
+
+
+def _is_comment(key: str) -> bool:
+    """JSON has none: people write keys that nobody reads."""
+    return key.startswith(("_", "//", "#", "$")) or key.lower() in ("comment", "comments", "description")
 
 
 def _home(case: Case, key: str) -> str:
@@ -185,6 +199,8 @@ def _deprecated(case: Case, place: Place, field: Field, written: set[str]) -> It
 def _value(case: Case, place: Place, value: Any, field: Field) -> Iterator[Remark]:
     if field.section is not None and isinstance(value, dict):
         yield from _strict(case, place, value, field.section)
+        return
+    if place[:2] == _COERCED and (value is None if place == _COERCED else isinstance(value, str)):
         return
     number = _taken(value, field)
     if number is False:

@@ -7,6 +7,8 @@ from typing import Literal
 import msgspec
 
 Kind = Literal["bool", "int", "float", "str", "dict", "list", "choice", "section", "null", "any"]
+Adam = Literal["torch", "gpu", "cpu"]
+"""torch's own, or DeepSpeed's for an optimizer on a GPU or offloaded to RAM."""
 
 
 class Field(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,10 +64,10 @@ class Schema(msgspec.Struct, frozen=True, kw_only=True):
     strict: dict[str, Section]
     loose: dict[str, tuple[str, ...]]
     optimizers: tuple[str, ...]
-    torch_optimizers: tuple[str, ...]
-    adam: tuple[str, ...]
+    torch_optimizers: dict[str, Call]
+    adam: dict[Adam, tuple[str, ...]]
     schedulers: dict[str, Call]
-    torch_schedulers: tuple[str, ...]
+    torch_schedulers: dict[str, Call]
 
 
 def decode(data: bytes) -> Schema:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from clusterctl.advise.lint.case import Case, Remark, named, shown
 from clusterctl.advise.lint.text import Place
@@ -21,6 +21,8 @@ _ALIKE = {
 """Where the two say the same thing: the argument, and its default."""
 _WARMUP: Place = ("scheduler", "params", "warmup_num_steps")
 _SWITCHES = ("fp16", "bf16")
+_OWN = frozenset({"ddp_timeout", "do_train", "num_train_epochs", "per_device_train_batch_size"})
+"""Arguments that are the Trainer's in any script."""
 
 
 def flags(words: Sequence[str]) -> dict[str, str]:
@@ -36,6 +38,11 @@ def flags(words: Sequence[str]) -> dict[str, str]:
         elif name:
             found[name], name = word, ""
     return found
+
+
+def is_meant(flags: Mapping[str, str]) -> bool:
+    """Whether a script with these arguments is the Trainer's."""
+    return not _OWN.isdisjoint(flags)
 
 
 def judge(case: Case) -> Iterator[Remark]:
