@@ -72,8 +72,8 @@ def _stage(case: Case) -> Iterator[Remark]:
 
 
 def _prescaled(case: Case) -> Iterator[Remark]:
-    """Stage 2 scatters gradients by default, and then divides them after."""
-    if case.stage != 2 or case.get(_ZERO, "reduce_scatter") is False:
+    """Stages 2 and 3 scatter gradients by default, and divide them afterwards."""
+    if case.stage not in (2, 3) or case.get(_ZERO, "reduce_scatter") is False:
         return
     if str(case.get("gradient_allreduce_op")).lower() == "sum":
         return
@@ -81,7 +81,7 @@ def _prescaled(case: Case) -> Iterator[Remark]:
     if case.get("gradient_predivide_factor") not in (None, 1):
         wrong.append(("gradient_predivide_factor",))
     for place in wrong:
-        told = f"{place[0]} does not go with reduce_scatter at ZeRO stage 2, which is its default"
+        told = f"{place[0]} does not go with reduce_scatter at ZeRO stage {case.stage}, which is its default"
         fix = f'"reduce_scatter": false in {_ZERO}, or leave "{place[0]}" out'
         yield case.remark("fail", "ds.stage", place, told, leads=_START, fix=fix)
 
