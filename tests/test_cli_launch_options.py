@@ -153,3 +153,29 @@ def test_every_option_of_deepspeed_is_taken_or_explained() -> None:
 def launch_options() -> set[str]:
     group: Any = typer.main.get_command(app)
     return {name for each in group.commands["launch"].params for name in each.opts}
+
+
+@pytest.mark.parametrize(
+    ("typed", "hint"),
+    [
+        (
+            "--hang-timeout 2m --env LR=1 accelerate launch --mixed_precision bf16 t.py a",
+            "clusterctl launch --hang-timeout 2m --env LR=1 --env ACCELERATE_MIXED_PRECISION=bf16 t.py a",
+        ),
+        ("--force -- mpirun -np 4 python t.py", "clusterctl launch --force t.py"),
+        (
+            "--engine deepspeed --time-limit 2h deepspeed --num_nodes 2 t.py",
+            "clusterctl launch --engine deepspeed --time-limit 2h --nodes 2 t.py",
+        ),
+        ("-m --hang-timeout 0 torch.distributed.launch t.py", "clusterctl launch --hang-timeout 0 t.py"),
+        ("--env API_TOKEN=secret1 srun t.py", "clusterctl launch --env 'API_TOKEN=(hidden)' t.py"),
+    ],
+)
+def test_the_line_to_type_has_what_was_typed_before(
+    typed: str, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["launch", "--dry-run", *shlex.split(typed)]
+    monkeypatch.setattr("sys.argv", ["clusterctl", *words])
+    with pytest.raises(UsageError) as caught:
+        app(words, prog_name="clusterctl", standalone_mode=False)
+    assert caught.value.hint == hint.replace("launch ", "launch --dry-run ", 1)

@@ -163,6 +163,7 @@ def command(
     from clusterctl.cli import screen
     from clusterctl.cli.progress import Asking
     from clusterctl.errors import UsageError
+    from clusterctl.plan import nested
     from clusterctl.session.cluster import Cluster
     from clusterctl.session.options import LaunchOptions
     from clusterctl.session.refused import NotReadyError
@@ -224,6 +225,8 @@ def command(
         if not dry_run:
             return _follow(cluster.open_run(wanted, progress=Asking))
         plan = cluster.plan(options=wanted, detach=detach, progress=Asking)
+    except nested.Refused as refused:
+        raise refused.after(_typed_before(words or [])) from None
     except NotReadyError as refused:
         from clusterctl.report import launch as page
 
@@ -241,6 +244,19 @@ def command(
     else:
         screen.out().print(page.plan_text(plan), soft_wrap=False, crop=False)
     return 0
+
+
+def _typed_before(words: list[str]) -> list[str]:
+    """The options as they were typed before the script and its arguments, without secrets."""
+    import sys
+
+    from clusterctl.plan.redaction import Redaction
+
+    typed = sys.argv[2:]
+    if sys.argv[1:2] != ["launch"] or typed[len(typed) - len(words) :] != words:
+        return []  # called by a program
+    before = typed[: len(typed) - len(words)]
+    return [Redaction().text(word) for word in (before[:-1] if before[-1:] == ["--"] else before)]
 
 
 def unknown_option(name: str) -> ClusterctlError | None:

@@ -33,6 +33,7 @@ _MODULES = {
 }
 _PYTHON_VALUES = ("-W", "-X", "-Q", "--check-hash-based-pycs")
 _SCRIPT = "SCRIPT [ARGS]..."
+_OF_SCRIPT = ("-m", "--module", "--no-python")
 
 
 class Script(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,24 +73,42 @@ class Nested(msgspec.Struct, frozen=True, kw_only=True):
         return f"`{self.launcher}` is left out: launch starts its script itself, on every slot"
 
     def check(self, inventory: Inventory) -> None:
-        """Hold the claims against the hosts and slots that were chosen. Raises UsageError."""
+        """Hold the claims against the hosts and slots that were chosen. Raises Refused."""
         for claim in self.claims:
             if claim.what == "hosts" and claim.count != len(inventory.hosts):
                 found = len(inventory.hosts)
-                raise UsageError(
+                raise Refused(
                     f"`{self.launcher} {claim.typed}`, but {inventory.source} "
                     f"gives {found} host{'' if found == 1 else 's'}",
-                    hint=form(["--nodes", str(claim.count)] if claim.count < found else [], self.script),
+                    ["--nodes", str(claim.count)] if claim.count < found else [],
+                    self.script,
                 )
             odd = [host for host in inventory.hosts if len(host.slots) != claim.count]
             if claim.what == "slots" and odd:
                 first, count = odd[0], len(odd[0].slots)
                 fewer = any(len(host.slots) < claim.count for host in odd)
-                raise UsageError(
+                raise Refused(
                     f"`{self.launcher} {claim.typed}`, but {inventory.source} "
                     f"gives {first.name} {count} slot{'' if count == 1 else 's'}",
-                    hint=form([] if fewer else ["--gpus-per-node", str(claim.count)], self.script),
+                    [] if fewer else ["--gpus-per-node", str(claim.count)],
+                    self.script,
                 )
+
+
+class Refused(UsageError):
+    """Its hint is the command to type: ``flags``, then the script, between ``lead`` and ``tail``."""
+
+    def __init__(
+        self, message: str, flags: Sequence[str], script: Script | None, *, lead: str = "", tail: str = ""
+    ) -> None:
+        super().__init__(message, hint=f"{lead}{form(flags, script)}{tail}")
+        self._flags, self._script, self._lead, self._tail = list(flags), script, lead, tail
+
+    def after(self, typed: Sequence[str]) -> Refused:
+        """With the options that were typed before the other launcher."""
+        kept = [word for word in typed if word not in _OF_SCRIPT]
+        flags = self._flags[2:] if "--engine" in kept and self._flags[:1] == ["--engine"] else self._flags
+        return Refused(self.message, [*kept, *flags], self._script, lead=self._lead, tail=self._tail)
 
 
 def form(flags: Sequence[str], script: Script | None) -> str:
@@ -106,7 +125,7 @@ def form(flags: Sequence[str], script: Script | None) -> str:
 def recognise(wanted: Script) -> Nested | None:
     """What ``wanted`` means when it is another launcher or an interpreter, None when it is neither.
 
-    Raises UsageError where it cannot be meant, or not exactly: before any host is asked.
+    Raises Refused where it cannot be meant, or not exactly: before any host is asked.
     """
     if wanted.module:
         launcher = _MODULES.get(wanted.script, "")
@@ -116,12 +135,13 @@ def recognise(wanted: Script) -> Nested | None:
         return _python(wanted.script, wanted.arguments)
     if wanted.python and name in tables.PROGRAMS:
         own = msgspec.structs.replace(wanted, python=False)
-        raise UsageError(f"`{name}` is a program, not a Python script", hint=form([], own))
+        raise Refused(f"`{name}` is a program, not a Python script", [], own)
     if wanted.python and name in tables.ENVIRONMENTS:
-        typed = form([], _inside(wanted.arguments))
-        raise UsageError(
+        raise Refused(
             f"`{wanted.script}` chooses an environment here, and every host has its own",
-            hint=f"{typed}; `python:` or `activate:` in a profile chooses it",
+            [],
+            _inside(wanted.arguments),
+            tail="; `python:` or `activate:` in a profile chooses it",
         )
     if name in tables.LAUNCHERS:
         return _launcher(name, wanted.script, wanted.arguments)
@@ -144,20 +164,20 @@ def _python(program: str, words: tuple[str, ...]) -> Nested:
         else:
             script = Script(script=word, arguments=tuple(left))
     if script is None or not script.script:
-        raise UsageError(
-            f"`{shlex.join((program, *words))}` names no script", hint=form([], None) + "; -m runs a module"
+        raise Refused(
+            f"`{shlex.join((program, *words))}` names no script", [], None, tail="; -m runs a module"
         )
     if script.module and script.script in _MODULES:
         return _launcher(_MODULES[script.script], f"{program} -m {script.script}", script.arguments)
     if refused:
         own = Script(script=PurePosixPath(program).name, arguments=words, python=False)
-        raise UsageError(
-            f"`{program} {refused[0]}`: launch starts Python itself, with -u only", hint=form([], own)
-        )
+        raise Refused(f"`{program} {refused[0]}`: launch starts Python itself, with -u only", [], own)
     if program not in ("python", "python3"):
-        raise UsageError(
+        raise Refused(
             f"launch starts every rank with the Python of its host, not with `{program}`",
-            hint=f"{form([], script)}; `python: {_absolute(program)}` in a profile names another one",
+            [],
+            script,
+            tail=f"; `python: {_absolute(program)}` in a profile names another one",
         )
     return Nested(launcher=program, script=script)
 
@@ -170,18 +190,21 @@ def _launcher(name: str, typed: str, words: tuple[str, ...]) -> Nested:
     known = tables.LAUNCHERS[name]
     if known.subcommand:
         if words[:1] != (known.subcommand,):
-            raise UsageError(
+            raise Refused(
                 f"`{shlex.join((typed, *words[:1]))}` trains nothing",
-                hint=f"run it where you are; {form([], None)} trains",
+                [],
+                None,
+                lead="run it where you are; ",
+                tail=" trains",
             )
         typed, words = f"{typed} {known.subcommand}", words[1:]
     if known.reads is None:
-        raise UsageError(f"`{typed}`: {known.why}", hint=form([], _inside(words)))
+        raise Refused(f"`{typed}`: {known.why}", [], _inside(words))
     try:
         flags, rest = split(words, known.reads)
     except UnknownFlagError as error:
-        raise UsageError(
-            f"`{typed} {error.typed}`: an option that launch does not know", hint=form([], _inside(words))
+        raise Refused(
+            f"`{typed} {error.typed}`: an option that launch does not know", [], _inside(words)
         ) from None
     return _meant(known, typed, flags, rest)
 
@@ -216,14 +239,12 @@ def _meant(known: tables.Launcher, typed: str, flags: tuple[Flag, ...], rest: tu
     if known.engine and not local_rank:
         instead.append("--no-local-rank")
     if script is None:
-        raise UsageError(f"`{typed}` names no script", hint=form(instead, None))
+        raise Refused(f"`{typed}` names no script", instead, None)
     if trouble:
-        raise UsageError(f"`{typed}`: {'; '.join(dict.fromkeys(trouble))}", hint=form(instead, script))
+        raise Refused(f"`{typed}`: {'; '.join(dict.fromkeys(trouble))}", instead, script)
     inner = recognise(script)
     if inner is not None and not inner.launcher.startswith("python"):
-        raise UsageError(
-            f"`{typed}` starts `{inner.launcher}`, which starts ranks again", hint=form(instead, inner.script)
-        )
+        raise Refused(f"`{typed}` starts `{inner.launcher}`, which starts ranks again", instead, inner.script)
     return Nested(
         launcher=typed,
         script=inner.script if inner is not None else script,
