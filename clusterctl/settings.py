@@ -36,9 +36,10 @@ class RunDefaults:
     """How long a run waits before it believes something is wrong."""
 
     preferred_master_port: int = 29500
-    heartbeat: float = 1.0
     heartbeat_timeout: float = 10.0
     lease_attached: float = 60.0
+    keepalive: float = lease_attached / 20
+    """Between two words of the controller to a host that has nothing else to be told."""
     lease_detached: float = 24 * 3600.0
     failure_grace: float = 1.5
     stop_grace: float = 30.0

@@ -24,6 +24,7 @@ from clusterctl.node.run.log_limit import (
     resume_of,
 )
 from clusterctl.node.shared.processes import kill_all
+from clusterctl.node.shared.watch import MODIFIED, ONCE, Watch
 from clusterctl.run.log_collector import LogCollector
 from clusterctl.store.log_files import Cut, head_of
 from clusterctl.store.runs import RunDirectory
@@ -174,7 +175,7 @@ def test_a_log_within_its_limit_is_whole(
 def test_the_faster_a_log_grows_the_sooner_it_is_looked_at(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     log, now = tmp_path / "logs" / LOG, [0.0]
-    looks = LogLimit(NodeDirectory(str(tmp_path)), HEAD, LIMIT, clock=lambda: now[0])
+    looks = LogLimit(NodeDirectory(str(tmp_path)), HEAD, LIMIT, lambda: None, clock=lambda: now[0])
 
     def grown(size: int, seconds: float) -> float:
         with log.open("ab") as stream:
@@ -188,6 +189,26 @@ def test_the_faster_a_log_grows_the_sooner_it_is_looked_at(tmp_path: Path) -> No
     assert grown(LIMIT // 8, 0.05) == pytest.approx(0.05)
     assert grown(10 * LIMIT, 0.05) == LEAST_SECONDS
     assert grown(0, 0.01) == LOOK_SECONDS
+
+
+def test_logs_that_do_not_grow_are_not_looked_at_until_one_does(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    log, watch = tmp_path / "logs" / LOG, Watch()
+    looks = LogLimit(
+        NodeDirectory(str(tmp_path)), HEAD, LIMIT, lambda: watch.add(log.parent, MODIFIED | ONCE)
+    )
+    for _ in range(2):
+        with log.open("ab") as stream:
+            stream.write(b"a line\n")
+        assert not watch.wait(0)  # as long as it is looked at anyway
+        looks.keep(woken=True)
+        looks.keep()
+        assert looks.pause == LOOK_SECONDS
+        looks.keep()
+        assert looks.pause == math.inf
+        with log.open("ab") as stream:
+            stream.write(b"another\n")
+        assert watch.wait(10)
 
 
 @pytest.mark.parametrize("limit", [1_000_000, 4_000_000, 10**9])
@@ -254,4 +275,4 @@ def test_where_they_are_impossible_anywhere_nothing_is_cut_and_that_is_said(
 def test_a_file_system_that_takes_no_holes_is_known(tmp_path: Path) -> None:
     assert can_cut(str(tmp_path))
     assert not list(tmp_path.iterdir())
-    assert LogLimit(NodeDirectory(str(tmp_path)), 0, 0).pause == math.inf
+    assert LogLimit(NodeDirectory(str(tmp_path)), 0, 0, lambda: None).pause == math.inf

@@ -21,6 +21,8 @@ from clusterctl.messages import events, relay
 from clusterctl.node.run import forwarding
 from clusterctl.node.run.directory import NodeDirectory
 from clusterctl.node.run.forwarding import Forwarder, Window
+from clusterctl.node.run.relay import IN_STEP
+from clusterctl.node.shared import wire
 from clusterctl.node.shared.processes import is_running, kill_all, process_table, run_processes
 from clusterctl.run.relay_bundle import RELAY, RELAY_FILES
 from tests.local_channel import LocalChannel
@@ -28,12 +30,21 @@ from tests.node_run import PYTHON, NodeRun, run_of, sleeping, wait_until, whole_
 
 SLEEPS = "import time; print('ready', flush=True); time.sleep(600)"
 STUCK, SOON_STUCK = b"STUCK_TIMEOUT = 12.0", b"STUCK_TIMEOUT = 00.2"
+BEATS, BEATS_NEVER = b"HEARTBEAT = 1.0", b"HEARTBEAT = 9e5"
 
 
 class Talk:
     """One session with a relay, in the home directory ``tmp_path``."""
 
-    def __init__(self, home: Path, offsets: dict[str, int] | None = None, *, attempt: int = 1) -> None:
+    def __init__(
+        self,
+        home: Path,
+        offsets: dict[str, int] | None = None,
+        *,
+        attempt: int = 1,
+        changed: tuple[bytes, bytes] = (STUCK, SOON_STUCK),
+    ) -> None:
+        """``changed``: what stands in its program, and in place of that."""
         self.home = home
         self.acknowledges = True
         self.heard: list[relay.Reply] = []
@@ -47,14 +58,14 @@ class Talk:
         }
         self.listening = listen([self.session], time.monotonic() + 300)
         bundle = pack(RELAY, request, RELAY_FILES)
-        assert STUCK in bundle
-        self.session.channel.send(bundle.replace(STUCK, SOON_STUCK))
+        assert changed[0] in bundle
+        self.session.channel.send(bundle.replace(*changed))
 
     def say(self, *orders: relay.Order) -> None:
         for order in orders:
             self.session.send(order)
 
-    def until(self, kind: type[Any], true: Any = lambda message: True) -> Any:
+    def until(self, kind: type[Any] | tuple[type[Any], ...], true: Any = lambda message: True) -> Any:
         for _, message in self.listening:
             assert message is not None, self.session.last_words or self.session.noise
             self.heard.append(message)
@@ -108,10 +119,17 @@ def talks(tmp_path: Path) -> Iterator[list[Talk]]:
         kill_all(f"{run_of(tmp_path)}/{part}")
 
 
-def start(talks: list[Talk], home: Path, script: str, **changes: Any) -> Talk:
+def start(
+    talks: list[Talk],
+    home: Path,
+    script: str,
+    *,
+    changed: tuple[bytes, bytes] = (STUCK, SOON_STUCK),
+    **changes: Any,
+) -> Talk:
     """A run as the controller starts it; the job is that of `NodeRun`."""
     job = NodeRun(home, script, **changes).job
-    talks.append(Talk(home))
+    talks.append(Talk(home, changed=changed))
     talks[-1].say(relay.StartAgent(job=msgspec.convert(job, relay.Job)))
     talks[-1].until(relay.Started)
     return talks[-1]
@@ -127,6 +145,32 @@ def again(talks: list[Talk], old: Talk) -> Talk:
 
 def run_dir(home: Path) -> Path:
     return home / ".clusterctl/node" / run_of(home) / "0"
+
+
+def test_samples_come_along_with_a_beat_and_a_beat_with_a_keepalive(
+    talks: list[Talk], tmp_path: Path
+) -> None:
+    talk = start(talks, tmp_path, SLEEPS, changed=(BEATS, BEATS_NEVER))
+    talk.until_log("ready")
+    samples = run_dir(tmp_path) / "logs/samples.ndjson"
+    for text in ("one", "two"):
+        with samples.open("a") as stream:
+            stream.write(text + "\n")
+        time.sleep(2 * IN_STEP)
+        talk.say(relay.Keepalive())
+        talk.until_log(text, samples.name)
+        talk.until((relay.Heartbeat, relay.LogPiece))
+        assert isinstance(talk.heard[-1], relay.Heartbeat)
+
+
+def test_what_may_wait_goes_along_with_the_next(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    wire.emit({"is": "one"}, wait=True)
+    assert capsysbinary.readouterr().out == b""
+    wire.emit({"is": "two"}, wait=True)
+    wire.emit({"is": "three"})
+    wire.emit({"is": "four"})
+    told = [line.split(b'"')[3] for line in capsysbinary.readouterr().out.splitlines()]
+    assert told == [b"one", b"two", b"three", b"four"]
 
 
 def test_a_new_session_goes_on_where_the_old_one_broke(talks: list[Talk], tmp_path: Path) -> None:
@@ -413,7 +457,7 @@ def test_compiled_kernels_go_to_a_place_that_is_private(talks: list[Talk], tmp_p
     root = tmp_path / "cache"
     root.mkdir()
     root.chmod(0o777)
-    changes = {"env": {"TRITON_CACHE_DIR": f"{root}/triton"}, "caches": str(root)}
+    changes: dict[str, Any] = {"env": {"TRITON_CACHE_DIR": f"{root}/triton"}, "caches": str(root)}
     talk = start(talks, tmp_path, script, **changes)
     assert "is open to other users" in talk.until_event(events.Noted).text
     talk.until(relay.Complete)

@@ -23,7 +23,7 @@ from clusterctl.run.leaving import LeftAlone
 from clusterctl.run.recorder import Recorder, Stored
 from clusterctl.run.supervise import Supervisor
 from clusterctl.settings import RUN
-from clusterctl.store import claims
+from clusterctl.store import claims, files
 from clusterctl.store.outcome import Outcome
 from clusterctl.store.runs import RunDirectory
 from tests.fake_hosts import FakeChannel, FakeHost, FakeTransport
@@ -626,12 +626,16 @@ def test_no_descriptors_to_look_who_supervises_cost_no_run(monkeypatch: pytest.M
     stage = Stage(1)
     asked = threading.Event()
 
-    def refuses(_: claims.Claim) -> bool:
+    def refuses(path: Path) -> bytes | None:
+        if path.name != "supervisor.json":
+            return read(path)
         asked.set()
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
+    read = files.read
+
     def looked(channel: FakeChannel) -> None:
-        monkeypatch.setattr(claims, "is_alive", refuses)
+        monkeypatch.setattr(files, "read", refuses)
         assert asked.wait(60)
         stage.hosts[0].end(channel, 0)
 

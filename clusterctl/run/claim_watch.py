@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 
-from clusterctl.store.claims import Claim, Verb, is_own, own_claim
+from clusterctl.store.claims import Claim, Verb, is_alive, is_own, own_claim
 from clusterctl.store.runs import RunDirectory
 
 _SIGN = 2.0
@@ -39,8 +39,9 @@ class ClaimWatch:
 
     def taken_by(self) -> Claim | None:
         """The other process that supervises it now."""
-        claim = None
         if self._own is not None:
             with contextlib.suppress(OSError):  # no descriptors: who could not look is not displaced
-                claim = self._directory.supervisor()
-        return None if claim == self._own else claim
+                claim = self._directory.held()
+                # That the own one is alive need not be asked.
+                return claim if claim is not None and claim != self._own and is_alive(claim) else None
+        return None

@@ -58,7 +58,7 @@ class Completion:
     @property
     def all_exited(self) -> bool:
         """Whether every rank has ended, however it did."""
-        return all(set(host.ranks) <= set(host.exits) for host in self._hosts)
+        return all(host.exited for host in self._hosts)
 
     def watch(self, now: float, *, stopping: bool) -> list[Action]:
         """Time has passed."""
@@ -90,11 +90,11 @@ class Completion:
     def _note_early_ends(self, now: float) -> list[Action]:
         """Of ranks that ended with 0 some time ago, while others still run."""
         actions: list[Action] = []
-        running = sum(len(set(host.ranks) - set(host.exits)) for host in self._hosts)
         for host in self._hosts:
-            for rank, since in list(host.early.items()):
+            for rank, since in list(host.early.items()) if host.early else ():
                 if now - since > self._defaults.early_exit_note:
                     del host.early[rank]
+                    running = sum(len(each.ranks) - len(each.exits) for each in self._hosts)
                     if running:
                         text = f"{host.host}: rank {rank} ended with 0 while {running} ranks still run"
                         actions.append(Say(text))

@@ -46,6 +46,8 @@ class HangWatch:
         self._folder = f"hang{attempt_suffix(plan.attempt)}"
         self._base = plan.hangs.timeout
         self._samples: dict[int, Activity] = {}
+        self._started: dict[int, set[int]] = {}
+        """Ranks that run, by the newest sample of their node."""
         self._sampled: dict[int, float] = {}
         self._begun = now
         self._since = now
@@ -103,6 +105,7 @@ class HangWatch:
         """A node tells what its ranks have done so far."""
         before = self._samples.get(node)
         self._samples[node], self._sampled[node] = sample, now
+        self._started[node] = {rank.rank for rank in sample.ranks}
         if before is None:
             self._since = max(self._since, now)
             return
@@ -149,17 +152,14 @@ class HangWatch:
 
     def _running(self) -> list[int]:
         """Nodes that have ranks which have not ended."""
-        return [
-            node
-            for node, host in enumerate(self._hosts)
-            if not (host.over or host.ended) and set(host.ranks) - set(host.exits)
-        ]
+        return [node for node, host in enumerate(self._hosts) if not (host.over or host.ended or host.exited)]
 
     def _all_started(self) -> bool:
         """Whether every rank runs, or has ended: engines wait for all of their own before they start any.
         What a node does not tell does not hold anybody up for ever."""
         return all(
-            set(host.ranks) <= {rank.rank for rank in self._samples[node].ranks} | set(host.exits)
+            self._started[node].issuperset(host.ranks)
+            or set(host.ranks) <= self._started[node] | set(host.exits)
             for node, host in enumerate(self._hosts)
             if node in self._samples and not (host.over or host.ended)
         )

@@ -1,8 +1,8 @@
 """The sessions of a run, one for each host: opened, listened to, written to, closed. Nothing here waits.
 
 One thread hears all hosts (`Links.poll`). What the run wants said goes into the queue of a channel, which has
-a thread of its own that sends; one more thread has a keepalive sent to all each second. So a host that takes
-no input delays nobody else's lease, and neither does a loop that is busy.
+a thread of its own that sends; one more thread has a keepalive sent to all, twenty times in a lease. So a
+host that takes no input delays nobody else's lease, and neither does a loop that is busy.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from clusterctl.transport.protocol import Channel, Failure, Transport
 _INPUT_AHEAD = 256 << 10
 """Bytes of standard input on their way to a host; orders queue behind them."""
 _INPUT_PAUSE = 0.02
+_TOGETHER = 0.01
+"""Hosts beat together: who is heard first is taken with those that follow at once."""
 
 
 class Opened(msgspec.Struct, frozen=True):
@@ -173,7 +175,9 @@ class Links:
     def poll(self, timeout: float) -> list[LinkEvent]:
         """What has happened, or happens within ``timeout`` seconds."""
         found: list[LinkEvent] = []
-        for key, _ in self._selector.select(timeout):
+        if self._selector.select(timeout):
+            time.sleep(_TOGETHER)
+        for key, _ in self._selector.select(0):
             if key.data is None:
                 with contextlib.suppress(BlockingIOError):
                     self._reader.recv(4096)
@@ -206,7 +210,7 @@ class Links:
 
     def _keep_alive(self) -> None:
         """Orders renew a lease as well: to a host that has not taken them yet, nothing is added."""
-        while not self._closed.wait(RUN.heartbeat):
+        while not self._closed.wait(RUN.keepalive):
             for link in list(self._links.values()):
                 if not link.pending and not link.trouble:
                     link.post(Keepalive())

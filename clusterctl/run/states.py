@@ -23,10 +23,6 @@ class HostState(Enum):
     UNCONFIRMED = "unconfirmed"
     """It was told to stop and did not say in time that it has."""
 
-    @property
-    def final(self) -> bool:
-        return self in (HostState.COMPLETE, HostState.LOST, HostState.UNCONFIRMED)
-
 
 @dataclass
 class HostRecord:
@@ -80,7 +76,13 @@ class HostRecord:
 
     @property
     def over(self) -> bool:
-        return self.state.final
+        """Whether nothing more is waited for from it."""
+        return self.lost or self.unconfirmed or self.complete
+
+    @property
+    def exited(self) -> bool:
+        """Whether all of its ranks have ended."""
+        return all(rank in self.exits for rank in self.ranks)
 
     def hear(self, now: float) -> bool:
         """Anything came from it. True when it is the first word after a broken channel."""

@@ -55,7 +55,8 @@ class Observation:
 
 
 def hand_on(stream):
-    """Lines of JSON to the controller."""
+    """Lines of JSON to the controller. Samples may wait for the next beat."""
     for line in iter(lambda: stream.readline(_LONGEST), b""):
         with contextlib.suppress(ValueError):
-            emit(json.loads(line))
+            told = json.loads(line)
+            emit(told, wait=isinstance(told, dict) and told.get("is") == "activity")

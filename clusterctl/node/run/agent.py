@@ -21,7 +21,7 @@ import time
 
 from ..shared.gpu_holders import still_held
 from ..shared.processes import adopt_orphans, identity, kill_all, run_processes, tag_of
-from ..shared.watch import CLOSED, MOVED_HERE, REMOVED, Watch
+from ..shared.watch import CLOSED, MODIFIED, MOVED_HERE, ONCE, REMOVED, Watch
 from ..watch.watcher import Watcher
 from .directory import (
     AGENT,
@@ -71,7 +71,9 @@ class Agent:
         self.watcher = Watcher(self.directory, env)
         self.memory = OutOfMemory()
         self.traces = Traces(self.tag, env)
-        self.log_limit = LogLimit(self.directory, self.job["log_head"], self.job["log_limit"])
+        self.watch = Watch(LEASE)
+        head, limit = self.job["log_head"], self.job["log_limit"]
+        self.log_limit = LogLimit(self.directory, head, limit, self.listen_to_logs)
         self.enter_deadline = boottime() + ENTER_TIMEOUT
         self.lease_until = boottime() + ENTER_TIMEOUT
         self.stopped_at: float | None = None  # like killed_at, what clocks on the wall say
@@ -84,9 +86,8 @@ class Agent:
 
     def main(self):
         adopt_orphans()
-        watch = Watch(LEASE)
-        watch.add(self.directory.root, CLOSED | MOVED_HERE | REMOVED)
-        watch.add_descriptor(self.listen_to_signals())
+        self.watch.add(self.directory.root, CLOSED | MOVED_HERE | REMOVED)
+        self.watch.add_descriptor(self.listen_to_signals())
         own = identity(os.getpid())
         self.directory.overwrite(AGENT, own)
         self.events.tell("agent", **own)
@@ -95,7 +96,7 @@ class Agent:
         try:
             with contextlib.suppress(Halted):  # it is stopping
                 self.locks = take_slots(self.job, self.is_stopped, self.note)
-            self.work(watch)
+            self.work()
         except Refusal as refusal:
             self.events.tell("refused", reason=str(refusal), run=refusal.run)
         except Exception as error:  # whatever it is, the controller must not take this end for a success
@@ -115,6 +116,10 @@ class Agent:
         signal.signal(signal.SIGTERM, self.note_sigterm)
         return heard
 
+    def listen_to_logs(self):
+        """For the next time that one grows."""
+        self.watch.add(self.directory.path("logs"), MODIFIED | ONCE)
+
     def note_sigterm(self, *_):
         self.told_to_end = True
 
@@ -130,7 +135,7 @@ class Agent:
     def fail(self, reason):
         self.events.tell("failure", reason=reason)
 
-    def work(self, watch):
+    def work(self):
         looked = -LOOK_SECONDS
         changed = True
         while True:
@@ -141,19 +146,19 @@ class Agent:
                 self.obey()
                 if self.engine.process is None and self.stopped_at is None:
                     self.start_engine()
-            self.log_limit.keep()
+            self.log_limit.keep(woken=changed)
             self.tell_warnings()
             self.check_lease()
             if self.is_over():
                 return
-            changed = self.wait(watch)
+            changed = self.wait()
 
-    def wait(self, watch):
+    def wait(self):
         """Until something has to be done. Whether something has changed. Logs are looked at meanwhile: they
         grow faster than anything else here happens."""
         end = boottime() + self.pause()
         while (left := end - boottime()) > 0:
-            if watch.wait(min(left, self.log_limit.pause)):
+            if self.watch.wait(min(left, self.log_limit.pause)):
                 return True
             self.log_limit.keep()
         return False

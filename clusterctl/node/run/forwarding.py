@@ -175,13 +175,15 @@ class Forwarder:
                 self._events = GrowingFile(self._directory.path(EVENTS), self._offsets.get(EVENTS, 0))
                 self.ended = has_end(self._events.before().splitlines())
 
-    def forward(self):
+    def forward(self, *, samples=True):
         """Send what has grown: a piece of each log, then all events. True when there is more to send at once.
 
         So the word of an end comes after the last lines, and yet no flood of lines delays anybody's failure.
+        Without ``samples`` those of the host wait.
         """
         events = self._whole_lines()
-        more = [self._forward_log(name) for name in list(self._logs)]
+        wanted = [name for name in self._logs if samples or not name.startswith("samples")]
+        more = [self._forward_log(name) for name in wanted]
         if more:  # whom a full window cuts off is first some day
             first = next(iter(self._logs))
             self._logs[first] = self._logs.pop(first)

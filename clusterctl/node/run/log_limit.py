@@ -91,9 +91,13 @@ def resume_of(size, head, limit):
 class LogLimit:
     """The agent's part: looks how long the logs are, and cuts them."""
 
-    def __init__(self, directory, head, limit, clock=time.monotonic):
+    def __init__(self, directory, head, limit, listen, clock=time.monotonic):
+        """``listen``: have whoever calls `keep` woken once, when a log grows."""
         self.pause = LOOK_SECONDS if limit else math.inf
-        """Seconds until the next look is due: what the fastest log needs for an eighth of its limit."""
+        """Seconds until the next look is due: what the fastest log needs for an eighth of its limit. Without
+        end where none grows: whoever calls is woken."""
+        self._listen = listen
+        self._listening = False
         self._clock = clock
         self._looked = clock()
         self._since = 0.0  # seconds from one look to the next
@@ -103,17 +107,23 @@ class LogLimit:
         self._sizes: dict[str, int] = {}
         self._resume: dict[str, int] = {}
 
-    def keep(self):
-        """Cut what has grown too long. A disk that refuses is asked again with the next look."""
+    def keep(self, *, woken=False):
+        """Cut what has grown too long. A disk that refuses is asked again with the next look. ``woken``: a
+        log may have."""
         if not self._limit:
             return
         now = self._clock()
         self._since, self._looked = now - self._looked, now
-        self.pause = LOOK_SECONDS
+        self._listening = self._listening and not woken
+        self.pause = math.inf
         with contextlib.suppress(OSError):
             for name in os.listdir(self._directory.path("logs")):
                 with contextlib.suppress(OSError):
                     self._keep(name)
+        if self.pause == math.inf and not self._listening:
+            self._listen()
+            self._listening = True
+            self.pause = LOOK_SECONDS  # one may have grown in between
 
     def _keep(self, name):
         path = self._directory.path("logs/" + name)
@@ -125,7 +135,7 @@ class LogLimit:
         self._sizes[name] = size
         if grown > 0:
             due = self._since * self._limit / 8 / grown
-            self.pause = max(LEAST_SECONDS, min(self.pause, due))
+            self.pause = max(LEAST_SECONDS, min(self.pause, LOOK_SECONDS, due))
         before, resume = self._resume.get(name, 0), resume_of(size, self._head, self._limit)
         if resume <= before:
             return

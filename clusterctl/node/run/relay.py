@@ -32,7 +32,10 @@ from .strays import strays, told
 
 # Between two looks at what has grown; a rank that prints without end is not sent letter by letter.
 PAUSE = 0.05
+# All relays beat together: from when the controller has spoken, to all of them at once. So it is woken for
+# many hosts at a time, and what nobody waits for comes along with a beat.
 HEARTBEAT = 1.0
+IN_STEP = 0.1
 SILENCE = 90.0
 PROBE_TIMEOUT = 4.0
 REASON = 300
@@ -52,7 +55,7 @@ class Relay:
         self.orders: queue.Queue[dict[str, Any]] = queue.Queue()
         self.watch = Watch(LEASE)
         self.heard = boottime()
-        self.beat = 0.0
+        self.next_beat = 0.0
         self.following = False
         self.complete = False
         self.level = False
@@ -62,12 +65,12 @@ class Relay:
         self.watch.add_descriptor(self.listen())
         busy = False
         while True:
-            self.watch.wait(0.0 if busy else HEARTBEAT)
+            changed = self.watch.wait(0.0 if busy else self.next_beat - boottime())
             self.obey()
             busy = self.follow_on() if self.following else False
             if self.pulse() and (boottime() - self.heard > SILENCE or self.superseded()):
                 return
-            if self.following and not busy:
+            if self.following and changed and not busy:
                 time.sleep(PAUSE)
 
     # Orders
@@ -88,9 +91,8 @@ class Relay:
                 if self.following:
                     with contextlib.suppress(OSError):  # the agent ends by itself when its lease runs out
                         self.directory.overwrite(LEASE, self.lease_from_now())
-                if order["do"] != "beat":
-                    self.orders.put(order)
-                    os.write(speak, b".")
+                self.orders.put(order)
+                os.write(speak, b".")
         self.orders.put({"do": "leave"})
         os.write(speak, b".")
 
@@ -111,6 +113,10 @@ class Relay:
 
     def lease_from_now(self):
         return {"until": round(boottime() + self.lease, 3)}
+
+    def do_beat(self, order):
+        if self.next_beat - boottime() < HEARTBEAT - IN_STEP:
+            self.next_beat = 0.0
 
     def do_check(self, order):
         """Is this code here already: at its own path, or as a snapshot?"""
@@ -246,7 +252,7 @@ class Relay:
     def follow_on(self):
         """Forward, and replace an agent that does nothing any more. True when there is more to forward."""
         self.forwarder.look()
-        busy = self.forwarder.forward()
+        busy = self.forwarder.forward(samples=self.is_due())
         if not busy and not self.level:
             self.level = True
             emit({"is": "level"})
@@ -266,17 +272,21 @@ class Relay:
     def finish(self):
         """Once all has been forwarded: say what the controller must have, to the last byte."""
         self.forwarder.look()
+        self.forwarder.forward()  # what was to come along with a beat
         if self.forwarder.is_level():
             self.complete = True
             emit({"is": "complete", "logs": self.forwarder.fingerprints(self.pulse)})
 
     def pulse(self):
         """Say once a second that this side lives. True when it was time."""
-        due = boottime() - self.beat >= HEARTBEAT
+        due = self.is_due()
         if due:
-            self.beat = boottime()
+            self.next_beat = boottime() + HEARTBEAT
             emit({"is": "beat", "time": time.time()})
         return due
+
+    def is_due(self):
+        return boottime() >= self.next_beat
 
     def superseded(self):
         owner = self.directory.read(RELAY) if self.following else None

@@ -12,6 +12,7 @@ import select
 import struct
 
 MODIFIED, CLOSED, MOVED_HERE, CREATED, REMOVED = 0x2, 0x8, 0x80, 0x100, 0x200
+ONCE = 0x80000000
 _ITSELF_REMOVED = 0x400
 _BLIND_SECONDS = 0.1
 _EVENT = struct.Struct("=iIII")  # watch, mask, cookie, length of the name that follows
@@ -30,7 +31,7 @@ class Watch:
             self._poll.register(self._inotify, select.POLLIN)
 
     def add(self, directory, mask):
-        """Wake up for what ``mask`` names below this directory (not deeper)."""
+        """Wake up for what ``mask`` names below this directory (not deeper); with ONCE, for one of those."""
         if self.blind:
             return
         found = self._libc.inotify_add_watch(self._inotify, os.fsencode(directory), mask | _ITSELF_REMOVED)

@@ -13,17 +13,21 @@ import threading
 
 MARK = "@@clusterctl1 "
 _lock = threading.Lock()
+_kept = b""
 
 
-def emit(message):
-    """Write one JSON object as one line, atomically between threads.
+def emit(message, *, wait=False):
+    """Write one JSON object as one line, atomically between threads. One that may ``wait`` goes along with
+    the next, whoever emits that.
 
     Half characters, which is what Python makes of bytes that are no text, become question marks: nobody else
     could read them.
     """
+    global _kept
     line = (MARK + json.dumps(message, ensure_ascii=False) + "\n").encode("utf-8", "replace")
     with _lock:
-        sys.stdout.buffer.write(line)
+        before, _kept = _kept, line if wait else b""
+        sys.stdout.buffer.write(before + (b"" if wait else line))
         sys.stdout.buffer.flush()
 
 
