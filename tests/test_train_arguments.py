@@ -150,8 +150,6 @@ def test_arguments_come_before_the_file_and_the_file_before_defaults() -> None:
             {
                 "reduce_bucket_size",
                 "stage3_prefetch_bucket_size",
-                "stage3_max_live_parameters",
-                "stage3_max_reuse_distance",
             },
         ),
     ],

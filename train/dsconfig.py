@@ -106,9 +106,6 @@ def set_sizes(config: dict[str, Any], *, on_cpu: bool) -> None:
         zero.setdefault("allgather_bucket_size", bucket)
     if zero["stage"] == 3:
         zero.setdefault("stage3_prefetch_bucket_size", bucket)
-    if zero["stage"] == 3 and on_cpu:
-        zero.setdefault("stage3_max_live_parameters", 10 * bucket)
-        zero.setdefault("stage3_max_reuse_distance", 10 * bucket)
     if zero["stage"]:
         zero.setdefault("reduce_bucket_size", bucket)
 

@@ -109,7 +109,8 @@ def _lacking(each: Candidate, what: str, text: str) -> Text:
 
 
 def _small_print(page: Page) -> list[Text]:
-    said = ["batch: the largest micro-batch that fits", "sent/step: by each rank, for one optimizer step"]
+    over = ", over gloo" if page.world.library == "gloo" else ""
+    said = ["batch: the largest micro-batch that fits", f"sent/step: by each rank in an optimizer step{over}"]
     if page.world.bandwidth and len(page.world.ranks) > 1:
         said.append("time: to send that between hosts, before computing hides any of it")
     disks = [each for each in page.advice.candidates if each.disk]

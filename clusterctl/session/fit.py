@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from clusterctl.advise.fit import unfamiliar
-from clusterctl.advise.fit.job import Job, World
+from clusterctl.advise.fit.job import Job, Library, World
 from clusterctl.advise.fit.recommend import Advice, advise
 from clusterctl.advise.fit.shapes import Shape, UnknownFamilyError, of_config, of_size
 from clusterctl.errors import NoAnswerError, UsageError
@@ -171,9 +171,9 @@ def machines_of(seen: Examination, *, bandwidth: float | None = None) -> Machine
         bandwidth, said = _bandwidth(seen)
         notes.append(said)
     ranks = tuple(len(each.slots) for each in inventory.hosts)
-    return Machines(
-        world=World(ranks=ranks, device=device, host=host, bandwidth=bandwidth), notes=tuple(notes)
-    )
+    library: Library = "nccl" if device is not None else "gloo"
+    world = World(ranks=ranks, device=device, host=host, bandwidth=bandwidth, library=library)
+    return Machines(world=world, notes=tuple(notes))
 
 
 def _cards(facts: Facts, slots: int) -> list[int]:

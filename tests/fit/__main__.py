@@ -20,8 +20,8 @@ def table(rows: list[Row]) -> str:
         f"{version('torch')}, transformers {version('transformers')}, gloo on CPU cores; MB on one rank:",
         "",
         "| model | strategy | ranks | precision | batch "
-        "| states: said | counted | off | peak: said | counted | off |",
-        "|---|---|--:|---|---|--:|--:|--:|--:|--:|--:|",
+        "| states: said | counted | off | peak: said | counted | off | sent: said | counted | off |",
+        "|---|---|--:|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for row in rows:
         case, job = row.case, row.case.job
@@ -32,6 +32,7 @@ def table(rows: list[Row]) -> str:
         for said, counted, off in (
             (row.states, row.states_counted, row.off_states),
             (row.peak, row.peak_counted, row.off_peak),
+            (row.sent, row.sent_counted, row.off_sent),
         ):
             cells += [f"{said / 1e6:.2f}", f"{counted / 1e6:.2f}", f"{off:+.1%}"]
         lines.append(f"| {' | '.join(cells)} |")

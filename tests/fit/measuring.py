@@ -8,12 +8,15 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from clusterctl.advise.fit import traffic
 from clusterctl.advise.fit.job import World
 from clusterctl.advise.fit.memory import on_device, on_host, states
 from clusterctl.advise.fit.shapes import of_config
+from clusterctl.advise.fit.traffic import Collectives
 from tests.fit.cases import MODELS, Case
 
 RANK = Path(__file__).with_name("rank.py")
@@ -21,13 +24,16 @@ TRAIN = Path(__file__).parents[2] / "train"
 
 
 class Row(msgspec.Struct, frozen=True):
-    """Bytes on one rank after a step, and the most during one: as predicted, and as counted."""
+    """Bytes on one rank after a step, the most during one, and what it sends in one by NCCL's rings: as
+    predicted, and as counted."""
 
     case: Case
     states: int
     states_counted: int
     peak: int
     peak_counted: int
+    sent: int
+    sent_counted: int
 
     @property
     def off_states(self) -> float:
@@ -36,6 +42,10 @@ class Row(msgspec.Struct, frozen=True):
     @property
     def off_peak(self) -> float:
         return self.peak / self.peak_counted - 1
+
+    @property
+    def off_sent(self) -> float:
+        return self.sent / self.sent_counted - 1 if self.sent_counted else 0.0
 
 
 def measure(cases: Sequence[Case]) -> list[Row]:
@@ -75,7 +85,22 @@ def predicted(case: Case) -> tuple[int, int]:
     return kept + aside + bucket + way, device.peak.bytes + aside
 
 
-def _row(case: Case, counted: dict[str, int]) -> Row:
+def _row(case: Case, counted: dict[str, Any]) -> Row:
     assert "error" not in counted, counted
     held, peak = predicted(case)
-    return Row(case, held, counted["step"], peak, counted["peak"])
+    world, calls = World(ranks=(case.ranks,)), counted["collectives"]
+    made = Collectives(
+        all_reduce=calls.get("all_reduce", 0),
+        reduce=calls.get("reduce", 0),
+        all_gather=calls.get("all_gather_into_tensor", 0),
+        reduce_scatter=calls.get("reduce_scatter_tensor", 0),
+    )
+    return Row(
+        case,
+        held,
+        counted["step"],
+        peak,
+        counted["peak"],
+        traffic.of(of_config(MODELS[case.model]), case.job, case.plan, world).bytes,
+        traffic.sent(made, case.job, world),
+    )

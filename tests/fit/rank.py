@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import sys
+from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import deepspeed
@@ -28,7 +31,24 @@ def model_of(case: dict[str, Any]) -> torch.nn.Module:
     return model
 
 
-def measure(case: dict[str, Any]) -> dict[str, int]:
+class Collectives:
+    """Bytes of the whole tensors that were handed to each kind of collective."""
+
+    def __init__(self) -> None:
+        self.bytes: Counter[str] = Counter()
+        for name in ("all_reduce", "reduce", "all_gather_into_tensor", "reduce_scatter_tensor"):
+            setattr(dist, name, self._counted(getattr(dist, name), name))
+
+    def _counted(self, call: Callable[..., Any], name: str) -> Callable[..., Any]:
+        def counted(*args: Any, **options: Any) -> Any:
+            tensors = (each for each in (*args, *options.values()) if isinstance(each, torch.Tensor))
+            self.bytes[name] += max(each.numel() * each.element_size() for each in tensors)
+            return call(*args, **options)
+
+        return counted
+
+
+def measure(case: dict[str, Any], collectives: Collectives) -> dict[str, Any]:
     torch.manual_seed(0)
     storages = Storages()
     with storages:
@@ -37,11 +57,13 @@ def measure(case: dict[str, Any]) -> dict[str, int]:
             model=model, model_parameters=model.parameters(), config=json.loads(json.dumps(case["config"]))
         )
         vocabulary = case["model"]["vocab_size"]
-        told: dict[str, int] = {}
-        for step in range(case.get("steps", 3)):
+        told: dict[str, Any] = {}
+        for step in range(case["steps"]):
             if step == 1:
                 gc.collect()
                 storages.peak = storages.live
+            if step == case["steps"] - case["config"]["gradient_accumulation_steps"]:
+                collectives.bytes.clear()
             tokens = torch.randint(0, vocabulary, (case["micro_batch"], case["sequence"]))
             loss = engine(input_ids=tokens, labels=tokens, use_cache=False).loss
             told["forward"] = storages.live
@@ -51,6 +73,7 @@ def measure(case: dict[str, Any]) -> dict[str, int]:
             engine.step()
             told["step"] = storages.live
         told["peak"] = storages.peak
+        told["collectives"] = dict(collectives.bytes)
         del engine, model, tokens
     gc.collect()
     return told
@@ -60,16 +83,18 @@ def main() -> None:
     # It would be compiled at the start, and serves inference only.
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     dist.init_process_group("gloo")
+    collectives = Collectives()
     for case in json.loads(sys.argv[1]):
         try:
-            told: dict[str, Any] = measure(case)
+            told: dict[str, Any] = measure(case, collectives)
         except Exception as error:  # noqa: BLE001 (told to the reader of the table)
             told = {"error": f"{type(error).__name__}: {error}"[:300]}
         if dist.get_rank() == 0:
             print("MEASURED", json.dumps({"name": case["name"], **told}), flush=True)
     dist.barrier()
-    dist.destroy_process_group()
 
 
 if __name__ == "__main__":
     main()
+    # Without the interpreter's teardown, where a thread of gloo sometimes aborts a finished rank.
+    os._exit(0)

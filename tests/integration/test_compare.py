@@ -108,7 +108,8 @@ def test_the_shipped_script_is_measured_under_each_strategy(sandbox: Sandbox, tm
     assert found.parity.verdict is True and found.parity.tolerance == 1e-5
     for row in found.rows:
         assert row.held is not None and row.said_sent and row.sent and row.rate
-        assert 0.9 < row.sent / row.said_sent < 2
+        # Headers, and what clusterctl itself sends, weigh more than in a larger model.
+        assert 0.95 < row.sent / row.said_sent < 1.5
     ddp, zero2, zero3 = (row.held for row in found.rows)
     assert ddp and zero2 and zero3
     assert ddp.weights == zero2.weights > 1.9 * zero3.weights

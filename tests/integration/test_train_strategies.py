@@ -36,6 +36,7 @@ pytestmark = pytest.mark.training
 STEPS = 20
 # Over two hosts of two slots.
 HOSTS = {1: "node1:0", 2: "node1:0@node2:0", 3: "node1@node2:0", 4: "node1@node2"}
+EACH = Path(__file__).with_name("pretrain_each.py")
 ON_CPU = ("ddp", "zero1", "zero2", "zero3", "zero2-offload", "zero3-offload")
 
 
@@ -60,11 +61,12 @@ def box(namespaces: None, shared: Path) -> Iterator[Sandbox]:
         yield made
 
 
-def plain(cache: Path, *, ranks: int, passes: int = 1) -> list[float]:
+def plain(tokens: Path, *, ranks: int, passes: int = 1) -> list[float]:
     """The losses of the loop that is not ours."""
-    (tokens,) = cache.glob("gpt-pretrain/*/training.uint16")
     launcher = [str(BIN / "torchrun"), f"--nproc-per-node={ranks}", f"--master-port={free_port()}"]
-    done = run([*launcher, plain_ddp.__file__, str(tokens), str(STEPS), str(passes)], environment(cache))
+    done = run(
+        [*launcher, plain_ddp.__file__, str(tokens), str(STEPS), str(passes)], environment(tokens.parent)
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     curve: list[float] = json.loads(done.stdout)
     return curve
@@ -78,7 +80,8 @@ def test_zero_3_takes_the_steps_of_a_plain_loop_and_is_exported(cache: Path, tmp
     done = run(torchrun(*asked, *end), environment(cache))
     assert done.returncode == 0, done.stdout + done.stderr
     curve = list(losses(metrics).values())
-    expected = plain(cache, ranks=2, passes=2)
+    (tokens,) = cache.glob("gpt-pretrain/*/training.uint16")
+    expected = plain(tokens, ranks=2, passes=2)
     assert expected[-1] < expected[0] - 0.5
     assert curve == pytest.approx(expected, abs=1e-5)
     assert "sample: First Citizen:" in done.stdout
@@ -111,48 +114,62 @@ print("loss", torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[1:]).i
     return float(done.stdout.split("loss ")[1])
 
 
+def launched(box: Sandbox, shared: Path, ranks: int, jobs: list[list[str]]) -> str:
+    """What they print, one after the other, on so many ranks."""
+    common = [*TINY, "--cache_dir", str(shared / "cache")]
+    words = [EACH.name, str(SCRIPT.parent), json.dumps([[*common, *job] for job in jobs])]
+    options = ["--include", HOSTS[ranks], "--workdir", str(EACH.parent)]
+    done = launch(box, *words, cwd=shared, options=options)
+    assert done.code == 0, done.text
+    return done.text
+
+
 @pytest.mark.long
 @pytest.mark.sandbox
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("ranks", [1, 2, 4])
-def test_every_strategy_takes_the_steps_of_a_plain_loop(
-    box: Sandbox, shared: Path, cache: Path, ranks: int
-) -> None:
-    assert run(alone("--steps", 1), environment(cache)).returncode == 0
-    expected = plain(cache, ranks=ranks)
-    for strategy in ON_CPU:
-        metrics = shared / f"{strategy}-{ranks}.jsonl"
-        words = [*TINY, "--strategy", strategy, "--steps", str(STEPS), "--metrics", str(metrics)]
-        done = launch(box, "--", *words, cwd=shared, options=["--include", HOSTS[ranks]])
-        assert done.code == 0, done.text
-        curve = list(losses(metrics).values())
-        assert curve == pytest.approx(expected, abs=1e-5), (strategy, ranks)
+def test_every_strategy_takes_the_steps_of_a_plain_loop(box: Sandbox, shared: Path, ranks: int) -> None:
+    metrics = {strategy: shared / f"{strategy}-{ranks}.jsonl" for strategy in ON_CPU}
+    asked = ["--steps", str(STEPS), "--strategy"]
+    launched(box, shared, ranks, [[*asked, name, "--metrics", str(path)] for name, path in metrics.items()])
+    (tokens,) = shared.glob("cache/*/training.uint16")
+    expected = plain(tokens, ranks=ranks)
+    assert expected[-1] < expected[0] - 0.5
+    for strategy, path in metrics.items():
+        curve = list(losses(path).values())
+        far = max(abs(one - other) for one, other in zip(curve, expected, strict=True))
+        print(f"{strategy} on {ranks} ranks: at most {far:.1e} from the plain loop")
+        assert far < 1e-5, (strategy, curve)
 
 
 @pytest.mark.long
 @pytest.mark.sandbox
-@pytest.mark.parametrize("strategy", ON_CPU)
-def test_a_run_goes_on_with_four_two_one_and_three_ranks(box: Sandbox, shared: Path, strategy: str) -> None:
+@pytest.mark.timeout(1800)
+def test_a_run_goes_on_with_four_two_one_and_three_ranks(box: Sandbox, shared: Path) -> None:
     """The batch is 24 samples throughout; its curve is that of a run which nothing disturbed."""
 
-    def go(name: str, ranks: int, steps: int, *more: str) -> dict[int, float]:
-        metrics = shared / f"{strategy}-{name}.jsonl"
-        batch = ["--gas", str(12 // ranks), "--lr_decay_steps", "8", "--metrics", str(metrics)]
-        words = [*TINY, *batch, "--strategy", strategy, "--steps", str(steps), *more]
-        done = launch(box, "--", *words, cwd=shared, options=["--include", HOSTS[ranks]])
-        assert done.code == 0, done.text
-        assert "not an exact continuation" not in done.text
-        return losses(metrics)
+    def metrics(strategy: str, name: object) -> Path:
+        return shared / f"{strategy}-{name}.jsonl"
 
-    whole = go("whole", 2, 8)
-    saved = ("--save_dir", str(shared / f"{strategy}-saved"), "--resume", "auto")
-    parts = {}
+    def job(strategy: str, ranks: int, steps: int, name: object, *more: str) -> list[str]:
+        batch = ["--gas", str(12 // ranks), "--lr_decay_steps", "8", "--strategy", strategy]
+        return [*batch, "--steps", str(steps), "--metrics", str(metrics(strategy, name)), *more]
+
+    def saved(strategy: str) -> Path:
+        return shared / f"{strategy}-saved"
+
+    launched(box, shared, 2, [job(strategy, 2, 8, "whole") for strategy in ON_CPU])
     for ranks, steps in ((4, 2), (2, 4), (1, 6), (3, 8)):
-        parts.update(go(f"on-{ranks}", ranks, steps, *saved))
-    assert parts == pytest.approx(whole, abs=1e-5)
-    assert sorted(path.name for path in (shared / f"{strategy}-saved").glob("step*")) == [
-        "step-000006",
-        "step-000008",
-    ]
+        on = {each: ("--save_dir", str(saved(each)), "--resume", "auto") for each in ON_CPU}
+        said = launched(box, shared, ranks, [job(each, ranks, steps, ranks, *on[each]) for each in ON_CPU])
+        assert "not an exact continuation" not in said
+    for strategy in ON_CPU:
+        parts = {}
+        for ranks in (4, 2, 1, 3):
+            parts.update(losses(metrics(strategy, ranks)))
+        assert parts == pytest.approx(losses(metrics(strategy, "whole")), abs=1e-5), strategy
+        kept = sorted(path.name for path in saved(strategy).glob("step*"))
+        assert kept == ["step-000006", "step-000008"]
 
 
 def test_a_zero_checkpoint_is_converted_for_another_number_of_ranks(cache: Path, tmp_path: Path) -> None:

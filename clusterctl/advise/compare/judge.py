@@ -21,6 +21,9 @@ from clusterctl.inventory.fold import fold
 TIGHT = 0.92
 """Of a GPU's memory: a peak above it leaves no room for fragments."""
 
+DEFAULT_REUSE = 10**9
+"""Of DeepSpeed's stage3_max_reuse_distance, which the shipped configs leave as it is."""
+
 
 class Spread(msgspec.Struct, frozen=True):
     """The middle one of many, and the middle half of them: a quarter lies below ``low``, one above
@@ -139,8 +142,10 @@ def _said(comparison: Comparison, name: str, done: Sequence[Trial]) -> tuple[int
     if strategy is None or told is None or told.precision is None or not told.parameters:
         return None, None
     shape = of_size(told.parameters)
-    job = Job(precision=told.precision, accumulation=told.accumulation)
-    world = World(ranks=tuple(place.ranks for place in comparison.places))
+    job = Job(precision=told.precision, accumulation=told.accumulation, reuse=DEFAULT_REUSE)
+    on_gpus = any(place.gpus for place in comparison.places)
+    ranks = tuple(place.ranks for place in comparison.places)
+    world = World(ranks=ranks, library="nccl" if on_gpus else "gloo")
     # The assumed shape is rounded to whole layers: only what grows with the parameters alone is asked of it.
     part = told.parameters / shape.parameters
     own = states(shape, job, strategy, world.size)

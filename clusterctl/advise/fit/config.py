@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from clusterctl.advise.fit.job import Job, Strategy
-from clusterctl.advise.fit.memory import prefetched
+from clusterctl.advise.fit.memory import prefetched, reused
 from clusterctl.advise.fit.shapes import Shape
 
 NVME = "/local_nvme"
@@ -19,7 +19,7 @@ def ds_config(shape: Shape, job: Job, strategy: Strategy, *, on_cpu: bool) -> di
     if strategy.stage in (1, 2):
         zero |= {"allgather_bucket_size": job.bucket, "use_multi_rank_bucket_allreduce": False}
     if strategy.stage == 3:
-        live = 2 * shape.largest_layer
+        live = reused(shape)
         zero |= {
             "stage3_param_persistence_threshold": 10 * shape.hidden,
             "stage3_prefetch_bucket_size": prefetched(shape),

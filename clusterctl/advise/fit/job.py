@@ -10,6 +10,7 @@ Precision = Literal["bf16", "fp16", "fp32"]
 Method = Literal["full", "lora", "qlora"]
 Optimizer = Literal["adamw", "sgd"]
 Place = Literal["device", "host", "disk"]
+Library = Literal["nccl", "gloo"]
 
 
 class Strategy(msgspec.Struct, frozen=True):
@@ -57,6 +58,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     flash: bool = True
     """Attention without a matrix of scores: what PyTorch's scaled_dot_product_attention does by itself."""
     bucket: int = 50_000_000
+    reuse: int | None = None
+    """Elements, as DeepSpeed's stage3_max_reuse_distance; None for what `config.ds_config` writes."""
 
     @property
     def element(self) -> int:
@@ -71,12 +74,14 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 class World(msgspec.Struct, frozen=True, kw_only=True):
     """``ranks`` of each host. ``device`` is the memory of the smallest GPU; None where ranks train on CPUs,
-    and ``host`` memory is all there is. ``bandwidth`` between hosts is bytes per second."""
+    and ``host`` memory is all there is. ``bandwidth`` between hosts is bytes per second; ``library`` is what
+    ranks talk by, gloo where they train on CPUs."""
 
     ranks: tuple[int, ...]
     device: int | None = None
     host: int | None = None
     bandwidth: float | None = None
+    library: Library = "nccl"
 
     @property
     def size(self) -> int:

@@ -69,6 +69,11 @@ def prefetched(shape: Shape) -> int:
     return round(0.9 * shape.hidden**2)
 
 
+def reused(shape: Shape) -> int:
+    """Elements up to which ZeRO-3 keeps what it has gathered, if they are needed again so soon."""
+    return 2 * shape.largest_layer
+
+
 def trainable(shape: Shape, job: Job) -> int:
     """Parameters that learn."""
     return shape.parameters if job.method == "full" else shape.lora(job.lora_rank)
@@ -123,7 +128,7 @@ def on_device(shape: Shape, job: Job, strategy: Strategy, world: World) -> Memor
     gathering = 0
     if strategy.stage == 3:
         # What was gathered in one piece stays until all of it has been used.
-        live = 2 * shape.largest_layer + prefetched(shape)
+        live = reused(shape) + prefetched(shape)
         gathering = element * min(live, shape.parameters)
     layer, end = activations.of_layer(shape, job), activations.of_end(shape, job)
     at_loss = activations.logits(shape, job)

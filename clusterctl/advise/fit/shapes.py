@@ -39,6 +39,8 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     """Of one layer: what LoRA adapts and NF4 quantizes."""
     largest_layer: int
     """Parameters of the largest of: one layer, the embedding."""
+    tied: bool = False
+    """The embedding is the head as well."""
     gated: bool = True
     """The MLP has a gate beside its up projection."""
     rms_norm: bool = True
@@ -177,7 +179,7 @@ def _llama(keys: _Keys, family: str) -> Shape:
     norms = 4 if family in ("gemma2", "gemma3_text") else 2
     qk_norm = family in ("qwen3", "gemma3_text")
     layer += hidden * norms + (2 * head_dim if qk_norm else 0)
-    tied = keys.flag("tie_word_embeddings", family.startswith("gemma"))
+    tied = _tied(keys, family)
     total = layers * layer + vocabulary * hidden * (1 if tied else 2) + hidden
     return Shape(
         family=family,
@@ -191,6 +193,7 @@ def _llama(keys: _Keys, family: str) -> Shape:
         vocabulary=vocabulary,
         linears=tuple(linears),
         largest_layer=max(layer, vocabulary * hidden),
+        tied=tied,
         norms=norms,
         qk_norm=qk_norm,
         limit=keys.number("max_position_embeddings", 1 << 30),
@@ -240,6 +243,7 @@ def _plain(
         vocabulary=vocabulary,
         linears=linears,
         largest_layer=max(layer, vocabulary * hidden),
+        tied=_tied(keys, family),
         gated=False,
         rms_norm=False,
         norms=norms,
@@ -250,7 +254,7 @@ def _plain(
 def _gpt2(keys: _Keys, family: str) -> Shape:
     hidden, limit = keys.number("n_embd"), keys.number("n_positions", 1024)
     ffn = keys.number("n_inner", 4 * hidden)
-    head = 0 if keys.flag("tie_word_embeddings", True) else keys.number("vocab_size") * hidden
+    head = 0 if _tied(keys, family) else keys.number("vocab_size") * hidden
     outside = (keys.number("vocab_size") + limit) * hidden + 2 * hidden + head
     return _plain(
         keys,
@@ -265,7 +269,7 @@ def _gpt2(keys: _Keys, family: str) -> Shape:
 
 def _gpt_neox(keys: _Keys, family: str) -> Shape:
     hidden, ffn = keys.number("hidden_size"), keys.number("intermediate_size")
-    embeddings = 1 if keys.flag("tie_word_embeddings", False) else 2
+    embeddings = 1 if _tied(keys, family) else 2
     biases = 4 * hidden if keys.flag("attention_bias", True) else 0
     return _plain(
         keys,
@@ -285,7 +289,7 @@ def _opt(keys: _Keys, family: str) -> Shape:
         keys.number("max_position_embeddings"),
     )
     inner = keys.number("word_embed_proj_dim", hidden)
-    embeddings = 1 if keys.flag("tie_word_embeddings", True) else 2
+    embeddings = 1 if _tied(keys, family) else 2
     outside = embeddings * keys.number("vocab_size") * inner + (limit + 2) * hidden
     outside += 2 * inner * hidden if inner != hidden else 0
     if keys.flag("do_layer_norm_before", True) and not keys.flag("_remove_final_layer_norm", False):
@@ -298,7 +302,7 @@ def _phi(keys: _Keys, family: str) -> Shape:
     hidden, ffn, vocabulary = (keys.number(n) for n in ("hidden_size", "intermediate_size", "vocab_size"))
     heads = keys.number("num_attention_heads")
     narrow = keys.number("num_key_value_heads", heads) * (hidden // heads)
-    embeddings = 1 if keys.flag("tie_word_embeddings", False) else 2
+    embeddings = 1 if _tied(keys, family) else 2
     return _plain(
         keys,
         family,
@@ -323,7 +327,7 @@ def _falcon(keys: _Keys, family: str) -> Shape:
     if new:
         narrow = keys.number("num_kv_heads", heads) * (hidden // heads)
     biases = 2 * hidden + 2 * narrow + ffn + hidden if keys.flag("bias", False) else 0
-    embeddings = 1 if keys.flag("tie_word_embeddings", True) else 2
+    embeddings = 1 if _tied(keys, family) else 2
     return _plain(
         keys,
         family,
@@ -336,6 +340,11 @@ def _falcon(keys: _Keys, family: str) -> Shape:
     )
 
 
+def _tied(keys: _Keys, family: str) -> bool:
+    return keys.flag("tie_word_embeddings", family in _TIED)
+
+
+_TIED = ("gemma", "gemma2", "gemma3_text", "gpt2", "opt", "falcon")
 _USUAL = ("hidden_size", "num_hidden_layers", "num_attention_heads")
 _FAMILIES: dict[str, Callable[[_Keys, str], Shape]] = {
     **dict.fromkeys(
