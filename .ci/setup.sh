@@ -70,5 +70,5 @@ if ! grep -qsF "$here/.venv" .venv/bin/activate || ! .venv/bin/python -m pip --v
 fi
 pinned=(--constraint envs/constraints-cpu.txt)
 .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || pinned=()
-.venv/bin/python -m pip install --quiet --disable-pip-version-check "${pinned[@]}" --editable '.[sft,tui,dev,docs]'
+.venv/bin/python -m pip install --quiet --disable-pip-version-check "${pinned[@]}" --editable '.[sft,tui,serve,dev,docs]'
 printf '%s' "$wanted $here" >"$stamp"

@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "store": {"plan"},
     "run": {"ask", "transport", "store", *PURE},
     "sandbox": set(),
+    "serve": {"session", *PURE},
     "session": {"run", "ask", "transport", "store", "sandbox", *PURE},
 }
 WORLD = {
@@ -105,6 +106,11 @@ def test_the_machine_has_no_clock_and_no_thread() -> None:
     for name in ("run/machine", "run/verdict", "run/cause", "store/outcome"):
         path = PACKAGE / f"{name}.py"
         assert not tops(path) & {"time", "threading", "logging", "os", "selectors", "subprocess"}, path
+
+
+def test_the_server_s_libraries_are_known_to_one_room() -> None:
+    users = {room(path) for path in FILES if tops(path) & {"starlette", "uvicorn", "anyio"}}
+    assert users == {"serve"}
 
 
 def test_fabric_and_paramiko_are_known_to_three_files() -> None:

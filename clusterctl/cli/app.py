@@ -194,6 +194,15 @@ _verb(
     ),
 )
 _verb(
+    "serve",
+    "serve.command",
+    short_help="Show the runs of this machine in a browser, live.",
+    cls=help_.command(
+        "clusterctl serve              prints an address to open, and a line for ssh -L",
+        "clusterctl serve --port 9000",
+    ),
+)
+_verb(
     "why",
     "why.command",
     short_help="Explain how a run failed, in words.",

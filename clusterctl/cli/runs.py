@@ -10,7 +10,6 @@ from clusterctl.cli import options
 
 if TYPE_CHECKING:
     from clusterctl.report.run_view import RunView
-    from clusterctl.store.runs import RunDirectory
 
 Run = Annotated[
     str,
@@ -78,6 +77,7 @@ def _views() -> list[RunView]:
     """Of all runs that can be read; one that cannot is a warning, and hides no other."""
     from clusterctl.cli import screen
     from clusterctl.errors import ClusterctlError
+    from clusterctl.session.runs import view_of
     from clusterctl.store.runs import all_runs
 
     views = []
@@ -89,18 +89,6 @@ def _views() -> list[RunView]:
         except FileNotFoundError:  # removed meanwhile
             continue
     return views
-
-
-def view_of(directory: RunDirectory) -> RunView:
-    from clusterctl.report.run_view import view
-
-    return view(
-        directory.plan(),
-        directory.outcome(),
-        started=directory.started(),
-        supervised=directory.supervised(),
-        alone_since=directory.alone_since(),
-    )
 
 
 def status_command(run: Run = "", as_json: options.Json = False) -> None:
@@ -115,6 +103,7 @@ def status_command(run: Run = "", as_json: options.Json = False) -> None:
     from clusterctl.report import runs as page
     from clusterctl.report.pace import pace
     from clusterctl.report.run_view import hosts_of
+    from clusterctl.session.runs import view_of
     from clusterctl.session.why import current_warnings
     from clusterctl.store.metrics import newest_steps
     from clusterctl.store.runs import find_run

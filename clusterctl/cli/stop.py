@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from clusterctl.cli.runs import Run, view_of
+from clusterctl.cli.runs import Run
 
 if TYPE_CHECKING:
     from clusterctl.store.claims import Claim
@@ -34,6 +34,7 @@ def command(
     from clusterctl.cli.ending import closing
     from clusterctl.report import runs as page
     from clusterctl.session.ending import conclude
+    from clusterctl.session.runs import view_of
     from clusterctl.store.runs import find_run
 
     directory = find_run(run or None)

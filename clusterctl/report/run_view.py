@@ -11,6 +11,7 @@ import msgspec
 
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.report.harmless import harmless
+from clusterctl.report.pace import Pace
 from clusterctl.settings import RUN
 from clusterctl.store.outcome import Outcome, Status
 
@@ -43,6 +44,17 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     def command(self) -> str:
         """The script's name and its arguments, on one line."""
         return harmless(shlex.join((PurePosixPath(self.script).name, *self.arguments)))
+
+
+class RunRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A run of a list, and how far it has come. ``name`` is that of its directory; where that cannot be read
+    there is no ``view``, and ``problem`` says why."""
+
+    name: str
+    view: RunView | None = None
+    hosts: tuple[str, ...] = ()
+    pace: Pace | None = None
+    problem: str = ""
 
 
 class HostView(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,6 +9,8 @@ import msgspec
 
 Unit = Literal["", "B", "s", "tokens/s"]
 _SI = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+_SAME = 1e-4
+"""Values that are as close to one another, as parts of themselves, are one: ticks would all read alike."""
 _SMALL = ((1.0, ""), (1e-3, "m"), (1e-6, "µ"))
 
 
@@ -35,8 +37,8 @@ class Scale(msgspec.Struct, frozen=True):
 
 def scale(low: float, high: float, start: float, length: float, *, about: int = 5) -> Scale:
     """With some ``about`` ticks at round numbers. The ends are ticks, too, where that costs little room."""
-    if not high > low:
-        low, high = (low - 0.5, low + 0.5) if low else (0.0, 1.0)
+    if not high - low > _SAME * max(abs(low), abs(high)):
+        low, high = (min(0.0, 1.25 * low), max(0.0, 1.25 * high)) if low or high else (0.0, 1.0)
     step = _round_step((high - low) / about)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
     ticks = tuple(number * step for number in range(first, last + 1))

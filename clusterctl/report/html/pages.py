@@ -23,13 +23,32 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         finalize=lambda value: harmless(value) if type(value) is str else value,
     )
-    found.globals["style"] = Markup(_file("style.css") + _file("chart.css"))
+    found.globals["style"] = Markup(style())
     return found
+
+
+@cache
+def style() -> str:
+    """What stands in the style of every page."""
+    return _file("style.css") + _file("chart.css")
+
+
+@cache
+def script() -> str:
+    """The only one there is: that of pages that are live."""
+    return _file("live.js")
 
 
 def page(template: str, **values: object) -> str:
     """A page of ``template``, which extends ``page.html``: one file that loads nothing."""
     return _environment().get_template(template).render(**values)
+
+
+def parts(template: str, **values: object) -> dict[str, Markup]:
+    """Each block of ``template`` by its name, in their order."""
+    found = _environment().get_template(template)
+    context = found.new_context(values)
+    return {name: Markup("".join(block(context)).strip()) for name, block in found.blocks.items()}
 
 
 def picture_file(chart: Markup) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
@@ -13,10 +13,11 @@ from markupsafe import Markup
 from clusterctl.plan.variables import shown
 from clusterctl.report.attempts import duration
 from clusterctl.report.html import charts
-from clusterctl.report.html.axis import Axis, Unit, written
-from clusterctl.report.html.charts import Bar, Range, Series
+from clusterctl.report.html.axis import Axis, written
+from clusterctl.report.html.charts import Bar, Range
+from clusterctl.report.html.curves import curves
 from clusterctl.report.html.happened import happened
-from clusterctl.report.html.pages import page
+from clusterctl.report.html.pages import page, parts
 from clusterctl.report.html.record import RunRecord
 from clusterctl.report.html.strip import busy, strip
 from clusterctl.report.why import after, echo_in_words
@@ -24,15 +25,6 @@ from clusterctl.store.outcome import Spent
 from clusterctl.store.step import Step, as_one
 
 _SPENT = ("training", "start", "detection", "stop", "steps again")
-_STEP = Axis("step")
-
-
-class Curve(msgspec.Struct, frozen=True):
-    """One chart of a page. ``names`` is the legend, where there is more than one line."""
-
-    title: str
-    picture: Markup
-    names: Markup = Markup()
 
 
 class Variable(msgspec.Struct, frozen=True):
@@ -46,9 +38,19 @@ class Variable(msgspec.Struct, frozen=True):
 
 def run_page(record: RunRecord) -> str:
     """One run: what became of it and why, then curves, hosts, events and plan."""
+    return page("run.html", run=record.plan.run, title=tab(record), parts=run_parts(record))
+
+
+def tab(record: RunRecord) -> str:
+    """What its page is called: ``20260101-120000-abcd: failed``."""
+    return f"{record.plan.run}: {record.outcome.status if record.outcome else record.found.status}"
+
+
+def run_parts(record: RunRecord) -> dict[str, Markup]:
+    """The sections of its page by their names, in their order; empty where there is nothing to tell."""
     lines, more = happened(record.events)
-    return page(
-        "run.html",
+    return parts(
+        "run_parts.html",
         record=record,
         plan=record.plan,
         outcome=record.outcome,
@@ -59,7 +61,7 @@ def run_page(record: RunRecord) -> str:
         spent=_spent(record.outcome.spent) if record.outcome else None,
         attempts=record.outcome.attempts if record.outcome else (),
         curves=curves([record]),
-        ranks=_ranks(record.steps),
+        ranks=_ranks(record),
         slowest=slowest(record.steps),
         strip=_strip(record),
         measure="GPUs" if _tells_gpus(record) else "cores",
@@ -83,7 +85,8 @@ def title(record: RunRecord) -> str:
     """``failed after 41.2 s: node2 rank 1: ...``, as the closing line of `launch` has it."""
     outcome = record.outcome
     if outcome is None:
-        return record.found.status
+        steps = as_one(record.steps)
+        return f"{record.found.status}, step {_last(steps[-1])}" if steps else record.found.status
     text = f"{outcome.status} after {duration(outcome.seconds)}"
     if len(outcome.attempts) > 1:
         text += f", attempt {outcome.attempts[-1].attempt}"
@@ -149,65 +152,20 @@ def _spent(spent: Spent | None) -> tuple[Markup, Markup] | None:
     return charts.legend(_SPENT), charts.bars([bar], _SPENT, Axis("time", "s"), title="where the time went")
 
 
-_CURVES: tuple[tuple[str, str, Unit, Callable[[Step], float | None]], ...] = (
-    ("loss", "mean over ranks", "", lambda step: step.loss),
-    ("evaluation loss", "", "", lambda step: step.eval_loss),
-    ("tokens/s", "of all ranks", "tokens/s", lambda step: step.tokens_per_s),
-    ("step time", "mean over ranks", "s", lambda step: step.step_s),
-    ("gradient norm", "before clipping", "", lambda step: step.grad_norm),
-    ("learning rate", "", "", lambda step: step.lr),
-    ("waiting for data", "share of a step", "", lambda step: step.data_share),
-    ("MFU", "model FLOPs over peak", "", lambda step: step.mfu),
-    ("peak memory", "of any rank", "B", lambda step: step.peak_bytes),
-)
-
-
-def curves(records: Sequence[RunRecord]) -> list[Curve]:
-    """A chart for each number that any of the runs tells, over steps; restarts are marked where it is one."""
-    one = len(records) == 1
-    found = []
-    for name, about, unit, read in _CURVES:
-        series = []
-        for record in records:
-            told = [(step, read(step)) for step in as_one(record.steps)]
-            points = tuple((float(step.step), float(value)) for step, value in told if value is not None)
-            if points:
-                series.append(Series(record.plan.run, points))
-        if not series:
-            continue
-        names = Markup() if one else charts.legend([each.name for each in series])
-        picture = charts.lines(
-            series,
-            _STEP,
-            Axis(name, unit),
-            title=f"{name} over steps",
-            height=240.0,
-            marks=_restarts(records[0]) if one else (),
-        )
-        found.append(Curve(f"{name}, {about}" if about else name, picture, names))
-    return found
-
-
-def _restarts(record: RunRecord) -> list[tuple[float, str]]:
-    first: dict[int, int] = {}
-    for step in record.steps:
-        first.setdefault(step.attempt, step.step)
-    return [(float(step), f"attempt {attempt}") for attempt, step in first.items() if attempt > 1]
-
-
-def _ranks(steps: Sequence[Step]) -> Markup | None:
+def _ranks(record: RunRecord) -> Markup | None:
     """How long steps take each rank: the middle half, and the middle."""
     times: dict[int, list[float]] = {}
-    for step in steps:
+    for step in record.steps:
         for rank, seconds in enumerate(step.step_s_ranks):
             if seconds is not None:
                 times.setdefault(rank, []).append(seconds)
+    hosts = {rank: f", {node.host}" for node in record.plan.nodes for rank in node.ranks}
     rows = []
     for rank, told in sorted(times.items()):
         if len(told) < 2:
             continue
         low, middle, high = statistics.quantiles(told, n=4)
-        rows.append(Range(f"rank {rank}", middle, low, high, written(middle, "s")))
+        rows.append(Range(f"rank {rank}{hosts.get(rank, '')}", middle, low, high, written(middle, "s")))
     if not rows:
         return None
     return charts.ranges(

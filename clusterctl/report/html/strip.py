@@ -88,9 +88,9 @@ def _host(host: str, top: float, row: float, samples: Sequence[Sample]) -> Marku
     told = [value for value in map(busy, samples) if value is not None]
     said = f"{host}: busy {fmean(told):.0%} of the time" if told else f"{host}: told nothing"
     area = tag("rect", tag("title", said), x=0, y=top, width=_WIDTH, height=row, class_="row")
-    size = None if row > 12 else f"font-size:{row:.0f}px"
+    size = "" if row > 12 else " small"
     name = host if len(host) <= 15 else f"{host[:14]}…"
-    return tag("g", tag("text", name, x=_LEFT - 8, y=top + row * 0.7, class_="name end", style=size), area)
+    return tag("g", tag("text", name, x=_LEFT - 8, y=top + row * 0.7, class_=f"name end{size}"), area)
 
 
 def _ticks(across: Scale, height: float) -> Markup:

@@ -9,14 +9,12 @@ from clusterctl.report.harmless import harmless
 
 def tag(name: str, *inside: Markup | str, **attributes: object) -> Markup:
     """``<name a="b">inside</name>``. ``class_`` is ``class``, other underscores are hyphens."""
-    found = [
-        Markup(' {}="{}"').format(key.rstrip("_").replace("_", "-"), _text(value))
+    told = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{escape(_text(value))}"'
         for key, value in attributes.items()
         if value is not None
-    ]
-    return Markup("<{0}{1}>{2}</{0}>").format(
-        Markup(name), Markup("").join(found), Markup("").join(escape(_text(each)) for each in inside)
     )
+    return Markup(f"<{name}{told}>{''.join(str(escape(_text(each))) for each in inside)}</{name}>")
 
 
 def _text(value: object) -> object:
