@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from clusterctl.advise.hang import judge
 from clusterctl.advise.hang_verdict import HangVerdict
-from clusterctl.messages.evidence import RankEvidence
+from clusterctl.messages.evidence import RankEvidence, ThreadStack
 from tests.hangs.fixtures import plan
 from tests.hangs.nccl import (
     EVALUATE,
@@ -19,6 +19,7 @@ from tests.hangs.nccl import (
     SAVE,
     child,
     collective,
+    frames,
     hosts,
     inside,
     outside,
@@ -195,6 +196,16 @@ def test_a_rank_that_ended_with_0_is_waited_for() -> None:
     found = verdict({}, exits={13: 0})
     assert found.sentence == f"rank 13 on node2 ended with exit code 0 while 15 ranks wait for it in {WAIT}"
     assert found.stop
+
+
+def test_a_rank_that_does_not_end_when_all_others_have_is_named() -> None:
+    """A thread of it that is no daemon does not end."""
+    exits = (ThreadStack(main=True, frames=frames(("/usr/lib/python3.11/threading.py", 1590, "_shutdown"))),)
+    found = verdict({5: outside(5, exits)}, exits={rank: 0 for rank in range(16) if rank != 5})
+    assert found.sentence == (
+        "rank 5 on node1 has not ended as 15 other ranks have: it sits in the exit of Python"
+    )
+    assert not found.stop and [each.rank for each in found.suspects] == [5]
 
 
 def test_a_host_that_told_nothing_is_named_and_nothing_is_stopped() -> None:

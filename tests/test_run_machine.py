@@ -261,7 +261,7 @@ def test_a_refused_slot_is_refused_not_failed() -> None:
 
 def test_a_rank_that_ends_early_is_noted_not_stopped() -> None:
     play = Play(2).exits(0).pass_time(RUN.early_exit_note + 1, heard=(0, 1))
-    assert [say.text for say in play.of(Say)] == ["h0: rank 0 ended with 0 while 1 ranks still run"]
+    assert [say.text for say in play.of(Say)] == ["h0: rank 0 ended with 0 while 1 rank still runs"]
     assert play.of(StopHosts) == []
 
 

@@ -81,7 +81,8 @@ def _kind(ranks: Mapping[int, RankState], groups: Sequence[GroupState]) -> tuple
     """What it is, and the ranks to name for it."""
     waiting = waiters(ranks)
     if not waiting:
-        roots = _those(ranks, Condition.WORKS) or _foremost(ranks, ranks)
+        alive = set(ranks) - set(_those(ranks, Condition.ENDED))
+        roots = _those(ranks, Condition.WORKS) or _foremost(ranks, alive or ranks)
         kind = _KINDS[ranks[roots[0]].condition] if roots else "silent"
         return ("idle" if kind == "missing" else kind), roots
     missing = {rank for group in groups for rank in group.missing}

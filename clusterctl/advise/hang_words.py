@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from clusterctl.advise.collectives import Disagreement, GroupState
 from clusterctl.advise.hang_names import LONG, Names, count, of_group, operation, spans, wait
 from clusterctl.advise.hang_verdict import Kind
-from clusterctl.advise.rank_state import RankState, compiles, file_server
+from clusterctl.advise.rank_state import Condition, RankState, compiles, file_server
 from clusterctl.inventory.fold import fold
 
 
@@ -68,6 +68,10 @@ def _of_roots(kind: Kind, named: Sequence[int], names: Names) -> str:
     if kind == "silent":
         why = f" ({first.unseen[0][:LONG]})" if first.unseen else ""
         return f"{who} told nothing{why}{waits}"
+    ended = sum(state.condition is Condition.ENDED for state in names.ranks.values())
+    if kind == "idle" and ended:
+        have = f"{count(ended, 'other rank')} {'has' if ended == 1 else 'have'}"
+        return f"{who} {'has' if one else 'have'} not ended as {have}: {_sits(named, names)}"
     if kind == "idle":
         return f"no rank waits for another, and none works: {_sits(named, names)}"
     return _missing(named, names)

@@ -96,8 +96,8 @@ class Completion:
                     del host.early[rank]
                     running = sum(len(each.ranks) - len(each.exits) for each in self._hosts)
                     if running:
-                        text = f"{host.host}: rank {rank} ended with 0 while {running} ranks still run"
-                        actions.append(Say(text))
+                        others = "1 rank still runs" if running == 1 else f"{running} ranks still run"
+                        actions.append(Say(f"{host.host}: rank {rank} ended with 0 while {others}"))
         return actions
 
     def _logs_are_late(self, host: HostRecord, now: float) -> bool:
