@@ -10,7 +10,7 @@ from typing import cast
 
 import pytest
 
-from clusterctl.cli import launch
+from clusterctl.cli import following
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.run.display import Display
 from clusterctl.session.run import Run
@@ -66,7 +66,7 @@ def test_signals_reach_the_run_until_its_outcome_is_told_and_nobody_after_that(
 ) -> None:
     monkeypatch.setenv("CLUSTERCTL_HOME", str(tmp_path))
     run = Stopped(small_plan(1))
-    assert launch._follow(cast(Run, run)) == 123
+    assert following.follow(cast(Run, run)) == 123
     assert sorted(run.heard) == sorted(SIGNALS)
     for number in SIGNALS[1:]:
         for _ in range(3):
