@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -35,27 +36,7 @@ REMOTE_COMMAND = (
     + f"case $s in {_TOO_OLD}|126|127) ;; *) exit $s;; esac; done; exit {NO_PYTHON}'"
 )
 
-_LOADER = """
-import importlib, json, sys
-from importlib.machinery import ModuleSpec
-bundle = json.loads({bundle!r})
-top = "clusterctl_node."
-packages = {{"clusterctl_node", *(top + name.rpartition(".")[0] for name in bundle["files"] if "." in name)}}
-class Finder:  # no subclass of importlib.abc: that module costs more to load than the bundle takes to run
-    def find_spec(self, name, path=None, target=None):
-        if name in packages or name.startswith(top) and name[len(top):] in bundle["files"]:
-            return ModuleSpec(name, self, is_package=name in packages)
-        return None
-    def create_module(self, spec):
-        return None
-    def exec_module(self, module):
-        name = module.__name__.partition(".")[2]
-        path = "clusterctl/node/" + name.replace(".", "/") + ".py"
-        exec(compile(bundle["files"].get(name, ""), path, "exec"), module.__dict__)
-sys.meta_path.insert(0, Finder())
-main = importlib.import_module("clusterctl_node." + bundle["main"])
-sys.exit(main.main(bundle["request"], bundle["files"]))
-"""
+_ALWAYS = ("shared.wire", "shared.compiled")
 
 
 def read_node_files(names: Sequence[str]) -> dict[str, str]:
@@ -73,10 +54,22 @@ def _source(name: str) -> str:
 def pack(main: str, request: Mapping[str, Any], files: Sequence[str] = ()) -> bytes:
     """Bytes to send first over stdin: runs ``main(request, files)`` of the node module ``main``.
 
-    ``files`` are further node modules it needs; ``shared.wire`` always travels. The node's ``main`` receives
-    the request and the sources of the whole bundle (the agent writes them to disk to start itself again).
+    ``files`` are further node modules it needs; `_ALWAYS` travel with each. The node's ``main`` receives
+    the request and the sources of the whole bundle (the agent's are laid on disk, to start it from).
     """
-    sources = read_node_files(tuple(dict.fromkeys((main, "shared.wire", *files))))
-    bundle = json.dumps({"main": main, "request": dict(request), "files": sources})
-    text = _LOADER.format(bundle=bundle).encode("utf-8")
-    return b"%d\n" % len(text) + text
+    names = tuple(dict.fromkeys((main, *_ALWAYS, *files)))
+    parts = {
+        "main": main,
+        "digest": _digest(names),
+        "request": dict(request),
+        "files": read_node_files(names),
+    }
+    told = json.dumps(parts).encode()
+    text = f"{_source('loader')}\nsys.exit(run(sys.stdin.buffer.read({len(told)})))\n".encode()
+    return b"%d\n" % len(text) + text + told
+
+
+@functools.cache
+def _digest(names: tuple[str, ...]) -> str:
+    """By it a node knows whether it has compiled these sources before."""
+    return hashlib.sha256(json.dumps(read_node_files(names)).encode()).hexdigest()[:32]

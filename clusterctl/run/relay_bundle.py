@@ -4,7 +4,7 @@ from __future__ import annotations
 
 RELAY = "run.relay"
 RELAY_FILES = (
-    "shared.environment", "shared.files", "shared.gpu_holders", "shared.locks",
+    "loader", "shared.compiled", "shared.environment", "shared.files", "shared.gpu_holders", "shared.locks",
     "shared.open_files", "shared.processes", "shared.watch",
     "run.directory", "run.installation", "run.snapshot", "run.forwarding", "run.log_limit", "run.dumps",
     "run.caches", "run.traces", "run.agent_process", "run.agent", "run.engine", "run.ranks", "run.ends",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import sys
 
+from ..shared import compiled
 from ..shared.environment import environment
 from . import caches
 from .directory import DUMPS, INPUT, JOB, LEASE, own_folder, write_whole
@@ -14,6 +16,7 @@ from .log_limit import make_logs, remove_logs
 from .snapshot import ORIGIN, origin_of
 
 ISOLATED = "run.isolated"
+BUNDLE = "bundle.json"
 PROGRAMS = ("agent", "rank", "enter", "observer", "watches")
 
 
@@ -73,14 +76,11 @@ def bring_copy(directory, digest, snapshots):
 
 
 def write_code(folder, sources):
-    """The bundle as packages on disk: ``clusterctl_node``, ``site`` for what a rank imports first, and what
-    starts our programs."""
-    for name, source in sources.items():
-        path = "site.sitecustomize" if name == "run.sitecustomize" else "clusterctl_node." + name
-        package, _, module = path.rpartition(".")
-        package = os.path.join(folder, *package.split("."))
-        os.makedirs(package, mode=0o700, exist_ok=True)
-        write_text(os.path.join(package, module + ".py"), source)
+    """The bundle as one file, what starts each program from it, and ``site``: what a rank imports first."""
+    os.makedirs(os.path.join(folder, "site"), mode=0o700)
+    write_text(os.path.join(folder, "site", "sitecustomize.py"), sources["run.sitecustomize"])
+    write_text(os.path.join(folder, BUNDLE), json.dumps({"digest": compiled.digest(), "files": sources}))
+    write_text(os.path.join(folder, "loader.py"), sources["loader"])
     for program in PROGRAMS:
         write_text(os.path.join(folder, program + ".py"), sources[ISOLATED])
 

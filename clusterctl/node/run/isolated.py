@@ -22,9 +22,13 @@ _ROOMS = {"observer": "observe", "watches": "watch"}
 
 def main():
     import importlib
+    import json
 
+    loader = importlib.import_module("loader")
     name = os.path.splitext(os.path.basename(__file__))[0]
-    program = importlib.import_module("clusterctl_node.%s.%s" % (_ROOMS.get(name, "run"), name))
+    with open(os.path.join(_code, "bundle.json")) as stream:
+        bundle = json.load(stream)
+    program = loader.load(bundle["digest"], bundle["files"], "%s.%s" % (_ROOMS.get(name, "run"), name))
     sys.exit(program.main(sys.argv[1:]))
 
 

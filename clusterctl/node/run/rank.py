@@ -18,6 +18,7 @@ import signal
 import sys
 import time
 
+from ..shared import compiled
 from ..shared.processes import (
     adopt_orphans,
     die_with_parent,
@@ -96,6 +97,8 @@ class Waiter:
             waiter_started=own.started if own else 0,
             time=started,
         )
+        if self.local_rank == 0:
+            compiled.keep()  # where this python's code is another than the relay's
         status, usage = self.wait()
         number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
         code = 128 + number if number is not None else os.WEXITSTATUS(status)

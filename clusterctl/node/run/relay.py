@@ -18,6 +18,7 @@ import time
 from typing import Any
 
 from ..observe.observation import Observation
+from ..shared import compiled
 from ..shared.processes import identity, is_running, part_of, send, tag_of
 from ..shared.watch import CLOSED, CREATED, MODIFIED, MOVED_HERE, Watch
 from ..shared.wire import emit, messages, sendable
@@ -147,6 +148,7 @@ class Relay:
         emit({"is": "started", "cwd": sendable(job["cwd"]), "run_dir": sendable(self.directory.root)})
         with contextlib.suppress(OSError):  # untidiness fails no run
             self.snapshots.prune()
+        compiled.keep()
 
     def end_other_attempts(self, run):
         """What lives of one, on a host that was given up for lost, must not work beside this one."""
