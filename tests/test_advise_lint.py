@@ -287,6 +287,7 @@ FIXED = {
     "gradient_accumulation_steps": "auto",
     "optimizer": {"type": "AdamW", "params": {"lr": 5e-5, "weight_decay": 0.01}},
     "scheduler": {"type": "WarmupLR", "params": {"warmup_num_steps": 100}},
+    "zero_optimization": {"stage": 2},
 }
 
 
@@ -299,7 +300,7 @@ def test_arguments_that_a_config_contradicts() -> None:
     ] == [
         "8: optimizer.params.weight_decay is 0.01, and the script gets --weight_decay 0.0",
         "14: scheduler.params.warmup_num_steps is 100, and the script gets --warmup_steps 10",
-        "18: bf16.enabled is false, and the script gets --bf16 true",
+        "21: bf16.enabled is false, and the script gets --bf16 true",
     ]
 
 
@@ -312,7 +313,8 @@ def test_a_fixed_config_beside_the_defaults_of_trainer() -> None:
         f"14: scheduler.params.warmup_num_steps is 100, and transformers has no warm-up{unless}",
     ]
     auto = {"optimizer": {"type": "AdamW", "params": {"lr": "auto", "weight_decay": "auto"}}}
-    assert not lint({**ONE, "train_batch_size": "auto", **auto}, reader="transformers", ranks=4)
+    zero = {"zero_optimization": {"stage": 2}}
+    assert not lint({**ONE, "train_batch_size": "auto", **auto, **zero}, reader="transformers", ranks=4)
 
 
 def test_auto_is_filled_in_before_the_equation_is_judged() -> None:
@@ -320,6 +322,7 @@ def test_auto_is_filled_in_before_the_equation_is_judged() -> None:
         "train_batch_size": 64,
         "train_micro_batch_size_per_gpu": "auto",
         "gradient_accumulation_steps": "auto",
+        "zero_optimization": {"stage": 2},
     }
     typed = ["--per_device_train_batch_size", "4", "--gradient_accumulation_steps", "2"]
     assert not lint(config, reader="transformers", arguments=typed, ranks=8)
@@ -328,7 +331,7 @@ def test_auto_is_filled_in_before_the_equation_is_judged() -> None:
 
 
 def test_comments_are_read_by_deepspeed_alone() -> None:
-    config = '{\n  "train_batch_size": 8, // all hosts\n  "steps_per_print": 5,\n}'
+    config = '{"zero_optimization": {},\n  "train_batch_size": 8, // all\n  "steps_per_print": 5,\n}'
     assert not lint(config)
     refused = ", which transformers' JSON reader does not take; DeepSpeed alone would"
     assert [each.partition(" => ")[0] for each in told(lint(config, reader="transformers"), "fail")] == [
@@ -351,7 +354,8 @@ def test_settings_that_models_of_transformers_never_see() -> None:
 def test_a_key_that_stands_twice() -> None:
     config = '{"train_batch_size": 8,\n "fp16": {},\n "fp16": {"enabled": true}}'
     assert told(lint(config), "fail") == ["3: fp16 is there already, in line 2 => leave one of them out"]
-    assert not told(lint(config, reader="transformers"), "fail")
+    [found] = told(lint(config, reader="transformers"), "fail")
+    assert found.startswith("1: zero_optimization is not there, without which transformers takes no config")
 
 
 def test_a_script_may_fill_in_what_is_missing() -> None:
@@ -624,3 +628,10 @@ def test_configs_of_deepspeed_s_own_tests_and_documentation_pass(ranks: int, con
 def test_the_shipped_configs_pass(path: Path) -> None:
     remarks = lint(path.read_text(), ranks=8, reader="script")
     assert not told(remarks, "fail") and not told(remarks, "warn")
+
+
+@pytest.mark.parametrize("text", ["\\'", "\\\\'", "it's", 'a "b"', "\\"])
+def test_quotes_and_backslashes(text: str) -> None:
+    assert read(json.dumps({text: text})).data == {text: text}
+    single = text.replace("\\", "\\\\").replace("'", "\\'")
+    assert read(f"{{'{single}': 1}}").data == {text: 1}

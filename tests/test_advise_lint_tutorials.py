@@ -28,7 +28,11 @@ class Tutorial(msgspec.Struct, frozen=True, kw_only=True):
 
 SIZES = ("train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps")
 ADAMW = {"type": "AdamW", "params": {"lr": 5e-5, "weight_decay": 0.01}}
-TRAINER = {"train_batch_size": "auto", "train_micro_batch_size_per_gpu": "auto"}
+TRAINER = {
+    "train_batch_size": "auto",
+    "train_micro_batch_size_per_gpu": "auto",
+    "zero_optimization": {"stage": 2},
+}
 
 
 def sizes(*values: int) -> dict[str, Any]:
@@ -66,6 +70,11 @@ CASES: dict[str, Tutorial] = {
         severity="warn",
         said="optimizer.params.weight_decay is 0.01; transformers' weight_decay is 0",
         fix='"weight_decay": "auto"',
+    ),
+    "no ZeRO for transformers": Tutorial(
+        config={"train_micro_batch_size_per_gpu": "auto"},
+        reader="transformers",
+        said="zero_optimization is not there, without which transformers takes no config",
     ),
     "a weight decay that the arguments contradict": Tutorial(
         config={**TRAINER, "optimizer": ADAMW},

@@ -52,7 +52,9 @@ def test_what_is_no_config_is_a_finding_with_its_line(tmp_path: Path) -> None:
 
 
 def test_auto_somewhere_means_trainer(tmp_path: Path) -> None:
-    (tmp_path / "ds.json").write_text('{"train_batch_size": "auto", "gradient_clipping": 0.5}')
+    (tmp_path / "ds.json").write_text(
+        '{"train_batch_size": "auto", "gradient_clipping": 0.5, "zero_optimization": {"stage": 2}}'
+    )
     found = lint(str(tmp_path / "ds.json"), arguments=("--max_grad_norm", "1.0"))
     assert found.reader == "transformers"
     assert found.failing[0].finding.observed.endswith("and the script gets --max_grad_norm 1.0")
@@ -67,7 +69,7 @@ def test_what_is_no_text_is_wrong_usage(tmp_path: Path) -> None:
 
 
 def test_arguments_of_the_trainer_mean_trainer(tmp_path: Path) -> None:
-    (tmp_path / "ds.json").write_text('{"train_micro_batch_size_per_gpu": 4}')
+    (tmp_path / "ds.json").write_text('{"train_micro_batch_size_per_gpu": 4, "zero_optimization": {}}')
     found = lint(str(tmp_path / "ds.json"), arguments=("--per_device_train_batch_size", "8"))
     assert found.reader == "transformers" and [each.finding.code for each in found.failing] == ["ds.mismatch"]
     assert lint(str(tmp_path / "ds.json"), arguments=("--learning_rate", "8")).reader == "deepspeed"

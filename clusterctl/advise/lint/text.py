@@ -203,8 +203,7 @@ class _Reader:
         self._at = found.end()
         if found[0][0] == "'":
             self._note("single quotes")
-        inside = found[0][1:-1].replace("\\'", "'")
-        inside = re.sub(r'(\\.)|"', lambda each: each[1] or '\\"', inside)
+        inside = re.sub(r"\\(.)|\"", _as_json, found[0][1:-1], flags=re.DOTALL)
         try:
             return str(json.loads(f'"{inside}"'))
         except ValueError:
@@ -250,6 +249,13 @@ class _Reader:
 
     def _error(self, why: str) -> UnreadableError:
         return UnreadableError(self._line(), why)
+
+
+def _as_json(found: re.Match[str]) -> str:
+    """An escape, or a quote without one, as JSON writes it: it has none for a single quote."""
+    if found[1] == "'":
+        return "'"
+    return found[0] if found[1] else '\\"'
 
 
 def _number(word: str, *, whole: bool) -> int | float:

@@ -58,6 +58,15 @@ def judge(case: Case) -> Iterator[Remark]:
                 fix="leave it out",
             ).finding,
         )
+    if "zero_optimization" not in case.document.data:
+        yield case.remark(
+            "fail",
+            "ds.stage",
+            (),
+            "zero_optimization is not there, without which transformers takes no config",
+            leads="ValueError on every rank when it makes its TrainingArguments",
+            fix='"zero_optimization": {"stage": 2}; {"stage": 0} is plain data parallelism',
+        )
     for place, (flag, default) in _ALIKE.items():
         yield from _number(case, place, flag, default)
     for name in _SWITCHES:

@@ -1,4 +1,4 @@
-"""What DeepSpeed, transformers and peft refuse in a script or its config: most of it stands in some tutorial."""
+"""What DeepSpeed, transformers and peft refuse in a script: most of it stands in some tutorial."""
 
 from __future__ import annotations
 
