@@ -12,12 +12,12 @@ from typing import Any
 import msgspec
 
 from clusterctl.ask.host_session import MARK
-from clusterctl.messages import events, relay
+from clusterctl.messages import events, orders, relay
 from clusterctl.messages.codec import encode
 from clusterctl.transport.protocol import Channel, Failure, Stuck
 
-_orders = msgspec.json.Decoder(relay.Order)
-Answer = Callable[["FakeChannel", relay.Order], None]
+_orders = msgspec.json.Decoder(orders.Order)
+Answer = Callable[["FakeChannel", orders.Order], None]
 
 
 class FakeChannel:
@@ -108,17 +108,17 @@ class FakeHost:
     def __init__(self, name: str, rank: int) -> None:
         self.name = name
         self.rank = rank
-        self.orders: list[relay.Order] = []
+        self.orders: list[orders.Order] = []
         self.log = b""
         self.offset = 0
         self.opened = 0
         self.channel: FakeChannel | None = None
         self.on_open: Callable[[FakeChannel], None] = lambda channel: None
         self.on: dict[type, Callable[[FakeChannel, Any], None]] = {
-            relay.Attach: lambda channel, _: channel.say(relay.Heartbeat(time=1.0), relay.CaughtUp()),
-            relay.StartAgent: lambda channel, _: self.start(channel),
-            relay.Stop: lambda channel, _: self.end(channel, 143, told=True),
-            relay.Forget: lambda channel, _: channel.say(relay.Forgotten()),
+            orders.Attach: lambda channel, _: channel.say(relay.Heartbeat(time=1.0), relay.CaughtUp()),
+            orders.StartAgent: lambda channel, _: self.start(channel),
+            orders.Stop: lambda channel, _: self.end(channel, 143, told=True),
+            orders.Forget: lambda channel, _: channel.say(relay.Forgotten()),
         }
         self.take_input: Callable[[], None] = lambda: None
 
@@ -128,7 +128,7 @@ class FakeHost:
         self.on_open(self.channel)
         return self.channel
 
-    def answer(self, channel: FakeChannel, order: relay.Order) -> None:
+    def answer(self, channel: FakeChannel, order: orders.Order) -> None:
         if type(order) in self.on:
             self.on[type(order)](channel, order)
 

@@ -11,7 +11,7 @@ import pytest
 
 from clusterctl.ask.bundle import pack
 from clusterctl.ask.host_session import MARK, HostSession, listen
-from clusterctl.messages import events, relay
+from clusterctl.messages import events, orders, relay
 from clusterctl.messages.codec import Garbled
 from clusterctl.run.relay_bundle import RELAY, RELAY_FILES
 from tests.local_channel import LocalChannel
@@ -30,10 +30,10 @@ def session(home: Path, run: str = "r") -> HostSession[relay.Reply]:
     return found
 
 
-def job(tmp_path: Path) -> relay.Job:
+def job(tmp_path: Path) -> orders.Job:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
-    return relay.Job(
+    return orders.Job(
         run="r",
         owner="ann",
         node_rank=0,
@@ -69,22 +69,22 @@ def test_a_whole_run_of_the_real_relay_and_agent_is_understood(tmp_path: Path) -
                 heard.append(message)
             if isinstance(message, relay.LogPiece):
                 received += len(message.data)
-                talk.send(relay.Acknowledge(received=received))
+                talk.send(orders.Acknowledge(received=received))
             if isinstance(message, until):
                 return message
         raise AssertionError(f"no {until.__name__} came")
 
     try:
-        talk.send(relay.Check(root=str(tmp_path), manifest={}, in_place=True, digest="0" * 32))
+        talk.send(orders.Check(root=str(tmp_path), manifest={}, in_place=True, digest="0" * 32))
         assert not hear(relay.Checked).snapshot
-        talk.send(relay.StartAgent(job=job(tmp_path)))
+        talk.send(orders.StartAgent(job=job(tmp_path)))
         assert hear(relay.Started).cwd == str(tmp_path)
         heard: list[relay.Reply] = []
         complete = hear(relay.Complete, heard)
-        talk.send(relay.Probe(node_rank=0, address="127.0.0.1", ports=(1,)))
+        talk.send(orders.Probe(node_rank=0, address="127.0.0.1", ports=(1,)))
         assert hear(relay.Probed).alive
-        talk.send(relay.Stop(grace=0.0, reason="over already"))
-        talk.send(relay.Forget(enter=""))
+        talk.send(orders.Stop(grace=0.0, reason="over already"))
+        talk.send(orders.Forget(enter=""))
         hear(relay.Forgotten)
     finally:
         talk.close()
@@ -106,7 +106,7 @@ def test_a_whole_run_of_the_real_relay_and_agent_is_understood(tmp_path: Path) -
 def test_a_host_that_knows_nothing_of_a_run_says_so(tmp_path: Path) -> None:
     talk = session(tmp_path, run="another")
     try:
-        talk.send(relay.Attach())
+        talk.send(orders.Attach())
         assert any(isinstance(each, relay.Absent) for _, each in listen([talk], time.monotonic() + 60))
     finally:
         talk.close()

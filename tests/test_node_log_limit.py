@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from clusterctl.messages import relay
+from clusterctl.messages import orders, relay
 from clusterctl.node.run import log_limit
 from clusterctl.node.run.directory import NodeDirectory
 from clusterctl.node.run.log_limit import (
@@ -91,7 +91,7 @@ class Collected:
 def start(talks: list[Talk], home: Path) -> Talk:
     job = NodeRun(home, FLOOD, log_head=HEAD, log_limit=LIMIT).job
     talks.append(Talk(home))
-    talks[-1].say(relay.StartAgent(job=msgspec.convert(job, relay.Job)))
+    talks[-1].say(orders.StartAgent(job=msgspec.convert(job, orders.Job)))
     talks[-1].until(relay.Started)
     return talks[-1]
 
@@ -149,7 +149,7 @@ def test_a_controller_that_comes_later_goes_on_where_the_first_was(
     here.logs.resume(("h0",))
     (tmp_path / "more").touch()
     talks.append(Talk(tmp_path, here.logs.offsets("h0")))
-    talks[-1].say(relay.Attach())
+    talks[-1].say(orders.Attach())
     talks[-1].until(relay.Complete)
     here.take(talks[-1])
     assert here.logs.incomplete(("h0",), lambda: None) == ()
@@ -162,7 +162,7 @@ def test_a_log_within_its_limit_is_whole(
     here = Collected(tmp_path, monkeypatch)
     job = NodeRun(tmp_path, f"print('x' * {LIMIT - 1})", log_head=HEAD, log_limit=LIMIT).job
     talks.append(Talk(tmp_path))
-    talks[-1].say(relay.StartAgent(job=msgspec.convert(job, relay.Job)))
+    talks[-1].say(orders.StartAgent(job=msgspec.convert(job, orders.Job)))
     assert talks[-1].until(relay.Complete).logs[LOG].resume == 0
     here.take(talks[-1])
     assert here.logs.incomplete(("h0",), lambda: None) == ()

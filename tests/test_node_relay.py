@@ -17,7 +17,7 @@ import pytest
 
 from clusterctl.ask.bundle import pack
 from clusterctl.ask.host_session import HostSession, listen
-from clusterctl.messages import events, relay
+from clusterctl.messages import events, orders, relay
 from clusterctl.node.run import forwarding
 from clusterctl.node.run.directory import NodeDirectory
 from clusterctl.node.run.forwarding import Forwarder, Window
@@ -61,7 +61,7 @@ class Talk:
         assert changed[0] in bundle
         self.session.channel.send(bundle.replace(*changed))
 
-    def say(self, *orders: relay.Order) -> None:
+    def say(self, *orders: orders.Order) -> None:
         for order in orders:
             self.session.send(order)
 
@@ -94,7 +94,7 @@ class Talk:
 
     def acknowledge(self) -> None:
         pieces = [each for each in self.heard if isinstance(each, relay.LogPiece)]
-        self.say(relay.Acknowledge(received=sum(len(each.data) for each in pieces)))
+        self.say(orders.Acknowledge(received=sum(len(each.data) for each in pieces)))
 
     def offsets(self) -> dict[str, int]:
         found: dict[str, int] = {}
@@ -130,7 +130,7 @@ def start(
     """A run as the controller starts it; the job is that of `NodeRun`."""
     job = NodeRun(home, script, **changes).job
     talks.append(Talk(home, changed=changed))
-    talks[-1].say(relay.StartAgent(job=msgspec.convert(job, relay.Job)))
+    talks[-1].say(orders.StartAgent(job=msgspec.convert(job, orders.Job)))
     talks[-1].until(relay.Started)
     return talks[-1]
 
@@ -139,7 +139,7 @@ def again(talks: list[Talk], old: Talk) -> Talk:
     """Another session, after the first has broken."""
     old.close()
     talks.append(Talk(old.home, old.offsets()))
-    talks[-1].say(relay.Attach())
+    talks[-1].say(orders.Attach())
     return talks[-1]
 
 
@@ -157,7 +157,7 @@ def test_samples_come_along_with_a_beat_and_a_beat_with_a_keepalive(
         with samples.open("a") as stream:
             stream.write(text + "\n")
         time.sleep(2 * IN_STEP)
-        talk.say(relay.Keepalive())
+        talk.say(orders.Keepalive())
         talk.until_log(text, samples.name)
         talk.until((relay.Heartbeat, relay.LogPiece))
         assert isinstance(talk.heard[-1], relay.Heartbeat)
@@ -202,7 +202,7 @@ def test_what_has_ended_before_a_session_began_is_complete_at_once(talks: list[T
     first.until(relay.Complete)
     second = again(talks, first)
     second.until(relay.Complete)
-    second.say(relay.Forget(enter=""))
+    second.say(orders.Forget(enter=""))
     second.until(relay.Forgotten)
     assert not run_dir(tmp_path).parent.exists()
     third = again(talks, second)
@@ -212,7 +212,7 @@ def test_what_has_ended_before_a_session_began_is_complete_at_once(talks: list[T
 def test_a_stop_reaches_the_ranks_and_all_is_told(talks: list[Talk], tmp_path: Path) -> None:
     talk = start(talks, tmp_path, SLEEPS)
     talk.until_log("ready")
-    talk.say(relay.Stop(grace=30.0, reason="x" * 100_000))
+    talk.say(orders.Stop(grace=30.0, reason="x" * 100_000))
     assert talk.until_event(events.Ended).left == 0
     assert talk.until_event(events.Stopping).reason == "x" * 300
     talk.until(relay.Complete)
@@ -222,7 +222,7 @@ def test_stop_and_forget_in_one_burst_leave_nothing(talks: list[Talk], tmp_path:
     talk = start(talks, tmp_path, SLEEPS, failure_grace=0.1)
     talk.until_log("ready")
     agent = talk.until_event(events.AgentStarted)
-    talk.say(relay.Stop(grace=0.1, reason="burst"), relay.Forget(enter=""))
+    talk.say(orders.Stop(grace=0.1, reason="burst"), orders.Forget(enter=""))
     talk.until(relay.Forgotten)
     wait_until(lambda: not is_running(agent.pid, agent.started))
     assert kill_all(f"{run_of(tmp_path)}/0") == []
@@ -234,7 +234,7 @@ def test_a_relay_that_stands_still_is_ended_by_the_next(talks: list[Talk], tmp_p
     stopped = json.loads((run_dir(tmp_path) / "relay.json").read_text())
     os.kill(stopped["pid"], signal.SIGSTOP)
     talks.append(Talk(tmp_path, first.offsets()))
-    talks[-1].say(relay.Attach())
+    talks[-1].say(orders.Attach())
     talks[-1].until(relay.CaughtUp)
     wait_until(lambda: not is_running(stopped["pid"], stopped["started"]))
 
@@ -251,7 +251,7 @@ def test_what_others_write_among_the_events_is_told_and_the_run_goes_on(
         stream.seek(before.rindex(b"\n") + 1)
         stream.write(b"[" * 5000 + b"\n")
     assert talk.until(relay.GarbledEvent).offset == before.rindex(b"\n") + 5002
-    talk.say(relay.Stop(grace=0.0, reason="enough"))
+    talk.say(orders.Stop(grace=0.0, reason="enough"))
     assert talk.until(relay.Complete)
 
 
@@ -281,7 +281,7 @@ def test_an_agent_that_does_nothing_any_more_is_replaced(talks: list[Talk], tmp_
     talk.until_log("ready")
     agent = talk.until_event(events.AgentStarted)
     os.kill(agent.pid, signal.SIGSTOP)
-    talk.say(relay.Stop(grace=0.1, reason="it does not hear this"))
+    talk.say(orders.Stop(grace=0.1, reason="it does not hear this"))
     assert talk.until(relay.AgentGone).left == 0
     talk.until(relay.Complete)
     assert not is_running(agent.pid, agent.started)
@@ -321,9 +321,9 @@ def test_signals_are_handed_to_ranks_that_wait_for_them(talks: list[Talk], tmp_p
     talk = start(talks, tmp_path, script, ranks=(0, 1))
     talk.until_log("ready")
     talk.hear_until(lambda: sum(isinstance(each, events.RankStarted) for each in told(talk)) == 2)
-    talk.say(relay.SignalRanks(number=signal.SIGUSR1))
+    talk.say(orders.SignalRanks(number=signal.SIGUSR1))
     talk.until_log("checkpoint")
-    talk.say(relay.Stop(grace=0.1, reason="enough"))
+    talk.say(orders.Stop(grace=0.1, reason="enough"))
     talk.until(relay.Complete)
     assert all(each.told for each in told(talk) if isinstance(each, events.RankExited))
 
@@ -335,7 +335,7 @@ def told(talk: Talk) -> list[Any]:
 def test_input_reaches_rank_0_and_ends(talks: list[Talk], tmp_path: Path) -> None:
     script = "import os, sys; print(os.environ['RANK'], repr(sys.stdin.read()))"
     talk = start(talks, tmp_path, script, ranks=(0, 1), stdin=True)
-    talk.say(relay.Input(data=b"one\n"), relay.Input(data=b"two\n" * 100_000), relay.Input())
+    talk.say(orders.Input(data=b"one\n"), orders.Input(data=b"two\n" * 100_000), orders.Input())
     talk.until(relay.Complete)
     assert talk.log("rank-0.log") == "0 " + repr("one\n" + "two\n" * 100_000) + "\n"
     assert talk.log("rank-1.log") == "1 ''\n"
@@ -345,8 +345,8 @@ def test_input_reaches_rank_0_and_ends(talks: list[Talk], tmp_path: Path) -> Non
 def test_a_rank_that_reads_no_input_holds_up_nothing(talks: list[Talk], tmp_path: Path) -> None:
     talk = start(talks, tmp_path, SLEEPS, stdin=True)
     talk.until_log("ready")
-    talk.say(*[relay.Input(data=b"x" * 100_000) for _ in range(20)])
-    talk.say(relay.Stop(grace=0.1, reason="enough"))
+    talk.say(*[orders.Input(data=b"x" * 100_000) for _ in range(20)])
+    talk.say(orders.Stop(grace=0.1, reason="enough"))
     talk.until(relay.Complete)
 
 
@@ -357,7 +357,7 @@ def test_logs_wait_for_acknowledgements_and_events_do_not(talks: list[Talk], tmp
     talks.append(Talk(tmp_path))
     talk = talks[-1]
     talk.acknowledges = False
-    talk.say(relay.StartAgent(job=msgspec.convert(job, relay.Job)))
+    talk.say(orders.StartAgent(job=msgspec.convert(job, orders.Job)))
     talk.until_event(events.Ended)
     talk.until(relay.Heartbeat)
     assert 0 < len(talk.log()) <= Window.FIRST
@@ -435,7 +435,7 @@ def test_an_idle_relay_hardly_wakes_up(talks: list[Talk], tmp_path: Path) -> Non
     before = switches(status)
     time.sleep(2.0)
     assert switches(status) - before < 20
-    talk.say(relay.Stop(grace=0.0, reason="enough"))
+    talk.say(orders.Stop(grace=0.0, reason="enough"))
     talk.until(relay.Complete)
 
 
@@ -447,7 +447,7 @@ def test_the_job_on_disk_holds_no_environment(talks: list[Talk], tmp_path: Path)
     talk = start(talks, tmp_path, SLEEPS, env={"TOKEN": "sesame-open"}, command=[PYTHON, "-c", SLEEPS])
     talk.until_log("ready")
     assert "env" not in json.loads((run_dir(tmp_path) / "job.json").read_text())
-    talk.say(relay.Stop(grace=0.0, reason="enough"))
+    talk.say(orders.Stop(grace=0.0, reason="enough"))
     talk.until(relay.Complete)
 
 
@@ -464,7 +464,7 @@ def test_compiled_kernels_go_to_a_place_that_is_private(talks: list[Talk], tmp_p
     used = Path(talk.log().strip())
     assert used.is_dir() and used.parent.stat().st_mode & 0o777 == 0o700
     assert not used.is_relative_to(root) and not list(root.iterdir())
-    talk.say(relay.Forget(enter=""))
+    talk.say(orders.Forget(enter=""))
     talk.until(relay.Forgotten)
     assert not used.parent.exists()
 
@@ -483,7 +483,7 @@ def test_another_attempt_ends_what_lives_of_the_one_before_and_works_in_its_copy
     first.close()
     talks.append(Talk(tmp_path, attempt=2))
     job = NodeRun(tmp_path, script, cwd=None, digest="abc").job
-    talks[-1].say(relay.StartAgent(job=msgspec.convert(job, relay.Job)))
+    talks[-1].say(orders.StartAgent(job=msgspec.convert(job, orders.Job)))
     talks[-1].until(relay.Started)
     assert not is_running(old.pid, old.started)
     talks[-1].until_log("work", "rank-0.attempt-2.log")
@@ -491,9 +491,9 @@ def test_another_attempt_ends_what_lives_of_the_one_before_and_works_in_its_copy
     assert run_processes(f"{run_of(tmp_path)}/0") == []
     assert (run_dir(tmp_path) / "work/kept").read_text() == "xx"
     assert (run_dir(tmp_path) / "logs/rank-0.log").read_text() == first.log()
-    talks[-1].say(relay.Stop(grace=0.0, reason="over"))
+    talks[-1].say(orders.Stop(grace=0.0, reason="over"))
     talks[-1].until(relay.Complete)
-    talks[-1].say(relay.Forget(enter="", last=False))
+    talks[-1].say(orders.Forget(enter="", last=False))
     talks[-1].until(relay.Forgotten)
     left = {each.name for each in run_dir(tmp_path).parent.iterdir()}
     assert left == {"0"} and (run_dir(tmp_path) / "work/code.py").exists()

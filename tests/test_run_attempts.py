@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from clusterctl.errors import ClusterctlError
-from clusterctl.messages import events, relay
+from clusterctl.messages import events, orders, relay
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.run.attempts import Attempts
 from clusterctl.run.display import Display
@@ -45,13 +45,13 @@ class Stage:
         self.acts = list(acts)
         self.hosts = [FakeHost(f"h{rank}", rank) for rank in range(2)]
         self.display = Seen()
-        self.jobs: list[relay.Job] = []
+        self.jobs: list[orders.Job] = []
         self.asked: list[tuple[Attempt, ...]] = []
         self.on_replan: Callable[[], None] = lambda: None
         self.directory = RunDirectory.create(plan(2))
         for node, host in enumerate(self.hosts):
-            host.on[relay.StartAgent] = self.start(node)
-        del self.hosts[1].on[relay.Stop]  # it has ended by then
+            host.on[orders.StartAgent] = self.start(node)
+        del self.hosts[1].on[orders.Stop]  # it has ended by then
         self.attempts = Attempts(
             plan(2), self.directory, self.display, self.supervise, self.replan, **{"max_restarts": 9, **more}
         )
@@ -79,7 +79,7 @@ class Stage:
     def start(self, node: int) -> Callable[[FakeChannel, Any], None]:
         host = self.hosts[node]
 
-        def start(channel: FakeChannel, order: relay.StartAgent) -> None:
+        def start(channel: FakeChannel, order: orders.StartAgent) -> None:
             host.start(channel)
             if node == 1:
                 self.jobs.append(order.job)
@@ -150,7 +150,7 @@ def test_every_attempt_has_its_logs_its_port_and_its_cause() -> None:
     assert [job.env["CLUSTERCTL_ATTEMPT"] for job in stage.jobs] == ["1", "2", "3"]
     assert [stage.directory.plan(number).master_port for number in (1, 2, 3)] == [29500, 29501, 29502]
     assert stage.directory.plan().attempt == 3
-    forgotten = [order.last for order in stage.hosts[1].orders if isinstance(order, relay.Forget)]
+    forgotten = [order.last for order in stage.hosts[1].orders if isinstance(order, orders.Forget)]
     assert forgotten == [False, False, True]
     assert stage.directory.ended_attempts() == outcome.attempts[:2]
 
@@ -309,8 +309,8 @@ def test_an_attempt_that_another_controller_began_is_followed_by_the_next() -> N
         rest = relay.LogPiece(name="rank-1.log", offset=22, data=b"step 9/100\n")
         channel.say(rest, host.event(exited), host.event(events.Ended(time=2.0, left=0)), host.complete())
 
-    stage.hosts[1].on[relay.Attach] = tell
-    stage.hosts[0].on[relay.Attach] = lambda channel, _: stage.hosts[0].end(channel, 0)
+    stage.hosts[1].on[orders.Attach] = tell
+    stage.hosts[0].on[orders.Attach] = lambda channel, _: stage.hosts[0].end(channel, 0)
     stage.acts.pop(0)
     outcome = successor(stage, stage.replan).take_over("attach")
     assert [(each.first_step, each.last_step, each.status) for each in outcome.attempts] == [
@@ -332,7 +332,7 @@ def test_who_was_displaced_between_two_attempts_begins_none() -> None:
 def lost(stage: Stage, channel: FakeChannel) -> None:
     """Its host was rebooted."""
     absent = relay.Absent(reason="the host was rebooted")
-    stage.hosts[1].on[relay.Attach] = lambda channel, _: channel.say(absent)
+    stage.hosts[1].on[orders.Attach] = lambda channel, _: channel.say(absent)
     channel.hang_up()
 
 

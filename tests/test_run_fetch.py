@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from clusterctl.messages import relay
+from clusterctl.messages import orders, relay
 from clusterctl.run.display import Display
 from clusterctl.run.fetch import LogFetch
 from clusterctl.session.run import fetch_logs
@@ -29,7 +29,7 @@ class Ended:
         self.directory = RunDirectory.create(self.plan)
         self.directory.append_log("h0", LOG, 0, b"one\n")
         self.hosts[0].log = b"one\ntwo\n"
-        self.hosts[0].on[relay.Attach] = self.tell
+        self.hosts[0].on[orders.Attach] = self.tell
         self.outcome = Outcome(
             run="r", status="stopped", exit_code=123, left_behind={"h0": 0, "h1": 0}, incomplete_logs=("h0",)
         )
@@ -44,7 +44,7 @@ class Ended:
         fetching.carry_out()
         return fetching.problems
 
-    def ordered(self, kind: type[relay.Order]) -> list[Any]:
+    def ordered(self, kind: type[orders.Order]) -> list[Any]:
         return [order for host in self.hosts for order in host.orders if isinstance(order, kind)]
 
     @property
@@ -64,9 +64,9 @@ def test_the_rest_of_a_log_comes_and_then_its_host_forgets(ended: Ended) -> None
     assert ended.fetch() == {}
     assert (ended.directory.host_logs("h0") / LOG).read_bytes() == b"one\ntwo\n"
     assert ended.incomplete == ()
-    assert len(ended.ordered(relay.Forget)) == 1
+    assert len(ended.ordered(orders.Forget)) == 1
     assert ended.hosts[1].opened == 0, "nothing of it is missing"
-    assert not ended.ordered(relay.Stop)
+    assert not ended.ordered(orders.Stop)
 
 
 def test_logs_of_an_earlier_attempt_come_as_well(ended: Ended, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,13 +87,13 @@ def test_logs_of_an_earlier_attempt_come_as_well(ended: Ended, monkeypatch: pyte
     outcome = ended.directory.outcome()
     assert outcome is not None and outcome.incomplete_anywhere == ()
     assert [each.status for each in outcome.attempts] == ["lost", "succeeded"]
-    assert len(ended.ordered(relay.Forget)) == 1
+    assert len(ended.ordered(orders.Forget)) == 1
 
 
 def test_a_host_whose_end_nobody_knows_is_stopped_first(ended: Ended) -> None:
     ended.outcome.left_behind["h0"] = None
     assert ended.fetch() == {}
-    assert [order.grace for order in ended.ordered(relay.Stop)] == [0.0]
+    assert [order.grace for order in ended.ordered(orders.Stop)] == [0.0]
 
 
 def refuse(channel: FakeChannel) -> None:
@@ -104,7 +104,7 @@ def test_a_host_that_cannot_be_reached_keeps_its_logs(ended: Ended) -> None:
     ended.hosts[0].on_open = refuse
     assert ended.fetch() == {"h0": "refused"}
     assert ended.incomplete == ("h0",)
-    assert not ended.ordered(relay.Forget)
+    assert not ended.ordered(orders.Forget)
 
 
 @pytest.mark.parametrize(
@@ -116,8 +116,8 @@ def test_a_host_that_cannot_be_reached_keeps_its_logs(ended: Ended) -> None:
     ],
 )
 def test_what_does_not_come_is_said(ended: Ended, answers: list[relay.Reply], why: str) -> None:
-    ended.hosts[0].on[relay.Attach] = lambda channel, _: channel.say(*answers)
+    ended.hosts[0].on[orders.Attach] = lambda channel, _: channel.say(*answers)
     found = ended.fetch(timeout=0.5)
     assert list(found) == ["h0"] and why in found["h0"]
     assert ended.incomplete == ("h0",)
-    assert not ended.ordered(relay.Forget)
+    assert not ended.ordered(orders.Forget)

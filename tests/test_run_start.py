@@ -12,7 +12,7 @@ import pytest
 from clusterctl.ask.host_session import HostSession
 from clusterctl.ask.tree import scan
 from clusterctl.errors import ClusterctlError
-from clusterctl.messages import events, relay
+from clusterctl.messages import events, orders, relay
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.run.display import Display
 from clusterctl.run.links import Heard, Links
@@ -61,8 +61,8 @@ class Opening:
 def test_what_comes_with_the_word_of_the_start_is_kept() -> None:
     opening = Opening(2)
     refused = relay.HostEvent(offset=9, event=events.Refused(time=1.0, reason="slot 0 is busy"))
-    opening.hosts[0].on[relay.StartAgent] = lambda channel, _: channel.say(STARTED, refused)
-    opening.hosts[1].on[relay.StartAgent] = lambda channel, _: channel.say(STARTED)
+    opening.hosts[0].on[orders.StartAgent] = lambda channel, _: channel.say(STARTED, refused)
+    opening.hosts[1].on[orders.StartAgent] = lambda channel, _: channel.say(STARTED)
     opening.startup.carry_out()
     assert opening.early() == [(0, refused)]
     assert opening.startup.ordered == {0, 1}
@@ -74,8 +74,8 @@ def test_a_host_that_cannot_start_is_named_and_nothing_it_said_is_lost() -> None
     opening = Opening(2)
     beat = relay.Heartbeat(time=1.0)
     failed = relay.Failed(what="start", reason="No space left on device")
-    opening.hosts[0].on[relay.StartAgent] = lambda channel, _: channel.say(STARTED)
-    opening.hosts[1].on[relay.StartAgent] = lambda channel, _: channel.say(failed, beat)
+    opening.hosts[0].on[orders.StartAgent] = lambda channel, _: channel.say(STARTED)
+    opening.hosts[1].on[orders.StartAgent] = lambda channel, _: channel.say(failed, beat)
     with pytest.raises(ClusterctlError, match="h1: cannot start there: No space left"):
         opening.startup.carry_out()
     assert opening.startup.ordered == {0}
@@ -85,7 +85,7 @@ def test_a_host_that_cannot_start_is_named_and_nothing_it_said_is_lost() -> None
 
 def test_a_connection_that_ends_before_the_agent_has_started() -> None:
     opening = Opening(1)
-    opening.hosts[0].on[relay.StartAgent] = lambda channel, _: channel.hang_up()
+    opening.hosts[0].on[orders.StartAgent] = lambda channel, _: channel.hang_up()
     with pytest.raises(ClusterctlError, match="h0: the connection ended before the agent started"):
         opening.startup.carry_out()
     assert opening.startup.ordered == {0}
@@ -96,7 +96,7 @@ def test_who_wants_an_end_gets_it_before_anything_is_ordered() -> None:
     opening = Opening(2, halted=True)
     with pytest.raises(Halted):
         opening.startup.carry_out()
-    assert not [o for host in opening.hosts for o in host.orders if isinstance(o, relay.StartAgent)]
+    assert not [o for host in opening.hosts for o in host.orders if isinstance(o, orders.StartAgent)]
     assert opening.startup.ordered == set()
     opening.links.close()
 
@@ -110,7 +110,7 @@ def test_code_goes_to_hosts_that_lack_it_and_to_no_other(tmp_path: Path) -> None
     opening = Opening(2, tree=tree(tmp_path))
     lacking, holding = opening.hosts
 
-    def unpacks(channel: FakeChannel, order: relay.Archive) -> None:
+    def unpacks(channel: FakeChannel, order: orders.Archive) -> None:
         if order.data:
             deadline = time.monotonic() + 30
             while not opening.display.awaited and time.monotonic() < deadline:
@@ -119,16 +119,16 @@ def test_code_goes_to_hosts_that_lack_it_and_to_no_other(tmp_path: Path) -> None
             channel.say(relay.Unpacked())
 
     checked = relay.Checked(in_place=False, snapshot=False)
-    lacking.on[relay.Check] = lambda channel, _: channel.say(checked)
-    lacking.on[relay.Archive] = unpacks
+    lacking.on[orders.Check] = lambda channel, _: channel.say(checked)
+    lacking.on[orders.Archive] = unpacks
     checked_there = relay.Checked(in_place=True, snapshot=False)
-    holding.on[relay.Check] = lambda channel, _: channel.say(checked_there)
+    holding.on[orders.Check] = lambda channel, _: channel.say(checked_there)
     opening.startup.carry_out()
     assert opening.display.awaited[0] == "copying code: 0.0 MB to h0 (0.0 MB done)"
-    assert not [order for order in holding.orders if isinstance(order, relay.Archive)]
-    (job,) = [order.job for order in holding.orders if isinstance(order, relay.StartAgent)]
+    assert not [order for order in holding.orders if isinstance(order, orders.Archive)]
+    (job,) = [order.job for order in holding.orders if isinstance(order, orders.StartAgent)]
     assert job.cwd == opening.plan.code.root
-    (job,) = [order.job for order in lacking.orders if isinstance(order, relay.StartAgent)]
+    (job,) = [order.job for order in lacking.orders if isinstance(order, orders.StartAgent)]
     assert job.cwd is None
     opening.links.close()
 
@@ -136,7 +136,7 @@ def test_code_goes_to_hosts_that_lack_it_and_to_no_other(tmp_path: Path) -> None
 def test_one_hosts_trouble_with_the_code_ends_the_start(tmp_path: Path) -> None:
     opening = Opening(2, tree=tree(tmp_path))
     full = relay.Failed(what="archive", reason="No space left on device")
-    opening.hosts[1].on[relay.Check] = lambda channel, _: channel.say(full)
+    opening.hosts[1].on[orders.Check] = lambda channel, _: channel.say(full)
     with pytest.raises(ClusterctlError, match="h1: cannot store the code there: No space"):
         opening.startup.carry_out()
     assert opening.links.nodes == set()

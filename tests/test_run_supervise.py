@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import pytest
 
-from clusterctl.messages import events, relay
+from clusterctl.messages import events, orders, relay
 from clusterctl.plan.model import OnDisconnect
 from clusterctl.run.display import Display
 from clusterctl.run.launcher import DeepSpeedLauncher
@@ -121,9 +121,9 @@ class Stage:
             host.start(channel)
             then(channel)
 
-        host.on[relay.StartAgent] = start
+        host.on[orders.StartAgent] = start
 
-    def ordered(self, node: int, kind: type[relay.Order]) -> list[Any]:
+    def ordered(self, node: int, kind: type[orders.Order]) -> list[Any]:
         return [order for order in self.hosts[node].orders if isinstance(order, kind)]
 
 
@@ -136,12 +136,12 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_all_ranks_end_well_and_every_host_forgets_the_run() -> None:
     stage = Stage(2)
     for node, host in enumerate(stage.hosts):
-        host.on[relay.StartAgent] = stage.ends(node)
+        host.on[orders.StartAgent] = stage.ends(node)
     outcome = stage.run()
     assert (outcome.status, outcome.left_behind) == ("succeeded", {"h0": 0, "h1": 0})
     assert outcome.incomplete_logs == ()
     assert stage.directory.outcome() == outcome
-    assert all(stage.ordered(node, relay.Forget) for node in (0, 1))
+    assert all(stage.ordered(node, orders.Forget) for node in (0, 1))
     assert "2 of 2 ranks up, importing" in stage.display.awaited
     lines = [json.loads(line) for line in (stage.directory.path / "events.jsonl").read_text().splitlines()]
     (exited,) = [line for line in lines if line["event"] == "rank-exit" and line["host"] == "h1"]
@@ -150,7 +150,7 @@ def test_all_ranks_end_well_and_every_host_forgets_the_run() -> None:
 
 def end_once_acknowledged(host: FakeHost, size: int) -> None:
     """Its rank ends well when so many bytes of its logs are stored."""
-    host.on[relay.Acknowledge] = lambda channel, order: (
+    host.on[orders.Acknowledge] = lambda channel, order: (
         host.end(channel, 0) if order.received == size else None
     )
 
@@ -182,16 +182,16 @@ def test_what_was_stored_of_a_session_is_no_news_in_the_next_one() -> None:
 
 def test_a_failed_rank_stops_all_others() -> None:
     stage = Stage(2)
-    stage.hosts[1].on[relay.StartAgent] = stage.ends(1, 7)
+    stage.hosts[1].on[orders.StartAgent] = stage.ends(1, 7)
     outcome = stage.run()
     assert (outcome.status, outcome.exit_code) == ("failed", 7)
-    assert [order.grace for order in stage.ordered(0, relay.Stop)] == [QUICK.failure_grace]
+    assert [order.grace for order in stage.ordered(0, orders.Stop)] == [QUICK.failure_grace]
 
 
 def test_a_host_that_beats_but_never_ends_is_named_and_left() -> None:
     """Its agent is stopped by SIGSTOP, or a rank sits in D state."""
     stage = Stage(2)
-    stage.hosts[0].on[relay.Stop] = lambda channel, _: channel.say(relay.Heartbeat(time=1.0))
+    stage.hosts[0].on[orders.Stop] = lambda channel, _: channel.say(relay.Heartbeat(time=1.0))
     stage.after_start(0, lambda _: stage.supervisor.interrupt())
     outcome = stage.run()
     assert (outcome.status, outcome.exit_code) == ("stopped", 123)
@@ -202,7 +202,7 @@ def test_a_host_that_beats_but_never_ends_is_named_and_left() -> None:
 def test_a_host_that_never_ends_holds_no_success_back_either() -> None:
     stage = Stage(1)
     host = stage.hosts[0]
-    host.on[relay.Stop] = lambda channel, order: None
+    host.on[orders.Stop] = lambda channel, order: None
 
     def exits(channel: FakeChannel) -> None:
         exited = events.RankExited(
@@ -213,14 +213,14 @@ def test_a_host_that_never_ends_holds_no_success_back_either() -> None:
     stage.after_start(0, exits)
     outcome = stage.run()
     assert (outcome.status, outcome.left_behind) == ("succeeded", {"h0": None})
-    assert [order.grace for order in stage.ordered(0, relay.Stop)] == [0.0]
+    assert [order.grace for order in stage.ordered(0, orders.Stop)] == [0.0]
 
 
 def test_a_login_that_hangs_after_the_start_and_a_relay_that_dies() -> None:
     """Every new session is opened, prints its banner, and says nothing more."""
     stage = Stage(2)
     stage.after_start(0, lambda channel: channel.hang_up())
-    for kind in (relay.Attach, relay.Stop):
+    for kind in (orders.Attach, orders.Stop):
         del stage.hosts[0].on[kind]
 
     def opened(channel: FakeChannel) -> None:
@@ -250,7 +250,7 @@ def test_a_broken_link_is_mended_and_nothing_is_shown_twice() -> None:
         host.end(channel, 0)
 
     stage.after_start(0, breaks)
-    host.on[relay.Attach] = again
+    host.on[orders.Attach] = again
     outcome = stage.run()
     assert (outcome.status, outcome.incomplete_logs) == ("succeeded", ())
     assert stage.display.shown == b"one\ntwo\n"
@@ -260,13 +260,13 @@ def test_a_broken_link_is_mended_and_nothing_is_shown_twice() -> None:
 def test_a_host_that_cannot_start_stops_those_that_did() -> None:
     stage = Stage(2)
     failed = relay.Failed(what="start", reason="No space left on device")
-    stage.hosts[1].on[relay.StartAgent] = lambda channel, _: channel.say(failed)
+    stage.hosts[1].on[orders.StartAgent] = lambda channel, _: channel.say(failed)
     outcome = stage.run()
     assert outcome.exit_code == 125
     assert outcome.cause is not None
     assert outcome.cause.message == "h1: cannot start there: No space left on device"
     assert outcome.left_behind == {"h0": 0, "h1": 0}
-    assert stage.ordered(0, relay.Stop)
+    assert stage.ordered(0, orders.Stop)
 
 
 def test_a_host_that_cannot_be_reached_starts_nothing() -> None:
@@ -278,7 +278,7 @@ def test_a_host_that_cannot_be_reached_starts_nothing() -> None:
     stage.hosts[1].on_open = refuse
     outcome = stage.run()
     assert outcome.exit_code == 125
-    assert not stage.ordered(0, relay.StartAgent)
+    assert not stage.ordered(0, orders.StartAgent)
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def test_an_interrupt_before_the_start_starts_nothing() -> None:
     stage.supervisor.interrupt()
     outcome = stage.run()
     assert (outcome.status, outcome.exit_code) == ("stopped", 123)
-    assert not stage.ordered(0, relay.StartAgent)
+    assert not stage.ordered(0, orders.StartAgent)
 
 
 def test_stop_from_another_terminal() -> None:
@@ -312,7 +312,7 @@ def test_stop_from_another_terminal() -> None:
     outcome = stage.run()
     assert outcome.cause is not None
     assert outcome.cause.message == "stopped by the operator (clusterctl stop)"
-    assert [order.grace for order in stage.ordered(0, relay.Stop)] == [0.0]
+    assert [order.grace for order in stage.ordered(0, orders.Stop)] == [0.0]
 
 
 def test_signals_are_handed_on_to_every_host() -> None:
@@ -327,10 +327,10 @@ def test_signals_are_handed_on_to_every_host() -> None:
         return work
 
     for node, host in enumerate(stage.hosts):
-        host.on[relay.SignalRanks] = end(node)
+        host.on[orders.SignalRanks] = end(node)
     stage.after_start(1, lambda _: stage.supervisor.hand_on(signal.SIGUSR1))
     assert stage.run().status == "succeeded"
-    assert [stage.ordered(node, relay.SignalRanks)[0].number for node in (0, 1)] == [signal.SIGUSR1] * 2
+    assert [stage.ordered(node, orders.SignalRanks)[0].number for node in (0, 1)] == [signal.SIGUSR1] * 2
 
 
 def test_standard_input_reaches_rank_0_and_nobody_else() -> None:
@@ -340,24 +340,24 @@ def test_standard_input_reaches_rank_0_and_nobody_else() -> None:
     stage = Stage(2, stdin=reader)
     got = bytearray()
 
-    def take(channel: FakeChannel, order: relay.Input) -> None:
+    def take(channel: FakeChannel, order: orders.Input) -> None:
         got.extend(order.data)
         if not order.data:
             stage.hosts[0].end(channel, 0)
 
-    stage.hosts[0].on[relay.Input] = take
-    stage.hosts[1].on[relay.StartAgent] = stage.ends(1)
+    stage.hosts[0].on[orders.Input] = take
+    stage.hosts[1].on[orders.StartAgent] = stage.ends(1)
     assert stage.run().status == "succeeded"
     assert bytes(got) == b"x" * 50_000
-    assert stage.ordered(0, relay.StartAgent)[0].job.stdin
-    assert not stage.ordered(1, relay.StartAgent)[0].job.stdin
+    assert stage.ordered(0, orders.StartAgent)[0].job.stdin
+    assert not stage.ordered(1, orders.StartAgent)[0].job.stdin
     os.close(reader)
 
 
 def test_what_is_no_message_costs_that_host_not_the_run_of_this_process() -> None:
     stage = Stage(2)
     stage.after_start(1, lambda channel: channel.say_bytes(b'@@clusterctl1 {"is": "log", "name": "../x"}\n'))
-    stage.hosts[1].on[relay.Attach] = lambda channel, _: stage.hosts[1].end(channel, 3)
+    stage.hosts[1].on[orders.Attach] = lambda channel, _: stage.hosts[1].end(channel, 3)
     outcome = stage.run()
     assert outcome.exit_code == 3
     assert [
@@ -372,11 +372,11 @@ def test_a_host_that_takes_no_input_delays_no_other() -> None:
     stuck = threading.Event()
 
     def block() -> None:
-        if stage.ordered(0, relay.StartAgent):
+        if stage.ordered(0, orders.StartAgent):
             stuck.wait(30)
 
     stage.hosts[0].take_input = block
-    stage.hosts[1].on[relay.StartAgent] = stage.ends(1, 9)
+    stage.hosts[1].on[orders.StartAgent] = stage.ends(1, 9)
     outcome = stage.run()
     stuck.set()
     assert (outcome.exit_code, outcome.left_behind) == (9, {"h0": None, "h1": 0})
@@ -417,11 +417,11 @@ def test_a_full_disk_here_costs_no_run_and_no_byte(monkeypatch: pytest.MonkeyPat
         host.end(channel, 0)
 
     stage.after_start(0, fills)
-    host.on[relay.Acknowledge] = room
-    host.on[relay.Attach] = again
+    host.on[orders.Acknowledge] = room
+    host.on[orders.Attach] = again
     outcome = stage.run()
     assert (outcome.status, outcome.incomplete_logs) == ("succeeded", ())
-    assert not stage.ordered(0, relay.Stop)
+    assert not stage.ordered(0, orders.Stop)
     assert (stage.directory.logs / "h0" / "rank-0.log").read_bytes() == b"one\n" == stage.display.shown
     assert len([text for text in stage.display.said if "cannot write" in text]) == 1
     kinds = [event["event"] for event in stage.directory.events()]
@@ -441,7 +441,7 @@ def test_a_disk_that_stays_full_leaves_the_logs_on_the_hosts(monkeypatch: pytest
     outcome = stage.run()
     assert (outcome.status, outcome.exit_code, outcome.incomplete_logs) == ("succeeded", 0, ("h0",))
     assert "No space left" in stage.supervisor.unwritten
-    assert not stage.ordered(0, relay.Forget)
+    assert not stage.ordered(0, orders.Forget)
 
 
 class HungDisk:
@@ -485,7 +485,7 @@ def test_a_disk_that_hangs_for_a_while_costs_nothing(disk: HungDisk) -> None:
 
     def told(text: str) -> None:
         if "has not answered" in text:
-            acknowledged_early.extend(stage.ordered(0, relay.Acknowledge))
+            acknowledged_early.extend(stage.ordered(0, orders.Acknowledge))
             disk.answers.set()
 
     stage.after_start(0, prints)
@@ -519,7 +519,7 @@ def test_a_disk_that_hangs_for_ever_keeps_nobody_from_ending_the_run(
     assert outcome.incomplete_logs == ("h0", "h1"), "nobody can tell"
     assert "does not answer" in stage.supervisor.unwritten
     assert not stage.supervisor.disk_answers
-    assert not stage.ordered(0, relay.Forget)
+    assert not stage.ordered(0, orders.Forget)
 
 
 def test_a_host_that_sends_without_end_while_the_disk_hangs_fills_no_memory(
@@ -539,7 +539,7 @@ def test_a_host_that_sends_without_end_while_the_disk_hangs_fills_no_memory(
     outcome = stage.run()
     assert (outcome.status, outcome.incomplete_logs) == ("succeeded", ("h0",))
     assert (stage.directory.logs / "h0" / "rank-0.log").read_bytes() == b"one\ntwo\n"
-    assert not stage.ordered(0, relay.Forget)
+    assert not stage.ordered(0, orders.Forget)
 
 
 def test_a_link_is_mended_while_the_disk_hangs(disk: HungDisk) -> None:
@@ -557,7 +557,7 @@ def test_a_link_is_mended_while_the_disk_hangs(disk: HungDisk) -> None:
         host.print(channel, b"two\n")
 
     stage.after_start(0, prints)
-    host.on[relay.Attach] = again
+    host.on[orders.Attach] = again
     end_once_acknowledged(host, 8)  # of its present session
     outcome = stage.run()
     assert (outcome.status, outcome.incomplete_logs) == ("succeeded", ())
@@ -609,13 +609,13 @@ def test_a_fault_in_the_thread_of_the_disk_is_raised(asked: str, monkeypatch: py
     stage = Stage(1)
     with pytest.raises(ZeroDivisionError):
         stage.run() if asked == "run" else stage.supervisor.take_over()
-    assert not stage.ordered(0, relay.StartAgent)
+    assert not stage.ordered(0, orders.StartAgent)
 
 
 def test_a_fault_while_it_starts_stops_what_has_started(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = Stage(1)
     stopped = threading.Event()
-    stage.hosts[0].on[relay.Stop] = lambda channel, order: stopped.set()
+    stage.hosts[0].on[orders.Stop] = lambda channel, order: stopped.set()
     monkeypatch.setattr(stage.display, "awaiting", lambda text: 1 // len(text))  # it is empty once all run
     with pytest.raises(ZeroDivisionError):
         stage.run()
@@ -654,7 +654,7 @@ def test_a_disk_that_hangs_before_the_start_starts_nothing(
     )
     outcome = stage.run()
     assert (outcome.status, outcome.exit_code) == ("stopped", 123)
-    assert not stage.ordered(0, relay.StartAgent)
+    assert not stage.ordered(0, orders.StartAgent)
 
 
 def test_an_opener_that_breaks_is_a_host_that_was_not_opened() -> None:
@@ -698,11 +698,11 @@ def test_a_run_whose_controller_is_dead_is_taken_over() -> None:
     stage.directory.append_event({"event": "started", "host": "h0", "cwd": "/w"})
     stage.directory.ask_to_stop(now=True)
     beat = relay.Heartbeat(time=1.0)
-    stage.hosts[0].on[relay.Attach] = lambda channel, _: channel.say(beat, relay.CaughtUp())
-    stage.hosts[1].on[relay.Attach] = lambda channel, _: channel.say(relay.Absent())
+    stage.hosts[0].on[orders.Attach] = lambda channel, _: channel.say(beat, relay.CaughtUp())
+    stage.hosts[1].on[orders.Attach] = lambda channel, _: channel.say(relay.Absent())
     outcome = stage.supervisor.take_over()
     assert outcome.left_behind == {"h0": 0, "h1": 0}
-    assert stage.ordered(0, relay.Stop)
+    assert stage.ordered(0, orders.Stop)
     assert not [text for text in stage.display.said if "connected again" in text]
 
 
@@ -719,14 +719,14 @@ def test_an_interrupted_stop_leaves_ranks_their_time_to_save() -> None:
     def interrupt(text: str) -> None:
         if "to save" in text:
             stage.display.on_say = lambda text: None
-            stage.hosts[0].on[relay.Stop] = stop
+            stage.hosts[0].on[orders.Stop] = stop
             raise KeyboardInterrupt
 
     stage.display.on_say = interrupt
     with pytest.raises(KeyboardInterrupt):
         stage.supervisor.take_over()
     assert heard.wait(60)
-    assert {order.grace for order in stage.ordered(0, relay.Stop)} == {QUICK.stop_grace}
+    assert {order.grace for order in stage.ordered(0, orders.Stop)} == {QUICK.stop_grace}
 
 
 def test_a_controller_that_leaves_stops_nothing_where_hosts_are_to_continue() -> None:
@@ -735,7 +735,7 @@ def test_a_controller_that_leaves_stops_nothing_where_hosts_are_to_continue() ->
     with pytest.raises(LeftAlone, match=r"run r goes on without its controller, for 24 h at most"):
         stage.run()
     assert stage.directory.outcome() is None
-    assert not stage.ordered(0, relay.Stop) and not stage.ordered(1, relay.Stop)
+    assert not stage.ordered(0, orders.Stop) and not stage.ordered(1, orders.Stop)
 
 
 def test_a_controller_that_leaves_stops_the_run_where_hosts_are_to_stop() -> None:
@@ -750,7 +750,7 @@ def test_a_run_that_has_not_begun_is_not_left() -> None:
     stage = Stage(2, on_disconnect="continue")
     stage.supervisor.leave(signal.SIGTERM)
     assert stage.run().status == "error"
-    assert not stage.ordered(0, relay.StartAgent)
+    assert not stage.ordered(0, orders.StartAgent)
 
 
 def test_who_was_displaced_by_attach_ends_nothing() -> None:
@@ -763,7 +763,7 @@ def test_who_was_displaced_by_attach_ends_nothing() -> None:
             stage.run()
         other.kill()
     assert stage.directory.outcome() is None
-    assert not stage.ordered(0, relay.Stop)
+    assert not stage.ordered(0, orders.Stop)
 
 
 def test_who_was_displaced_while_it_stood_still_steps_aside() -> None:
@@ -776,8 +776,8 @@ def test_who_was_displaced_while_it_stood_still_steps_aside() -> None:
         other.kill()
     assert (outcome.status, outcome.exit_code) == ("stopped", 123)
     assert stage.directory.outcome() is None
-    assert not stage.ordered(0, relay.Stop)
-    assert not stage.ordered(0, relay.Forget)
+    assert not stage.ordered(0, orders.Stop)
+    assert not stage.ordered(0, orders.Forget)
 
 
 def test_many_interrupts_are_two() -> None:
@@ -788,7 +788,7 @@ def test_many_interrupts_are_two() -> None:
             stage.supervisor.interrupt()
 
     stage.after_start(0, interrupts)
-    stage.hosts[0].on[relay.Stop] = lambda channel, order: (
+    stage.hosts[0].on[orders.Stop] = lambda channel, order: (
         None if order.grace else stage.hosts[0].end(channel, 143, told=True)
     )
     outcome = stage.run()

@@ -14,7 +14,8 @@ from typing import IO, TypeVar
 from clusterctl.ask.host_session import HostSession, listen
 from clusterctl.ask.tree import FOLDER, Tree, file_digest, link_digest, open_regular
 from clusterctl.errors import ClusterctlError
-from clusterctl.messages.relay import Archive, Check, Checked, Failed, Reply, Unpacked
+from clusterctl.messages.orders import Archive, Check
+from clusterctl.messages.relay import Checked, Failed, Reply, Unpacked
 from clusterctl.report.pull import printable
 
 _PIECE = 128 * 1024

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from clusterctl.messages import relay
+from clusterctl.messages import orders, relay
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.run.display import Display
 from clusterctl.run.links import Broken, Heard, Links
@@ -60,7 +60,7 @@ class Closing:
         Unless this attempt is the ``last``, they keep the run's copy of its code."""
         waiting = nodes & self._links.nodes
         for node in waiting:
-            self._links.post(node, relay.Forget(enter=self._plan.enter, last=last))
+            self._links.post(node, orders.Forget(enter=self._plan.enter, last=last))
         deadline = time.monotonic() + _FORGET_TIMEOUT
         while waiting and time.monotonic() < deadline:
             for event in self._links.poll(_LOOK):

@@ -6,7 +6,7 @@ import time
 
 from clusterctl.ask.bundle import pack
 from clusterctl.ask.host_session import HostSession
-from clusterctl.messages import relay
+from clusterctl.messages import orders, relay
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.run.closing import Closing
 from clusterctl.run.display import Display
@@ -92,7 +92,7 @@ class LogFetch:
                 match report:
                     case Stored():
                         self._stored[report.node] += report.size
-                        self._links.post(report.node, relay.Acknowledge(received=self._stored[report.node]))
+                        self._links.post(report.node, orders.Acknowledge(received=self._stored[report.node]))
                     case Notice():
                         self._display.say(report.text)
             if time.monotonic() - moved > self._timeout:
@@ -104,7 +104,7 @@ class LogFetch:
         match event:
             case Opened() if self._outcome.left_behind.get(self._hosts[event.node]) is None:
                 # Nobody knows that its part has ended, and this session renews its lease.
-                self._links.post(event.node, relay.Stop(grace=0.0, reason="the run is over"))
+                self._links.post(event.node, orders.Stop(grace=0.0, reason="the run is over"))
             case Unopened():
                 self._give_up(event.node, event.failure.message)
             case Broken():

@@ -19,7 +19,8 @@ import msgspec
 
 from clusterctl.ask.bundle import REMOTE_COMMAND
 from clusterctl.ask.host_session import HostSession
-from clusterctl.messages.relay import Attach, Input, Keepalive, Order, Reply
+from clusterctl.messages.orders import Attach, Input, Keepalive, Order
+from clusterctl.messages.relay import Reply
 from clusterctl.settings import RUN
 from clusterctl.transport.protocol import Channel, Failure, Transport
 

@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 
 from clusterctl.errors import ClusterctlError
-from clusterctl.messages.relay import Checkpoints, Failed, FindCheckpoints, Order, Placed, Reply
-from clusterctl.messages.relay import PlaceLatest as Place
+from clusterctl.messages.orders import FindCheckpoints, Order
+from clusterctl.messages.orders import PlaceLatest as Place
+from clusterctl.messages.relay import Checkpoints, Failed, Placed, Reply
 from clusterctl.plan.model import LaunchPlan, NodePlan
 from clusterctl.run.checkpoints import Choice, choose
 from clusterctl.run.links import Broken, Heard, LinkEvent, Links

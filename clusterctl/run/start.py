@@ -15,7 +15,8 @@ from clusterctl.ask.sync import Packed, deliver
 from clusterctl.ask.tree import Tree
 from clusterctl.engines.command import node_argv, node_files
 from clusterctl.errors import ClusterctlError
-from clusterctl.messages.relay import Failed, Job, StartAgent, Started
+from clusterctl.messages.orders import Job, StartAgent
+from clusterctl.messages.relay import Failed, Started
 from clusterctl.plan.model import LaunchPlan, NodePlan
 from clusterctl.run.checkpoints import Choice
 from clusterctl.run.display import Display

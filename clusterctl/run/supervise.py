@@ -16,7 +16,7 @@ from clusterctl.ask.bundle import pack
 from clusterctl.ask.host_session import HostSession
 from clusterctl.ask.tree import Tree
 from clusterctl.errors import ClusterctlError
-from clusterctl.messages import relay
+from clusterctl.messages import orders, relay
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.run.actions import (
     Action,
@@ -250,7 +250,7 @@ class Supervisor:
                 self._take(event, at)
             # Not before: what is stored of a session that has just been replaced is no news in the new one.
             for node, size in self._replies.unacknowledged():
-                self._links.post(node, relay.Acknowledge(received=size))
+                self._links.post(node, orders.Acknowledge(received=size))
         return self.outcome
 
     def _halted(self) -> bool:
@@ -275,7 +275,7 @@ class Supervisor:
             raise without_controller(self._plan.run, self._machine.lease)
         for number in self._operator.signals():
             self._say(f"{signal.Signals(number).name} is handed on to every rank")
-            self._links.post_all(relay.SignalRanks(number=number))
+            self._links.post_all(orders.SignalRanks(number=number))
         history = self._replies.history
         if not history.waiting or at > history.deadline:
             if history.began:
@@ -329,21 +329,21 @@ class Supervisor:
                 case StopHosts():
                     self.ordered_at = self.ordered_at or now()
                     for node in action.nodes:
-                        self._links.post(node, relay.Stop(grace=action.grace, reason=action.reason))
+                        self._links.post(node, orders.Stop(grace=action.grace, reason=action.reason))
                 case Reconnect():
                     self._reopen(action.node)
                 case IndirectProbe():
                     target = self._plan.nodes[action.node]
                     _, sshd = self._transport.address_of(target.host) or ("", 22)
                     ports = (sshd, self._plan.master_port)
-                    probe = relay.Probe(node_rank=action.node, address=target.address, ports=ports)
+                    probe = orders.Probe(node_rank=action.node, address=target.address, ports=ports)
                     self._links.post(action.prober, probe)
                 case Observe():
                     port = self._plan.master_port
-                    self._links.post(action.node, relay.Watch(interval=action.interval, port=port))
+                    self._links.post(action.node, orders.Watch(interval=action.interval, port=port))
                 case LookAt():
                     for node in action.nodes:
-                        self._links.post(node, relay.Look(look=action.look, port=self._plan.master_port))
+                        self._links.post(node, orders.Look(look=action.look, port=self._plan.master_port))
                 case Keep():
                     self._recorder.keep(action.name, action.value)
                 case Say():
@@ -387,5 +387,5 @@ class Supervisor:
             self._recorder.launcher.close(at_once=gone)
         self._recorder.close()
         if self.outcome is None and self._recorder.taken_by is None and not self._may_go_on_alone:
-            self._links.post_all(relay.Stop(grace=self._machine.grace, reason="the controller broke"))
+            self._links.post_all(orders.Stop(grace=self._machine.grace, reason="the controller broke"))
         self._links.close()
