@@ -120,7 +120,8 @@ def test_the_verb_answers_without_a_host_and_writes_a_config(model: Path) -> Non
     told: dict[str, Any] = json.loads(done.stdout)
     assert told["schema"] == "clusterctl.fit/1" and told["shape"]["parameters"] == SIZE
     assert told["job"]["sequence"] == 512, "as long as the model can"
-    assert told["world"] == {"ranks": [4, 4], "device": 24 * 10**9, "host": None, "bandwidth": 1.25e9}
+    asked = {"ranks": [4, 4], "device": 24 * 10**9, "host": None, "bandwidth": 1.25e9, "library": "nccl"}
+    assert told["world"] == asked
     assert told["advice"]["ranked"][0] == "zero1"
     assert json.loads(output.read_text())["zero_optimization"]["stage"] == 1
     with pytest.raises(UsageError, match="exists"):
