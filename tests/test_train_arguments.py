@@ -35,6 +35,7 @@ def complete(config: dict[str, Any], *argv: str, world_size: int = 2) -> dict[st
         (["--dropout", "nan"], "--dropout is nan"),
         (["--zero_stage", "4"], "4"),
         (["--save_every", "5"], "--save_every without --save_dir"),
+        (["--eval_every", "5", "--eval_batches", "0"], "--eval_every with --eval_batches 0"),
         (["--resume", "auto"], "--resume auto without --save_dir"),
     ],
 )
@@ -260,13 +261,43 @@ def test_a_key_that_stands_twice_is_refused(tmp_path: Path) -> None:
         dsconfig.read(str(path))
 
 
-def test_a_setting_that_deepspeed_does_not_know_is_refused_with_a_guess() -> None:
+@pytest.mark.parametrize(
+    ("wrong", "says", "hint"),
+    [
+        ({"gradient_cliping": 1.0}, "no setting gradient_cliping", "write gradient_clipping"),
+        (
+            {"zero_optimization": {"stage": 2, "overlap_com": True}},
+            "no setting overlap_com,",
+            "write overlap_comm",
+        ),
+        (
+            {"flops_profiler": {"enabled": False, "profile_stp": 3}},
+            "no setting flops_profiler.profile_stp",
+            "write flops_profiler.profile_step",
+        ),
+        (
+            {"zero_optimization": {"stage": 2, "reduce_bucket_size": "big"}},
+            "valid integer",
+            "correct that key",
+        ),
+        ({"aio": 5}, "aio of the ds_config is no object", 'write "aio": {}'),
+    ],
+)
+def test_a_setting_that_deepspeed_would_not_heed_is_refused(
+    wrong: dict[str, Any], says: str, hint: str
+) -> None:
     pytest.importorskip("deepspeed")
-    known = {"flops_profiler": {"enabled": False}, "wall_clock_breakdown": False, "train_batch_size": 4}
+    known = {
+        "flops_profiler": {"enabled": False, "profile_step": 1},
+        "wall_clock_breakdown": False,
+        "train_batch_size": 4,
+        "checkpoint": {"use_node_local_storage": True},
+        "aio": {"block_size": 1 << 20},
+    }
     dsconfig.validate(known)
-    with pytest.raises(UserError, match="no setting gradient_cliping") as caught:
-        dsconfig.validate({**known, "gradient_cliping": 1.0})
-    assert caught.value.hint == "write gradient_clipping"
+    with pytest.raises(UserError, match=says) as caught:
+        dsconfig.validate({**known, **wrong})
+    assert caught.value.hint == hint and "http" not in caught.value.message
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -220,6 +220,8 @@ def _refuse_nonsense(args: argparse.Namespace) -> None:
         )
     if args.save_every and not args.save_dir:
         raise UserError("--save_every without --save_dir", hint="add --save_dir DIR")
+    if args.eval_every and not args.eval_batches:
+        raise UserError("--eval_every with --eval_batches 0", hint="leave one of them out")
     if args.resume == "auto" and not args.save_dir:
         raise UserError(
             "--resume auto without --save_dir", hint="add --save_dir DIR, where to look and to save"

@@ -6,6 +6,7 @@ import difflib
 import json
 import math
 from argparse import Namespace
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ ADAMS = ("adam", "adamw")
 NEVER = 10**9
 # Read by DeepSpeed elsewhere, after its configuration is made.
 OURS = {"optimizer", "scheduler", "zero_optimization", "checkpoint"}
+# Of these DeepSpeed asks key by key, and ignores the others.
+LOOSE = {"aio", "autotuning", "checkpoint", "data_types", "flops_profiler", "torch_autocast"}
 SECTIONS = {
     "zero_optimization": '{"stage": 2}',
     "optimizer": '{"type": "AdamW"}',
@@ -129,10 +132,24 @@ def requested_dtype(config: dict[str, Any], dtype: str) -> str:
 def validate(config: dict[str, Any]) -> None:
     """Let DeepSpeed itself read `config`; its objections become a UserError."""
     from deepspeed.runtime.config import DeepSpeedConfig, DeepSpeedConfigError
+    from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+    from pydantic import ValidationError
 
+    for section in config.keys() & LOOSE:
+        if not isinstance(config[section], dict):
+            raise UserError(f"{section} of the ds_config is no object", hint=f'write "{section}": {{}}')
     read = _Asked(config)
     try:
         DeepSpeedConfig(read)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False)[0]
+        key = ".".join(map(str, wrong["loc"]))
+        if wrong["type"] == "extra_forbidden":
+            fields = DeepSpeedZeroConfig.model_fields
+            raise _unknown(key, {field.alias or name for name, field in fields.items()}) from error
+        raise UserError(
+            f"DeepSpeed refuses the ds_config: {key or error.title}: {wrong['msg']}", hint="correct that key"
+        ) from error
     except (AssertionError, ValueError, TypeError, DeepSpeedConfigError) as error:
         first = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         detail = " ".join(str(error).split())
@@ -141,11 +158,18 @@ def validate(config: dict[str, Any]) -> None:
             hint="correct that key; the files in configs/ work as they are",
         ) from error
     for key in config.keys() - read.asked - OURS:
-        close = difflib.get_close_matches(key, read.asked | OURS, n=1)
-        raise UserError(
-            f"DeepSpeed knows no setting {key}, which the ds_config has",
-            hint=f"write {close[0]}" if close else "leave it out: DeepSpeed would ignore it",
-        )
+        raise _unknown(key, read.asked | OURS)
+    for section in config.keys() & LOOSE:
+        for key in config[section].keys() - read[section].asked:
+            raise _unknown(f"{section}.{key}", {f"{section}.{known}" for known in read[section].asked})
+
+
+def _unknown(key: str, known: Iterable[str]) -> UserError:
+    close = difflib.get_close_matches(key, known, n=1)
+    return UserError(
+        f"DeepSpeed knows no setting {key}, which the ds_config has",
+        hint=f"write {close[0]}" if close else "leave it out: DeepSpeed would not heed it",
+    )
 
 
 def _without_auto(value: Any) -> Any:
@@ -176,7 +200,7 @@ class _Asked(dict[str, Any]):
     """Settings that remember which of them, and which others, were asked for: the rest is ignored."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        super().__init__(settings)
+        super().__init__({k: _Asked(v) if isinstance(v, dict) else v for k, v in settings.items()})
         self.asked: set[str] = set()
 
     def __getitem__(self, key: str) -> Any:
