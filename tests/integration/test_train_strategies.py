@@ -149,7 +149,7 @@ def test_a_run_goes_on_with_four_two_one_and_three_ranks(box: Sandbox, shared: P
     """The batch is 24 samples throughout; its curve is that of a run which nothing disturbed."""
 
     def metrics(strategy: str, name: object) -> Path:
-        return shared / f"{strategy}-{name}.jsonl"
+        return shared / f"{strategy}-resumed-{name}.jsonl"
 
     def job(strategy: str, ranks: int, steps: int, name: object, *more: str) -> list[str]:
         batch = ["--gas", str(12 // ranks), "--lr_decay_steps", "8", "--strategy", strategy]
