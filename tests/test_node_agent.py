@@ -475,7 +475,7 @@ def test_a_process_of_another_user_is_left_and_named() -> None:
             "import os, sys; sys.path.insert(0, sys.argv[2])\n"
             "from clusterctl.node.shared import processes\n"
             "os.setuid(65534)\n"
-            "processes.SWEEP_TIMEOUT = 0.0\n"
+            "processes.STUCK_TIMEOUT = 0.0\n"
             "left = processes.kill_all('none', below=int(sys.argv[1]))\n"
             "print([processes.command_of(pid) for pid in left if 'sleep' in processes.command_of(pid)])"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -44,5 +45,41 @@ def test_a_process_lives_as_long_as_any_of_its_threads(without_main_thread: int)
 
 def test_what_no_signal_ends_is_counted(without_main_thread: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "send", lambda *_: True)
-    monkeypatch.setattr(processes, "SWEEP_TIMEOUT", 0.0)
+    monkeypatch.setattr(processes, "waits_in_kernel", lambda _: True)
+    monkeypatch.setattr(processes, "STUCK_TIMEOUT", 0.0)
     assert processes.kill_all("r/0") == [without_main_thread]
+
+
+def test_what_only_waits_for_a_processor_is_waited_for(
+    without_main_thread: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = []
+
+    def late(pid: int, number: int) -> bool:
+        sent.append(pid)
+        if len(sent) == 4:
+            os.kill(pid, number)
+        return True
+
+    monkeypatch.setattr(processes, "send", late)
+    monkeypatch.setattr(processes, "STUCK_TIMEOUT", 0.0)
+    assert processes.kill_all("r/0") == []
+    assert sent[:4] == [without_main_thread] * 4
+
+
+def test_what_has_lost_its_mark_on_its_way_out_still_counts(
+    without_main_thread: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = [[without_main_thread]]
+    sent = []
+
+    def late(pid: int, number: int) -> bool:
+        sent.append(pid)
+        if len(sent) == 3:
+            os.kill(pid, number)
+        return True
+
+    monkeypatch.setattr(processes, "run_processes", lambda *_: seen.pop() if seen else [])
+    monkeypatch.setattr(processes, "send", late)
+    assert processes.kill_all("r/0") == []
+    assert sent[:3] == [without_main_thread] * 3

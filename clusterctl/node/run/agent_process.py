@@ -12,13 +12,12 @@ import tempfile
 import time
 from typing import Any
 
-from ..shared.processes import boot_id, identity, is_running, kill_all, send
+from ..shared.processes import DYING_TIMEOUT, boot_id, identity, is_running, kill_all, send
 from .directory import AGENT, INPUT, INPUT_END, JOB, boottime
 from .dumps import publish
 
 # An agent whose time to stop is over needs up to eight more: it kills, waits for reports, sweeps.
 STUCK_TIMEOUT = 12.0
-KILL_TIMEOUT = 5.0
 TICK = 0.01
 REBOOTED = "the host was rebooted"
 
@@ -77,7 +76,7 @@ class AgentProcess:
 
     def await_end(self):
         """Killed, it needs a moment to be gone. Its pid in a list where it stays, else an empty one."""
-        deadline = boottime() + KILL_TIMEOUT
+        deadline = boottime() + DYING_TIMEOUT
         while self.is_alive() and boottime() < deadline:
             time.sleep(TICK)
         return [self._identity["pid"]] if self._identity is not None and self.is_alive() else []

@@ -266,7 +266,7 @@ class Relay:
             self.forwarder.forward()  # it may have ended as it should since
             if not self.forwarder.ended:
                 left = self.agent.replace(self.pulse)
-                found = told(set(strays(self.directory.home)) - set(left))
+                found = told(set(strays(self.directory.home, meanwhile=self.pulse)) - set(left))
                 emit({"is": "agent-gone", "left": len(left), "strays": found})
                 self.forwarder.ended = True
         return busy

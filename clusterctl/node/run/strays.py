@@ -8,20 +8,48 @@ told, and never ended.
 from __future__ import annotations
 
 import os
+import time
 
 from ..shared.files import read
 from ..shared.open_files import owner
-from ..shared.processes import command_of, descendants, environ_marks, process_table
+from ..shared.processes import (
+    DYING_TIMEOUT,
+    TICK,
+    command_of,
+    descendants,
+    environ_marks,
+    is_ending,
+    process_table,
+)
 from ..shared.wire import sendable
 
 _DEAD = ("Z", "X")
 
 
-def strays(folder, known=()):
+def strays(folder, known=(), meanwhile=lambda: None):
     """{pid: working directory} of those that work below ``folder``, a run's directory or that of all runs,
     and bear no mark. Without ``known`` and what descends from them, and without what has a terminal: that is
-    somebody who looks around."""
-    table = process_table()
+    somebody who looks around.
+
+    What is ending has lost its mark already, so it is waited for. ``meanwhile`` is called now and then.
+    """
+    deadline = time.monotonic() + DYING_TIMEOUT
+    while True:
+        table = process_table()
+        found = _inside(folder, table)
+        if not any(map(is_ending, found)) or time.monotonic() > deadline:
+            break
+        meanwhile()
+        time.sleep(TICK)
+    if not found:
+        return {}
+    ours = {*known, *(pid for pids in environ_marks(found).values() for pid in pids)}
+    ours |= descendants(ours, table)
+    return {pid: place for pid, place in sorted(found.items()) if pid not in ours}
+
+
+def _inside(folder, table):
+    """{pid: working directory}"""
     inside = os.path.realpath(folder) + "/"
     found = {}
     for pid, stat in table.items():
@@ -29,11 +57,7 @@ def strays(folder, known=()):
             place = working_directory_of(pid)
             if (place + "/").startswith(inside):
                 found[pid] = place
-    if not found:
-        return {}
-    ours = {*known, *(pid for pids in environ_marks(found).values() for pid in pids)}
-    ours |= descendants(ours, table)
-    return {pid: place for pid, place in sorted(found.items()) if pid not in ours}
+    return found
 
 
 def told(pids):

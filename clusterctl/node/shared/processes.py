@@ -14,7 +14,10 @@ import signal
 import threading
 import time
 
-SWEEP_TIMEOUT = 5.0
+# How long what was killed may take: where it waits in the kernel or may not be killed, and where it only has
+# to be given a processor, of which a busy host has few.
+STUCK_TIMEOUT = 5.0
+DYING_TIMEOUT = 30.0
 TICK = 0.05
 # So long one reading of an environment may wait in the kernel.
 READ_TIMEOUT = 2.0
@@ -26,6 +29,7 @@ Stat = collections.namedtuple("Stat", "parent state started")
 Stat.__doc__ = """One line of the process table; ``started`` is in clock ticks since boot. ``state`` is that
 of the main thread, or where that has ended before others that of one of those."""
 _DEAD = ("Z", "X")
+_PF_EXITING = 0x4
 _MARK = b"CLUSTERCTL_RUN="
 _unreadable: set[tuple[int, int]] = set()
 
@@ -163,15 +167,31 @@ def environ_marks(pids):
 
 def kill_all(tag, below=None, meanwhile=lambda: None):
     """KILL until nothing of the run is left or it cannot be killed; what is left, by pid."""
-    deadline = time.monotonic() + SWEEP_TIMEOUT
+    begun = time.monotonic()
+    found: dict[int, int] = {}  # when each started: on its way out a process loses its mark before its memory
     while True:
         meanwhile()
-        left = run_processes(tag, below)
-        if not left or time.monotonic() > deadline:
+        stats = ((pid, stat_of(pid)) for pid in run_processes(tag, below))
+        found.update((pid, stat.started) for pid, stat in stats if stat is not None)
+        left = sorted(pid for pid, started in found.items() if is_running(pid, started))
+        dying = [pid for pid in left if send(pid, signal.SIGKILL) and not waits_in_kernel(pid)]
+        if not left or time.monotonic() - begun > (DYING_TIMEOUT if dying else STUCK_TIMEOUT):
             return left
-        for pid in left:
-            send(pid, signal.SIGKILL)
         time.sleep(TICK)
+
+
+def waits_in_kernel(pid):
+    """Whether one of its threads is in state D, in which no signal is taken."""
+    return any(state == "D" for _, state in threads(pid))
+
+
+def is_ending(pid):
+    """Whether the kernel takes it apart: its environment may be gone, its working directory not yet."""
+    try:
+        with open("/proc/%d/stat" % pid, "rb") as stream:
+            return bool(int(stream.read().rpartition(b")")[2].split()[6]) & _PF_EXITING)
+    except OSError:
+        return True
 
 
 def command_of(pid):
