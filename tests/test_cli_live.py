@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import select
+import threading
 import time
 
 import pytest
@@ -135,3 +138,23 @@ def test_an_ascii_terminal_gets_ascii(terminal: Recorder) -> None:
 def test_no_host_is_red(node_rank: int) -> None:
     red, green, blue = hue(node_rank)
     assert red <= max(green, blue)
+
+
+def test_a_reader_who_is_slow_stops_nobody_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The terminal's thread asks for lines without an end while the other waits for room."""
+    monkeypatch.setattr("clusterctl.cli.terminal._REFRESH", 0.0)
+    reading, writing = os.pipe()
+    terminal = Terminal(writing, patient=True, limit=1000)
+    live = LiveOutput(make_plan(2), terminal, paint=None)
+    lines = b"x" * 99 + b"\n"
+    printing = threading.Thread(target=live.output, args=("h0", "rank-0.log", lines * 20_000), daemon=True)
+    printing.start()
+    left = 20_000
+    while left and select.select([reading], [], [], 60)[0]:
+        left -= os.read(reading, 1 << 16).count(b"\n")
+    assert left == 0
+    printing.join(60)
+    assert not printing.is_alive()
+    assert terminal.close()
+    os.close(reading)
+    os.close(writing)

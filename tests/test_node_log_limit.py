@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from clusterctl.node.run.log_limit import (
     remove_logs,
     resume_of,
 )
+from clusterctl.node.run.log_times import LogTimes
 from clusterctl.node.shared.processes import kill_all
 from clusterctl.node.shared.watch import MODIFIED, ONCE, Watch
 from clusterctl.run.log_collector import LogCollector
@@ -175,7 +177,9 @@ def test_a_log_within_its_limit_is_whole(
 def test_the_faster_a_log_grows_the_sooner_it_is_looked_at(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     log, now = tmp_path / "logs" / LOG, [0.0]
-    looks = LogLimit(NodeDirectory(str(tmp_path)), HEAD, LIMIT, lambda: None, clock=lambda: now[0])
+    times = LogTimes(str(tmp_path / "times"))
+    directory = NodeDirectory(str(tmp_path))
+    looks = LogLimit(directory, HEAD, LIMIT, times, lambda: None, clock=lambda: now[0])
 
     def grown(size: int, seconds: float) -> float:
         with log.open("ab") as stream:
@@ -194,9 +198,9 @@ def test_the_faster_a_log_grows_the_sooner_it_is_looked_at(tmp_path: Path) -> No
 def test_logs_that_do_not_grow_are_not_looked_at_until_one_does(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     log, watch = tmp_path / "logs" / LOG, Watch()
-    looks = LogLimit(
-        NodeDirectory(str(tmp_path)), HEAD, LIMIT, lambda: watch.add(log.parent, MODIFIED | ONCE)
-    )
+    times = LogTimes(str(tmp_path / "times"), clock=count(0, 10).__next__)
+    directory = NodeDirectory(str(tmp_path))
+    looks = LogLimit(directory, HEAD, LIMIT, times, lambda: watch.add(log.parent, MODIFIED | ONCE))
     for _ in range(2):
         with log.open("ab") as stream:
             stream.write(b"a line\n")
@@ -275,4 +279,3 @@ def test_where_they_are_impossible_anywhere_nothing_is_cut_and_that_is_said(
 def test_a_file_system_that_takes_no_holes_is_known(tmp_path: Path) -> None:
     assert can_cut(str(tmp_path))
     assert not list(tmp_path.iterdir())
-    assert LogLimit(NodeDirectory(str(tmp_path)), 0, 0, lambda: None).pause == math.inf

@@ -5,7 +5,8 @@ from __future__ import annotations
 import colorsys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain
 
 from clusterctl.cli.terminal import Terminal
 from clusterctl.plan.model import LaunchPlan
@@ -75,6 +76,8 @@ class LiveOutput(Display):
         engine: bool = False,
         bare: bool = False,
     ) -> None:
+        self.stamp = ""
+        """What stands before each whole line."""
         self._terminal = terminal
         self._colour = paint is not None
         self._encoding = encoding
@@ -112,29 +115,36 @@ class LiveOutput(Display):
     def output(self, host: str, name: str, data: bytes) -> None:
         if name.startswith("agent.") and not self._engine:
             return
+        ready: list[bytes] = []
         with self._lock:
             self._awaited, self._heard = "", self._heard or name.startswith("rank-")
             *lines, rest = data.split(b"\n")
             unfinished = self._unfinished.pop((host, name), None)
             if unfinished is not None and lines:
                 unfinished.add(lines.pop(0))
-                self._print(host, name, unfinished.text(), cut=unfinished.cut)
+                ready.append(self._whole(host, name, unfinished.text(), cut=unfinished.cut))
                 unfinished = None
-            self._print_all(host, name, lines)
             if rest:
                 unfinished = unfinished or _Unfinished(time.monotonic())
                 unfinished.add(rest)
             if unfinished is not None:
                 self._unfinished[host, name] = unfinished
+        # Without the lock: the terminal may wait for its reader, and its thread for the lock.
+        for line in chain(ready, self._together(host, name, lines)):
+            self._terminal.put(line)
 
     def flush(self) -> None:
         """Print lines that never got their end."""
         with self._lock:
-            for (host, name), line in self._unfinished.items():
-                if line.text():
-                    self._print(host, name, line.text(), cut=line.cut)
+            ready = [
+                self._whole(host, name, line.text(), cut=line.cut)
+                for (host, name), line in self._unfinished.items()
+                if line.text()
+            ]
             self._unfinished.clear()
             self._awaited = ""
+        for text in ready:
+            self._terminal.put(text)
 
     # Source: lines without an end, asked for by the terminal's thread
 
@@ -169,34 +179,34 @@ class LiveOutput(Display):
                 found.append(self._line(_DIM, "clusterctl", self._awaited))
         return found
 
-    def _print_all(self, host: str, name: str, lines: list[bytes]) -> None:
-        """Whole lines. Of those that are plain many go at once: ranks may print fast."""
+    def _together(self, host: str, name: str, lines: list[bytes]) -> Iterator[bytes]:
+        """Whole lines as they are shown. Of those that are plain many go at once: ranks may print fast."""
         plain = self._encoding == "utf-8" and is_plain(b"\n".join(lines))
         if plain and max(map(len, lines), default=0) <= _LONGEST:
             prefix = self._line(self._style.get(host, _DIM), _label(host, name), "")[:-1]
             for start in range(0, len(lines), _TOGETHER):
                 some = lines[start : start + _TOGETHER]
-                self._terminal.put(prefix + (b"\n" + prefix).join(some) + b"\n")
+                yield prefix + (b"\n" + prefix).join(some) + b"\n"
             return
         for line in lines:
             if len(line) <= _LONGEST:
-                self._print(host, name, last_state(line))
+                yield self._whole(host, name, last_state(line))
             else:
                 whole = _Unfinished(0.0)
                 whole.add(line)
-                self._print(host, name, whole.text(), cut=whole.cut)
+                yield self._whole(host, name, whole.text(), cut=whole.cut)
 
-    def _print(self, host: str, name: str, line: bytes, *, cut: int = 0) -> None:
+    def _whole(self, host: str, name: str, line: bytes, *, cut: int = 0) -> bytes:
         text = self._plain(line)
         if cut:
             text += f" ... ({cut:,} bytes in one line, all in logs/)"
-        self._terminal.put(self._line(self._style.get(host, _DIM), _label(host, name), text))
+        return self._line(self._style.get(host, _DIM), _label(host, name), text)
 
     def _plain(self, line: bytes) -> str:
         return plain_output(line, colours=self._colour)
 
     def _line(self, style: bytes, label: str, text: str, *, columns: int | None = None) -> bytes:
-        prefix = "" if self._bare else f"{label:<{self._width}} │ "
+        prefix = self.stamp + ("" if self._bare else f"{label:<{self._width}} │ ")
         if columns is not None:
             from rich.cells import set_cell_size
 

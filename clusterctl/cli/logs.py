@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from clusterctl.cli import options
 from clusterctl.cli.runs import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
-    from clusterctl.plan.model import LaunchPlan
+    from clusterctl.session.logs import Log, Reading, ReadingByTime
     from clusterctl.store.runs import RunDirectory
+    from clusterctl.store.timed_logs import Piece
 
 _POLL = 0.3
-_LAUNCHER = "launcher"
 
 
 def command(
@@ -35,6 +36,33 @@ def command(
     tail: Annotated[
         int | None, typer.Option("--tail", metavar="N", min=0, help="The last N lines of each log.")
     ] = None,
+    timestamps: Annotated[
+        bool,
+        typer.Option(
+            "--timestamps",
+            "-t",
+            help="All ranks in the order of time, each line behind when it had come: looked at ten times a "
+            "second, once a second of a rank that prints all the time.",
+        ),
+    ] = False,
+    since: Annotated[
+        str,
+        typer.Option(
+            "--since",
+            metavar="TIME",
+            callback=options.not_empty,
+            help="In the order of time, only what came in the last 10m, or since 14:30 or 2026-01-31T14:30.",
+        ),
+    ] = "",
+    grep: Annotated[
+        str,
+        typer.Option(
+            "--grep",
+            metavar="REGEX",
+            callback=options.not_empty,
+            help="Of all that only lines that match, in the words of Python's re: 'loss|(?i)nan'.",
+        ),
+    ] = "",
     fetch: Annotated[
         bool, typer.Option("--fetch", help="Bring what is not complete here from the hosts first.")
     ] = False,
@@ -44,27 +72,42 @@ def command(
 ) -> int:
     """Print the logs of a run, rank by rank, each line behind the host and rank it comes from.
 
-    With one rank and without the engines' output, the bytes go to stdout as they are.
+    With one rank and without the engines' output, the bytes go to stdout as they are. Exit code 1 when --grep
+    matches nothing, or --fetch could not bring all.
     """
+    import time
+
     from clusterctl.cli import screen
     from clusterctl.cli.terminal import Terminal, gone
     from clusterctl.errors import ClusterctlError, UsageError
+    from clusterctl.session.logs import Matching, Reading, ReadingByTime, choose, plans
     from clusterctl.store.runs import find_run
 
+    after = options.moment(since, "--since", time.time()) if since else None
+    matching = Matching(grep) if grep else None
     directory = find_run(run or None)
     plan = directory.plan()
     missing = _fetch(directory) if fetch else {}
-    plans = _plans(directory, plan, attempt)
-    logs = [log for each in plans for log in _choose(directory, each, host, rank, agent=agent)]
+    logs = [
+        log
+        for each in plans(directory, plan, attempt)
+        for log in choose(directory, each, host, rank, agent=agent)
+    ]
+    by_time = timestamps or after is not None
+    reading: Reading | ReadingByTime = (
+        ReadingByTime(directory, logs, plan.log_limit, lines=tail, since=after)
+        if by_time
+        else Reading(logs, plan.log_limit, lines=tail)
+    )
 
-    def later() -> list[tuple[str, Path]]:
+    def later() -> list[Log]:
         """Those of attempts that have begun since."""
         nonlocal plan
         if attempt or directory.newest_attempt() == plan.attempt:
             return []
         plan = directory.plan()
         try:
-            return _choose(directory, plan, host, rank, agent=agent)
+            return choose(directory, plan, host, rank, agent=agent)
         except UsageError:  # a spare has taken the place of that host
             return []
 
@@ -73,16 +116,21 @@ def command(
     live = screen.live(plan, terminal, engine=agent, bare=one)
     # On a terminal even one rank's bytes are made harmless; a file or another program gets them as they are.
     as_is = one and not screen.out().is_terminal
+    stamp = _stamps(directory.started()) if timestamps else None
     empty, code = True, 0
     try:
-        for source, name, data in _read(directory, logs, later, plan.log_limit, tail=tail, follow=follow):
-            empty = False
+        pieces = _read(directory, reading, later, follow=follow)
+        for piece in matching.among(pieces) if matching else pieces:
             if terminal.lost is not None:
                 break
+            empty, data = False, piece.data
+            if by_time and not data.endswith(b"\n"):
+                data += b"\n"
+            live.stamp = stamp(piece.at) if stamp else ""
             if as_is:
-                terminal.put(data)
+                terminal.put(_stamped(data, live.stamp.encode()))
             else:
-                live.output(source, name, data)
+                live.output(piece.host, piece.name, data)
         live.flush()
     except KeyboardInterrupt:
         live.flush()
@@ -93,7 +141,11 @@ def command(
             return code or int(bool(missing))
         raise ClusterctlError(f"stdout cannot be written: {terminal.lost.strerror}", hint=f"{directory.logs}")
     if empty:
-        screen.err().print(f"nothing was printed in run {plan.run} ({_state(directory)})", style="dim")
+        what = "no line matches" if matching else "nothing was printed"
+        if after is not None:
+            what += time.strftime(" since %Y-%m-%d %H:%M:%S", time.localtime(after))
+        screen.err().print(f"{what} in run {plan.run} ({_state(directory)})", style="dim")
+        code = code or int(matching is not None)
     elif follow and not code:
         screen.err().print(f"run {plan.run}: {_state(directory)}", style="dim")
     return code or int(bool(missing))
@@ -126,71 +178,46 @@ def _state(directory: RunDirectory) -> str:
     return "running" if directory.supervised() else "its controller died; `clusterctl stop` collects the rest"
 
 
-def _plans(directory: RunDirectory, newest: LaunchPlan, attempt: str) -> list[LaunchPlan]:
-    """Of the attempts asked for, oldest first."""
-    from clusterctl.errors import UsageError
-
-    if not attempt:
-        return [newest]
-    known = range(1, newest.attempt + 1)
-    if attempt != "all" and attempt not in map(str, known):
-        raise UsageError(
-            f"run {newest.run} has no attempt {attempt}",
-            hint=f"1 to {newest.attempt}, or all" if newest.attempt > 1 else "it has only one",
-        )
-    return [directory.plan(each) for each in known if attempt in ("all", str(each))]
-
-
-def _choose(
-    directory: RunDirectory, plan: LaunchPlan, host: str, rank: int | None, *, agent: bool
-) -> list[tuple[str, Path]]:
-    """(host, file) of every log asked for, in rank order. Raises UsageError for what is not in the run."""
-    from clusterctl.errors import UsageError
-    from clusterctl.inventory.fold import fold
-
-    hosts = [node.host for node in plan.nodes]
-    if host and host not in hosts:
-        raise UsageError(f"{host} took no part in run {plan.run}", hint=f"its hosts: {fold(hosts)}")
-    if rank is not None and not 0 <= rank < plan.world_size:
-        raise UsageError(
-            f"run {plan.run} has no rank {rank}", hint=f"its ranks are 0 to {plan.world_size - 1}"
-        )
-    if rank is not None and host and plan.node_of(rank).host != host:
-        raise UsageError(f"rank {rank} did not run on {host}", hint=f"it ran on {plan.node_of(rank).host}")
-    found = []
-    if agent and not host:
-        found.append((_LAUNCHER, directory.logs / plan.launcher_log))
-    for node in plan.nodes:
-        if host in ("", node.host) and (rank is None or rank in node.ranks):
-            names = [plan.agent_log] if agent else []
-            names += [plan.log_of(each) for each in node.ranks if rank in (None, each)]
-            found += [(node.host, directory.host_logs(node.host) / name) for name in names]
-    return found
-
-
 def _read(
     directory: RunDirectory,
-    logs: list[tuple[str, Path]],
-    later: Callable[[], list[tuple[str, Path]]],
-    limit: int,
+    reading: Reading | ReadingByTime,
+    later: Callable[[], list[Log]],
     *,
-    tail: int | None,
     follow: bool,
-) -> Iterator[tuple[str, str, bytes]]:
-    """(host, file name, bytes): each file's last ``tail`` lines or all, then what is added until the end,
-    also to the files that ``later`` brings. Meanwhile a log of more than ``limit`` bytes may lose its
-    middle."""
+) -> Iterator[Piece]:
+    """What is there, then what is added until the end, also to the logs that ``later`` brings."""
     import time
 
-    from clusterctl.store.log_tail import LogTail
-
-    tails = [(host, LogTail(path, limit, lines=tail)) for host, path in logs]
     while True:
         over = not follow or directory.outcome() is not None or not directory.supervised()
-        for host, log in tails:
-            for data in log.news():
-                yield host, log.path.name, data
+        yield from reading.news(over=over)
         if over:
             return
-        tails += [(host, LogTail(path, limit)) for host, path in later()]
+        reading.add(later())
         time.sleep(_POLL)
+
+
+def _stamps(began: float) -> Callable[[float | None], str]:
+    """How moments are written: for people of the same day as clocks show them, elsewhere as ISO 8601."""
+    import time
+    from datetime import datetime
+
+    from clusterctl.cli import screen
+
+    today = time.localtime(began)[:3] == time.localtime()[:3]
+    short = screen.out().is_terminal
+
+    def stamp(at: float | None) -> str:
+        if at is None:
+            return "?".ljust(11 if today else 17) if short else "? "
+        moment = datetime.fromtimestamp(at).astimezone()
+        tenths = moment.microsecond // 100_000  # nobody looks more often
+        if not short:
+            return f"{moment:%Y-%m-%dT%H:%M:%S}.{tenths}{moment.isoformat()[-6:]} "
+        return f"{moment:%H:%M:%S}.{tenths} " if today else f"{moment:%m-%d %H:%M:%S}.{tenths} "
+
+    return stamp
+
+
+def _stamped(data: bytes, stamp: bytes) -> bytes:
+    return b"".join(stamp + line for line in BytesIO(data)) if stamp else data

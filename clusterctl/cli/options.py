@@ -181,3 +181,27 @@ def seconds(text: str, option: str) -> float:
     if total <= 0 or "".join(number + unit for number, unit in parts) not in (text, f"{text}s"):
         raise UsageError(f"{option}: invalid duration {text!r}", hint="write 90s, 10m or 2h")
     return total
+
+
+def moment(text: str, option: str, now: float) -> float:
+    """Seconds of the clock on the wall: of ``10m``, so long before ``now``; of ``14:30``, the last
+    time it was that; of an ISO 8601 date or time, which is local where it does not say.
+
+    Raises UsageError, naming ``option``.
+    """
+    from datetime import datetime, timedelta
+
+    if re.fullmatch(r"[\d.]+(ms|s|m|h|d|)([\d.]+(ms|s|m|h))*", text):
+        return now - seconds(text, option)
+    try:
+        if re.fullmatch(r"\d{1,2}:\d\d(:\d\d(\.\d+)?)?", text):
+            here = datetime.fromtimestamp(now).astimezone()
+            clock = datetime.strptime(text.partition(".")[0], "%H:%M:%S" if text.count(":") == 2 else "%H:%M")
+            found = here.replace(hour=clock.hour, minute=clock.minute, second=clock.second, microsecond=0)
+            return (found if found <= here else found - timedelta(days=1)).timestamp()
+        whole = re.sub(r"\.(\d{1,6})", lambda found: f".{found[1]:0<6}", text.replace("Z", "+00:00"))
+        return datetime.fromisoformat(whole).timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise UsageError(
+            f"{option}: {text!r} is no time", hint="write 10m, 14:30 or 2026-01-31T14:30:00"
+        ) from None

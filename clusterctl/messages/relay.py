@@ -20,7 +20,7 @@ LogName = Annotated[
     msgspec.Meta(
         pattern=r"^((rank-[0-9]{1,6}|agent)(\.attempt-[0-9]{1,3})?\.log"
         r"|metrics-[0-9]{1,6}(\.attempt-[0-9]{1,3})?\.jsonl"
-        r"|samples(\.attempt-[0-9]{1,3})?\.ndjson"
+        r"|(samples|times)(\.attempt-[0-9]{1,3})?\.ndjson"
         r"|flight-[0-9]{1,6}(\.attempt-[0-9]{1,3})?\.pickle)$",
         max_length=64,
     ),

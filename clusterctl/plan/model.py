@@ -141,6 +141,11 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
         return f"samples{attempt_suffix(self.attempt)}.ndjson"
 
     @property
+    def times(self) -> str:
+        """The name of what a host tells of the times of its logs in this attempt."""
+        return f"times{attempt_suffix(self.attempt)}.ndjson"
+
+    @property
     def agent_log(self) -> str:
         """The name of the log of an agent and its engine in this attempt."""
         return f"agent{attempt_suffix(self.attempt)}.log"

@@ -89,6 +89,10 @@ class Recalled(msgspec.Struct, frozen=True, kw_only=True):
         return f"{given} clusterctl attach {self.ready.intent.run} brings it"
 
 
+class _Clocks(msgspec.Struct, frozen=True, kw_only=True):
+    clock_offsets: dict[str, float] = {}
+
+
 class _Record(msgspec.Struct, frozen=True, kw_only=True):
     """``different``: what no environment can bring back, such as a secret that is not the same on all hosts.
     ``files`` are the tree's, as its manifest has them: their names need not be text."""
@@ -135,6 +139,13 @@ def write_down(directory: RunDirectory, ready: Ready) -> None:
         files=files,
     )
     directory.write(_NAME, record)
+
+
+def clock_offsets(directory: RunDirectory) -> dict[str, float]:
+    """Seconds by which each host's clock was ahead when the run began, as far as that is written down. Raises
+    ClusterctlError where it cannot be read."""
+    record = directory.find(_NAME, _Clocks)
+    return {} if record is None else record.clock_offsets
 
 
 def recall(directory: RunDirectory, environ: Mapping[str, str] = os.environ) -> Recalled | None:

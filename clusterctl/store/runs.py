@@ -32,7 +32,7 @@ _LOCK_TIMEOUT = 10.0
 _PLAN_NAME = re.compile(r"plan\.attempt-(\d+)\.json")
 _LOG_NAME = re.compile(
     r"(rank-\d+|agent)(\.attempt-\d+)?\.log|metrics-\d+(\.attempt-\d+)?\.jsonl"
-    r"|samples(\.attempt-\d+)?\.ndjson|flight-\d+(\.attempt-\d+)?\.pickle"
+    r"|(samples|times)(\.attempt-\d+)?\.ndjson|flight-\d+(\.attempt-\d+)?\.pickle"
 )
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -74,6 +76,18 @@ def test_a_log_is_what_the_rank_wrote_to_the_last_byte(sandbox: Sandbox, project
         assert hashlib.sha256(log).hexdigest() == hashlib.sha256(alone.stdout).hexdigest()
     merged = clusterctl("logs", run, "--tail", "2").stdout.decode().splitlines()
     assert merged == ["node1 0    │ 100%", "node2 1    │ 100%", "node1 0    │ no end", "node2 1    │ no end"]
+    said = clusterctl("logs", run, "-t", "--since", "1h", "--grep", "^(7|19999) of").stdout.decode()
+    lines = [line.split(maxsplit=1) for line in said.splitlines()]
+    assert sorted(text for _, text in lines) == [
+        f"node{rank + 1} {rank}    │ {number} of rank {rank} {'x' * 40}"
+        for rank in (0, 1)
+        for number in (19999, 7)
+    ]
+    stamps = [
+        datetime.fromisoformat(re.sub(r"(\.\d)", r"\g<1>00000", stamp)).timestamp() for stamp, _ in lines
+    ]
+    assert stamps == sorted(stamps)
+    assert clusterctl("logs", run, "--grep", "no such line").returncode == 1
 
 
 def test_engines_words_are_kept_apart(sandbox: Sandbox, project: Path) -> None:

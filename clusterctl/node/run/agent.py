@@ -42,6 +42,7 @@ from .dumps import publish
 from .ends import was_told
 from .engine import Engine
 from .log_limit import LogLimit
+from .log_times import LogTimes
 from .memory import OutOfMemory
 from .ranks import Ranks
 from .slots import Halted, Refusal, take_slots
@@ -72,8 +73,9 @@ class Agent:
         self.memory = OutOfMemory()
         self.traces = Traces(self.tag, env)
         self.watch = Watch(LEASE)
+        self.log_times = LogTimes(self.directory.path(self.directory.times))
         head, limit = self.job["log_head"], self.job["log_limit"]
-        self.log_limit = LogLimit(self.directory, head, limit, self.listen_to_logs)
+        self.log_limit = LogLimit(self.directory, head, limit, self.log_times, self.listen_to_logs)
         self.enter_deadline = boottime() + ENTER_TIMEOUT
         self.lease_until = boottime() + ENTER_TIMEOUT
         self.stopped_at: float | None = None  # like killed_at, what clocks on the wall say
@@ -319,6 +321,7 @@ class Agent:
         self.traces.note(os.getpid())
         left = kill_all(self.tag, below=os.getpid(), meanwhile=self.reap)
         self.log_limit.keep()
+        self.log_times.write(last=True)
         self.look()
         for pid, memory in still_held(own, GPU_TIMEOUT).items():
             amount = "GPU memory" if memory is None else "%d MiB of GPU memory" % memory

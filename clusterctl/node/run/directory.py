@@ -91,6 +91,10 @@ class NodeDirectory:
     def samples(self):
         return "logs/samples%s.ndjson" % self._suffix
 
+    @property
+    def times(self):
+        return "logs/times%s.ndjson" % self._suffix
+
     def dump_of(self, rank):
         return "logs/flight-%d%s.pickle" % (rank, self._suffix)
 

@@ -25,7 +25,7 @@ from .log_limit import Cuts
 
 SENT = re.compile(
     r"((rank-\d{1,6}|agent)(\.attempt-\d{1,3})?\.log|metrics-\d{1,6}(\.attempt-\d{1,3})?\.jsonl"
-    r"|samples(\.attempt-\d{1,3})?\.ndjson|flight-\d{1,6}(\.attempt-\d{1,3})?\.pickle)\Z",
+    r"|(samples|times)(\.attempt-\d{1,3})?\.ndjson|flight-\d{1,6}(\.attempt-\d{1,3})?\.pickle)\Z",
     re.ASCII,
 )
 PIECE = 192 * 1024

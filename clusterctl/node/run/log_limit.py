@@ -91,11 +91,13 @@ def resume_of(size, head, limit):
 class LogLimit:
     """The agent's part: looks how long the logs are, and cuts them."""
 
-    def __init__(self, directory, head, limit, listen, clock=time.monotonic):
-        """``listen``: have whoever calls `keep` woken once, when a log grows."""
-        self.pause = LOOK_SECONDS if limit else math.inf
+    def __init__(self, directory, head, limit, times, listen, clock=time.monotonic):
+        """``limit`` 0: none is cut. ``times`` are told of every log. ``listen``: have whoever calls `keep`
+        woken once, when a log grows."""
+        self.pause = LOOK_SECONDS
         """Seconds until the next look is due: what the fastest log needs for an eighth of its limit. Without
         end where none grows: whoever calls is woken."""
+        self._times = times
         self._listen = listen
         self._listening = False
         self._clock = clock
@@ -110,8 +112,6 @@ class LogLimit:
     def keep(self, *, woken=False):
         """Cut what has grown too long. A disk that refuses is asked again with the next look. ``woken``: a
         log may have."""
-        if not self._limit:
-            return
         now = self._clock()
         self._since, self._looked = now - self._looked, now
         self._listening = self._listening and not woken
@@ -124,6 +124,7 @@ class LogLimit:
             self._listen()
             self._listening = True
             self.pause = LOOK_SECONDS  # one may have grown in between
+        self.pause = min(self.pause, self._times.write())
 
     def _keep(self, name):
         path = self._directory.path("logs/" + name)
@@ -131,13 +132,14 @@ class LogLimit:
         if not stat.S_ISREG(found.st_mode):  # its script has put it there, and knows what for
             return
         size = found.st_size
+        self._times.saw(name, size)
         grown = size - self._sizes.get(name, 0)
         self._sizes[name] = size
         if grown > 0:
-            due = self._since * self._limit / 8 / grown
+            due = self._since * self._limit / 8 / grown if self._limit else LOOK_SECONDS
             self.pause = max(LEAST_SECONDS, min(self.pause, LOOK_SECONDS, due))
         before, resume = self._resume.get(name, 0), resume_of(size, self._head, self._limit)
-        if resume <= before:
+        if resume <= before or not self._limit:
             return
         log = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
