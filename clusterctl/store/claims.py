@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import socket
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import msgspec
 import psutil
 
+from clusterctl.errors import ClusterctlError
+
+_LOCK_TIMEOUT = 10.0
 Verb = Literal["launch", "stop", "attach"]
 
 
@@ -102,3 +109,27 @@ def process_start(pid: int) -> int | None:
                 return round(since_boot * os.sysconf("SC_CLK_TCK"))
     except psutil.NoSuchProcess:
         return None
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """No other process makes a claim meanwhile. Raises ClusterctlError where one does not go on."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
+    lock = os.open(path, flags, 0o600)
+    deadline = time.monotonic() + _LOCK_TIMEOUT
+    try:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    raise ClusterctlError(
+                        f"another clusterctl holds {path} and does not go on", hint=f"end it: fuser {path}"
+                    ) from error
+                time.sleep(0.05)
+            except OSError:  # a file system without locks: as good as it gets
+                break
+        yield
+    finally:
+        os.close(lock)

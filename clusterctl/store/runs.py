@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
-import json
 import os
 import re
 import shutil
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,7 +16,7 @@ from clusterctl.errors import ClusterctlError, UsageError, in_words
 from clusterctl.plan.model import LaunchPlan, Setting, attempt_suffix
 from clusterctl.plan.variables import shown
 from clusterctl.settings import HOME_VARIABLE
-from clusterctl.store import claims, files, log_files
+from clusterctl.store import claims, event_lines, files, log_files
 from clusterctl.store.claims import Claim, Verb
 from clusterctl.store.home import home, make_home
 from clusterctl.store.log_files import WHOLE, Cut
@@ -28,7 +24,6 @@ from clusterctl.store.outcome import Attempt, Outcome
 
 _T = TypeVar("_T")
 
-_LOCK_TIMEOUT = 10.0
 _PLAN_NAME = re.compile(r"plan\.attempt-(\d+)\.json")
 _LOG_NAME = re.compile(
     r"(rank-\d+|agent)(\.attempt-\d+)?\.log|metrics-\d+(\.attempt-\d+)?\.jsonl"
@@ -67,6 +62,10 @@ class RunDirectory:
     def logs(self) -> Path:
         return self.path / "logs"
 
+    @property
+    def _events(self) -> Path:
+        return self.path / "events.jsonl"
+
     def host_logs(self, host: str) -> Path:
         return self.logs / host.replace("/", "_")
 
@@ -84,14 +83,8 @@ class RunDirectory:
         self.write(name, value)
 
     def append_event(self, event: Mapping[str, Any]) -> None:
-        line = json.dumps(event).encode() + b"\n"
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
-        with os.fdopen(os.open(self.path / "events.jsonl", flags, 0o600), "r+b", buffering=0) as stream:
-            size = stream.seek(0, os.SEEK_END)
-            if size and os.pread(stream.fileno(), 1, size - 1) != b"\n":
-                line = b"\n" + line  # a disk that ran full has kept half a line
-            if stream.write(line) != len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        """Raises OSError."""
+        event_lines.append(self._events, event)
 
     def append_log(self, host: str, name: str, offset: int, data: bytes, cut: Cut = WHOLE) -> None:
         """Put bytes at their offset: a piece that arrives twice changes nothing.
@@ -196,32 +189,11 @@ class RunDirectory:
 
     def events(self) -> Iterator[dict[str, Any]]:
         """Events so far, oldest first; a last line still being written is left out."""
-        try:
-            content = files.read(self.path / "events.jsonl")
-        except OSError:
-            return
-        for line in (content or b"").splitlines(keepends=True):
-            # A controller that died while it wrote leaves half a line.
-            with contextlib.suppress(ValueError, RecursionError):
-                event = json.loads(line) if line.endswith(b"\n") else None
-                if isinstance(event, dict) and "event" in event:
-                    yield event
+        return event_lines.read(self._events)
 
     def events_from(self, offset: int) -> tuple[list[dict[str, Any]], int]:
         """Whole lines of ``events.jsonl`` from ``offset`` on, and where the next one begins."""
-        try:
-            with (self.path / "events.jsonl").open("rb") as stream:
-                stream.seek(offset)
-                data = stream.read()
-        except FileNotFoundError:
-            return [], offset
-        whole = data[: data.rfind(b"\n") + 1]
-        found = []
-        for line in whole.splitlines():
-            # A controller that died while it wrote leaves half a line.
-            with contextlib.suppress(ValueError, RecursionError):
-                found.append(json.loads(line))
-        return found, offset + len(whole)
+        return event_lines.read_from(self._events, offset)
 
     def attempt_events(self) -> list[dict[str, Any]]:
         """Those of the newest attempt."""
@@ -266,35 +238,12 @@ class RunDirectory:
         """Become the one supervisor: None. Where a living process is it already: that one's claim, and
         nothing has changed, unless it is ``instead_of``, which the caller knows to do nothing any more.
         """
-        with self._locked():
+        with claims.locked(self.path / "supervisor.lock"):
             held = self.supervisor()
             if held is not None and held != instead_of:
                 return held
             self.claim(verb, lacks=lacks)
         return None
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        flags = os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
-        lock = os.open(self.path / "supervisor.lock", flags, 0o600)
-        deadline = time.monotonic() + _LOCK_TIMEOUT
-        try:
-            while True:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                except BlockingIOError as error:
-                    if time.monotonic() > deadline:
-                        raise ClusterctlError(
-                            f"another clusterctl holds {self.path / 'supervisor.lock'} and does not go on",
-                            hint=f"end it: fuser {self.path / 'supervisor.lock'}",
-                        ) from error
-                    time.sleep(0.05)
-                except OSError:  # a file system without locks: as good as it gets
-                    break
-            yield
-        finally:
-            os.close(lock)
 
     def supervisor(self) -> Claim | None:
         """The living process that supervises this run; one on another machine is taken for alive."""
