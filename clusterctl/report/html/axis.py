@@ -57,7 +57,7 @@ def written(value: float, unit: Unit = "") -> str:
     if unit == "s" and abs(value) >= 60:
         return f"{value:.0f} s" if abs(value) < 600 else f"{value / 60:.0f} min"
     table = _SMALL if unit == "s" else (*_SI, (1.0, ""))
-    if not unit and 0.01 <= abs(value) < 1e5:
+    if not unit and 0.01 <= abs(value) < 9999.5:
         return f"{value:.4g}"
     size, prefix = next((each for each in table if abs(value) >= each[0] * 0.9995), table[-1])
     digits = f"{value / size:.3g}" if abs(value / size) < 999.5 else f"{value / size:.0f}"

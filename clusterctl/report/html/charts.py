@@ -16,7 +16,7 @@ from clusterctl.report.html.svg import picture, tag
 
 COLOURS = 8
 _WIDTH = 640.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 70.0, 16.0, 22.0, 46.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 82.0, 16.0, 22.0, 46.0
 _ROW, _BAR = 34.0, 20.0
 _LETTER = 7.2
 _MOST_POINTS = 1500

@@ -6,6 +6,7 @@ import shlex
 import statistics
 from collections.abc import Sequence
 from datetime import datetime
+from itertools import zip_longest
 
 import msgspec
 from markupsafe import Markup
@@ -154,14 +155,10 @@ def _spent(spent: Spent | None) -> tuple[Markup, Markup] | None:
 
 def _ranks(record: RunRecord) -> Markup | None:
     """How long steps take each rank: the middle half, and the middle."""
-    times: dict[int, list[float]] = {}
-    for step in record.steps:
-        for rank, seconds in enumerate(step.step_s_ranks):
-            if seconds is not None:
-                times.setdefault(rank, []).append(seconds)
     hosts = {rank: f", {node.host}" for node in record.plan.nodes for rank in node.ranks}
     rows = []
-    for rank, told in sorted(times.items()):
+    for rank, column in enumerate(zip_longest(*(step.step_s_ranks for step in record.steps))):
+        told = [seconds for seconds in column if seconds is not None]
         if len(told) < 2:
             continue
         low, middle, high = statistics.quantiles(told, n=4)
