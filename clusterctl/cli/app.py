@@ -59,7 +59,7 @@ _LAUNCH_GROUPS = {
     "Before it starts": ("dry_run", "as_json", "force"),
     "While it runs": (
         *("detach", "on_disconnect", "time_limit", "log_limit", "hang_timeout", "on_hang"),
-        *("max_restarts", "checkpoint_dir", "resume", "on_end"),
+        *("max_restarts", "checkpoint_dir", "resume", "on_end", "track"),
     ),
     "Environment": ("env", "env_file", "profile", "venv_script", "home_caches", "master_addr", "master_port"),
     "SSH": ("ssh_config", "ssh_port", "transport"),
@@ -200,6 +200,16 @@ _verb(
     cls=help_.command(
         "clusterctl serve              prints an address to open, and a line for ssh -L",
         "clusterctl serve --port 9000",
+    ),
+)
+_verb(
+    "track",
+    "track.command",
+    short_help="Send a run's metrics to W&B or trackio.",
+    cls=help_.command(
+        "clusterctl track 2026 --to wandb             what it has told, and goes on telling",
+        "WANDB_MODE=offline clusterctl track          into the run's directory; wandb sync sends it",
+        "clusterctl launch --track trackio train.py   from the beginning",
     ),
 )
 _verb(

@@ -140,6 +140,10 @@ def command(
             "_OUTCOME.",
         ),
     ] = "",
+    track: Annotated[
+        Literal["wandb", "trackio"] | None,
+        typer.Option("--track", help="Send the run's metrics there; off unless asked for."),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Start although the hosts or the script's ds_config would fail.")
     ] = False,
@@ -192,6 +196,7 @@ def command(
         stdin=stdin,
         on_disconnect=on_disconnect,
         on_end=on_end,
+        track=track or "",
         max_restarts=max_restarts,
         spares=spares,
         checkpoint_dir=checkpoint_dir,

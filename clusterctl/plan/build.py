@@ -69,6 +69,7 @@ def build(inventory: Inventory, network: Network, request: Request, *, master_po
         resume=request.resume,
         resume_arguments=request.resume_arguments,
         hangs=request.hangs,
+        track=request.track,
     )
 
 

@@ -10,6 +10,7 @@ from clusterctl.network.model import Setting as Setting
 
 Engine = Literal["torchrun", "deepspeed"]
 Start = Literal["torchrun", "deepspeed-pdsh", "deepspeed-no-ssh"]
+Track = Literal["", "wandb", "trackio"]
 OnDisconnect = Literal["stop", "continue"]
 """What hosts do when no controller has been heard for longer than a short while."""
 
@@ -121,6 +122,8 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     resume_arguments: tuple[str, ...] | None = None
     """In place of ``arguments`` where there is one to go on from."""
     hangs: Hangs = Hangs()
+    track: Track = ""
+    """Where its metrics are sent while it lives; empty: nowhere."""
 
     @property
     def looks_for_checkpoints(self) -> bool:
@@ -197,6 +200,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     resume: bool = False
     resume_arguments: tuple[str, ...] | None = None
     hangs: Hangs = Hangs()
+    track: Track = ""
     ssh_config: str = ""
     transport: Literal["fabric", "openssh"] = "fabric"
     gpus: dict[str, int] = {}

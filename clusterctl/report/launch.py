@@ -170,6 +170,8 @@ def _around(plan: LaunchPlan) -> list[RenderableType]:
         rows.append(_row("alone", f"hosts go on for {lease:g} h without a controller"))
     if plan.on_end:
         rows.append(_row("on end", harmless(plan.on_end)))
+    if plan.track:
+        rows.append(_row("track", f"metrics go to {plan.track}"))
     return rows
 
 

@@ -14,6 +14,7 @@ import msgspec
 from clusterctl.errors import ClusterctlError
 from clusterctl.run.attempts import Attempts
 from clusterctl.run.display import Display
+from clusterctl.session import tracking
 from clusterctl.session.attempting import followed
 from clusterctl.session.controller import Awaiting, Held, News, Over, Start, TakeOver, Up
 from clusterctl.session.ending import conclude
@@ -115,6 +116,7 @@ def carry_out(
             _say(directory, f"no restart follows from here on: {recalled.without}; {recalled.way_out}")
         with followed(directory, news, recalled) as attempts:
             hold(attempts)
+            tracking.begin(directory, attempts.plan, news)
             outcome = attempts.take_over("attach")
         _tell_end(directory, outcome, attempts.unwritten, news)
         conclude(attempts.plan, directory, outcome, complain, unwritten=attempts.unwritten)

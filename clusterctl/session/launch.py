@@ -191,6 +191,7 @@ def _plan(intent: Intent, everything: Examination, *, attempt: int) -> LaunchPla
         time_limit=options.time_limit,
         on_disconnect=on_disconnect,
         on_end=options.on_end,
+        track=options.track,
         launched_in=intent.launched_in,
         caches={host: caches.place(facts[host]) for host in names},
         notes=(*_notes(intent, seen, given), *_of_spares(intent, everything), *alone),

@@ -16,6 +16,7 @@ from clusterctl.run.attempts import Attempts
 from clusterctl.run.display import Display
 from clusterctl.run.fetch import LogFetch
 from clusterctl.run.operator import BY_PROGRAM
+from clusterctl.session import tracking
 from clusterctl.session.attempting import Attempting, followed
 from clusterctl.session.ending import conclude
 from clusterctl.session.hosts import transport_of
@@ -60,7 +61,9 @@ class Run(RecordedRun):
     def start(self, display: Display | None = None) -> None:
         """Start all ranks. ``display`` is told what the run says, in the supervising thread."""
         attempting = Attempting(self._directory, self._link, self._ready)
-        self._attempts = attempting.attempts(self._ready.plan, display or Display())
+        display = display or Display()
+        self._attempts = attempting.attempts(self._ready.plan, display)
+        tracking.begin(self._directory, self._ready.plan, display)
         _unfinished.add(self)
         threading.Thread(target=self._supervise, name=f"run {self.id}", daemon=True).start()
 

@@ -25,19 +25,13 @@ class EventFile:
         folder = run / FOLDER
         self._path = (folder if attempt == 1 else folder / f"attempt-{attempt}") / event_file.name_of(attempt)
         self._begun = False
-        self._shown: dict[int, dict[str, float]] = {}
+        self._scalars = Scalars()
 
     def add(self, steps: Sequence[Step]) -> None:
         """Of a step that is known better, what is new. Raises OSError."""
         records = []
         for step in steps:
-            values = scalars_of(step)
-            before = self._shown.pop(step.step, {})
-            self._shown[step.step] = values
-            if len(self._shown) > _REMEMBERED:
-                del self._shown[next(iter(self._shown))]
-            news = {name: value for name, value in values.items() if before.get(name) != value}
-            if news:
+            if news := self._scalars.news(step):
                 records.append(event_file.scalars(step.time or time.time(), step.step, news))
         if records:
             self._write(b"".join(records))
@@ -49,6 +43,22 @@ class EventFile:
             records = event_file.first_record(time.time()) + records
         event_file.append(self._path, records)
         self._begun = True
+
+
+class Scalars:
+    """Steps as numbers by name, each told once."""
+
+    def __init__(self) -> None:
+        self._shown: dict[tuple[int, int], dict[str, float]] = {}
+
+    def news(self, step: Step) -> dict[str, float]:
+        """What is new of it: all, or what is known better of one of the newest."""
+        values = scalars_of(step)
+        before = self._shown.pop((step.attempt, step.step), {})
+        self._shown[step.attempt, step.step] = values
+        if len(self._shown) > _REMEMBERED:
+            del self._shown[next(iter(self._shown))]
+        return {name: value for name, value in values.items() if before.get(name) != value}
 
 
 def scalars_of(step: Step) -> dict[str, float]:

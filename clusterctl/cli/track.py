@@ -1,0 +1,43 @@
+"""`clusterctl track`: a run's metrics to W&B or trackio."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from clusterctl.cli.runs import Run
+from clusterctl.session.trackers import TrackerName
+
+if TYPE_CHECKING:
+    from clusterctl.session.tracking import Sent
+
+
+def command(
+    run: Run = "",
+    to: Annotated[TrackerName, typer.Option("--to", help="Where to.")] = "wandb",
+) -> int:
+    """Send what a run has told of its steps to W&B or trackio, from its first step to its end.
+
+    `launch --track` does so while the run lives. One run there, by the run's id: its merged metrics, its plan
+    without secrets, how it ended; what was sent before is not sent again. W&B is asked as its own
+    variables and its login say (WANDB_MODE=offline keeps it all in the run's directory).
+    """
+    from clusterctl.cli import screen
+    from clusterctl.errors import ClusterctlError, in_words
+    from clusterctl.session.tracking import send
+    from clusterctl.store.runs import find_run
+
+    def told(sent: Sent) -> None:
+        screen.out().print(f"{to}: {sent.where}")
+
+    try:
+        sent = send(find_run(run or None), to, told)
+    except (ClusterctlError, KeyboardInterrupt):
+        raise
+    except Exception as error:  # of whatever kind the library's are
+        raise ClusterctlError(
+            f"{to}: {in_words(error)}", hint=f"{to} itself says more; WANDB_MODE=offline sends nothing"
+        ) from error
+    screen.out().print("nothing was told of any step" if sent.step < 0 else f"sent to step {sent.step}")
+    return 0
