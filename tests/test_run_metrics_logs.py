@@ -122,3 +122,57 @@ def test_of_a_flood_the_newest_is_read(directory: RunDirectory) -> None:
     found = run.look(over=True)
     assert found[-1].step == 59_999 and len(found) < 60_000
     assert run.said == []
+
+
+# As real programs have printed it, on a pipe and on a terminal: transformers' Trainer (5.23), tqdm with a loss
+# and a learning rate behind it, the prints of nanoGPT.
+
+RECORDED = FIXTURES.parent / "recorded_steps"
+LAST_OF_BARS = {"tqdm": 16}
+RECORDED_STEPS: dict[str, list[tuple[str, int, float | None, float | None, float | None]]] = {
+    "hf": [
+        ("log:hf", 5, 3.895, None, 4e-4),
+        ("log:hf", 10, 3.9, None, 2.75e-4),
+        ("log:hf", 10, None, 3.91, None),
+        ("log:hf", 15, 3.903, None, 1.5e-4),
+        ("log:hf", 20, 3.91, None, 2.5e-5),
+        ("log:hf", 20, None, 3.908, None),
+    ],
+    "nanogpt": [
+        ("log:text", 0, 0.2478, 0.2787, None),
+        ("log:text", 0, 0.0205, None, None),
+        ("log:text", 5, 0.088, None, None),
+        ("log:text", 10, 0.0306, 0.0293, None),
+        ("log:text", 10, 0.0361, None, None),
+        ("log:text", 15, 0.0056, None, None),
+        ("log:text", 20, 0.0008, 0.001, None),
+        ("log:text", 20, 0.0025, None, None),
+        ("log:text", 25, 0.0002, None, None),
+        ("log:text", 30, 0.0001, 0.0, None),
+        ("log:text", 30, 0.0, None, None),
+    ],
+}
+
+
+def test_every_recording_is_expected() -> None:
+    names = {path.name for path in RECORDED.iterdir()}
+    assert names == {f"{name}.{how}" for name in (*RECORDED_STEPS, *LAST_OF_BARS) for how in ("pipe", "pty")}
+
+
+@pytest.mark.parametrize("size", [1 << 20, 7])
+@pytest.mark.parametrize("how", ["pipe", "pty"])
+@pytest.mark.parametrize("name", RECORDED_STEPS)
+def test_recorded_output_is_read_as_it_was_meant(name: str, how: str, size: int) -> None:
+    found = read((RECORDED / f"{name}.{how}").read_bytes(), size)
+    told = [(kind, step, v.get("loss"), v.get("eval_loss"), v.get("lr")) for kind, step, v in found]
+    assert told == RECORDED_STEPS[name]
+
+
+@pytest.mark.parametrize("how", ["pipe", "pty"])
+@pytest.mark.parametrize("name", LAST_OF_BARS)
+def test_recorded_bars_tell_their_steps_over_all_epochs(name: str, how: str) -> None:
+    found = read((RECORDED / f"{name}.{how}").read_bytes(), 7)
+    steps = [step for _, step, _ in found]
+    assert steps == sorted(steps) and set(steps) == set(range(1, LAST_OF_BARS[name] + 1))
+    assert {values.get("lr", 0.1) for _, _, values in found} == {0.1}
+    assert all(0 < values["loss"] < 0.1 or values["loss"] == 0.463 for _, _, values in found)

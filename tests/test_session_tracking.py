@@ -100,7 +100,7 @@ def test_every_step_is_sent_once_with_its_own_number_through_all_attempts(
     assert told[:4] == [(1, 1, 3.0, None), (2, 1, 2.5, None), (2, 1, None, 2.6), (2, 2, 2.4, None)]
     assert told[4][:2] == (3, 2) and kept.rows[4]["loss"] != kept.rows[4]["loss"]
     assert kept.end == ("failed", 3)
-    assert directory.find("track-trackio.json", Sent) == Sent(where="nowhere", attempt=2, step=3, ended=True)
+    assert directory.find("track-trackio.json", Sent) == Sent(where="nowhere", attempt=2, step=3)
 
 
 def test_another_process_goes_on_where_the_last_one_stopped(
@@ -114,6 +114,14 @@ def test_another_process_goes_on_where_the_last_one_stopped(
     end(directory)
     second = sent(directory, monkeypatch)
     assert [(row["attempt"], row["step"]) for row in second.rows] == [(1, 2), (2, 1)]
+
+
+def test_a_run_that_tells_of_no_step_is_no_run_there(
+    directory: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end(directory, "failed", 1)
+    monkeypatch.setattr(tracking, "open_tracker", lambda *_: pytest.fail("it was opened"))
+    assert send(directory, "wandb", lambda _: None) == Sent()
 
 
 def test_no_secret_is_among_what_is_sent(directory: RunDirectory) -> None:
@@ -165,6 +173,8 @@ def test_a_library_that_is_missing_is_said_once(
 def test_a_library_that_fails_is_said_once(
     directory: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str, words: str
 ) -> None:
+    write(directory, Step(attempt=1, step=1, loss=3.0))
+    end(directory)
     (tmp_path / "trackio.py").write_text(library)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.syspath_prepend(str(tmp_path))

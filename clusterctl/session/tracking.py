@@ -22,7 +22,7 @@ from clusterctl.errors import ClusterctlError, UsageError
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.run.display import Display
 from clusterctl.run.metrics.tensorboard import Scalars
-from clusterctl.session.trackers import TrackerName, is_installed, open_tracker
+from clusterctl.session.trackers import Tracker, TrackerName, is_installed, open_tracker
 from clusterctl.settings import HOME_VARIABLE
 from clusterctl.store.metrics import MetricsTail
 from clusterctl.store.runs import RunDirectory
@@ -41,7 +41,6 @@ class Sent(msgspec.Struct, kw_only=True):
     where: str = ""
     attempt: int = 0
     step: int = -1
-    ended: bool = False
 
 
 def begin(directory: RunDirectory, plan: LaunchPlan, display: Display) -> None:
@@ -53,36 +52,39 @@ def begin(directory: RunDirectory, plan: LaunchPlan, display: Display) -> None:
 
 
 def send(directory: RunDirectory, name: TrackerName, told: Callable[[Sent], None]) -> Sent:
-    """Send what the run has told of its steps, to its end; ``told`` hears where that is. Raises UsageError
-    where another process does so already, and whatever the library raises."""
+    """Send what the run has told of its steps, to its end; ``told`` hears where that is, once there is one.
+    Raises UsageError where another process does so already, and whatever the library raises."""
     with _alone(directory, name):
         kept = directory.find(_kept(name), Sent) or Sent()
-        signal.alarm(_PATIENCE)  # a library may hang: its process is then ended
-        tracker = open_tracker(name, directory.run, config_of(directory.plan()), directory.path)
-        kept.where = tracker.where
-        directory.write(_kept(name), kept)
-        told(kept)
         first, seen = (kept.attempt, kept.step + 1), time.monotonic()
         tail, scalars = MetricsTail(directory.path), Scalars()
+        tracker: Tracker | None = None
         while True:
             supervised, outcome = directory.supervised(), directory.outcome()  # before the look at the steps
             seen = time.monotonic() if supervised else seen
             for step in tail.news():
                 values = scalars.news(step)
-                if values and (step.attempt, step.step) >= first:
-                    signal.alarm(_PATIENCE)
-                    tracker.log(step.step, {"attempt": step.attempt, **values})
-                    kept.attempt, kept.step = max((kept.attempt, kept.step), (step.attempt, step.step))
-            signal.alarm(_PATIENCE)
-            if outcome is not None or time.monotonic() - seen > _ALONE:
-                status, code = (outcome.status, outcome.exit_code) if outcome else ("interrupted", 1)
-                tracker.finish(status, code)
-                kept.ended = True
+                if not values or (step.attempt, step.step) < first:
+                    continue
+                signal.alarm(_PATIENCE)  # a library may hang: its process is then ended
+                if tracker is None:
+                    tracker = open_tracker(name, directory.run, config_of(directory.plan()), directory.path)
+                    kept.where = tracker.where
+                    told(kept)
+                tracker.log(step.step, {"attempt": step.attempt, **values})
+                kept.attempt, kept.step = max((kept.attempt, kept.step), (step.attempt, step.step))
+            if tracker is not None:
                 directory.write(_kept(name), kept)
-                return kept
-            directory.write(_kept(name), kept)
             signal.alarm(0)
+            if outcome is not None or time.monotonic() - seen > _ALONE:
+                break
             time.sleep(_LOOK)
+        if tracker is not None:
+            signal.alarm(_PATIENCE)
+            status, code = (outcome.status, outcome.exit_code) if outcome else ("interrupted", 1)
+            tracker.finish(status, code)
+            signal.alarm(0)
+        return kept
 
 
 def config_of(plan: LaunchPlan) -> dict[str, Any]:
@@ -173,7 +175,8 @@ def _kept(name: TrackerName) -> str:
 @contextmanager
 def _alone(directory: RunDirectory, name: TrackerName) -> Iterator[None]:
     """While nobody else sends this run there. Raises UsageError."""
-    with (directory.path / f"track-{name}.lock").open("w") as lock:
+    path = directory.path / f"track-{name}.lock"
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
