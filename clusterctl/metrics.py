@@ -54,8 +54,10 @@ class TrainerMetrics:
         self._tokens = (0, 0)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-        numbers = {name: value for name, value in (logs or {}).items() if isinstance(value, int | float)}
-        told = {self._NAMES.get(name, name): value for name, value in numbers.items()}
+        told = {}
+        for name, value in (logs or {}).items():
+            with contextlib.suppress(TypeError, ValueError, RuntimeError):  # a text, or a tensor of many
+                told[self._NAMES.get(name, name)] = _number(value)
         seen = int(getattr(state, "num_input_tokens_seen", 0) or 0)
         steps = state.global_step - self._tokens[0]
         if seen > self._tokens[1] and steps > 0 and "loss" in told:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import signal
 import sqlite3
 import struct
 import subprocess
@@ -81,10 +80,7 @@ def end(directory: RunDirectory, status: Any = "succeeded", code: int = 0) -> No
 def sent(directory: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> Kept:
     kept = Kept()
     monkeypatch.setattr(tracking, "open_tracker", lambda *_: kept)
-    try:
-        send(directory, "trackio", lambda _: None)
-    finally:
-        signal.alarm(0)
+    send(directory, "trackio", lambda _: None, lambda _: None)
     return kept
 
 
@@ -121,7 +117,7 @@ def test_a_run_that_tells_of_no_step_is_no_run_there(
 ) -> None:
     end(directory, "failed", 1)
     monkeypatch.setattr(tracking, "open_tracker", lambda *_: pytest.fail("it was opened"))
-    assert send(directory, "wandb", lambda _: None) == Sent()
+    assert send(directory, "wandb", lambda _: None, lambda _: None) == Sent()
 
 
 def test_no_secret_is_among_what_is_sent(directory: RunDirectory) -> None:
@@ -132,7 +128,7 @@ def test_no_secret_is_among_what_is_sent(directory: RunDirectory) -> None:
 
 def test_only_one_process_sends(directory: RunDirectory) -> None:
     with tracking._alone(directory, "wandb"), pytest.raises(UsageError, match="sends run"):
-        send(directory, "wandb", lambda _: None)
+        send(directory, "wandb", lambda _: None, lambda _: None)
 
 
 def test_nothing_is_begun_unless_it_was_asked_for(directory: RunDirectory) -> None:
@@ -168,6 +164,7 @@ def test_a_library_that_is_missing_is_said_once(
     [
         ("raise RuntimeError('log in first')", "nothing more of this run: trackio: log in first"),
         ("import os; os.kill(os.getpid(), 9)", "nothing more of this run: its process has ended with -9"),
+        ("import signal, time; signal.alarm(1); time.sleep(600)", "it has not answered for 600 s"),
     ],
 )  # fmt: skip
 def test_a_library_that_fails_is_said_once(

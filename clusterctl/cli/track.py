@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -32,7 +33,7 @@ def command(
         screen.out().print(f"{to}: {sent.where}")
 
     try:
-        sent = send(find_run(run or None), to, told)
+        sent = send(find_run(run or None), to, told, signal.alarm)
     except (ClusterctlError, KeyboardInterrupt):
         raise
     except Exception as error:  # of whatever kind the library's are

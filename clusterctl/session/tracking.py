@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -32,7 +31,9 @@ _LOOK = 1.0
 _ALONE = 60.0
 """Seconds without a controller, after which a run is taken for interrupted."""
 _PATIENCE = 600
-"""Seconds that a library may take for one thing."""
+"""Seconds that a library may take for one thing,"""
+_ALARM = 14
+"""and the signal by which its process ends then."""
 
 
 class Sent(msgspec.Struct, kw_only=True):
@@ -51,9 +52,15 @@ def begin(directory: RunDirectory, plan: LaunchPlan, display: Display) -> None:
         threading.Thread(target=_begin, args=args, name="tracking", daemon=True).start()
 
 
-def send(directory: RunDirectory, name: TrackerName, told: Callable[[Sent], None]) -> Sent:
+def send(
+    directory: RunDirectory,
+    name: TrackerName,
+    told: Callable[[Sent], None],
+    end_after: Callable[[int], object],
+) -> Sent:
     """Send what the run has told of its steps, to its end; ``told`` hears where that is, once there is one.
-    Raises UsageError where another process does so already, and whatever the library raises."""
+    ``end_after`` ends this process after so many seconds unless it is called again, 0: not at all. Raises
+    UsageError where another process does so already, and whatever the library raises."""
     with _alone(directory, name):
         kept = directory.find(_kept(name), Sent) or Sent()
         first, seen = (kept.attempt, kept.step + 1), time.monotonic()
@@ -66,7 +73,7 @@ def send(directory: RunDirectory, name: TrackerName, told: Callable[[Sent], None
                 values = scalars.news(step)
                 if not values or (step.attempt, step.step) < first:
                     continue
-                signal.alarm(_PATIENCE)  # a library may hang: its process is then ended
+                end_after(_PATIENCE)  # a library may hang
                 if tracker is None:
                     tracker = open_tracker(name, directory.run, config_of(directory.plan()), directory.path)
                     kept.where = tracker.where
@@ -75,15 +82,15 @@ def send(directory: RunDirectory, name: TrackerName, told: Callable[[Sent], None
                 kept.attempt, kept.step = max((kept.attempt, kept.step), (step.attempt, step.step))
             if tracker is not None:
                 directory.write(_kept(name), kept)
-            signal.alarm(0)
+            end_after(0)
             if outcome is not None or time.monotonic() - seen > _ALONE:
                 break
             time.sleep(_LOOK)
         if tracker is not None:
-            signal.alarm(_PATIENCE)
+            end_after(_PATIENCE)
             status, code = (outcome.status, outcome.exit_code) if outcome else ("interrupted", 1)
             tracker.finish(status, code)
-            signal.alarm(0)
+            end_after(0)
         return kept
 
 
@@ -158,7 +165,7 @@ def _where(directory: RunDirectory, name: TrackerName) -> str:
 
 
 def _last_words(directory: RunDirectory, code: int) -> str:
-    if code == -signal.SIGALRM:
+    if code == -_ALARM:
         return f"it has not answered for {_PATIENCE} s"
     with suppress(OSError):
         lines = (directory.path / LOG).read_text(errors="replace").splitlines()

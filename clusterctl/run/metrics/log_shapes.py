@@ -22,6 +22,11 @@ _BAR = re.compile(
     r"(?<!\d)(\d{1,12})/(\d{1,12}) \[[\d:?]{1,20}<[^,\]]{0,20}, {0,9}"
     r"(?:(\d{1,9}(?:\.\d{1,9})?)(it/s|s/it)|\?it/s)(.*)\]"
 )
+_RICH_BAR = re.compile(
+    r"Epoch (\d{1,9})/\d{1,9}\s{1,9}[━╸╺]{1,300}\s{1,9}(\d{1,12})/(\d{1,12})\s.{0,60}?"
+    r"(?:(\d{1,9}\.\d{1,9})it/s)?(?=\s*[a-z]\w*:)(.*)"
+)
+_DIGITS = re.compile(r"[\d\s]+")
 _IN_QUOTES = re.compile(rf"""["']([\w/.\-]{{1,64}})["'] *: *["']?({_NUMBER})["']?(?=\s*[,}}])""")
 _NAMED = re.compile(
     r"(?i)(?<![\w.])(train(?:ing)?[_ /]loss(?:_step)?|(?:val|valid|validation|eval|test)[_ /]loss"
@@ -32,7 +37,7 @@ _NAMED = re.compile(
 _STEP = re.compile(
     r"(?i)(?<![\w.])(?:global[_ ]?step|step|iteration|iter)s?\s{0,9}[:=#]?\s{0,9}\[?\s{0,9}(\d{1,15})" + _ENDS
 )
-_EVALUATED = re.compile(r"\b(?:test|val|valid|validation|eval|evaluation)\b")
+_EVALUATED = re.compile(r"\b(?:test|testing|val|valid|validation|eval|evaluation|sanity)\b")
 _DEEPSPEED_SPEED = re.compile(
     r"global_step=(\d{1,15}), RunningAvgSamplesPerSec=[\d.]{1,40}, CurrSamplesPerSec=(\d{1,15}\.?\d{0,30})"
     r"(?:, MemAllocated=[\d.]{1,20}GB, MaxMemAllocated=(\d{1,9}\.?\d{0,9})GB)?"
@@ -45,15 +50,19 @@ _OURS = {
 }  # fmt: skip
 
 
+_Bar = tuple[str, int]
+"""What stands before it, without numbers, and its total."""
+
+
 class LogReader:
     """Of one rank's log, line by line; a carriage return ends a line, too."""
 
     def __init__(self) -> None:
         self._rest = b""
-        self._bars: dict[int, int] = {}
-        self._main = 0
-        """The total of the bar that counts steps."""
-        self._epochs: dict[int, int] = {}
+        self._bars: dict[_Bar, int] = {}
+        self._main = ("", 0)
+        """The bar that counts steps."""
+        self._epochs: dict[_Bar, int] = {}
         self._stepped = False
         self._counted = 0
 
@@ -83,6 +92,9 @@ class LogReader:
         bar = _BAR.search(line)
         if bar is not None:
             return self._bar(bar)
+        if "━" in line:
+            rich = _RICH_BAR.search(line)
+            return self._rich_bar(rich) if rich is not None else None
         quoted = _IN_QUOTES.findall(line) if "{" in line else []
         if quoted:
             return self._dictionary({name: float(value) for name, value in quoted})
@@ -90,11 +102,15 @@ class LogReader:
 
     def _bar(self, bar: re.Match[str]) -> tuple[Told, str] | None:
         """A bar moves on; where it has a loss, that is a step's."""
+        label = bar.string[: bar.start()].rpartition("\r")[2].partition("%|")[0].lower()
+        if _EVALUATED.search(label):
+            return None
         done, total = int(bar[1]), int(bar[2])
-        before = self._bars.pop(total, 0)
+        which = (_DIGITS.sub("", label), total)
+        before = self._bars.pop(which, 0)
         if done < before:
-            self._epochs[total] = self._epochs.get(total, 0) + 1
-        self._bars[total] = done
+            self._epochs[which] = self._epochs.get(which, 0) + 1
+        self._bars[which] = done
         if len(self._bars) > _MOST_BARS:
             self._epochs.pop(next(iter(self._bars)), None)
             del self._bars[next(iter(self._bars))]
@@ -105,7 +121,17 @@ class LogReader:
             values["step_s"] = 1 / float(bar[3]) if bar[4] == "it/s" else float(bar[3])
         self._stepped = True
         kind = "lightning" if "v_num=" in bar[5] else "tqdm"
-        return _told(done + total * self._epochs.get(total, 0), values, kind)
+        return _told(done + total * self._epochs.get(which, 0), values, kind)
+
+    def _rich_bar(self, bar: re.Match[str]) -> tuple[Told, str] | None:
+        """Lightning's, where rich is installed; it says its epoch, from 0."""
+        values, done, total = _named(bar[5]), int(bar[2]), int(bar[3])
+        if "loss" not in values or not done:
+            return None
+        if bar[4] and float(bar[4]):
+            values["step_s"] = 1 / float(bar[4])
+        self._stepped = True
+        return _told(int(bar[1]) * total + done, values, "lightning")
 
     def _dictionary(self, told: dict[str, float]) -> tuple[Told, str] | None:
         """As transformers prints it, without its step: that is where the bar stands."""
