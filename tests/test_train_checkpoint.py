@@ -70,18 +70,32 @@ def test_a_torn_checkpoint_is_passed_over_for_the_one_before(store: Checkpoints)
     changed = store.directory / "step-000002" / shard
     changed.write_bytes(b"x" + changed.read_bytes()[1:])
     (store.directory / "step-000001" / RECORD).rename(store.directory / "kept")
-    assert newest_intact(store.directory, ALONE) == (
-        None,
-        [
-            "step-000003 is passed over: here: mp_rank_00_model_states.pt has 500 of 11,000 bytes",
-            f"step-000002 is passed over: here: {shard} is not what was written",
-        ],
-    )
+    says = "no checkpoint in .* is whole: step-000003: here: mp_rank_00_model_states.pt has 500 of"
+    with pytest.raises(UserError, match=says):
+        newest_intact(store.directory, ALONE)
     (store.directory / "kept").rename(store.directory / "step-000001" / RECORD)
     found, notes = newest_intact(store.directory, ALONE)
-    assert found is not None and found.path == store.directory / "step-000001" and notes == []
-    (found.path / shard).unlink()
-    assert torn(found, ALONE) == f"{shard} is on no host"
+    assert found is not None and found.path == store.directory / "step-000001"
+    assert notes == [
+        "step-000003 is passed over: here: mp_rank_00_model_states.pt has 500 of 11,000 bytes",
+        f"step-000002 is passed over: here: {shard} is not what was written",
+    ]
+    assert newest_intact(store.directory, ALONE) == (found, [])
+
+
+def test_a_shard_of_a_host_that_is_away_is_asked_for_and_the_checkpoint_kept(store: Checkpoints) -> None:
+    shard = "bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt"
+    places = [store.directory / f"step-00000{step}" for step in (1, 2, 3)]
+    for place in places:
+        (place / shard).rename(place / "elsewhere")
+    with pytest.raises(
+        UserError, match=f"step-000003: {shard} is on no host of this run, here wrote it"
+    ) as caught:
+        newest_intact(store.directory, ALONE)
+    assert f"scp here:{places[2] / shard} {places[2]}/" in caught.value.hint
+    (places[2] / "elsewhere").rename(places[2] / shard)
+    found, notes = newest_intact(store.directory, ALONE)
+    assert found is not None and found.path == places[2] and notes == []
 
 
 FACTS: dict[str, Any] = {
@@ -113,4 +127,5 @@ def test_what_else_differs_is_said() -> None:
 def test_a_record_that_is_no_json_is_torn(store: Checkpoints) -> None:
     (store.directory / "step-000003" / RECORD).write_text('{"world_si')
     found = newest(store.directory, ALONE)
-    assert found is not None and (torn(found, ALONE) or "").startswith(f"its {RECORD} is no record: ")
+    problem = found and torn(found, ALONE)
+    assert problem is not None and problem.reason.startswith(f"its {RECORD} is no record: ")

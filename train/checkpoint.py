@@ -85,13 +85,14 @@ class Checkpoints:
         state = {"step": step, "samples": samples}
         engine.save(path, is_writer=self.is_writer)
         shards = gather({name: measure(path / name) for name in _shards(path, self.place.rank)})
+        hosts = gather(self.place.host)
         if self.is_writer:
             files = {name: measure(path / name) for name in _common(path)}
             for measured in shards:
                 files.update(measured)
             record = path / RECORD
             draft = record.with_suffix(".draft")
-            content = json.dumps({**self.facts, **state, "files": files}, indent=2)
+            content = json.dumps({**self.facts, **state, "hosts": hosts, "files": files}, indent=2)
             draft.write_text(content + "\n", encoding="utf-8")
             draft.rename(record)
             self._prune()

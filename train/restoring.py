@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -32,14 +33,22 @@ class Found:
     record: dict[str, Any]
 
 
-def newest(where: Path, place: Place) -> Found | None:
+@dataclass(frozen=True, kw_only=True)
+class Torn:
+    """What is wrong with a checkpoint, and what to do about it."""
+
+    reason: str
+    hint: str
+
+
+def newest(where: Path, place: Place, *, but: Collection[str] = ()) -> Found | None:
     """The newest checkpoint in `where` (or it itself) of which a host has the record. Collective."""
     single = NAME.fullmatch(where.name) is not None
     root = where.parent if single else where
     here = {}
     for file in where.glob(RECORD if single else f"*/{RECORD}") if place.local_rank == 0 else ():
         name = file.parent.name
-        if NAME.fullmatch(name):
+        if NAME.fullmatch(name) and name not in but:
             here[name] = _read(file)
     known: dict[str, dict[str, Any]] = {}
     for records in gather(here):
@@ -56,14 +65,19 @@ def newest(where: Path, place: Place) -> Found | None:
 
 def newest_intact(where: Path, place: Place) -> tuple[Found | None, list[str]]:
     """The newest checkpoint whose files are what was written, and what is wrong with newer ones, which count
-    as unfinished from now on. Collective."""
-    notes = []
-    while (found := newest(where, place)) is not None and (reason := torn(found, place)):
-        notes.append(f"{found.path.name} is passed over: {reason}")
-        if place.local_rank == 0:
-            (found.path / RECORD).unlink(missing_ok=True)
-        dist.barrier()
-    return found, notes
+    as unfinished from now on. Collective; raises UserError where there are some and all are torn: they may be
+    whole again on other hosts, or when a file has been copied."""
+    passed: dict[str, Torn] = {}
+    while (found := newest(where, place, but=passed)) is not None and (problem := torn(found, place)):
+        passed[found.path.name] = problem
+    if found is None and passed:
+        name, first = next(iter(passed.items()))
+        raise UserError(f"no checkpoint in {where} is whole: {name}: {first.reason}", hint=first.hint)
+    if place.local_rank == 0:
+        for name in passed:
+            (where / name / RECORD).unlink(missing_ok=True)
+    dist.barrier()
+    return found, [f"{name} is passed over: {problem.reason}" for name, problem in passed.items()]
 
 
 def require_none_beyond(directory: Path, step: int, place: Place) -> None:
@@ -87,24 +101,35 @@ def _read(file: Path) -> dict[str, Any]:
         return {PROBLEM: str(error), "files": {}}
 
 
-def torn(found: Found, place: Place) -> str | None:
+def torn(found: Found, place: Place) -> Torn | None:
     """What is wrong with the files of a checkpoint, the same on all ranks; None where all are as written.
 
     A shard is read by one of those who have it, and by one on each host what all ranks load. Collective.
     """
+    copy = Torn(reason="", hint="copy it again, or begin anew with another --save_dir")
     if PROBLEM in found.record:
-        return f"its {RECORD} is no record: {found.record[PROBLEM]}"
+        return replace(copy, reason=f"its {RECORD} is no record: {found.record[PROBLEM]}")
     files = found.record["files"]
     holders = gather([name for name in files if (found.path / name).exists()])
     problems = []
     for index, (name, (size, digest)) in enumerate(sorted(files.items())):
         ranks = [rank for rank, names in enumerate(holders) if name in names]
         if not ranks:
-            problems.append(f"{name} is on no host")
+            problems.append(_on_no_host(found, name))
         elif place.rank == ranks[index % len(ranks)] if SHARD.search(name) else place.local_rank == 0:
             problem = _difference(found.path / name, size, digest)
-            problems += [f"{place.host}: {name} {problem}"] if problem else []
+            problems += [replace(copy, reason=f"{place.host}: {name} {problem}")] if problem else []
     return next(chain.from_iterable(gather(problems)), None)
+
+
+def _on_no_host(found: Found, name: str) -> Torn:
+    shard, hosts = SHARD.search(name), found.record.get("hosts")
+    owner = hosts[int(shard[1]) if shard else 0] if hosts else "the host that wrote it"
+    return Torn(
+        reason=f"{name} is on no host of this run, {owner} wrote it",
+        hint=f"let {owner} take part again, or bring it to one that does:"
+        f" scp {owner}:{found.path / name} {found.path}/",
+    )
 
 
 def _difference(path: Path, size: int, digest: str) -> str | None:

@@ -188,7 +188,7 @@ def _find(args: Namespace, place: Place) -> tuple[Found | None, list[str]]:
         where = Path(args.save_dir).absolute()
         found, notes = restoring.newest_intact(where, place)
         if found is None:
-            notes.append(f"no checkpoint in {where}{' any more' if notes else ' yet'}: starting at step 0")
+            notes.append(f"no checkpoint in {where} yet: starting at step 0")
         return found, notes
     where = Path(args.resume)
     found = restoring.newest(where, place)
@@ -197,8 +197,8 @@ def _find(args: Namespace, place: Place) -> tuple[Found | None, list[str]]:
             f"{where} holds no whole checkpoint",
             hint="give the --save_dir of an earlier run, or one step-... directory in it",
         )
-    if reason := restoring.torn(found, place):
-        raise UserError(f"{found.path} cannot be resumed: {reason}", hint="give an older one")
+    if problem := restoring.torn(found, place):
+        raise UserError(f"{found.path} cannot be resumed: {problem.reason}", hint=problem.hint)
     return found, []
 
 
