@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from clusterctl.advise.compare.model import Held, Told
+from clusterctl.advise.explain import Explanation
 from clusterctl.errors import UsageError
-from clusterctl.session.compare import Wanted, arguments_for, check, encode, ranks_told, read
+from clusterctl.session.compare import Wanted, arguments_for, check, encode, last_words, ranks_told, read
 from clusterctl.session.options import LaunchOptions
 from tests.test_advise_compare import RECORDED, recorded
 from tests.test_run_machine import plan as small_plan
@@ -89,6 +90,14 @@ def test_what_ranks_told_is_read_and_what_is_not_as_expected_passed_over(tmp_pat
     assert held == {0: Held(weights=1, gradients=2, optimizer=3, activations=4, peak=9)}
     assert told == Told(parameters=7, precision="bf16", accumulation=2, device="x" * 100)
     assert sent == {"h0": 15.0}
+
+
+def test_what_a_script_said_stands_beside_an_exit_code_alone() -> None:
+    said = ("pretrain.py: there is no ds_config z1.json", "hint: give a JSON file", "")
+    found = Explanation(run="x", status="failed", means="ended with exit code 64", quoted=said)
+    assert last_words(found) == "(pretrain.py: there is no ds_config z1.json)"
+    assert last_words(msgspec.structs.replace(found, known=True)) == ""
+    assert last_words(msgspec.structs.replace(found, quoted=())) == ""
 
 
 def test_a_record_is_read_back_and_another_file_is_none(tmp_path: Path) -> None:

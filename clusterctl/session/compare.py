@@ -10,6 +10,7 @@ from typing import Any, TypeGuard
 import msgspec
 
 from clusterctl.advise.compare.model import Comparison, Held, Place, Taken, Told, Trial
+from clusterctl.advise.explain import Explanation
 from clusterctl.advise.fit.job import STRATEGIES, Precision
 from clusterctl.errors import ClusterctlError, UsageError
 from clusterctl.facts.model import Facts
@@ -271,7 +272,7 @@ def _told_by(run: Run, outcome: Outcome, warmup: int) -> Trial:
         return msgspec.structs.replace(
             bare,
             ending="failed",
-            cause=found.means or f"it {outcome.status}",
+            cause=" ".join(filter(None, (found.means or f"it {outcome.status}", last_words(found)))),
             hint=found.hint,
             out_of_memory=code.startswith(("gpu.memory", "memory.host", "memory.limit"))
             or (outcome.cause is not None and outcome.cause.kind == "oom"),
@@ -287,6 +288,12 @@ def _told_by(run: Run, outcome: Outcome, warmup: int) -> Trial:
         )
     held, told, sent = ranks_told(run.path, run.plan, warmup)
     return msgspec.structs.replace(bare, steps=steps, held=held, told=told, sent=sent)
+
+
+def last_words(found: Explanation) -> str:
+    """What the script said, where only its exit code is known: its last line, but for a hint."""
+    said = [line.strip() for line in found.quoted if line.strip() and not line.startswith("hint:")]
+    return f"({said[-1]})" if said and not found.known else ""
 
 
 def ranks_told(
