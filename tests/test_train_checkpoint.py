@@ -127,5 +127,5 @@ def test_what_else_differs_is_said() -> None:
 def test_a_record_that_is_no_json_is_torn(store: Checkpoints) -> None:
     (store.directory / "step-000003" / RECORD).write_text('{"world_si')
     found = newest(store.directory, ALONE)
-    problem = found and torn(found, ALONE)
+    problem = torn(found, ALONE) if found else None
     assert problem is not None and problem.reason.startswith(f"its {RECORD} is no record: ")
