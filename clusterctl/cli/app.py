@@ -59,7 +59,7 @@ _LAUNCH_GROUPS = {
     "Before it starts": ("dry_run", "as_json", "force"),
     "While it runs": (
         *("detach", "on_disconnect", "time_limit", "log_limit", "hang_timeout", "on_hang"),
-        *("max_restarts", "checkpoint_dir", "resume", "on_end", "track"),
+        *("max_restarts", "checkpoint_dir", "resume", "on_end", "track", "notify"),
     ),
     "Environment": ("env", "env_file", "profile", "venv_script", "home_caches", "master_addr", "master_port"),
     "SSH": ("ssh_config", "ssh_port", "transport"),

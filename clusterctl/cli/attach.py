@@ -74,6 +74,7 @@ def command(
         terminal.close(screen.rendered(page.alone(plan.run)))
         return _NOBODY
     screen.farewell(terminal, closing(directory, outcome))
+    screen.ring(plan)
     return outcome.exit_code
 
 

@@ -51,6 +51,7 @@ def follow(run: Run) -> int:
         else:
             last = ending.closing(run.plan, outcome, run.path)
         screen.farewell(terminal, last)
+        screen.ring(run.plan)
         if run.unwritten:
             hint = f"it follows, as JSON; once the disk can, clusterctl stop {run.id} brings it and the logs"
             screen.complain("error", f"the outcome cannot be kept: {run.unwritten}", hint)

@@ -10,7 +10,7 @@ from clusterctl.cli import options
 
 if TYPE_CHECKING:
     from clusterctl.errors import ClusterctlError
-    from clusterctl.plan.model import Engine, Setting
+    from clusterctl.plan.model import Engine, Notify, Setting
 
 
 def command(
@@ -144,6 +144,15 @@ def command(
         Literal["wandb", "trackio"] | None,
         typer.Option("--track", help="Send the run's metrics there; off unless asked for."),
     ] = None,
+    notify: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--notify",
+            metavar="bell|desktop",
+            help="At the end, also with --detach: the bell where it is watched, the desktop by notify-send. "
+            "Repeatable; a command of yours is --on-end.",
+        ),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Start although the hosts or the script's ds_config would fail.")
     ] = False,
@@ -197,6 +206,7 @@ def command(
         on_disconnect=on_disconnect,
         on_end=on_end,
         track=track or "",
+        notify=_notify(notify or []),
         max_restarts=max_restarts,
         spares=spares,
         checkpoint_dir=checkpoint_dir,
@@ -267,6 +277,19 @@ def unknown_option(name: str) -> ClusterctlError | None:
 
     why = REFUSED.get(name.replace("_", "-"))
     return UsageError(f"launch has no {name}: {why}", hint="clusterctl launch -h") if why else None
+
+
+def _notify(names: list[str]) -> tuple[Notify, ...]:
+    from typing import get_args
+
+    from clusterctl.errors import UsageError
+    from clusterctl.plan.model import Notify
+
+    known = {name: name for name in get_args(Notify)}
+    for name in names:
+        if name not in known:
+            raise UsageError(f"--notify {name}: bell or desktop", hint="a command of yours: --on-end CMD")
+    return tuple(known[name] for name in dict.fromkeys(names))
 
 
 def _engine(named: Engine | None, launcher: str) -> Engine | None:

@@ -147,6 +147,7 @@ def command(
         screen.err().print(f"{what} in run {plan.run} ({_state(directory)})", style="dim")
         code = code or int(matching is not None)
     elif follow and not code:
+        screen.ring(plan)
         screen.err().print(f"run {plan.run}: {_state(directory)}", style="dim")
     return code or int(bool(missing))
 

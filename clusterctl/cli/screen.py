@@ -101,6 +101,13 @@ def farewell(terminal: Terminal, page: RenderableType) -> None:
         terminals.Terminal(2).close(note.encode() + text)
 
 
+def ring(plan: LaunchPlan) -> None:
+    """The bell of this terminal, where somebody who launched ``plan`` wants it."""
+    if "bell" in plan.notify and sys.stderr.isatty():
+        sys.stderr.write("\a")
+        sys.stderr.flush()
+
+
 def print_error(error: ClusterctlError) -> None:
     """``error: what is true`` and ``hint: what to do``, on stderr."""
     complain("error", error.message, error.hint)

@@ -62,6 +62,7 @@ def build(inventory: Inventory, network: Network, request: Request, *, master_po
         on_disconnect=request.on_disconnect,
         on_end=request.on_end,
         launched_in=request.launched_in,
+        notify=request.notify,
         notes=request.notes,
         log_limit=request.log_limit,
         attempt=request.attempt,

@@ -12,6 +12,7 @@ Engine = Literal["torchrun", "deepspeed"]
 Start = Literal["torchrun", "deepspeed-pdsh", "deepspeed-no-ssh"]
 Track = Literal["", "wandb", "trackio"]
 OnDisconnect = Literal["stop", "continue"]
+Notify = Literal["bell", "desktop"]
 """What hosts do when no controller has been heard for longer than a short while."""
 
 
@@ -109,6 +110,8 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     """The user's own command line, for a shell of the controller when the run is over,"""
     launched_in: str = ""
     """and where it runs there."""
+    notify: tuple[Notify, ...] = ()
+    """How people are told of its end."""
     notes: tuple[str, ...] = ()
     """What the user should know before it starts, a sentence each."""
     log_limit: int = 0
@@ -194,6 +197,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     on_disconnect: OnDisconnect = "stop"
     on_end: str = ""
     launched_in: str = ""
+    notify: tuple[Notify, ...] = ()
     log_limit: int = 0
     attempt: int = 1
     checkpoint_dir: str = ""

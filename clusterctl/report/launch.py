@@ -172,6 +172,8 @@ def _around(plan: LaunchPlan) -> list[RenderableType]:
         rows.append(_row("on end", harmless(plan.on_end)))
     if plan.track:
         rows.append(_row("track", f"metrics go to {plan.track}"))
+    if plan.notify:
+        rows.append(_row("notify", ", ".join(plan.notify)))
     return rows
 
 

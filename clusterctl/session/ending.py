@@ -1,4 +1,4 @@
-"""What is done once a run is over and its outcome told: its page, then the user's own command."""
+"""What is done once a run is over and its outcome told: desktop and page, then the user's own command."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from clusterctl.errors import ClusterctlError, in_words
 from clusterctl.plan.model import LaunchPlan
-from clusterctl.run import on_end
+from clusterctl.run import notify, on_end
 from clusterctl.store.outcome import Outcome
 from clusterctl.store.runs import RunDirectory
 
@@ -22,6 +22,7 @@ def conclude(
     """Nothing of it changes how the run ended. ``say`` hears what went wrong; ``unwritten``: why the outcome
     is not in ``directory``, where nothing more is written then."""
     if not unwritten:
+        notify.carry_out(plan, directory, outcome, say)
         _page(directory, say)
     on_end.carry_out(plan, directory, outcome, say, unwritten=unwritten)
 

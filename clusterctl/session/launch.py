@@ -22,6 +22,7 @@ from clusterctl.plan.build import build
 from clusterctl.plan.model import Hangs, LaunchPlan, OnDisconnect, Request, Setting, Start
 from clusterctl.plan.spares import split
 from clusterctl.plan.variables import strongest
+from clusterctl.run import notify
 from clusterctl.session import launch_config, variables, workload
 from clusterctl.session.examine import Examination, examine, judged
 from clusterctl.session.hosts import Hosts
@@ -87,7 +88,7 @@ def prepare(
         layers=variables.read(target, env=options.env, env_file=options.env_file, settings=options.settings),
         start=_start(options, simulated=target.hosts.simulated),
         log_limit=log_limit(options.log_limit),
-        notes=(meant.note,) if meant is not None and meant.note else (),
+        notes=_notes_before(options, meant.note if meant is not None else ""),
         launched_in=str(Path.cwd()) if options.on_end else "",
         pdsh_ssh_args=variables.pdsh_ssh_args(),
         detached=detached,
@@ -105,6 +106,12 @@ def prepare(
             examination=seen,
         )
     return Prepared(ready=ready, examination=seen)
+
+
+def _notes_before(options: LaunchOptions, meant: str) -> tuple[str, ...]:
+    """What is known before any host is asked."""
+    found = (meant, notify.missing() if "desktop" in options.notify else "")
+    return tuple(note for note in found if note)
 
 
 def _with_config(intent: Intent, seen: Examination, link: Transport) -> tuple[Intent, Linted | None]:
@@ -192,6 +199,7 @@ def _plan(intent: Intent, everything: Examination, *, attempt: int) -> LaunchPla
         on_disconnect=on_disconnect,
         on_end=options.on_end,
         track=options.track,
+        notify=options.notify,
         launched_in=intent.launched_in,
         caches={host: caches.place(facts[host]) for host in names},
         notes=(*_notes(intent, seen, given), *_of_spares(intent, everything), *alone),

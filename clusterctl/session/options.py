@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from clusterctl.errors import UsageError, in_words
-from clusterctl.plan.model import Engine, OnDisconnect, Setting, Track
+from clusterctl.plan.model import Engine, Notify, OnDisconnect, Setting, Track
 
 
 class LaunchOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,9 +25,9 @@ class LaunchOptions(msgspec.Struct, frozen=True, kw_only=True):
     ``on_disconnect``: what the hosts do when their controller is gone, ``stop`` after a minute or
     ``continue`` for a day; None means ``continue`` where the run is detached and its hosts lose nothing
     at a logout, else ``stop``. ``on_end``: a command line for a shell of this machine when the run is
-    over. ``track``: where metrics are sent while it lives, ``wandb`` or ``trackio``. ``settings`` are
-    variables with options of their own, such as MASTER_ADDR. ``pdsh``: DeepSpeed's launcher over pdsh, or
-    nothing. ``home_caches``: what ranks compile goes to the home
+    over. ``notify``: how people are told of its end. ``track``: where metrics are sent while it lives,
+    ``wandb`` or ``trackio``. ``settings`` are variables with options of their own, such as MASTER_ADDR.
+    ``pdsh``: DeepSpeed's launcher over pdsh, or nothing. ``home_caches``: what ranks compile goes to the home
     directory, also where hosts share it. ``max_restarts``: so often the whole run begins again after a
     failure, as attempts of one run. ``checkpoint_dir``: where its checkpoints lie, seen from where it
     works (empty: the ``--save_dir`` of the shipped workload); before every attempt but the first the
@@ -55,6 +55,7 @@ class LaunchOptions(msgspec.Struct, frozen=True, kw_only=True):
     on_disconnect: OnDisconnect | None = None
     on_end: str = ""
     track: Track = ""
+    notify: tuple[Notify, ...] = ()
     settings: tuple[Setting, ...] = ()
     pdsh: bool = False
     max_restarts: int = 0

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from clusterctl import __version__
 
-_CHOICES = re.compile(r"[<\[]([\w-]+(?:\|[\w-]+)+)[>\]]\Z")
+_CHOICES = re.compile(r"[<\[ ]([a-z0-9-]+(?:\|[a-z0-9-]+)+)[>\]]?\Z")
 
 
 class Option(NamedTuple):
