@@ -126,6 +126,10 @@ def _json_list(path: Path) -> Iterator[tuple[str, Any]]:
 def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
+    except json.JSONDecodeError as error:
+        # Its own words count lines within the text, which is one line of the file as a rule.
+        at = f"line {error.lineno}, column {error.colno}" if "\n" in text.strip() else f"column {error.colno}"
+        return _BadRow(f"not JSON: {error.msg} at {at}")
     except (ValueError, RecursionError) as error:
         return _BadRow(f"not JSON: {error}")
 
