@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import select
 import threading
 import time
@@ -125,6 +126,19 @@ def test_a_line_of_many_megabytes_is_cut_and_its_length_told(live: LiveOutput, t
     assert len(first) < 20_000
     assert first.endswith("x ... (10,000,000 bytes in one line, all in logs/)")
     assert second == "h0 0       │ after"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_flood_is_shown_line_by_line(live: LiveOutput, terminal: Recorder, seed: int) -> None:
+    chance = random.Random(seed)
+    lengths = [chance.choice((0, 1, 80, 3000, 9000, 16 << 10)) for _ in range(chance.randrange(1, 60))]
+    lines = [b"ab"[number % 2 :][:1] * length for number, length in enumerate(lengths)]
+    text = b"".join(line + b"\n" for line in lines)
+    while text:
+        size = chance.choice((1, 5000, 200_000))
+        live.output("h0", "rank-0.log", text[:size])
+        text = text[size:]
+    assert terminal.text.split(b"\n")[:-1] == ["h0 0       │ ".encode() + line for line in lines]
 
 
 def test_an_ascii_terminal_gets_ascii(terminal: Recorder) -> None:

@@ -16,9 +16,8 @@ import msgspec
 import pytest
 
 from clusterctl.ask.bundle import pack
-from clusterctl.ask.host_session import HostSession, listen
+from clusterctl.ask.host_session import MARK, HostSession, listen
 from clusterctl.messages import events, orders, relay
-from clusterctl.node.run import forwarding
 from clusterctl.node.run.directory import NodeDirectory
 from clusterctl.node.run.forwarding import Forwarder, Window
 from clusterctl.node.run.relay import IN_STEP
@@ -393,9 +392,39 @@ def test_the_window_grows_while_answers_come_soon_and_shrinks_when_they_are_late
     assert window.piece() > 0
 
 
-def test_a_removed_directory_is_forwarded_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sent: list[dict[str, Any]] = []
-    monkeypatch.setattr(forwarding, "emit", sent.append)
+def test_only_what_goes_slowly_is_packed(tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    now = [0.0]
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs/rank-0.log").write_bytes(b"a line that is like the others\n" * 1_000_000)
+    forwarder = Forwarder(NodeDirectory(str(tmp_path)), {})
+    forwarder.window = Window(clock=lambda: now[0])
+    forwarder.look()
+
+    def kinds(seconds: float) -> set[str]:
+        """Of what is sent once all of a window has taken that long."""
+        found = set()
+        for _ in range(2):
+            while forwarder.window.piece():
+                forwarder.forward()
+            found = {each["is"] for each in emitted(capsysbinary)}
+            now[0] += seconds
+            forwarder.window.acknowledge(10**12)
+        return found
+
+    assert kinds(0.5) == {"packed-log"}
+    assert kinds(0.001) == {"log"}
+    assert kinds(0.5) == {"packed-log"}
+
+
+def emitted(capsysbinary: pytest.CaptureFixture[bytes]) -> list[dict[str, Any]]:
+    lines = capsysbinary.readouterr().out.splitlines()
+    assert all(line.startswith(MARK) for line in lines)
+    return [json.loads(line[len(MARK) :]) for line in lines]
+
+
+def test_a_removed_directory_is_forwarded_to_its_end(
+    tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
     (tmp_path / "run/logs").mkdir(parents=True)
     log, events_file = tmp_path / "run/logs/rank-0.log", tmp_path / "run/events.jsonl"
     log.write_text("one\n")
@@ -412,6 +441,7 @@ def test_a_removed_directory_is_forwarded_to_its_end(tmp_path: Path, monkeypatch
         last.write('{"event": "end"}\n')
     forwarder.look()
     forwarder.forward()
+    sent = emitted(capsysbinary)
     assert forwarder.ended
     assert [each.get("data") for each in sent if each["is"] == "log"] == [
         base64.b64encode(b"one\n").decode(),
@@ -500,10 +530,8 @@ def test_another_attempt_ends_what_lives_of_the_one_before_and_works_in_its_copy
 
 
 def test_what_a_script_puts_among_the_logs_holds_up_nobody(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    sent: list[dict[str, Any]] = []
-    monkeypatch.setattr(forwarding, "emit", sent.append)
     logs = tmp_path / "run" / "logs"
     logs.mkdir(parents=True)
     os.mkfifo(logs / "metrics-0.jsonl")
@@ -515,6 +543,7 @@ def test_what_a_script_puts_among_the_logs_holds_up_nobody(
     forwarder = Forwarder(NodeDirectory(str(tmp_path / "run")), {})
     forwarder.look()
     forwarder.forward()
+    sent = emitted(capsysbinary)
     assert [each["name"] for each in sent] == ["metrics-2.jsonl", "rank-0.log"]
     assert forwarder.is_level()
     assert set(forwarder.fingerprints(lambda: None)) == {"metrics-2.jsonl", "rank-0.log"}

@@ -23,8 +23,8 @@ _OVERDUE = 5.0
 """and after so many, and then this often, on a pipe or in a file."""
 _AGAIN = 10.0
 _FOOTER = 8
-_TOGETHER = 100
-"""Lines put on the terminal in one piece, which is shown or skipped whole."""
+_TOGETHER = 8 << 10
+"""Bytes of lines put on the terminal in one piece, which is shown or skipped whole."""
 
 
 class _Unfinished:
@@ -118,10 +118,11 @@ class LiveOutput(Display):
         ready: list[bytes] = []
         with self._lock:
             self._awaited, self._heard = "", self._heard or name.startswith("rank-")
-            *lines, rest = data.split(b"\n")
+            lines, newline, rest = data.rpartition(b"\n")
             unfinished = self._unfinished.pop((host, name), None)
-            if unfinished is not None and lines:
-                unfinished.add(lines.pop(0))
+            if unfinished is not None and newline:
+                first, newline, lines = lines.partition(b"\n")
+                unfinished.add(first)
                 ready.append(self._whole(host, name, unfinished.text(), cut=unfinished.cut))
                 unfinished = None
             if rest:
@@ -130,7 +131,7 @@ class LiveOutput(Display):
             if unfinished is not None:
                 self._unfinished[host, name] = unfinished
         # Without the lock: the terminal may wait for its reader, and its thread for the lock.
-        for line in chain(ready, self._together(host, name, lines)):
+        for line in chain(ready, self._together(host, name, lines) if newline else ()):
             self._terminal.put(line)
 
     def flush(self) -> None:
@@ -179,16 +180,19 @@ class LiveOutput(Display):
                 found.append(self._line(_DIM, "clusterctl", self._awaited))
         return found
 
-    def _together(self, host: str, name: str, lines: list[bytes]) -> Iterator[bytes]:
-        """Whole lines as they are shown. Of those that are plain many go at once: ranks may print fast."""
-        plain = self._encoding == "utf-8" and is_plain(b"\n".join(lines))
-        if plain and max(map(len, lines), default=0) <= _LONGEST:
+    def _together(self, host: str, name: str, lines: bytes) -> Iterator[bytes]:
+        """Whole lines, less the last one's end, as they are shown. Of those that are plain many go at once,
+        and none is looked at: ranks may print fast."""
+        if self._encoding == "utf-8" and is_plain(lines) and _are_short(lines):
             prefix = self._line(self._style.get(host, _DIM), _label(host, name), "")[:-1]
-            for start in range(0, len(lines), _TOGETHER):
-                some = lines[start : start + _TOGETHER]
-                yield prefix + (b"\n" + prefix).join(some) + b"\n"
+            begin = 0
+            while begin <= len(lines):
+                end = lines.find(b"\n", begin + _TOGETHER)
+                some = lines[begin : end if end >= 0 else len(lines)]
+                yield prefix + some.replace(b"\n", b"\n" + prefix) + b"\n"
+                begin += len(some) + 1
             return
-        for line in lines:
+        for line in lines.split(b"\n"):
             if len(line) <= _LONGEST:
                 yield self._whole(host, name, last_state(line))
             else:
@@ -215,6 +219,16 @@ class LiveOutput(Display):
         if self._colour and prefix:
             shown = style + shown + _RESET
         return shown + text.encode(self._encoding, "clusterctl") + (b"" if columns is not None else b"\n")
+
+
+def _are_short(lines: bytes) -> bool:
+    begin = 0
+    while len(lines) - begin > _LONGEST:
+        end = lines.rfind(b"\n", begin, begin + _LONGEST + 1)
+        if end < 0:
+            return False
+        begin = end + 1
+    return True
 
 
 def _label(host: str, name: str) -> str:

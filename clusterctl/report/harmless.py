@@ -17,6 +17,7 @@ _SEQUENCE = re.compile(
     f"|[{_STEERING}]"
 )
 _SUSPECT = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f-\xff]")
+_INNOCENT = bytes(each for each in range(256) if not _SUSPECT.match(bytes((each,))))
 _RESET = "\x1b[0m"
 
 
@@ -52,7 +53,7 @@ def plain_output(line: bytes, *, colours: bool) -> str:
 
 def is_plain(data: bytes) -> bool:
     """Whether `plain_output` would leave each line as it is. For floods: one look at many lines."""
-    if not _SUSPECT.search(data):
+    if not data.translate(None, _INNOCENT):  # a tenth of what the expression costs
         return True
     try:
         return _CONTROL.search(data.decode("utf-8")) is None

@@ -14,7 +14,7 @@ from clusterctl.run.display import Display
 _STEP = re.compile(rb"\b(?:step|global[_ ]step|iter|iteration)\b[\s:=#]+(\d{1,12})\b", re.IGNORECASE)
 _LONGEST_LINE = 4096
 _TAIL = 16 << 10
-_LOOKED_AT = 8 << 10
+_LOOKED_AT = 4 << 10
 
 
 class Progress(msgspec.Struct, frozen=True):
@@ -80,7 +80,11 @@ class Observed(Display):
         self._display.output(host, name, data)
 
     def _look_for_steps(self, log: tuple[str, str], data: bytes) -> None:
-        """Progress bars end their states with a carriage return."""
+        """Progress bars end their states with a carriage return. Of a flood its ends are looked at: the first
+        step may be in its beginning, the last one in its end."""
+        if len(data) > 2 * _LOOKED_AT:
+            first = data[: data.rfind(b"\n", 0, _LOOKED_AT) + 1] if self.progress.first_step is None else b""
+            data = first + data[-_LOOKED_AT:]
         whole, newline, rest = (self._rest.get(log, b"") + data).replace(b"\r", b"\n").rpartition(b"\n")
         self._rest[log] = rest[-_LONGEST_LINE:]
         if not newline:
