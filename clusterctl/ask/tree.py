@@ -99,6 +99,9 @@ def scan(root: Path, *, max_bytes: int = SYNC.max_bytes, max_files: int = SYNC.m
         if total > _GIVE_UP * max_bytes or len(found.entries) > _GIVE_UP * max_files:
             more = "more than "
             break
+    own = redirected()  # not before: what prints there may have begun only now
+    for name in [name for name, each in found.entries.items() if (each.st_dev, each.st_ino) in own]:
+        total -= found.entries.pop(name).st_size
     if total > max_bytes or len(found.entries) > max_files:
         raise TooBig(
             f"{root} holds {more}{_megabytes(total)} in {len(found.entries):,} files, the limit is "
@@ -117,7 +120,6 @@ def scan(root: Path, *, max_bytes: int = SYNC.max_bytes, max_files: int = SYNC.m
 def _walk(root: Path, found: _Found) -> Iterator[os.stat_result]:
     """Fill ``found``; yields the status of each entry that travels."""
     waiting = [(str(root), Rules.above(root).inside(str(root)))]
-    own = redirected()
     start = len(str(root)) + 1
     while waiting:
         folder, rules = waiting.pop()
@@ -150,8 +152,6 @@ def _walk(root: Path, found: _Found) -> Iterator[os.stat_result]:
                 continue
             except OSError as error:
                 found.unreadable[name] = error.strerror or str(error)
-                continue
-            if (status.st_dev, status.st_ino) in own:
                 continue
             if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
                 found.entries[name] = status
