@@ -125,7 +125,7 @@ def test_of_a_flood_the_newest_is_read(directory: RunDirectory) -> None:
 
 
 # As real programs print it, on a pipe and on a terminal: the Trainer of transformers 5.23, tqdm with a loss
-# and a learning rate behind it, both bars of Lightning 2.6, the prints of nanoGPT.
+# and a learning rate behind it, both bars of Lightning 2.6, the prints of nanoGPT, DeepSpeed 0.19.8.
 
 RECORDED = FIXTURES.parent / "recorded_steps"
 RECORDED_BARS = {
@@ -137,6 +137,12 @@ RECORDED_BARS = {
     "lightning-rich.pty": {4, 5, 9, 11, 12, 16, 17, 19, 20, 22, 24},
 }
 """Lightning evaluates after 12 steps and after 24, with a bar of 12, too."""
+DEEPSPEED = [
+    (5, {"skipped": 0.0, "lr": 0.001}),
+    (5, {"samples_per_s": 165.71694785197712, "peak_bytes": 0.33 * 2**30}),
+    (10, {"skipped": 0.0, "lr": 0.001}),
+    (10, {"samples_per_s": 168.35264952492886, "peak_bytes": 0.33 * 2**30}),
+]
 RECORDED_STEPS: dict[str, list[tuple[str, int, float | None, float | None, float | None]]] = {
     "hf": [
         ("log:hf", 5, 3.895, None, 4e-4),
@@ -164,7 +170,13 @@ RECORDED_STEPS: dict[str, list[tuple[str, int, float | None, float | None, float
 
 def test_every_recording_is_expected() -> None:
     names = {path.name for path in RECORDED.iterdir()}
-    assert names == {f"{name}.{how}" for name in RECORDED_STEPS for how in ("pipe", "pty")} | {*RECORDED_BARS}
+    steps = {f"{name}.{how}" for name in RECORDED_STEPS for how in ("pipe", "pty")}
+    assert names == {*steps, *RECORDED_BARS, "deepspeed.pipe"}
+
+
+def test_deepspeed_s_own_lines_begin_with_its_first_step() -> None:
+    found = read((RECORDED / "deepspeed.pipe").read_bytes(), 7)
+    assert [(step, values) for _, step, values in found] == DEEPSPEED
 
 
 @pytest.mark.parametrize("size", [1 << 20, 7])

@@ -87,7 +87,7 @@ class LogReader:
             if speed[3]:
                 values["peak_bytes"] = float(speed[3]) * 2**30
             return _told(speed[1], values, "deepspeed")
-        if step is not None:
+        if step is not None and int(step[1]):  # at 0 it says how it begins
             return _told(step[1], {"skipped": float(step[2]), "lr": float(step[3])}, "deepspeed")
         bar = _BAR.search(line)
         if bar is not None:
