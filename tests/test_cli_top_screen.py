@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import threading
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import closing
 from functools import partial
@@ -18,7 +20,7 @@ from clusterctl.cli.top_screen import TopScreen
 from clusterctl.session.top import Hearing, Looking
 from clusterctl.session.top_record import News, replayed, write_news
 from clusterctl.session.top_runs import look_closer
-from tests.on_a_screen import OnAScreen
+from tests.on_a_screen import PATIENCE, OnAScreen
 from tests.test_report_top import HOSTILE, NOW, gpu, host, one, rank
 
 HOSTS = [
@@ -209,3 +211,49 @@ def test_plain_is_plain_on_a_real_terminal_and_a_signal_ends_it(tmp_path: Path) 
         assert seen.wait_for("node2 gone", "node3 nothing new")[4] == "node2 gone"  # nothing is left below it
         seen.kill(signal.SIGTERM)
         assert seen.end() == 128 + signal.SIGTERM
+
+
+def of_many_hosts(path: Path, hosts: int, moments: int) -> None:
+    with path.open("w") as file:
+        for moment in range(moments):
+            for number in range(hosts):
+                cards = [gpu((number + card + moment) % 90 / 100) for card in range(8)]
+                jobs = tuple(rank(card, number * 8 + card) for card in range(8))
+                seen = host(*cards, jobs=jobs)
+                file.write(write_news(one(seen, name=f"node{number:03}", at=NOW + 2 * moment)))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("columns", [80, 120])
+def test_256_hosts_on_a_real_terminal(tmp_path: Path, columns: int) -> None:
+    recording = tmp_path / "lab.ndjson"
+    of_many_hosts(recording, 256, 8)
+    with OnAScreen(["top", "--replay", str(recording)], columns=columns) as seen:
+        shown = seen.wait_for("256 hosts, 2048 GPUs", "1-21 of 2048")
+        first = [line.split()[:2] for line in shown[2:23]]
+        for _ in range(20):
+            shown = seen.look(0.3)
+            assert [line.split()[:2] for line in shown[2:23]] == first
+            assert max(map(len, shown)) <= columns
+        seen.press("\x1b[F")  # end
+        shown = seen.wait_for("2028-2048 of 2048")
+        assert shown[-2].startswith("node255 7 ")
+        seen.press("/node200\r")
+        seen.wait_for("8 lines hold 'node200'")
+        seen.press("q")
+        assert seen.end() == 0
+
+
+@pytest.mark.long
+def test_a_terminal_that_nobody_reads_does_not_keep_it_from_ending(tmp_path: Path) -> None:
+    recording = tmp_path / "lab.ndjson"
+    of_many_hosts(recording, 64, 60)
+    with OnAScreen(["top", "--replay", str(recording)], columns=200, lines=60) as seen:
+        seen.wait_for("q quit")
+        time.sleep(20)  # in which the terminal is full; it proves nothing if it is not
+        seen.kill(signal.SIGTERM)
+        until = time.monotonic() + PATIENCE
+        while os.waitid(os.P_PID, seen.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        seen.end()
