@@ -100,6 +100,18 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {**zero(2), "bf16": {"enabled": True, "bf16_master_weights_and_grads": True}},
         "bf16.bf16_master_weights_and_grads needs DeepSpeed's own Adam, offloaded to RAM",
     ),
+    (
+        {
+            **zero(1, offload_optimizer=CPU),
+            "bf16": {"bf16_master_weights_and_grads": True, "bf16_optimizer_states": True},
+            **adam(torch_adam=True),
+        },
+        "needs DeepSpeed's own Adam, offloaded to RAM",
+    ),
+    (
+        {"data_parallel_size": 2, "sequence_parallel_size": 2},
+        "data_parallel_size 2 x sequence_parallel_size 2 is more than 2 ranks",
+    ),
     ({"tensor_parallel": {"autotp_size": "auto"}}, 'tensor_parallel.autotp_size is "auto"'),
     ({"tensor_parallel": {"autotp_size": 4}}, "2 ranks cannot be divided into groups of 4"),
 ]

@@ -83,6 +83,7 @@ def _equation(case: Case, given: Sizes) -> Iterator[Remark]:
     if case.situation.ranks is None:
         yield from _for_which(case, given)
         return
+    yield from _mesh(case, case.situation.ranks)
     share, split = _shares(case)
     ranks, rest = divmod(case.situation.ranks, share * split)
     if rest:
@@ -177,6 +178,14 @@ def _for_which(case: Case, given: Sizes) -> Iterator[Remark]:
     yield case.remark(
         "info", CODE, (TRAIN,), f"{told} holds for {count} rank{'s' * (count != 1)} only; --ranks N checks it"
     )
+
+
+def _mesh(case: Case, ranks: int) -> Iterator[Remark]:
+    """Both sizes together make DeepSpeed arrange the ranks in a mesh."""
+    sizes = (case.get("data_parallel_size"), case.get("sequence_parallel_size"))
+    if all(isinstance(size, int) for size in sizes) and sizes[0] * sizes[1] > ranks:
+        told = f"data_parallel_size {sizes[0]} x sequence_parallel_size {sizes[1]} is more than {ranks} ranks"
+        yield case.remark("fail", CODE, ("data_parallel_size",), told, leads=_START)
 
 
 def _shares(case: Case) -> tuple[int, int]:

@@ -112,6 +112,8 @@ def _loss_scale(case: Case, *, enabled: bool) -> Iterator[Remark]:
 
 def _moved(case: Case, section: str) -> bool:
     """Whether it can be as it is there, or a script may have seen to it."""
-    if case.situation.reader == "script" or case.on(section, "bf16_optimizer_states"):
+    if case.situation.reader == "script":
         return True
-    return bool(case.device("offload_optimizer")) and not case.on("optimizer", "params", "torch_adam")
+    if case.device("offload_optimizer"):
+        return not case.on("optimizer", "params", "torch_adam")
+    return case.on(section, "bf16_optimizer_states")
