@@ -32,6 +32,10 @@ class UsageError(ClusterctlError):
     exit_code = 64
 
 
+class NoHostsError(UsageError):
+    """No host is named anywhere: what people meet who have just begun."""
+
+
 class NoAnswerError(ClusterctlError):
     """No host that was asked could answer: neither the user's words nor clusterctl are at fault."""
 

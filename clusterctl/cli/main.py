@@ -95,6 +95,8 @@ def _say_usage(error: Any) -> None:
     text = error.format_message()
     if "\n" in text:
         error.show(sys.stderr)
+        if len(sys.argv) == 1:
+            _show_first_steps()
         return
     # As the library that converts options has it.
     text = text.replace("Input should be ", "must be ").partition(", unable to parse")[0]
@@ -105,5 +107,14 @@ def _say_usage(error: Any) -> None:
 
 def _say(error: ClusterctlError) -> None:
     from clusterctl.cli.screen import print_error
+    from clusterctl.errors import NoHostsError
 
     print_error(error)
+    if isinstance(error, NoHostsError):
+        _show_first_steps()
+
+
+def _show_first_steps() -> None:
+    from clusterctl.cli import first_steps
+
+    first_steps.show()

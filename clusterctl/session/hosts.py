@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from clusterctl.errors import UsageError
+from clusterctl.errors import NoHostsError, UsageError
 from clusterctl.inventory.hostfile import parse
 from clusterctl.inventory.model import Inventory
 from clusterctl.inventory.select import select
@@ -136,7 +136,7 @@ def _find(hostfile: str | Path | None) -> tuple[Path, str | Path, Sandbox | None
 
     sandbox = running_default()
     if sandbox is None:
-        raise UsageError(
+        raise NoHostsError(
             f"no hosts: looked for --hostfile, ${HOSTFILE_VARIABLE}, ./hostfile, {JOB_HOSTFILE} "
             "and a running sandbox",
             hint=_CURES,
