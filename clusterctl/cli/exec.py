@@ -41,7 +41,10 @@ def command(
     Exit code: the highest of all hosts; 124 for a command that was ended at its timeout (some of it may
     run on, which is said), 255 for a host that could not be asked.
     """
+    from contextlib import nullcontext
+
     from clusterctl.cli import screen
+    from clusterctl.report.findings import brief
     from clusterctl.session.cluster import Cluster
 
     limit = options.seconds(timeout, "--timeout")
@@ -60,11 +63,13 @@ def command(
     if not as_json:
         screen.err().print(cluster.hosts.how, style="dim")
     lines = _Lines(cluster.names) if not fold and not as_json else None
-    answers = cluster.exec(
-        ["sh", "-c", " ".join(words)] if as_script else words,
-        timeout=limit,
-        on_output=lines.feed if lines else None,
-    )
+    waiting = f"waiting for {brief(cluster.names)}, {limit:g} s at most"
+    with nullcontext() if lines else screen.err().status(waiting):
+        answers = cluster.exec(
+            ["sh", "-c", " ".join(words)] if as_script else words,
+            timeout=limit,
+            on_output=lines.feed if lines else None,
+        )
     if as_json:
         _print_json(answers)
         return answers.exit_code

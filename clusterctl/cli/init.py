@@ -47,7 +47,8 @@ def command(
     link = connect(transport, config)
     screen.err().print(f"asking {len(hosts)} host{'' if len(hosts) == 1 else 's'} for GPUs", style="dim")
     try:
-        answers = run(link, hosts, ["nvidia-smi", "-L"], timeout=EXEC.timeout)
+        with screen.err().status("waiting for their answers"):
+            answers = run(link, hosts, ["nvidia-smi", "-L"], timeout=EXEC.timeout)
     finally:
         link.close()
     for answer in answers:

@@ -10,6 +10,7 @@ import typer
 from clusterctl.cli import new_file
 from clusterctl.errors import ClusterctlError
 
+_READING = "reading what became of it"
 _OVERLAY = "runs.html"
 
 
@@ -44,7 +45,8 @@ def command(
     directories = list({found.run: found for found in map(find_run, names)}.values())
     if output is None and len(directories) == 1:
         directory = directories[0]
-        page = page_of(directories).encode()
+        with screen.err().status(_READING):
+            page = page_of(directories).encode()
         try:
             directory.write_bytes(PAGE, page)
         except OSError as error:
@@ -56,5 +58,7 @@ def command(
         return
     target = output or Path(_OVERLAY)
     new_file.check(target, "-o", force=force)
-    new_file.write(target, page_of(directories), "-o", force=force)
+    with screen.err().status(_READING):
+        text = page_of(directories)
+    new_file.write(target, text, "-o", force=force)
     screen.show(str(target))
