@@ -221,6 +221,15 @@ def test_help_loads_nothing_heavy() -> None:
     assert len(modules) < 250
 
 
+def test_a_launch_asks_its_hosts_before_it_loads_what_judges_and_supervises() -> None:
+    script = "import sys, clusterctl.session.launch\nsys.stderr.write(' '.join(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    modules = {*found.stderr.split()}
+    assert "clusterctl.ask.facts" in modules
+    later = {"clusterctl.checks.evaluate", "clusterctl.session.run", "clusterctl.session.launch_config"}
+    assert not modules & (later | {"jinja2", "paramiko", "clusterctl.report.html.charts"})
+
+
 def test_a_launch_begins_to_log_in_before_it_loads_what_judges_and_supervises() -> None:
     script = (
         "import sys\n"

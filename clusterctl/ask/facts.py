@@ -90,6 +90,7 @@ def ask(
     on_awaiting: OnAwaiting | None = None,
     choose: Choose | None = None,
     arrange: Arrange | None = None,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> CollectedFacts:
     """Ask all hosts at once. A sick host is an outcome in ``failures``; nothing is raised for it.
 
@@ -97,6 +98,7 @@ def ask(
     ``on_awaiting(kind, hosts)`` whenever it is other hosts, or something else, that is waited for.
     With ``choose``, and traffic, libnccl is asked what it takes under the variables that it names.
     With ``arrange`` hosts are proven as it says once all else is known.
+    ``meanwhile`` is called once, when all are being asked and before any answer is waited for.
     Nothing stays on any host, whatever ends the session.
     """
     began = time.monotonic()
@@ -116,6 +118,7 @@ def ask(
         on_awaiting=on_awaiting or (lambda kind, hosts: None),
     )
     try:
+        meanwhile()
         collector.gather(min(ASK.facts_timeout, request.timeout) + activating, deadline)
         collector.confirm_paths()
         reached = mesh.reach(

@@ -190,7 +190,6 @@ class Cluster:
         ``all_pairs``, else beyond 64 hosts a sample; ``thorough`` adds bandwidth and what idle GPUs do.
         `doctor` gives the judgement alone. ``selection`` says which rules judge the answers, None all of
         them, ``baseline`` how the hosts were."""
-        from clusterctl.checks.selection import EVERY_RULE
         from clusterctl.session.examine import examine
 
         layers = variables.read(self.target, env=_options(env), env_file=env_file)
@@ -204,7 +203,7 @@ class Cluster:
                 torch=torch,
                 all_pairs=all_pairs,
                 thorough=thorough,
-                selection=selection or EVERY_RULE,
+                selection=selection,
                 baseline=baseline,
                 progress=progress,
             )
@@ -331,9 +330,10 @@ class Cluster:
         link = self._begin()
         try:
             from clusterctl.session.launch import prepare
-            from clusterctl.session.run import Run, make_directory
 
             prepared = prepare(self.target, link, options, to_start=True, progress=progress)
+            from clusterctl.session.run import Run, make_directory
+
             run = Run(prepared.ready, link, make_directory(prepared))
         except BaseException:
             link.close()

@@ -6,13 +6,12 @@ import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from clusterctl.ask.facts import CollectedFacts, FactsRequest, ask
-from clusterctl.checks.evaluate import Report, evaluate
 from clusterctl.checks.name import is_address
-from clusterctl.checks.selection import EVERY_RULE, Selection
 from clusterctl.errors import UsageError
 from clusterctl.facts.lasting import Baseline
 from clusterctl.facts.model import Facts, Reachability
@@ -30,6 +29,10 @@ from clusterctl.session.progress import Progress, Silent
 from clusterctl.session.target import Target
 from clusterctl.settings import RUN
 from clusterctl.transport import Transport
+
+if TYPE_CHECKING:
+    from clusterctl.checks.evaluate import Report
+    from clusterctl.checks.selection import Selection
 
 
 class Examination(msgspec.Struct, frozen=True):
@@ -73,7 +76,7 @@ def examine(
     thorough: bool = False,
     then_more: bool = False,
     workdir: Path | None = None,
-    selection: Selection = EVERY_RULE,
+    selection: Selection | None = None,
     baseline: Baseline | None = None,
     preferred_port: int = RUN.preferred_master_port,
     progress: Progress = Silent,
@@ -84,7 +87,8 @@ def examine(
     ``quick`` asks for facts only; without ``torch`` traffic is sent, but torch is not imported, and no
     all-reduce made; ``all_pairs`` sends it between all hosts, where else more than 64 would try a sample.
     ``thorough`` adds what takes its time: bandwidth between the hosts and, where GPUs are idle, what they do.
-    ``then_more``: a run follows over the same ``link``. Raises UsageError for a MASTER_PORT that is none.
+    ``then_more``: a run follows over the same ``link``. Without ``selection`` every rule judges.
+    Raises UsageError for a MASTER_PORT that is none.
     """
     names, profile, inventory = target.names, target.profile, target.hosts.inventory
     first = {setting.name: setting.value for setting in layers[names[0]].merged()}
@@ -133,6 +137,7 @@ def examine(
             on_awaiting=asking.awaiting,
             choose=None if target.hosts.simulated else chosen,
             arrange=arrange if torch and not quick else None,
+            meanwhile=_load_what_supervises if then_more else _load_what_judges,
         )
     settings = merged(answers.facts)
     material = Material(
@@ -148,10 +153,24 @@ def examine(
     return judged(material, selection, baseline)
 
 
+def _load_what_judges() -> None:
+    """While hosts answer, who need as long for that."""
+    import clusterctl.checks.evaluate  # noqa: F401
+
+
+def _load_what_supervises() -> None:
+    _load_what_judges()
+    import clusterctl.session.launch_config
+    import clusterctl.session.run  # noqa: F401
+
+
 def judged(
-    material: Material, selection: Selection = EVERY_RULE, baseline: Baseline | None = None
+    material: Material, selection: Selection | None = None, baseline: Baseline | None = None
 ) -> Examination:
     """The network and the report that follow from what was heard; nothing is asked."""
+    from clusterctl.checks.evaluate import evaluate
+    from clusterctl.checks.selection import EVERY_RULE
+
     answers, profile = material.answers, material.profile
     network = choose(
         material.inventory,
@@ -172,7 +191,7 @@ def judged(
         quick=material.quick,
         simulated=material.simulated,
         baseline=baseline,
-        selection=selection,
+        selection=selection or EVERY_RULE,
     )
     return Examination(material, network, report)
 

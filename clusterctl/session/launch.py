@@ -7,12 +7,11 @@ import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from clusterctl.advise.lint.case import Linted
 from clusterctl.ask.git import Look
-from clusterctl.checks.os.machine import taken_at_logout
 from clusterctl.errors import UsageError
 from clusterctl.facts.model import Facts
 from clusterctl.inventory.fold import fold
@@ -23,7 +22,7 @@ from clusterctl.plan.model import Hangs, LaunchPlan, OnDisconnect, Request, Sett
 from clusterctl.plan.spares import split
 from clusterctl.plan.variables import strongest
 from clusterctl.run import notify
-from clusterctl.session import launch_config, variables, workload
+from clusterctl.session import variables, workload
 from clusterctl.session.examine import Examination, examine, judged
 from clusterctl.session.hosts import Hosts
 from clusterctl.session.intent import Intent, Ready
@@ -35,6 +34,9 @@ from clusterctl.session.target import Target
 from clusterctl.settings import HANG, RUN
 from clusterctl.store.home import new_run_id
 from clusterctl.transport import Transport
+
+if TYPE_CHECKING:
+    from clusterctl.advise.lint.case import Linted
 
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,6 +102,8 @@ def prepare(
     intent, config = _with_config(intent, seen, link)
     ready = ready_of(intent, seen, attempt=1)
     if config is not None and config.failing and not options.force:
+        from clusterctl.session import launch_config
+
         raise RefusedError(
             f"not started: {launch_config.lines(config)[0]}",
             hint=f"{launch_config.way_out(config)}; --force starts all the same",
@@ -116,6 +120,8 @@ def _notes_before(options: LaunchOptions, meant: str) -> tuple[str, ...]:
 
 def _with_config(intent: Intent, seen: Examination, link: Transport) -> tuple[Intent, Linted | None]:
     """Notes on the config that the script is given, where it is given one."""
+    from clusterctl.session import launch_config
+
     inventory, facts = intent.target.hosts.inventory, seen.answers.facts
     own = {host: facts[host] for host in inventory.names if host in facts}
     found = launch_config.judged(intent.options, intent.workload, own, inventory.world_size, link)
@@ -262,6 +268,8 @@ def _decide(hosts: Hosts, seen: Examination, options: LaunchOptions) -> None:
 def _on_disconnect(seen: Examination, intent: Intent) -> tuple[OnDisconnect, tuple[str, ...]]:
     """What the hosts do without a controller, and what is to be said of it. What goes on without one must
     lose nothing when its sessions end; as long as it holds them, nothing is taken. Raises RefusedError."""
+    from clusterctl.checks.os.machine import taken_at_logout
+
     options = intent.options
     if intent.detached and options.spares and options.on_disconnect is None:
         gone = f"if the controller dies, the hosts end the run after {RUN.lease_attached:g} s"
