@@ -92,7 +92,7 @@ def test_a_shard_of_a_host_that_is_away_is_asked_for_and_the_checkpoint_kept(sto
         UserError, match=f"step-000003: {shard} is on no host of this run, here wrote it"
     ) as caught:
         newest_intact(store.directory, ALONE)
-    assert f"scp here:{places[2] / shard} {places[2]}/" in caught.value.hint
+    assert f"scp 'here:{places[2]}/*' {places[2]}/" in caught.value.hint
     (places[2] / "elsewhere").rename(places[2] / shard)
     found, notes = newest_intact(store.directory, ALONE)
     assert found is not None and found.path == places[2] and notes == []

@@ -127,8 +127,8 @@ def _on_no_host(found: Found, name: str) -> Torn:
     owner = hosts[int(shard[1]) if shard else 0] if hosts else "the host that wrote it"
     return Torn(
         reason=f"{name} is on no host of this run, {owner} wrote it",
-        hint=f"let {owner} take part again, or bring it to one that does:"
-        f" scp {owner}:{found.path / name} {found.path}/",
+        hint=f"let {owner} take part again, or bring what it has to one that does:"
+        f" scp '{owner}:{found.path}/*' {found.path}/",
     )
 
 

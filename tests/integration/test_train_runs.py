@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -97,6 +98,7 @@ def test_a_new_run_does_not_mix_its_checkpoints_with_anothers(straight: Path, ca
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1800)
 def test_nodes_without_a_shared_directory_keep_their_own_shards(cache: Path, tmp_path: Path) -> None:
     nodes = [tmp_path / "first", tmp_path / "second"]
     for node in nodes:
@@ -128,9 +130,16 @@ def test_nodes_without_a_shared_directory_keep_their_own_shards(cache: Path, tmp
     for done in run_together(torchrun_nodes(*on, ranks=(1, 1, 1)), environment(cache), moved):
         assert done.returncode == 0, done.stdout
     assert list(losses(third / "metrics.jsonl")) == [5, 6]
-    # On fewer ranks, each node converts what it was sent.
+    # Without one of them, what it alone has is asked for, and nothing begins anew.
     fewer = [nodes[0], third]
-    first, second = run_together(torchrun_nodes(*on, "--steps", 7, ranks=(1, 1)), environment(cache), fewer)
+    steps = (*on, "--steps", 7)
+    first, second = run_together(torchrun_nodes(*steps, ranks=(1, 1)), environment(cache), fewer)
+    assert first.returncode and second.returncode, first.stdout
+    asked = "step-000006: zero_pp_rank_1_mp_rank_00_optim_states.pt is on no host of this run"
+    assert asked in first.stdout and "hint: let " in first.stdout
+    shutil.copytree(nodes[1] / "saved/step-000006", nodes[0] / "saved/step-000006", dirs_exist_ok=True)
+    # On fewer ranks, each node converts what it was sent.
+    first, second = run_together(torchrun_nodes(*steps, ranks=(1, 1)), environment(cache), fewer)
     assert first.returncode == second.returncode == 0, first.stdout + second.stdout
     assert "not an exact continuation: global_batch was 6, now 4" in first.stdout
 
