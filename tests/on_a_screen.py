@@ -33,8 +33,9 @@ class OnAScreen:
         self.pid, self._master = pty.fork()
         if self.pid == 0:
             fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-            # Not what readline has added behind Python's back: COLUMNS and LINES.
-            its = {**os.environ, "TERM": "xterm-256color", **(env or {})}
+            # readline sets COLUMNS and LINES, behind Python's back in its own process.
+            own = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+            its = {**own, "TERM": "xterm-256color", **(env or {})}
             os.execve(sys.executable, [sys.executable, "-m", "clusterctl", *words], its)
         self.settings_before = self.settings
         self._code: int | None = None
