@@ -65,14 +65,15 @@ class Zero:
         self.engine.save_checkpoint(str(path.parent), tag=path.name, save_latest=False)
 
     def load(self, path: Path, *, writers: int) -> None:
+        if self.kind == "zero3-nvme":
+            # It loads without a word, and the losses after it are others.
+            raise UserError(
+                f"{path.name} cannot be resumed: DeepSpeed does not bring back what was offloaded to nvme",
+                hint="begin anew with another --save_dir; zero3-offload can be resumed",
+            )
         if writers == self.place.world_size or self.kind == "zero0":
             self._load(path)
             return
-        if self.kind == "zero3-nvme":
-            raise UserError(
-                f"{path.name} was written by {writers} ranks, this run has {self.place.world_size}",
-                hint=f"with offload to nvme, resume on {writers} ranks",
-            )
         with universal.converted(path, self.place) as found:
             # As "load_universal" of a ds_config, which would hold for every checkpoint of the run.
             self.engine._config.load_universal_checkpoint = True
