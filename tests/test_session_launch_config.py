@@ -116,7 +116,7 @@ def test_hosts_that_do_not_say_what_theirs_accepts_may_know_other_keys(
 
 
 def test_trainer_reads_it_only_where_the_script_uses_transformers(project: AnsweringHosts) -> None:
-    config = {"train_batch_size": "auto", "gradient_clipping": 0.5}
+    config = {"train_batch_size": "auto", "gradient_clipping": 0.5, "zero_optimization": {"stage": 2}}
     typed = ("--deepspeed", "ds.json", "--max_grad_norm", "1.0")
     assert launched(config, *typed)
     Path("train.py").write_text("from transformers import Trainer\n")
