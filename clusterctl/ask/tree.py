@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -60,13 +60,27 @@ class Tree(msgspec.Struct, frozen=True):
     def manifest(self) -> dict[str, str]:
         """``files`` for the way to a node: each byte of a name is one character, since names are bytes and
         not always text."""
-        return {os.fsencode(name).decode("latin-1"): digest for name, digest in self.files.items()}
+        return {_spelled(name): digest for name, digest in self.files.items()}
+
+    def spelled_sizes(self) -> dict[str, int]:
+        """``sizes``, with names as in the manifest."""
+        return {_spelled(name): size for name, size in self.sizes.items()}
 
     @classmethod
-    def of_manifest(cls, root: str, manifest: dict[str, str], size: int) -> Tree:
-        """The one that has told it."""
-        files = {os.fsdecode(name.encode("latin-1")): digest for name, digest in manifest.items()}
-        return cls(root, files, size)
+    def of_manifest(
+        cls, root: str, manifest: dict[str, str], size: int, sizes: Mapping[str, int] | None = None
+    ) -> Tree:
+        """The one that has told it, and ``sizes`` as `spelled_sizes`."""
+        files = {_name(told): digest for told, digest in manifest.items()}
+        return cls(root, files, size, sizes={_name(told): each for told, each in (sizes or {}).items()})
+
+
+def _spelled(name: str) -> str:
+    return os.fsencode(name).decode("latin-1")
+
+
+def _name(spelled: str) -> str:
+    return os.fsdecode(spelled.encode("latin-1"))
 
 
 class _Found:

@@ -95,21 +95,22 @@ class _Clocks(msgspec.Struct, frozen=True, kw_only=True):
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True):
     """``different``: what no environment can bring back, such as a secret that is not the same on all hosts.
-    ``files`` are the tree's, as its manifest has them: their names need not be text."""
+    ``files`` and ``sizes`` are the tree's, as its manifest has them: their names need not be text."""
 
     intent: Any
     clock_offsets: dict[str, float]
     different: tuple[str, ...]
     files: dict[str, str]
+    sizes: dict[str, int] = {}
 
 
 def write_down(directory: RunDirectory, ready: Ready) -> None:
     """For a controller that takes over. Raises OSError."""
     intent = ready.intent
-    tree, files = intent.workload.tree, dict[str, str]()
+    tree, files, sizes = intent.workload.tree, dict[str, str](), dict[str, int]()
     if tree is not None:
-        files = tree.manifest()
-        tree = msgspec.structs.replace(tree, files={}, special=(), ignored=())
+        files, sizes = tree.manifest(), tree.spelled_sizes()
+        tree = msgspec.structs.replace(tree, files={}, special=(), ignored=(), sizes={})
     hosts, profile = intent.target.hosts, intent.target.profile
     config = hosts.ssh_config.resolve() if hosts.ssh_config else None
     plain = msgspec.structs.replace(
@@ -137,6 +138,7 @@ def write_down(directory: RunDirectory, ready: Ready) -> None:
         clock_offsets=ready.clock_offsets,
         different=_different(intent),
         files=files,
+        sizes=sizes,
     )
     directory.write(_NAME, record)
 
@@ -159,7 +161,7 @@ def recall(directory: RunDirectory, environ: Mapping[str, str] = os.environ) -> 
     except msgspec.ValidationError as error:
         raise ClusterctlError(f"{directory.path / _NAME} cannot be read: {error}") from error
     if (tree := intent.workload.tree) is not None:
-        tree = Tree.of_manifest(tree.root, record.files, tree.size)
+        tree = Tree.of_manifest(tree.root, record.files, tree.size, record.sizes)
         intent = msgspec.structs.replace(intent, workload=msgspec.structs.replace(intent.workload, tree=tree))
     hidden = {name for own in intent.layers.values() for name in _secrets(own)}
     lacks = sorted(name for name in hidden if name not in environ)
