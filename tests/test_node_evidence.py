@@ -113,7 +113,7 @@ def test_nonsense_costs_what_it_is_told_in_place_of(
 ) -> None:
     serve(sleeper.pid, says(body))
     (rank,) = look(tmp_path, sleeper.pid)
-    assert rank.processes[0].state == "S"
+    assert rank.processes[0].state in ("S", "R")  # it may be about to sleep still
     assert rank.processes[0].command == "sleep 600"
 
 
