@@ -172,6 +172,7 @@ ONE_HOST = [
     ("net.portrange", "warn", changed(port_range=(50000, 50100)), 0),
     ("sw.nccl-env", "warn", changed(variables=(Variable("NCCL_P2P_DISABLE", "1", "environment"),)), 0),
     ("sw.nccl-env", "warn", changed(variables=(Variable("CUDA_VISIBLE_DEVICES", "0", "environment"),)), 2),
+    ("sw.nccl-debug", "warn", changed(variables=(Variable("NCCL_DEBUG", "ERROR", "environment"),)), 0),
     (
         "sw.ds-env",
         "warn",
@@ -435,11 +436,24 @@ def test_a_master_name_that_means_different_machines() -> None:
     assert of("name.master", report(facts, settings=everywhere(facts, MASTER_ADDR="head")))
 
 
-def test_a_master_address_that_rank_0_does_not_have() -> None:
+@pytest.mark.parametrize("address", ["10.77.0.1", "127.0.0.1", "127.0.1.1"])
+def test_a_master_address_that_rank_0_does_not_have_or_no_other_host_reaches(address: str) -> None:
     (finding,) = of(
-        "name.master-local", report(cluster(2), settings=everywhere(cluster(2), MASTER_ADDR="10.77.0.1"))
+        "name.master-local", report(cluster(2), settings=everywhere(cluster(2), MASTER_ADDR=address))
     )
     assert finding.hosts == ("node1",)
+
+
+def test_one_host_alone_may_meet_on_its_loopback() -> None:
+    assert not of(
+        "name.master-local", report(cluster(1), settings=everywhere(cluster(1), MASTER_ADDR="127.0.0.1"))
+    )
+
+
+@pytest.mark.parametrize(("level", "known"), [("ERROR", False), ("1", False), ("info", True), ("WARN", True)])
+def test_a_level_that_nccl_does_not_know(level: str, known: bool) -> None:
+    found = of("sw.nccl-debug", report(cluster(2), settings=everywhere(cluster(2), NCCL_DEBUG=level)))
+    assert [finding.hosts for finding in found] == ([] if known else [("node1", "node2")])
 
 
 @pytest.mark.parametrize(

@@ -157,6 +157,12 @@ def _master_local(evidence: Evidence) -> Iterator[Verdict]:
             observed=f"MASTER_ADDR {evidence.network.master_addr} is on none of its running interfaces",
             expected=f"an address of rank 0's host, e.g. {evidence.network.hosts[0].address}",
         )
+    elif not evidence.is_alone and is_address(master) and ip_address(master).is_loopback:
+        yield Hit(
+            hosts=(first,),
+            observed=f"MASTER_ADDR {evidence.network.master_addr} is its loopback: no other host reaches it",
+            expected=f"an address of rank 0's host, e.g. {evidence.network.hosts[0].address}",
+        )
 
 
 def _family(evidence: Evidence) -> Iterator[Verdict]:
@@ -209,8 +215,8 @@ RULES: tuple[Rule, ...] = (
         looks_at="MASTER_ADDR against the running interfaces of rank 0's host",
         judge=_master_local,
         needs=("interfaces", "names"),
-        symptom="rank 0 cannot listen there, and all ranks wait for ten minutes",
-        fix="unset MASTER_ADDR: clusterctl gives the address it chose",
+        symptom="no rank meets rank 0 there, and all wait for ten minutes",
+        fix="set no MASTER_ADDR, by --master-addr either: clusterctl gives the address it chose",
     ),
     Rule(
         code="name.rdzv-host",

@@ -67,6 +67,11 @@ class Evidence:
     simulated: bool = False
     baseline: Baseline | None = None
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether the loopback interface reaches every rank."""
+        return self.simulated or len(self.inventory.hosts) < 2
+
     def setting(self, host: str, name: str) -> Setting | None:
         """What the user set ``name`` to on ``host``, whoever of the sources it came from."""
         return next((each for each in self.settings.get(host, ()) if each.name == name), None)

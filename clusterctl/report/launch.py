@@ -28,6 +28,9 @@ _STARTS = {
     "deepspeed-no-ssh": "deepspeed --no_ssh on every host",
 }
 
+_OF_THE_RUN = ("name.master", "name.master-local")
+"""Faults of what was set for the whole run: without the host they are told of, the next has them."""
+
 
 def refusal(report: Report, network: Network, inventory: Inventory) -> RenderableType:
     """Why nothing was started, worst first."""
@@ -40,7 +43,8 @@ def refusal(report: Report, network: Network, inventory: Inventory) -> Renderabl
         parts.append(Text(f"no answer from {fold(unheard)}"))
     ready = report.ready
     hint = "`clusterctl doctor` shows everything there is to know"
-    if ready and len(ready) < len(inventory.hosts):
+    curable = not failures or any(finding.code not in _OF_THE_RUN for finding in failures)
+    if curable and ready and len(ready) < len(inventory.hosts):
         sick = "@".join(host for host in inventory.names if host not in ready)
         hint = f"launch without the others: --exclude {shlex.quote(sick)}; {hint}"
     parts.append(Text.assemble(("not started", "bold red"), ": nothing runs on any host (exit code 120)"))

@@ -280,6 +280,7 @@ FAULTS = [
         on("node2", torch={"device_count": 1}),
         gpus=2,
     ),
+    fault("sw.nccl-debug", "a level of Python's", variable("node2", "NCCL_DEBUG", "ERROR")),
     fault(
         "sw.ds-env",
         "an interface's name",

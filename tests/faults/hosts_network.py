@@ -166,6 +166,12 @@ TRAFFIC: list[ClusterRow] = [
     ),
     of(
         *"abc",
+        name="MASTER_ADDR that only rank 0's host reaches",
+        expected="name.master-local a",
+        options=("--quick", "--env", "MASTER_ADDR=127.0.0.1"),
+    ),
+    of(
+        *"abc",
         name="MASTER_ADDR that one host does not know",
         expected="name.master c",
         options=("--quick", "--env", "MASTER_ADDR=head"),

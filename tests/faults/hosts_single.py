@@ -141,6 +141,7 @@ SOFTWARE: list[HostRow] = [
         ),
     ),
     fault("sw.nccl-env", "OMP_NUM_THREADS in bashrc", bashrc("export OMP_NUM_THREADS=999")),
+    fault("sw.nccl-debug", "a level of Python's in bashrc", bashrc("export NCCL_DEBUG=ERROR")),
     fault("sw.nccl-env", "NCCL_DEBUG in nccl.conf", file("~/.nccl.conf", "NCCL_DEBUG=TRACE\n")),
     fault(
         "sw.nccl-env",

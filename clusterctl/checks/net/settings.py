@@ -28,14 +28,9 @@ def nccl_name(evidence: Evidence) -> Iterator[Verdict]:
     for host, facts in evidence.facts.items():
         for name, value, origin in _settings(evidence, host, (NCCL,)):
             asked = True
-            yield from _judge_filter(facts, name, value, origin, alone=_is_alone(evidence))
+            yield from _judge_filter(facts, name, value, origin, alone=evidence.is_alone)
     if not asked:
         yield Skipped(f"{NCCL} is set nowhere")
-
-
-def _is_alone(evidence: Evidence) -> bool:
-    """Whether the loopback interface reaches every rank."""
-    return evidence.simulated or len(evidence.inventory.hosts) < 2
 
 
 def _judge_filter(facts: Facts, name: str, value: str, origin: str, *, alone: bool) -> Iterator[Verdict]:
@@ -94,7 +89,7 @@ def gloo_name(evidence: Evidence) -> Iterator[Verdict]:
             asked = True
             said = f"{name}={value} ({origin})"
             parts = [part.strip() for part in value.split(",")]
-            local = [] if _is_alone(evidence) else [link.name for link in facts.interfaces if _is_lo(link)]
+            local = [] if evidence.is_alone else [link.name for link in facts.interfaces if _is_lo(link)]
             if value.startswith(("^", "=")):
                 yield Hit(
                     hosts=(host,), observed=f"{said} is NCCL's syntax", expected="a bare interface name"

@@ -11,8 +11,12 @@ import msgspec
 from clusterctl.checks.consistency import deviations, unlike
 from clusterctl.checks.rule import Blocked, Evidence, Hit, NotKnown, Rule, Skipped, Verdict
 from clusterctl.checks.sw.environment import steers_itself
-from clusterctl.facts.model import Facts
+from clusterctl.facts.model import Facts, Variable
 from clusterctl.network.ifname import VARIABLES
+from clusterctl.network.model import Setting
+
+NCCL_LEVELS = ("VERSION", "WARN", "INFO", "ABORT", "TRACE")
+"""What NCCL_DEBUG may be, in any case of letters (NCCL's src/debug.cc); anything else is silence."""
 
 
 def _nccl_loaded(evidence: Evidence) -> Iterator[Verdict]:
@@ -83,9 +87,11 @@ def _nccl_settings(evidence: Evidence) -> Iterator[Verdict]:
         for variable in facts.variables:
             if (variable.name, variable.origin) == ("LD_LIBRARY_PATH", "activation line"):
                 continue
-            judged_elsewhere = variable.name in VARIABLES or steers_itself(facts, variable.name)
+            said = evidence.setting(host, variable.name) or variable
+            judged_elsewhere = (
+                variable.name in VARIABLES or steers_itself(facts, variable.name) or _says_nothing(said)
+            )
             if ".deepspeed_env" not in variable.origin and not judged_elsewhere:
-                said = evidence.setting(host, variable.name) or variable
                 by_name[variable.name].setdefault(host, (said.value, said.origin))
     for name, settings in sorted(by_name.items()):
         if name == "CUDA_VISIBLE_DEVICES" and evidence.has_gpus:
@@ -135,6 +141,29 @@ def _visible_devices(evidence: Evidence, settings: dict[str, tuple[str, str]]) -
             severity="warn" if hides else "info",
             fix=f"take it out of {_file(source)}",
         )
+
+
+def _says_nothing(setting: Setting | Variable) -> bool:
+    return setting.name == "NCCL_DEBUG" and setting.value.upper() not in NCCL_LEVELS
+
+
+def _nccl_debug(evidence: Evidence) -> Iterator[Verdict]:
+    asked = False
+    for host, facts in evidence.facts.items():
+        lying = next((each for each in facts.variables if each.name == "NCCL_DEBUG"), None)
+        said = evidence.setting(host, "NCCL_DEBUG") or lying
+        if said is None:
+            continue
+        asked = True
+        if _says_nothing(said):
+            yield Hit(
+                hosts=(host,),
+                observed=f"NCCL_DEBUG={said.value} ({said.origin}) is no level of NCCL: it prints nothing",
+                expected=f"one of: {', '.join(NCCL_LEVELS)}",
+                cause=said.value,
+            )
+    if not asked:
+        yield Skipped("NCCL_DEBUG is set nowhere")
 
 
 def _deepspeed_env(evidence: Evidence) -> Iterator[Verdict]:
@@ -191,6 +220,15 @@ RULES: tuple[Rule, ...] = (
         needs=("settings",),
         symptom="hosts behave differently, and settings given elsewhere seem to be ignored",
         fix="take it out of the file named, or set it for the run with --env",
+    ),
+    Rule(
+        code="sw.nccl-debug",
+        severity="warn",
+        looks_at="whether NCCL knows the level that NCCL_DEBUG names",
+        judge=_nccl_debug,
+        needs=("settings",),
+        symptom="a run fails in NCCL and its log says nothing of why",
+        fix="NCCL_DEBUG=WARN names errors, INFO tells what was chosen as well",
     ),
     Rule(
         code="sw.ds-env",
