@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -61,12 +62,10 @@ def rank(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
         started.stdin.close()
 
 
-def at_rank(
-    pid: int, *words: str, rank: int = 3, run: str = "r1", spy: bool = False
-) -> subprocess.CompletedProcess[str]:
+def at_rank(pid: int, *words: str, rank: int = 3, run: str = "r1") -> subprocess.CompletedProcess[str]:
     """As the shell of a login would run it."""
     place = Place(run=run, rank=rank, host="gpu1", pid=pid, python=sys.executable, config="")
-    argv = ssh.to_rank(place, words, terminal=False, spy=spy)
+    argv = ssh.to_rank(place, words, terminal=False)
     assert argv[:-1] == ["ssh", "--", "gpu1"]
     return subprocess.run(["sh", "-c", argv[-1]], capture_output=True, text=True, check=False)
 
@@ -103,9 +102,81 @@ def test_a_process_that_is_another_by_now_is_left_alone(
     assert "does not run here any more" in told.stderr
 
 
-def test_py_spy_looks_at_the_rank_or_is_said_to_be_missing(
-    rank: subprocess.Popen[bytes], tmp_path: Path
+class Spied:
+    """What `clusterctl py-spy` makes of a rank, on a host that is this machine."""
+
+    def __init__(self, pid: int, python: Path) -> None:
+        place = Place(run="r1", rank=3, host="gpu1", pid=pid, python=str(python), config="")
+        argv, program = ssh.spying(place)
+        assert argv[:-1] == ["ssh", "--", "gpu1"]
+        told = subprocess.run(["sh", "-c", argv[-1]], input=program, capture_output=True, check=False)
+        self.code, self.out, self.err = told.returncode, told.stdout.decode(), told.stderr.decode()
+
+
+@pytest.fixture
+def python_rank(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A rank as `rank.py` starts one, that stands in a function of its own."""
+    folder = tmp_path / "stacks"
+    folder.mkdir()
+    site = Path(ssh.__file__).parents[1] / "node/run"
+    (tmp_path / "waits.py").write_text(
+        "def stands_here():\n    print('up', flush=True)\n    input()\nstands_here()\n"
+    )
+    env = {
+        "PATH": str(tmp_path),
+        "RANK": "3",
+        "CLUSTERCTL_RUN": "r1/0",
+        "CLUSTERCTL_STACKS": str(folder),
+        "PYTHONPATH": str(site),
+    }
+    with subprocess.Popen(
+        [sys.executable, "waits.py"], cwd=tmp_path, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as started:
+        assert started.stdin is not None
+        assert started.stdout is not None
+        assert started.stdout.readline() == b"up\n"
+        yield started
+        started.send_signal(signal.SIGCONT)
+        started.kill()
+
+
+def test_without_py_spy_the_rank_shows_its_own_stacks(
+    python_rank: subprocess.Popen[bytes], tmp_path: Path
 ) -> None:
-    told = at_rank(rank.pid, spy=True)
-    assert told.returncode in (0, 1, 4)
-    assert ("-m pip install py-spy" in told.stderr) == (told.returncode == 4)
+    spied = Spied(python_rank.pid, tmp_path / "python")
+    assert (spied.code, spied.err) == (
+        0,
+        "py-spy is not installed there; these are the stacks that rank 3 shows by faulthandler\n",
+    )
+    assert f"    stands_here ({tmp_path.resolve()}/waits.py:3)\n" in spied.out
+
+
+def test_where_ptrace_is_forbidden_the_rank_shows_its_own_stacks(
+    python_rank: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    forbidden = "Error: Permission Denied: Try running again with elevated permissions"
+    program = tmp_path / "py-spy"
+    program.write_text(f"#!/bin/sh\necho '{forbidden}' >&2\nexit 1\n")
+    program.chmod(0o755)
+    spied = Spied(python_rank.pid, tmp_path / "python")
+    assert spied.code == 0
+    assert spied.err.startswith(f"py-spy sees nothing: {forbidden}; these are the stacks")
+    assert "stands_here" in spied.out
+    program.write_text('#!/bin/sh\necho "$@"\n')
+    assert Spied(python_rank.pid, tmp_path / "python").out == f"dump --pid {python_rank.pid}\n"
+
+
+def test_a_rank_that_shows_nothing_is_said_to(python_rank: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    python_rank.send_signal(signal.SIGSTOP)
+    assert os.waitid(os.P_PID, python_rank.pid, os.WSTOPPED | os.WNOWAIT) is not None
+    spied = Spied(python_rank.pid, tmp_path / "python")
+    assert (spied.code, spied.out) == (4, "")
+    assert "it was stopped by a signal" in spied.err
+    assert f"hint: on this host: {tmp_path}/python -m pip install py-spy" in spied.err
+
+
+def test_stacks_of_a_process_that_is_another_by_now_are_not_shown(rank: subprocess.Popen[bytes]) -> None:
+    place = Place(run="r2", rank=3, host="gpu1", pid=rank.pid, python=sys.executable, config="")
+    argv, program = ssh.spying(place)
+    told = subprocess.run(["sh", "-c", argv[-1]], input=program, capture_output=True, check=False)
+    assert (told.returncode, told.stdout) == (3, b"")

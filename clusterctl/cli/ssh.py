@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from typing import Annotated
 
@@ -44,18 +45,29 @@ def command(
 
 def spy_command(
     wanted: Annotated[str, typer.Argument(metavar="RUN:RANK", help=":3 is rank 3 of the newest run.")],
-) -> None:
-    """Print what every Python thread of a rank does now: `py-spy dump` on its host.
+) -> int:
+    """Print what every Python thread of a rank does now.
 
-    py-spy must be in the environment that trains, and the host must allow it to look at processes of the same
-    user (kernel.yama.ptrace_scope 0, or root). Exit code 4: py-spy is not there; 3: the rank is gone.
+    By `py-spy dump` on its host; where py-spy is not installed, or may not look at other processes, by what
+    the rank itself shows, which is said. Exit code 4: neither shows anything; 3: the rank is gone.
     """
+    from clusterctl.cli import screen
+    from clusterctl.report.harmless import plain_lines
     from clusterctl.session import ssh
 
     at = ssh.place(wanted)
     if at is None:
         raise UsageError(f"{wanted} names no rank", hint="RUN:RANK, or :0 for rank 0 of the newest run")
-    _become(ssh.to_rank(at, (), terminal=False, spy=True))
+    argv, program = ssh.spying(at)
+    try:
+        with screen.err().status(f"looking at rank {at.rank} on {at.host}"):
+            told = subprocess.run(argv, input=program, capture_output=True, check=False)
+    except OSError as error:
+        raise _no_ssh(error) from error
+    for console, data in ((screen.err(), told.stderr), (screen.out(), told.stdout)):
+        if data:
+            console.print(plain_lines(data.rstrip(b"\n"), colours=False))
+    return told.returncode
 
 
 def _become(argv: list[str]) -> None:
@@ -64,6 +76,8 @@ def _become(argv: list[str]) -> None:
     try:
         os.execvp(argv[0], argv)
     except OSError as error:
-        raise ClusterctlError(
-            f"ssh cannot be started: {error.strerror}", hint="apt install openssh-client"
-        ) from error
+        raise _no_ssh(error) from error
+
+
+def _no_ssh(error: OSError) -> ClusterctlError:
+    return ClusterctlError(f"ssh cannot be started: {error.strerror}", hint="apt install openssh-client")

@@ -1,4 +1,4 @@
-"""What `clusterctl ssh RUN:RANK` and `clusterctl py-spy` run on a host: a command where a rank is.
+"""What `clusterctl ssh RUN:RANK` runs on a host: a command where a rank is.
 
 It is sent whole as an argument, since standard input belongs to the person: it imports nothing of its room.
 The rank's variables are read here, from the rank itself, and pass no wire.
@@ -7,13 +7,10 @@ The rank's variables are read here, from the rank itself, and pass no wire.
 import base64
 import json
 import os
-import shutil
 import sys
 
 OVER = 3
 """Exit code: the rank does not run any more."""
-LACKING = 4
-"""Exit code: py-spy is not there."""
 _OF_THE_SESSION = ("TERM", "COLORTERM", "LANG", "LC_ALL", "SSH_TTY", "SSH_CONNECTION", "SSH_AUTH_SOCK")
 
 
@@ -21,7 +18,7 @@ def main(text):
     order = json.loads(base64.b64decode(text).decode())
     pid, rank = order["pid"], order["rank"]
     env = environment(pid)
-    if env.get("CLUSTERCTL_RUN", "").partition("/")[0] != order["run"] or env.get("RANK") != str(rank):
+    if not is_rank(env, order["run"], rank):
         return complain("rank %d of %s does not run here any more" % (rank, order["run"]), OVER)
     try:
         os.chdir("/proc/%d/cwd" % pid)
@@ -30,13 +27,7 @@ def main(text):
     env = outside(env, os.environ)
     env["PWD"] = os.getcwd()
     words = order["words"]
-    if order["spy"]:
-        found = py_spy(env, order["python"])
-        if found is None:
-            text = "py-spy is not installed in the environment of rank %d\nhint: on this host: %s"
-            return complain(text % (rank, "%s -m pip install py-spy" % order["python"]), LACKING)
-        words = [found, "dump", "--pid", str(pid)]
-    elif not words:
+    if not words:
         words = [os.environ.get("SHELL") or "/bin/sh", "-i"]
     elif len(words) == 1:
         words = ["/bin/sh", "-c", words[0]]
@@ -57,6 +48,11 @@ def environment(pid):
     return {name: value for name, _, value in pairs}
 
 
+def is_rank(env, run, rank):
+    """Whether these are the variables of that rank: its number may be another process's by now."""
+    return env.get("CLUSTERCTL_RUN", "").partition("/")[0] == run and env.get("RANK") == str(rank)
+
+
 def outside(env, session):
     """The rank's variables for a command that is no part of the run: it is not ended with it, and writes
     nothing into its files."""
@@ -68,11 +64,6 @@ def outside(env, session):
         kept.pop("PYTHONPATH", None)
     kept.update((name, session[name]) for name in _OF_THE_SESSION if name in session)
     return kept
-
-
-def py_spy(env, python):
-    beside = os.path.join(os.path.dirname(python), "py-spy")
-    return shutil.which("py-spy", path=env.get("PATH")) or shutil.which(beside)
 
 
 def complain(text, code):

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import msgspec
 
+from clusterctl.ask.bundle import REMOTE_COMMAND, pack
 from clusterctl.errors import UsageError
 from clusterctl.inventory.fold import fold
 from clusterctl.session.target import Target
 from clusterctl.store.runs import RunDirectory, find_run
 
+_SPYING = ("observe.debug_server", "observe.signalled", "observe.stacks", "shared.processes", "ssh")
 _OF_RUN = re.compile(r"([A-Za-z0-9-]*):([0-9]{1,9})\Z")
 
 
@@ -54,15 +56,13 @@ def to_host(target: Target, host: str, words: Sequence[str], *, terminal: bool) 
     return _ssh(config, host, command, terminal=terminal)
 
 
-def to_rank(at: Place, words: Sequence[str], *, terminal: bool, spy: bool = False) -> list[str]:
-    """The command line; ``words`` as for `to_host`, none is a shell. ``spy``: py-spy looks at the rank."""
+def to_rank(at: Place, words: Sequence[str], *, terminal: bool) -> list[str]:
+    """The command line; ``words`` as for `to_host`, none is a shell."""
     order = {
         "run": at.run,
         "rank": at.rank,
         "pid": at.pid,
-        "python": at.python,
         "words": list(words),
-        "spy": spy,
     }
     program = Path(str(resources.files("clusterctl") / "node" / "ssh.py")).read_bytes()
     # In letters that every login shell passes on as they are.
@@ -70,6 +70,12 @@ def to_rank(at: Place, words: Sequence[str], *, terminal: bool, spy: bool = Fals
     text = base64.b64encode(json.dumps(order).encode()).decode()
     command = f"exec {shlex.quote(at.python)} -I -S -c '{boot}' {text}"
     return _ssh(at.config, at.host, command, terminal=terminal)
+
+
+def spying(at: Place) -> tuple[list[str], bytes]:
+    """The command line that shows all Python stacks of the rank, and what it is to read first."""
+    request = {"run": at.run, "rank": at.rank, "pid": at.pid, "python": at.python}
+    return _ssh(at.config, at.host, REMOTE_COMMAND, terminal=False), pack("spy", request, _SPYING)
 
 
 def _place(directory: RunDirectory, rank: int) -> Place:
