@@ -118,6 +118,22 @@ def test_nothing_is_awaited_after_the_first_output_of_a_rank(live: LiveOutput, c
     assert live.overdue() == []
 
 
+def test_what_the_end_waits_for_is_said_though_ranks_have_printed(
+    live: LiveOutput, clock: list[float]
+) -> None:
+    live.output("h0", "rank-0.log", b"first\n")
+    live.ending("waiting for h1 to end")
+    clock[0] += 3
+    assert live.footer(80) == ["clusterctl │ waiting for h1 to end (3 s)".encode()]
+    live.output("h0", "rank-0.log", b"saving\n")
+    assert live.footer(80) == []
+    live.ending("waiting for h1 to end")
+    clock[0] += 2
+    assert live.footer(80) == ["clusterctl │ waiting for h1 to end (2 s)".encode()]
+    live.ending("")
+    assert live.footer(80) == []
+
+
 def test_a_line_of_many_megabytes_is_cut_and_its_length_told(live: LiveOutput, terminal: Recorder) -> None:
     for _ in range(100):
         live.output("h0", "rank-0.log", b"x" * 100_000)

@@ -133,6 +133,20 @@ def test_the_first_failure_stops_every_host_at_once() -> None:
     assert {cause.rank for cause in play.outcome.collateral} == {0, 2}
 
 
+def test_what_the_end_waits_for_is_said_in_words() -> None:
+    play = Play(3)
+    assert play.machine.awaited == ""
+    play.do("interrupt")
+    assert play.machine.awaited == "waiting for h[0-2] to end, 30 s to save"
+    play.exits(0, 143, told=True).exits(1, 143, told=True).ends(0)
+    assert play.machine.awaited == "waiting for h[1-2] to end, 30 s to save"
+    play.exits(2, 143, told=True).ends(2)
+    assert play.machine.awaited == "waiting for h1 to end"
+    play.do("agent_event", 1, Ended(time=0.0, left=0), 0.0)
+    assert play.machine.awaited == "waiting for the logs of h1"
+    assert play.ends(1).machine.awaited == ""
+
+
 def test_a_second_failure_gives_no_second_order() -> None:
     assert Play(3).exits(1, 7).exits(2, 1).of(StopHosts) == []
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -37,9 +37,16 @@ class Hosts:
         self.silent: set[str] = set()
 
     def clean(
-        self, transport: object, parts: Mapping[str, Mapping[str, Part]], *, dry_run: bool
+        self,
+        transport: object,
+        parts: Mapping[str, Mapping[str, Part]],
+        *,
+        dry_run: bool,
+        on_done: Callable[[str], None],
     ) -> tuple[Cleaned, ...]:
         self.asked.update(parts)
+        for host in parts:
+            on_done(host)
         return tuple(self._answer(host, of_host) for host, of_host in parts.items())
 
     def _answer(self, host: str, parts: Mapping[str, Part]) -> Cleaned:

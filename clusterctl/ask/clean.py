@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -40,10 +40,14 @@ class Cleaned(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def clean(
-    transport: Transport, parts: Mapping[str, Mapping[str, Part]], *, dry_run: bool
+    transport: Transport,
+    parts: Mapping[str, Mapping[str, Part]],
+    *,
+    dry_run: bool,
+    on_done: Callable[[str], None] | None = None,
 ) -> tuple[Cleaned, ...]:
     """Remove ``parts`` (host -> run -> part) and code that no run needs any more; with ``dry_run`` only say
-    what would go. Answers in the order of ``parts``."""
+    what would go. Answers in the order of ``parts``; ``on_done(host)`` hears of each."""
     heard: dict[str, list[Removal]] = {host: [] for host in parts}
     found: dict[str, Cleaned] = {}
 
@@ -60,6 +64,8 @@ def clean(
                 snapshot_bytes=done.bytes if done else 0,
                 problem=problem,
             )
+            if on_done is not None:
+                on_done(host)
 
     deadline = time.monotonic() + SSH.probe_timeout
     pool = HostPool(transport, list(parts), REMOTE_COMMAND, opening, clean_messages, deadline)

@@ -17,6 +17,7 @@ from clusterctl.transport.protocol import Failure, Transport
 
 StreamName = Literal["out", "err"]
 OnOutput = Callable[[str, StreamName, bytes], None]
+OnAnswer = Callable[[str, "Answer"], None]
 
 UNREACHABLE = 255
 TIMED_OUT = 124
@@ -59,7 +60,7 @@ def run(
     *,
     timeout: float,
     on_output: OnOutput | None = None,
-    on_answer: Callable[[Answer], None] | None = None,
+    on_answer: OnAnswer | None = None,
 ) -> tuple[Answer, ...]:
     """Run ``argv`` (no shell reads it) on all hosts; answers in the order of ``hosts``, one for each.
 
@@ -88,7 +89,7 @@ def run(
             failure=failure,
         )
         if on_answer:
-            on_answer(answers[host])
+            on_answer(host, answers[host])
 
     pool = HostPool(transport, hosts, REMOTE_COMMAND, lambda _: bundle, exec_messages, deadline)
     try:

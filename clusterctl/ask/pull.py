@@ -75,10 +75,11 @@ def pull(
     target: Path,
     *,
     on_bytes: OnBytes | None = None,
+    on_done: Callable[[str], None] | None = None,
 ) -> tuple[Pulled, ...]:
     """Copy from each host of ``sources`` into ``target/<host>``, all hosts side by side. Answers in the order
-    of ``sources``; ``on_bytes(host, count)`` hears of progress. Folders that are made here are marked, so
-    that they never travel with a later run.
+    of ``sources``; ``on_bytes(host, count)`` hears of progress, ``on_done(host)`` of the end. Folders that
+    are made here are marked, so that they never travel with a later run.
 
     A host that says nothing for ``RUN.pull_timeout`` seconds is given up. Raises OSError where ``target``
     cannot be written.
@@ -97,6 +98,8 @@ def pull(
         if host not in found:
             found[host] = _settle(host, transfers[host], places[host], why)
             transfers[host].packed.close()
+            if on_done is not None:
+                on_done(host)
 
     deadline = time.monotonic() + SSH.probe_timeout
     pool = HostPool(transport, list(sources), REMOTE_COMMAND, opening, pull_messages, deadline)

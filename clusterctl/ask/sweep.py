@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -48,16 +48,26 @@ class Swept(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def look(
-    transport: Transport, hosts: Sequence[str], *, runs: Sequence[str] = (), shm: bool = False
+    transport: Transport,
+    hosts: Sequence[str],
+    *,
+    runs: Sequence[str] = (),
+    shm: bool = False,
+    on_done: Callable[[str], None] | None = None,
 ) -> tuple[Swept, ...]:
     """What is left on ``hosts``, of ``runs`` or of any; with ``shm`` also shared memory that nobody has open.
-    Ends nothing."""
+    Ends nothing. ``on_done(host)`` hears of each that has told."""
     request = {"runs": list(runs), "shm": shm, "end": None, "files": []}
-    return _ask(transport, dict.fromkeys(hosts, request))
+    return _ask(transport, dict.fromkeys(hosts, request), on_done)
 
 
 def end(
-    transport: Transport, seen: Sequence[Swept], *, runs: Sequence[str] = (), shm: bool = False
+    transport: Transport,
+    seen: Sequence[Swept],
+    *,
+    runs: Sequence[str] = (),
+    shm: bool = False,
+    on_done: Callable[[str], None] | None = None,
 ) -> tuple[Swept, ...]:
     """End what was seen, and nothing else; answers of the hosts where there was anything."""
     requests = {
@@ -70,10 +80,14 @@ def end(
         for each in seen
         if each.found
     }
-    return _ask(transport, requests)
+    return _ask(transport, requests, on_done)
 
 
-def _ask(transport: Transport, requests: Mapping[str, Mapping[str, object]]) -> tuple[Swept, ...]:
+def _ask(
+    transport: Transport,
+    requests: Mapping[str, Mapping[str, object]],
+    on_done: Callable[[str], None] | None,
+) -> tuple[Swept, ...]:
     heard: dict[str, list[SweepMessage]] = {host: [] for host in requests}
     found: dict[str, Swept] = {}
 
@@ -91,6 +105,8 @@ def _ask(transport: Transport, requests: Mapping[str, Mapping[str, object]]) -> 
             unremoved=done.unremoved if done else (),
             problem=problem,
         )
+        if on_done is not None:
+            on_done(host)
 
     def opening(host: str) -> bytes:
         return pack("sweep", requests[host], _NODE_FILES)

@@ -25,8 +25,9 @@ _Answer = TypeVar("_Answer", Checked, Unpacked)
 class Packed:
     """A gzip'd tar of a tree in a nameless private file, which many threads may read at once."""
 
-    def __init__(self, tree: Tree) -> None:
-        """Pack exactly what was scanned, of a file that has grown since what it was then.
+    def __init__(self, tree: Tree, on_packed: Callable[[int], None] = lambda _: None) -> None:
+        """Pack exactly what was scanned, of a file that has grown since what it was then. ``on_packed`` hears
+        how many bytes of it are done.
 
         Raises ClusterctlError when a file has changed otherwise: nodes keep the tree under its hash for later
         runs; and where there is no room for it.
@@ -34,8 +35,11 @@ class Packed:
         self._file = _temporary()
         try:
             with tarfile.open(fileobj=self._file, mode="w:gz", compresslevel=1) as tar:
+                done = 0
                 for name, digest in tree.files.items():
+                    on_packed(done)
                     _add(tar, tree.root, name, digest, tree.sizes.get(name))
+                    done += tree.sizes.get(name, 0)
             self._file.flush()
         except OSError as error:
             self.close()

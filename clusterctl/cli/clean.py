@@ -35,14 +35,14 @@ def command(
     not be removed: then the run stays here too, to be cleaned later.
     """
     from clusterctl.cli import screen
+    from clusterctl.cli.progress import Asking
     from clusterctl.session.clean import clean
 
     chosen = _chosen(runs or [], older_than)
     if not chosen:
         screen.out().print("nothing to clean")
         return 0
-    with screen.err().status("asking the hosts"):
-        found = clean(chosen, take_outputs=outputs, here_only=here_only, dry_run=dry_run)
+    found = clean(chosen, take_outputs=outputs, here_only=here_only, dry_run=dry_run, progress=Asking)
     _show(found, dry_run=dry_run)
     return 0 if found.complete else 1
 

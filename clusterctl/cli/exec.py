@@ -41,10 +41,8 @@ def command(
     Exit code: the highest of all hosts; 124 for a command that was ended at its timeout (some of it may
     run on, which is said), 255 for a host that could not be asked.
     """
-    from contextlib import nullcontext
-
     from clusterctl.cli import screen
-    from clusterctl.report.findings import brief
+    from clusterctl.cli.progress import Asking
     from clusterctl.session.cluster import Cluster
 
     limit = options.seconds(timeout, "--timeout")
@@ -63,12 +61,12 @@ def command(
     if not as_json:
         screen.err().print(cluster.hosts.how, style="dim")
     lines = _Lines(cluster.names) if not fold and not as_json else None
-    waiting = f"waiting for {brief(cluster.names)}, {limit:g} s at most"
-    with nullcontext() if lines else screen.err().status(waiting):
+    with Asking(cluster.names, f"running, {limit:g} s at most") as asking:
         answers = cluster.exec(
             ["sh", "-c", " ".join(words)] if as_script else words,
             timeout=limit,
             on_output=lines.feed if lines else None,
+            on_answer=asking.answered,
         )
     if as_json:
         _print_json(answers)
@@ -105,7 +103,9 @@ class _Lines:
         from clusterctl.cli import screen
         from clusterctl.report.harmless import plain_lines
 
-        console = screen.out() if stream == "out" else screen.err()
+        # What is printed by the console that shows what is waited for stands above that.
+        seen = screen.out().is_terminal and screen.err().is_terminal
+        console = screen.out() if stream == "out" and not seen else screen.err()
         text = Text.from_ansi(plain_lines(line, colours=True))
         console.print(Text.assemble((f"{host:{self._width}} ", "cyan"), text))
 

@@ -20,6 +20,7 @@ def follow(run: Run) -> int:
     from clusterctl.cli import screen
     from clusterctl.cli.ending import closing
     from clusterctl.cli.interrupts import settle_exit_code
+    from clusterctl.cli.progress import Asking
     from clusterctl.cli.terminal import Terminal
     from clusterctl.report import ending
     from clusterctl.report import launch as page
@@ -58,9 +59,10 @@ def follow(run: Run) -> int:
             screen.err().print(msgspec.json.encode(outcome).decode(), soft_wrap=True, markup=False)
         settle_exit_code(outcome.exit_code, previous[signal.SIGINT])
         signal.signal(signal.SIGINT, previous[signal.SIGINT])  # it waits no longer for --on-end
-        while not run.settle(_LOOK) or run.on_end_said:
-            while run.on_end_said:
-                screen.complain("warning", run.on_end_said.popleft())
+        with Asking((), "carrying out --on-end" if run.plan.on_end else "writing the report"):
+            while not run.settle(_LOOK) or run.on_end_said:
+                while run.on_end_said:
+                    screen.complain("warning", run.on_end_said.popleft())
         for number in set(previous) - {signal.SIGINT}:  # nothing is left to end or to hand on
             previous[number] = signal.SIG_IGN
         return outcome.exit_code

@@ -38,6 +38,7 @@ def command(
     """
     from clusterctl.ask.exec import run
     from clusterctl.cli import screen
+    from clusterctl.cli.progress import Asking
     from clusterctl.transport import connect
 
     text = ssh_config or os.environ.get(SSH_CONFIG_VARIABLE, "")
@@ -47,8 +48,8 @@ def command(
     link = connect(transport, config)
     screen.err().print(f"asking {len(hosts)} host{'' if len(hosts) == 1 else 's'} for GPUs", style="dim")
     try:
-        with screen.err().status("waiting for their answers"):
-            answers = run(link, hosts, ["nvidia-smi", "-L"], timeout=EXEC.timeout)
+        with Asking(hosts) as asking:
+            answers = run(link, hosts, ["nvidia-smi", "-L"], timeout=EXEC.timeout, on_answer=asking.answered)
     finally:
         link.close()
     for answer in answers:

@@ -112,6 +112,11 @@ class LiveOutput(Display):
                 self._awaited_since = now
             self._awaited = harmless(text)
 
+    def ending(self, text: str) -> None:
+        with self._lock:
+            self._heard = False
+        self.awaiting(text)
+
     def output(self, host: str, name: str, data: bytes) -> None:
         if name.startswith("agent.") and not self._engine:
             return

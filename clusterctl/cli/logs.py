@@ -159,11 +159,15 @@ def _fetch(directory: RunDirectory) -> dict[str, str]:
     from clusterctl.run.display import Display
     from clusterctl.session.run import fetch_logs
 
-    class Told(Display):
-        def say(self, text: str) -> None:
-            screen.err().print(text, style="dim")
+    with screen.err().status(f"fetching the logs of run {directory.run}") as line:
 
-    with screen.err().status(f"fetching the logs of run {directory.run}"):
+        class Told(Display):
+            def say(self, text: str) -> None:
+                screen.err().print(text, style="dim")
+
+            def awaiting(self, text: str) -> None:
+                line.update(f"fetching {text}")
+
         missing = fetch_logs(directory, Told())
     for host, why in missing.items():
         screen.complain("warning", f"the logs of {host} are not complete: {harmless(why)}")

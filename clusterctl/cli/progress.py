@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+    from clusterctl.report.moved import Moved
 
 _NAMED = 3
 _PHASES = {
@@ -25,15 +28,21 @@ _PHASES = {
 
 
 class Asking:
-    """A context manager. The bar counts hosts, from none to all in every phase: full means done."""
+    """A context manager. The bar counts hosts, from none to all in every phase: full means done. Without
+    hosts there is none: something is done here."""
 
-    def __init__(self, hosts: Sequence[str]) -> None:
+    def __init__(self, hosts: Sequence[str], what: str = _PHASES["facts"]) -> None:
+        """``what`` is being done until something else is awaited."""
         self._hosts = tuple(hosts)
         self._silent = dict.fromkeys(hosts)
+        self._what = what
+        self._arrived: dict[str, int] = {}
+        self._moved: Moved | None = None
         # Without a terminal rich is not even loaded: it costs as much as three hosts.
-        self._progress = _bar() if _is_seen() else None
+        self._progress = _bar(self, hosts=bool(hosts)) if _is_seen() else None
         if self._progress is not None:
-            self._task = self._progress.add_task(_PHASES["facts"], total=len(hosts), late="")
+            self._task = self._progress.add_task("", total=len(hosts), late="")
+            self.awaiting("facts", self._hosts)
 
     def __enter__(self) -> Asking:
         if self._progress is not None:
@@ -46,7 +55,7 @@ class Asking:
         if self._progress is not None:
             self._progress.stop()
 
-    def answered(self, host: str, _answer: object, /) -> None:
+    def answered(self, host: str, _answer: object = None, /) -> None:
         """``host`` told its facts, or failed to."""
         self._silent.pop(host, None)
         if self._progress is not None:
@@ -61,29 +70,52 @@ class Asking:
         waited = f"waiting for {brief(hosts)}" if 0 < len(hosts) <= _NAMED else ""
         self._progress.update(
             self._task,
-            description=_PHASES.get(kind, kind),
+            description=self._what if kind == "facts" else _PHASES.get(kind, kind),
             completed=len(self._hosts) - len(hosts),
             late=waited,
         )
 
+    def arrived(self, host: str, count: int) -> None:
+        """So many bytes have come from ``host`` by now."""
+        self._arrived[host] = count
 
-def _bar() -> Progress:
+    def doing(self, described: str, now: float) -> str:
+        """What stands before the bar: bytes and their rate, once there are any."""
+        if not self._arrived:
+            return described
+        if self._moved is None:
+            from clusterctl.report.moved import Moved
+
+            self._moved = Moved()
+        return self._moved.text(sum(self._arrived.copy().values()), now)
+
+
+def _bar(asking: Asking, *, hosts: bool) -> Progress:
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
         Progress,
+        ProgressColumn,
         SpinnerColumn,
+        Task,
         TextColumn,
         TimeElapsedColumn,
     )
+    from rich.text import Text
 
     from clusterctl.cli.screen import err
 
+    class Doing(ProgressColumn):
+        """Asked anew at each refresh: a rate sinks while nothing comes."""
+
+        def render(self, task: Task) -> Text:
+            return Text(asking.doing(task.description, time.monotonic()))
+
+    counted: tuple[ProgressColumn, ...] = (BarColumn(bar_width=20), MofNCompleteColumn()) if hosts else ()
     return Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
+        Doing(),
+        *counted,
         TimeElapsedColumn(),
         TextColumn("{task.fields[late]}", style="dim", markup=False),
         console=err(),

@@ -65,22 +65,13 @@ def command(
 
 
 def _pull(directory: RunDirectory, roots: Mapping[str, str], path: str, target: Path) -> tuple[Pulled, ...]:
-    from clusterctl.cli import screen
+    from clusterctl.cli.progress import Asking
     from clusterctl.errors import ClusterctlError
-    from clusterctl.report.pull import size
     from clusterctl.session.pull import pull
 
-    arrived: dict[str, int] = {}
     try:
-        with screen.err().status("asking the hosts") as line:
-
-            def on_bytes(host: str, count: int) -> None:
-                arrived[host] = count
-                line.update(
-                    f"{size(sum(arrived.values()))} so far, from {len(arrived)} of {len(roots)} hosts"
-                )
-
-            return pull(directory, roots, target, path=path, on_bytes=on_bytes)
+        with Asking(tuple(roots)) as asking:
+            return pull(directory, roots, target, path=path, on_bytes=asking.arrived, on_done=asking.answered)
     except OSError as error:
         raise ClusterctlError(
             f"cannot write to {target}: {error.strerror}", hint="choose another directory with --to DIR"

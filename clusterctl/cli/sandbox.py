@@ -55,6 +55,7 @@ def up(
     """
     import time
 
+    from clusterctl.cli import screen
     from clusterctl.sandbox import Sandbox
     from clusterctl.sandbox.lifecycle import find
     from clusterctl.sandbox.spec import numbered
@@ -67,7 +68,8 @@ def up(
     counts = _slot_counts(slots)
     usual = len(counts) if len(counts) > 1 else SANDBOX.nodes
     hosts = numbered(usual if nodes is None else nodes, counts)
-    box = Sandbox.create(name, hosts, simulated=loopback)
+    with screen.err().status(f"starting {len(hosts)} hosts"):
+        box = Sandbox.create(name, hosts, simulated=loopback)
     same = running is not None and running.state.holder == box.state.holder
     _show(box, "runs already" if same else f"up in {time.monotonic() - began:.1f} s")
 
@@ -83,12 +85,14 @@ def down(
     """End every process of the hosts and remove their files, their home directories included."""
     from rich import print as say
 
+    from clusterctl.cli import screen
     from clusterctl.sandbox.lifecycle import take_down
     from clusterctl.sandbox.state import names
 
     wanted = names(None) if everything else (name,)
     for each in wanted:
-        found = take_down(each)
+        with screen.err().status(f"ending sandbox {each}"):
+            found = take_down(each)
         say(f"Sandbox [bold]{each}[/]: {'gone, nothing left' if found else 'there is none'}.")
     if not wanted:
         say("There is no sandbox.")

@@ -85,6 +85,7 @@ def _wait(directory: RunDirectory, held: Claim, *, now: bool) -> Outcome | None:
     import time
 
     from clusterctl.cli import screen
+    from clusterctl.session.watching import Ends
     from clusterctl.settings import RUN
     from clusterctl.store.claims import is_suspended, wake
 
@@ -103,10 +104,16 @@ def _wait(directory: RunDirectory, held: Claim, *, now: bool) -> Outcome | None:
     heard = directory.size()
     moved = time.monotonic()
     deadline = moved + timeout
-    with screen.err().status(f"{text}; Ctrl-C leaves, the stop goes on"):
+    ends, read = Ends(directory.plan()), 0
+    with screen.err().status(f"{text}; Ctrl-C leaves, the stop goes on") as line:
         while directory.supervisor() == held and time.monotonic() < moved + _STILL:
             if (outcome := directory.outcome()) is not None:
                 return outcome
+            events, read = directory.events_from(read)
+            for event in events:
+                ends.take(event)
+            if ends.awaited:
+                line.update(f"run {directory.run}: {ends.awaited}; Ctrl-C leaves, the stop goes on")
             if not is_suspended(held):
                 moved = time.monotonic()
             if time.monotonic() > deadline:
@@ -123,11 +130,16 @@ def _take_over(directory: RunDirectory, stuck: Claim | None, *, now: bool) -> Ou
     from clusterctl.run.display import Display
     from clusterctl.session.run import take_over
 
-    class Told(Display):
-        def say(self, text: str) -> None:
-            screen.err().print(text, style="dim", markup=False)
-
     why = "is dead" if stuck is None else f"(process {stuck.pid}) does not end it"
     screen.err().print(f"the run's controller {why}: going to the hosts", style="dim")
     directory.ask_to_stop(now=now)
-    return take_over(directory, Told())
+    with screen.err().status("asking the hosts") as line:
+
+        class Told(Display):
+            def say(self, text: str) -> None:
+                screen.err().print(text, style="dim", markup=False)
+
+            def ending(self, text: str) -> None:
+                line.update(text)
+
+        return take_over(directory, Told())

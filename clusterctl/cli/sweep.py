@@ -43,6 +43,7 @@ def command(
     has found and asks first. Exit code 1: a host gave no answer, or something could not be ended.
     """
     from clusterctl.cli import screen
+    from clusterctl.cli.progress import Asking
     from clusterctl.report import sweep as page
     from clusterctl.session import sweep as session
     from clusterctl.session.cluster import Cluster
@@ -64,8 +65,8 @@ def command(
     )
     screen.print_warnings(cluster.warnings)
     screen.err().print(cluster.hosts.how, style="dim")
-    with screen.err().status("asking the hosts"):
-        found = session.look(cluster.target, runs=runs or (), shm=shm)
+    with Asking(cluster.names) as asking:
+        found = session.look(cluster.target, runs=runs or (), shm=shm, on_done=asking.answered)
     _show(found)
     left = [host for host in found.seen if host.found]
     if not left or dry_run:
@@ -73,8 +74,8 @@ def command(
     if not yes and not _agreed(left):
         screen.err().print("nothing was ended")
         return 0 if found.complete else 1
-    with screen.err().status("ending it"):
-        found = session.end(cluster.target, found, runs=runs or (), shm=shm)
+    with Asking([host.host for host in left], "ending it") as asking:
+        found = session.end(cluster.target, found, runs=runs or (), shm=shm, on_done=asking.answered)
     answered = [host for host in found.ended or () if not host.problem]
     if answered:
         counts = {host.host: host.left for host in answered if host.left}

@@ -6,6 +6,7 @@ import time
 
 from clusterctl.messages import orders, relay
 from clusterctl.plan.model import LaunchPlan
+from clusterctl.report.findings import brief
 from clusterctl.run.display import Display
 from clusterctl.run.links import Broken, Heard, Links
 from clusterctl.run.operator import Operator
@@ -63,8 +64,11 @@ class Closing:
             self._links.post(node, orders.Forget(enter=self._plan.enter, last=last))
         deadline = time.monotonic() + _FORGET_TIMEOUT
         while waiting and time.monotonic() < deadline:
+            left = brief(self._plan.nodes[node].host for node in sorted(waiting))
+            self._display.ending(f"waiting for {left} to clear up")
             for event in self._links.poll(_LOOK):
                 replies = event.replies if isinstance(event, Heard) else ()
                 forgotten = any(isinstance(reply, relay.Forgotten) for reply in replies)
                 if forgotten or isinstance(event, Broken):
                     waiting.discard(event.node)
+        self._display.ending("")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from clusterctl.messages.events import LeftProcess
+from clusterctl.report.findings import brief
 from clusterctl.run.actions import Action, Say, StopHosts
 from clusterctl.run.states import HostRecord
 from clusterctl.settings import RunDefaults
@@ -59,6 +60,17 @@ class Completion:
     def all_exited(self) -> bool:
         """Whether every rank has ended, however it did."""
         return all(host.exited for host in self._hosts)
+
+    def awaited(self, *, stopping: bool) -> str:
+        """What the end of the run waits for now, in words; empty while it does not end."""
+        if not (stopping or self.all_exited):
+            return ""
+        left = [host for host in self._hosts if not host.over]
+        running = [host.host for host in left if not host.ended]
+        if running:
+            grace = f", {self.grace:g} s to save" if self.grace and not self.all_exited else ""
+            return f"waiting for {brief(running)} to end{grace}"
+        return f"waiting for the logs of {brief(host.host for host in left)}" if left else ""
 
     def watch(self, now: float, *, stopping: bool) -> list[Action]:
         """Time has passed."""

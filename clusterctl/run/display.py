@@ -24,3 +24,7 @@ class Display:
 
         Replaces what was said before; "" ends it, and so does the first output. May be called often.
         """
+
+    def ending(self, text: str) -> None:
+        """What the end of the run waits for: "waiting for node2 to end". As `awaiting`, but shown after ranks
+        have printed, too."""

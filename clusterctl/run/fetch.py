@@ -8,6 +8,8 @@ from clusterctl.ask.bundle import pack
 from clusterctl.ask.host_session import HostSession
 from clusterctl.messages import orders, relay
 from clusterctl.plan.model import LaunchPlan
+from clusterctl.report.findings import brief
+from clusterctl.report.moved import Moved
 from clusterctl.run.closing import Closing
 from clusterctl.run.display import Display
 from clusterctl.run.links import Broken, Heard, LinkEvent, Links, Opened, Unopened
@@ -83,8 +85,11 @@ class LogFetch:
         return session
 
     def _follow(self) -> None:
-        moved = time.monotonic()
+        moved, bytes_moved = time.monotonic(), Moved()
         while self._waiting:
+            hosts = brief(self._hosts[node] for node in sorted(self._waiting))
+            came = bytes_moved.text(sum(self._stored.values()), time.monotonic())
+            self._display.awaiting(f"logs of {hosts}: {came}")
             for event in self._links.poll(_LOOK):
                 if self._take(event):
                     moved = time.monotonic()

@@ -95,8 +95,10 @@ class Interval:
         """The next attempt's plan, which the run's directory has then. Raises NoMore, Taken and LeftAlone."""
         self._tell(f"attempt {again.number}, {again.why}: looking at the hosts again")
         try:
+            self._display.ending("looking at the hosts again")
             plan = self._wait_for(in_background(replan))
             self._await_silence(plan)
+            self._display.ending("")
             self._wait_for(in_background(lambda: self._directory.begin_attempt(plan)))
         except LeftAlone:
             raise
@@ -130,6 +132,7 @@ class Interval:
         until = self._ordered + RUN.lease_attached + RUN.failure_grace + _FENCE
         if (left := until - now()) > 0:
             self._tell(f"waiting {left:.0f} s: by then {names} has ended its ranks by itself")
+        self._display.ending(f"waiting for {names} to have ended its ranks")
         while now() < until:
             self._heed()
             time.sleep(_LOOK)

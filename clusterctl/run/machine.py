@@ -146,6 +146,11 @@ class Machine:
                 return self._engine_exit(node, event, at)
         return []
 
+    @property
+    def awaited(self) -> str:
+        """What the end of the run waits for, in words; empty while it does not end."""
+        return self._completion.awaited(stopping=self.stopping is not None)
+
     def not_started(self, never: tuple[int, ...], message: str, at: float, now: float) -> list[Action]:
         """Some host could not take its part. On ``never`` nothing was started; the others are stopped."""
         for node in never:

@@ -69,6 +69,9 @@ class Observed(Display):
     def awaiting(self, text: str) -> None:
         self._display.awaiting(text)
 
+    def ending(self, text: str) -> None:
+        self._display.ending(text)
+
     def up(self) -> None:
         self._display.up()
 

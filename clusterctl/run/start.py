@@ -18,6 +18,9 @@ from clusterctl.errors import ClusterctlError
 from clusterctl.messages.orders import Job, StartAgent
 from clusterctl.messages.relay import Failed, Started
 from clusterctl.plan.model import LaunchPlan, NodePlan
+from clusterctl.report.findings import brief
+from clusterctl.report.moved import Moved
+from clusterctl.report.pull import size
 from clusterctl.run.checkpoints import Choice
 from clusterctl.run.display import Display
 from clusterctl.run.links import Broken, Heard, LinkEvent, Links, Opened, Unopened
@@ -118,6 +121,8 @@ class Startup:
                 if isinstance(event, Opened | Unopened):
                     waiting.discard(event.node)
             self._check()
+            if waiting:
+                self._display.awaiting(f"connecting to {self._brief(waiting)}")
             if waiting and time.monotonic() > deadline + SSH.send_timeout:
                 raise ClusterctlError(f"no connection in time to {self._names(waiting)}")
         if failures:
@@ -137,7 +142,7 @@ class Startup:
                 raise ClusterctlError(
                     f"no agent started within {_AGENT_TIMEOUT:g} s on {self._names(waiting)}"
                 )
-            self._display.awaiting(f"starting on {self._names(waiting)}")
+            self._display.awaiting(f"starting on {self._brief(waiting)}")
             trouble = ""
             for event in self._links.poll(_LOOK):
                 trouble = self._take(event, waiting) or trouble
@@ -166,6 +171,9 @@ class Startup:
                 rest.append(reply)
         self.early.append(Heard(event.node, tuple(rest)))
         return trouble
+
+    def _brief(self, nodes: set[int]) -> str:
+        return brief(self._plan.nodes[each].host for each in sorted(nodes))
 
     def _names(self, nodes: set[int]) -> str:
         return ", ".join(self._plan.nodes[each].host for each in sorted(nodes))
@@ -226,7 +234,12 @@ class _Delivery:
         self._deadline = time.monotonic() + RUN.sync_timeout
         self._packing = threading.Lock()
         self._packed: Packed | None = None
+        self._read: int | None = None
+        """Bytes of the tree that are packed, while that goes on."""
         self._sent: dict[str, int] = {}
+        """Bytes of the archive, by the hosts that it is on its way to,"""
+        self._moved: dict[str, Moved] = {}
+        """and how fast."""
         self._todo: queue.SimpleQueue[NodePlan] = queue.SimpleQueue()
         self._done: queue.SimpleQueue[tuple[str, bool | Exception]] = queue.SimpleQueue()
 
@@ -250,7 +263,7 @@ class _Delivery:
                         raise answer
                     in_place.setdefault(host, answer)
                     waiting.discard(host)
-                self._tell()
+                self._tell(waiting)
                 self._check()
         except BaseException:
             # One host's trouble, or Ctrl-C, does not wait for the others' copies. Nothing was started yet.
@@ -302,18 +315,27 @@ class _Delivery:
 
     def _archive(self) -> Packed:
         with self._packing:
-            self._packed = self._packed or Packed(self._tree)
+            self._packed = self._packed or Packed(self._tree, self._note_packed)
+            self._read = None
             return self._packed
 
-    def _tell(self) -> None:
-        sending = sorted(self._sent.copy().items(), key=lambda item: item[1])
-        if not sending or self._packed is None:
-            return
-        (host, slowest), total = sending[0], self._packed.size
-        others = f" and {len(sending) - 1} more" if len(sending) > 1 else ""
-        self._display.awaiting(
-            f"copying code: {total / 1e6:.1f} MB to {host}{others} ({slowest / 1e6:.1f} MB done)"
-        )
+    def _note_packed(self, count: int) -> None:
+        self._read = count
+
+    def _tell(self, waiting: set[str]) -> None:
+        """What is waited for now; of many copies under way, the one that has come least far."""
+        packed, read = self._packed, self._read
+        on_way = sorted(self._sent.copy().items(), key=lambda item: item[1])
+        if read is not None:
+            self._display.awaiting(f"packing the code: {size(read)} of {size(self._tree.size)}")
+        elif packed is not None and on_way:
+            host, count = on_way[0]
+            others = f" and {len(on_way) - 1} more" if len(on_way) > 1 else ""
+            moved = self._moved.setdefault(host, Moved()).text(count, time.monotonic(), total=packed.size)
+            what = "copying code to" if count < packed.size else "code is being unpacked on"
+            self._display.awaiting(f"{what} {host}{others}: {moved}")
+        elif waiting:
+            self._display.awaiting(f"comparing the code with {brief(sorted(waiting))}")
 
 
 def _broke_off(host: str, why: str) -> ClusterctlError:

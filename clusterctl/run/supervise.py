@@ -265,6 +265,8 @@ class Supervisor:
         """What time it is, and what the operator wants, here or from another terminal."""
         if at - self._machine.ticked >= _TICK:  # it looks at every host, and each of them wakes this loop
             self._do(self._machine.tick(at))
+            if awaited := self._machine.awaited:
+                self._display.ending(awaited)
         self._hear_recorder()
         other = self._recorder.taken_by
         if other is not None and self.outcome is None:

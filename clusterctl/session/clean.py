@@ -12,6 +12,7 @@ from clusterctl.ask.clean import Cleaned, Part
 from clusterctl.errors import ClusterctlError
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.session.hosts import transport_of
+from clusterctl.session.progress import Progress, Silent
 from clusterctl.store.runs import RunDirectory
 
 Why = Literal["", "running", "outputs", "unanswered", "unreachable", "failed", "damaged"]
@@ -45,6 +46,7 @@ def clean(
     take_outputs: bool = False,
     here_only: bool = False,
     dry_run: bool = False,
+    progress: Progress = Silent,
 ) -> Cleaning:
     """Remove runs that are over. One that goes on stays, and so does one of which a host holds outputs that
     were never pulled, unless ``take_outputs``. ``here_only`` asks no host: what lies there stays."""
@@ -76,7 +78,10 @@ def clean(
             runs += [RunCleaned(run=name, kept="unreachable", reason=error.message) for name in group]
             continue
         try:
-            answers = hosts_clean.clean(link, parts, dry_run=dry_run)
+            with progress(tuple(parts)) as asking:
+                answers = hosts_clean.clean(
+                    link, parts, dry_run=dry_run, on_done=lambda host: asking.answered(host, None)
+                )
         finally:
             link.close()
         told += answers

@@ -16,7 +16,7 @@ import msgspec
 
 from clusterctl.ask import exec as asking
 from clusterctl.ask.bundle import REMOTE_COMMAND
-from clusterctl.ask.exec import Answer, OnOutput
+from clusterctl.ask.exec import Answer, OnAnswer, OnOutput
 from clusterctl.errors import UsageError
 from clusterctl.facts.lasting import Baseline
 from clusterctl.inventory.clusters import NamedCluster
@@ -217,16 +217,24 @@ class Cluster:
         return self.examine(env=env, env_file=env_file, quick=quick, progress=progress).report
 
     def exec(
-        self, argv: Sequence[str], *, timeout: float = EXEC.timeout, on_output: OnOutput | None = None
+        self,
+        argv: Sequence[str],
+        *,
+        timeout: float = EXEC.timeout,
+        on_output: OnOutput | None = None,
+        on_answer: OnAnswer | None = None,
     ) -> Answers:
         """Run one command on all hosts; no shell reads it. ``timeout`` is seconds of the command itself.
-        ``on_output(host, stream, data)`` hears of output as it comes."""
+        ``on_output(host, stream, data)`` hears of output as it comes, ``on_answer(host, answer)`` of the end
+        of each."""
         words = _words(argv, "argv")
         if not words:
             raise UsageError("no command to run", hint='cluster.exec(["nvidia-smi", "-L"])')
         link = self.target.connect()
         try:
-            return Answers(asking.run(link, self.names, words, timeout=timeout, on_output=on_output))
+            return Answers(
+                asking.run(link, self.names, words, timeout=timeout, on_output=on_output, on_answer=on_answer)
+            )
         finally:
             link.close()
 

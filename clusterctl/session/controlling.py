@@ -48,6 +48,8 @@ class NewsPipe(Display):
             self._awaiting = Awaiting(text)
             self._changed.notify()
 
+    ending = awaiting
+
     def up(self) -> None:
         self.is_up = True
         self.tell(Up())

@@ -77,7 +77,9 @@ def prepare(
     active, spares = split(target.hosts.inventory, options.spares)
     if meant is not None:
         meant.check(active)
-    work = workload.resolve(options)
+    with progress(()) as asking:
+        asking.awaiting("reading the code here", ())
+        work = workload.resolve(options)
     tree = work.tree if options.script else None
     git = Look(Path(tree.root), tree.files) if tree is not None else None
     if options.resume and not workload.checkpoints_of(options)[0]:
@@ -99,7 +101,7 @@ def prepare(
     if git is not None:
         work = msgspec.structs.replace(work, code=msgspec.structs.replace(work.code, git=git.result()))
         intent = msgspec.structs.replace(intent, workload=work)
-    intent, config = _with_config(intent, seen, link)
+    intent, config = _with_config(intent, seen, link, progress)
     ready = ready_of(intent, seen, attempt=1)
     if config is not None and config.failing and not options.force:
         from clusterctl.session import launch_config
@@ -118,13 +120,15 @@ def _notes_before(options: LaunchOptions, meant: str) -> tuple[str, ...]:
     return tuple(note for note in found if note)
 
 
-def _with_config(intent: Intent, seen: Examination, link: Transport) -> tuple[Intent, Linted | None]:
+def _with_config(
+    intent: Intent, seen: Examination, link: Transport, progress: Progress
+) -> tuple[Intent, Linted | None]:
     """Notes on the config that the script is given, where it is given one."""
     from clusterctl.session import launch_config
 
     inventory, facts = intent.target.hosts.inventory, seen.answers.facts
     own = {host: facts[host] for host in inventory.names if host in facts}
-    found = launch_config.judged(intent.options, intent.workload, own, inventory.world_size, link)
+    found = launch_config.judged(intent.options, intent.workload, own, inventory.world_size, link, progress)
     if found is None:
         return intent, None
     notes = (*intent.notes, *launch_config.lines(found))

@@ -13,13 +13,19 @@ from clusterctl.facts.model import Facts
 from clusterctl.session import schemas
 from clusterctl.session.lint import lint, machines_of
 from clusterctl.session.options import LaunchOptions
+from clusterctl.session.progress import Progress
 from clusterctl.session.workload import Workload
 from clusterctl.settings import LINT
 from clusterctl.transport import Transport
 
 
 def judged(
-    options: LaunchOptions, work: Workload, facts: Mapping[str, Facts], ranks: int, link: Transport
+    options: LaunchOptions,
+    work: Workload,
+    facts: Mapping[str, Facts],
+    ranks: int,
+    link: Transport,
+    progress: Progress,
 ) -> Linted | None:
     """None where the script names no config, or none of the files that travel with it: a file that lies on
     the hosts already may be another one. The shipped workload judges its own."""
@@ -40,7 +46,7 @@ def judged(
             reader=config.reader,
             arguments=options.arguments,
             machines=machines_of(facts),
-            known=schemas.of_hosts(facts, link),
+            known=schemas.of_hosts(facts, link, progress),
             name=config.file,
         )
     except UsageError:

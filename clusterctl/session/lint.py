@@ -89,7 +89,8 @@ def ask(target: Target, *, progress: Progress = Silent) -> Asked:
                 "no host gave an answer", hint="clusterctl doctor; without --ask nobody is asked"
             )
         silent = tuple(name for name in target.names if name not in facts)
-        return Asked(machines=machines_of(facts), known=schemas.of_hosts(facts, link), silent=silent)
+        known = schemas.of_hosts(facts, link, progress)
+        return Asked(machines=machines_of(facts), known=known, silent=silent)
     finally:
         link.close()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -57,6 +57,7 @@ def pull(
     *,
     path: str = "",
     on_bytes: OnBytes | None = None,
+    on_done: Callable[[str], None] | None = None,
 ) -> tuple[Pulled, ...]:
     """Bring ``path``, seen from where each host worked, into ``target/<host>``, laid out as the code is;
     with an empty ``path`` all that the run made or changed anywhere in its code, which is noted for `clean`.
@@ -78,7 +79,7 @@ def pull(
                 )
                 for host, root in roots.items()
             }
-            answers = asking.pull(link, sources, target, on_bytes=on_bytes)
+            answers = asking.pull(link, sources, target, on_bytes=on_bytes, on_done=on_done)
     finally:
         link.close()
     if not path:

@@ -15,6 +15,7 @@ from clusterctl.advise.lint.schema import Schema, decode
 from clusterctl.ask import deepspeed_schema
 from clusterctl.errors import ClusterctlError
 from clusterctl.facts.model import Facts
+from clusterctl.session.progress import Progress, Silent
 from clusterctl.session.told_by_python import told
 from clusterctl.store import files
 from clusterctl.store.home import home
@@ -39,7 +40,7 @@ def of_this_python() -> Known:
     return (installed, "installed") if installed is not None else (brought, "recorded")
 
 
-def of_hosts(facts: Mapping[str, Facts], link: Transport) -> Known:
+def of_hosts(facts: Mapping[str, Facts], link: Transport, progress: Progress = Silent) -> Known:
     """That of the version on the hosts: of the first that has one, for hosts which differ are a finding of
     their own. A version that nobody has told of yet is asked for there, and kept for the next time; where it
     does not say, as `of_this_python`.
@@ -57,7 +58,9 @@ def of_hosts(facts: Mapping[str, Facts], link: Transport) -> Known:
     if kept is not None:
         return kept, "hosts"
     try:
-        asked = deepspeed_schema.of_host(link, host, facts[host].python.executable)
+        with progress((host,)) as asking:
+            asking.awaiting("asking DeepSpeed there what it accepts", (host,))
+            asked = deepspeed_schema.of_host(link, host, facts[host].python.executable)
     except ClusterctlError:
         asked = None
     if asked is None or asked.version != version:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -25,20 +25,33 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True):
         return not any(host.problem or host.left or host.unremoved for host in hosts)
 
 
-def look(target: Target, *, runs: Sequence[str] = (), shm: bool = False) -> Sweep:
+def look(
+    target: Target,
+    *,
+    runs: Sequence[str] = (),
+    shm: bool = False,
+    on_done: Callable[[str], None] | None = None,
+) -> Sweep:
     """What is left, of ``runs`` or of any: processes, files; with ``shm`` also shared memory that no process
-    has open. Ends nothing."""
+    has open. Ends nothing. ``on_done(host)`` hears of each host that has told."""
     link = target.connect()
     try:
-        return Sweep(seen=asking.look(link, target.names, runs=runs, shm=shm))
+        return Sweep(seen=asking.look(link, target.names, runs=runs, shm=shm, on_done=on_done))
     finally:
         link.close()
 
 
-def end(target: Target, found: Sweep, *, runs: Sequence[str] = (), shm: bool = False) -> Sweep:
+def end(
+    target: Target,
+    found: Sweep,
+    *,
+    runs: Sequence[str] = (),
+    shm: bool = False,
+    on_done: Callable[[str], None] | None = None,
+) -> Sweep:
     """End what ``found`` shows, if it is still left over. ``runs`` and ``shm`` as they were for `look`."""
     link = target.connect()
     try:
-        return Sweep(seen=found.seen, ended=asking.end(link, found.seen, runs=runs, shm=shm))
+        return Sweep(seen=found.seen, ended=asking.end(link, found.seen, runs=runs, shm=shm, on_done=on_done))
     finally:
         link.close()

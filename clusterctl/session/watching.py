@@ -2,10 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from clusterctl.plan.model import LaunchPlan
+from clusterctl.report.findings import brief
 from clusterctl.run.display import Display
 from clusterctl.store.log_tail import LogTail
 from clusterctl.store.runs import RunDirectory
+
+
+class Ends:
+    """Which hosts of an attempt have come to their end, as its events tell it."""
+
+    def __init__(self, plan: LaunchPlan) -> None:
+        self._begin([node.host for node in plan.nodes])
+
+    def take(self, event: Mapping[str, Any]) -> None:
+        """The next event."""
+        kind, host = event.get("event"), str(event.get("host"))
+        if kind == "attempt":
+            self._begin(list(map(str, event.get("hosts", ()))))
+        elif kind == "stopping":
+            self._stopping = True
+        elif kind == "ended":
+            self._ended.add(host)
+
+    @property
+    def awaited(self) -> str:
+        """What the end waits for, in words; empty while nothing ends."""
+        running = [host for host in self._hosts if host not in self._ended]
+        if not (self._stopping or self._ended):
+            return ""
+        if running:
+            return f"waiting for {brief(running)} to end" if self._stopping else ""
+        return "waiting for the last of the logs"
+
+    def _begin(self, hosts: list[str]) -> None:
+        self._hosts = hosts
+        self._ended: set[str] = set()
+        self._stopping = False
 
 
 class Watching:
@@ -21,12 +57,14 @@ class Watching:
         self._display = display
         self._tail = tail
         self._events = 0
+        self._ends = Ends(plan)
         self._logs: dict[tuple[str, str], LogTail] = {}
 
     def look(self) -> None:
         """Raises OSError where this machine cannot read."""
         events, self._events = self._directory.events_from(self._events)
         for event in events:
+            self._ends.take(event)
             if event.get("event") == "say":
                 self._display.say(str(event.get("text")))
             if event.get("event") == "attempt":  # a spare host may have a part in it
@@ -37,6 +75,8 @@ class Watching:
                 for data in self._log(host, name).news():
                     self._display.output(host, name, data)
         self._tail = None
+        if awaited := self._ends.awaited:
+            self._display.ending(awaited)
 
     def _log(self, host: str, name: str) -> LogTail:
         if (host, name) not in self._logs:
