@@ -139,7 +139,7 @@ def test_what_the_end_waits_for_is_said_in_words() -> None:
     play.do("interrupt")
     assert play.machine.awaited == "waiting for h[0-2] to end, 30 s to save"
     play.exits(0, 143, told=True).exits(1, 143, told=True).ends(0)
-    assert play.machine.awaited == "waiting for h[1-2] to end, 30 s to save"
+    assert play.machine.awaited == "waiting for h2 to end, 30 s to save"
     play.exits(2, 143, told=True).ends(2)
     assert play.machine.awaited == "waiting for h1 to end"
     play.do("agent_event", 1, Ended(time=0.0, left=0), 0.0)

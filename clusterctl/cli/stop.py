@@ -98,14 +98,14 @@ def _wait(directory: RunDirectory, held: Claim, *, now: bool) -> Outcome | None:
         text = f"run {directory.run} is being stopped already, by process {held.pid}: waiting for that"
     if wake(held):
         text += f"; launch (process {held.pid}) was suspended and has been woken for it"
-    if not screen.err().is_terminal:
-        screen.err().print(text, style="dim")
+    screen.err().print(text, style="dim")
     timeout = (0.0 if now else RUN.stop_grace) + RUN.confirm_timeout + RUN.log_timeout
     heard = directory.size()
     moved = time.monotonic()
     deadline = moved + timeout
     ends, read = Ends(directory.plan()), 0
-    with screen.err().status(f"{text}; Ctrl-C leaves, the stop goes on") as line:
+    leave = "Ctrl-C leaves, the stop goes on"
+    with screen.err().status(leave) as line:
         while directory.supervisor() == held and time.monotonic() < moved + _STILL:
             if (outcome := directory.outcome()) is not None:
                 return outcome
@@ -113,7 +113,7 @@ def _wait(directory: RunDirectory, held: Claim, *, now: bool) -> Outcome | None:
             for event in events:
                 ends.take(event)
             if ends.awaited:
-                line.update(f"run {directory.run}: {ends.awaited}; Ctrl-C leaves, the stop goes on")
+                line.update(f"{ends.awaited}; {leave}")
             if not is_suspended(held):
                 moved = time.monotonic()
             if time.monotonic() > deadline:

@@ -68,6 +68,8 @@ class Completion:
         left = [host for host in self._hosts if not host.over]
         running = [host.host for host in left if not host.ended]
         if running:
+            # An engine may wait for others' ranks: those are what is waited for.
+            running = [host.host for host in left if not (host.ended or host.exited)] or running
             grace = f", {self.grace:g} s to save" if self.grace and not self.all_exited else ""
             return f"waiting for {brief(running)} to end{grace}"
         return f"waiting for the logs of {brief(host.host for host in left)}" if left else ""

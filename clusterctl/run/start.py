@@ -331,9 +331,11 @@ class _Delivery:
         elif packed is not None and on_way:
             host, count = on_way[0]
             others = f" and {len(on_way) - 1} more" if len(on_way) > 1 else ""
+            if count == packed.size:
+                self._display.awaiting(f"waiting for {host}{others} to unpack {size(count)}")
+                return
             moved = self._moved.setdefault(host, Moved()).text(count, time.monotonic(), total=packed.size)
-            what = "copying code to" if count < packed.size else "code is being unpacked on"
-            self._display.awaiting(f"{what} {host}{others}: {moved}")
+            self._display.awaiting(f"copying code to {host}{others}: {moved}")
         elif waiting:
             self._display.awaiting(f"comparing the code with {brief(sorted(waiting))}")
 

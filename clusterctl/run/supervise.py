@@ -184,7 +184,7 @@ class Supervisor:
             trouble = self._carry_out(start, verb)
             self.resumed = start.resumed
             self._everywhere = not trouble
-            self._display.awaiting("")
+            self._display.awaiting("" if trouble else f"0 of {self._plan.world_size} ranks up")
             self._machine.begin(now())
             self._links.listen(self._links.nodes)
             if trouble:

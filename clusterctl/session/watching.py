@@ -16,30 +16,34 @@ class Ends:
     """Which hosts of an attempt have come to their end, as its events tell it."""
 
     def __init__(self, plan: LaunchPlan) -> None:
-        self._begin([node.host for node in plan.nodes])
+        self._begin({node.host: set(node.ranks) for node in plan.nodes})
 
     def take(self, event: Mapping[str, Any]) -> None:
-        """The next event."""
+        """The next of its events."""
         kind, host = event.get("event"), str(event.get("host"))
         if kind == "attempt":
-            self._begin(list(map(str, event.get("hosts", ()))))
+            ranks = self._ranks.values()  # a spare takes those of the host that it stands for
+            self._begin(dict(zip(map(str, event.get("hosts", ())), map(set, ranks), strict=False)))
         elif kind == "stopping":
             self._stopping = True
+        elif kind == "rank-exit" and host in self._running:
+            self._running[host].discard(event.get("rank"))
         elif kind == "ended":
             self._ended.add(host)
 
     @property
     def awaited(self) -> str:
         """What the end waits for, in words; empty while nothing ends."""
-        running = [host for host in self._hosts if host not in self._ended]
-        if not (self._stopping or self._ended):
+        left = [host for host in self._ranks if host not in self._ended]
+        training = [host for host in left if self._running[host]]
+        if not self._stopping and (training or not self._ended):
             return ""
-        if running:
-            return f"waiting for {brief(running)} to end" if self._stopping else ""
-        return "waiting for the last of the logs"
+        # An engine may wait for others' ranks: those are what is waited for.
+        return f"waiting for {brief(training or left)} to end" if left else "waiting for the last of the logs"
 
-    def _begin(self, hosts: list[str]) -> None:
-        self._hosts = hosts
+    def _begin(self, ranks: dict[str, set[int]]) -> None:
+        self._ranks = ranks
+        self._running = {host: set(own) for host, own in ranks.items()}
         self._ended: set[str] = set()
         self._stopping = False
 
