@@ -44,6 +44,9 @@ def test_a_scale_covers_its_values_with_round_ticks(low: float, high: float) -> 
         (0.25, "s", "250 ms"),
         (1.0, "s", "1 s"),
         (75.0, "s", "75 s"),
+        (600.0, "s", "10 min"),
+        (36_000.0, "s", "10 h"),
+        (0.125, "%", "12.5 %"),
         (12345.0, "tokens/s", "12.3 k tokens/s"),
         (12.0, "tokens/s", "12 tokens/s"),
         (4.25, "", "4.25"),
@@ -52,6 +55,30 @@ def test_a_scale_covers_its_values_with_round_ticks(low: float, high: float) -> 
 )
 def test_numbers_are_short(value: float, unit: Unit, text: str) -> None:
     assert written(value, unit) == text
+
+
+def test_ticks_of_time_are_those_of_a_clock_and_steps_are_whole() -> None:
+    time, count = Axis("time", "s"), Axis("step", whole=True)
+    assert [written(each, "s") for each in scale(0.0, 36_000.0, 0.0, 1.0, axis=time).ticks][-2:] == [
+        "8 h",
+        "10 h",
+    ]
+    assert scale(0.0, 1000.0, 0.0, 1.0, axis=time).ticks == (0, 300, 600, 900, 1200)
+    assert scale(1.0, 2.0, 0.0, 1.0, axis=count).ticks == (1, 2)
+    assert scale(0.0, 18.0, 0.0, 1.0, about=8, axis=count).ticks == (0, 5, 10, 15, 20)
+
+
+def test_no_two_ticks_read_alike() -> None:
+    chart = lines([Series("a", ((1.0, 1.0101), (2.0, 1.0199)))], Axis("step"), Axis("time", "s"), title="t")
+    told = [each.text for each in named(chart, "text") if each.attrib.get("class") == "tick end"]
+    assert len(told) > 3 and len(set(told)) == len(told)
+
+
+def test_under_the_pointer_each_of_several_lines_has_a_line_of_its_own() -> None:
+    two = [Series("a", ((1.0, 2.0),)), Series("b", ((1.0, 3.0),))]
+    chart = lines(two, Axis("step"), Axis("loss"), title="loss")
+    (told,) = [each for each in named(chart, "text") if each.text == "step 1"]
+    assert [each.text for each in told.iter() if each.attrib.get("dy")] == ["a: 2", "b: 3"]
 
 
 def test_a_line_goes_through_its_points_and_leaves_gaps() -> None:
@@ -64,7 +91,8 @@ def test_a_line_goes_through_its_points_and_leaves_gaps() -> None:
 def test_long_lines_are_thinned_and_keep_their_peaks() -> None:
     points = tuple((float(n), 100.0 if n == 7777 else math.sin(n)) for n in range(20_000))
     chart = lines([Series("a", points)], Axis("step"), Axis("loss"), title="loss")
-    (path,) = named(chart, "path")
+    path, means = named(chart, "path")
+    assert len(re.split("[ML]", means.attrib["d"])) < 200, "a line that jumps at every step is a block"
     places = [tuple(map(float, each.split())) for each in re.split("[ML]", path.attrib["d"])[1:]]
     assert len(places) <= 1500
     ticks = scale(-1.0, 100.0, 254.0, -232.0)

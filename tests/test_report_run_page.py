@@ -12,8 +12,9 @@ import pytest
 
 from clusterctl.network.model import Setting
 from clusterctl.report.html.happened import happened
+from clusterctl.report.html.ranks import broken, slowest
 from clusterctl.report.html.record import HostSoftware, RunRecord
-from clusterctl.report.html.run import overlay_page, run_page, slowest
+from clusterctl.report.html.run import overlay_page, run_page
 from clusterctl.store.outcome import Attempt, Cause, Outcome, Spent
 from clusterctl.store.sample import GpuSample, Sample
 from clusterctl.store.step import Step
@@ -69,7 +70,7 @@ class Reader(HTMLParser):
 def test_cause_curves_ranks_and_the_way_to_start_again_are_on_it() -> None:
     page = run_page(record(steps=tuple(step(number) for number in range(1, 41))))
     assert "failed after 1m 40s: h1 rank 1: bad batch" in page
-    assert "0 processes, 1 hosts could not be asked" in page
+    assert "0 processes, 1 host could not be asked" in page
     assert "rank 1 on h1 was the slowest in 100% of the steps" in page
     assert "90% trained" in page and "clusterctl launch -H" in page
     told = re.search(r"step 20: loss ([\d.]+)", page)
@@ -124,9 +125,43 @@ def test_attempts_are_marked_and_listed() -> None:
     assert "<h2>Attempts</h2>" in page and ">attempt 2</text>" in page
 
 
-def test_numbers_that_are_none_leave_gaps() -> None:
+def test_a_loss_that_is_no_number_is_told_and_shaded() -> None:
     page = run_page(record(steps=(step(1), step(2, loss=math.nan), step(3, loss=math.inf), step(4))))
-    assert "step 1: loss" in page and "step 2: loss" not in page and "step 3: loss" not in page
+    assert "step 1: loss 3.99" in page and "step 2: loss nan" in page and "step 3: loss inf" in page
+    assert "the loss was NaN or infinite in 2 of 4 steps, at step 2 first" in page
+    assert page.count('class="gap"') == 1 and ">NaN or inf<" in page
+
+
+def test_a_loss_that_stays_no_number_is_told_from_where_on() -> None:
+    lost = tuple(step(number, loss=math.nan if number > 24 else 1.0) for number in range(1, 41))
+    assert broken(lost) == "the loss was NaN or infinite from step 25 to the end, step 40"
+    assert broken(lost[:24]) == broken(()) == ""
+
+
+def test_the_time_that_went_is_told_in_numbers_and_sums_up() -> None:
+    page = run_page(record())
+    told = ("training: 90 s", "start: 8 s", "until the failure was noticed: 500 ms", "stop: 1.5 s")
+    assert all(each in page for each in told) and "</i>steps done again" not in page
+
+
+def test_of_very_many_ranks_the_slowest_come_first() -> None:
+    ranks = tuple(1.4 if rank == 43 else 1.0 + rank / 1000 for rank in range(64))
+    many = tuple(step(n, step_s_ranks=ranks, slow_rank=43, step_s_max=1.4) for n in range(1, 41))
+    page = run_page(record(steps=many))
+    rows = re.findall(r"</title>(rank \d+|\d+ other ranks)", page)
+    assert rows[:3] == ["rank 43", "rank 63", "rank 62"] and rows[-1] == "48 other ranks" and len(rows) == 17
+    assert page.count("1.4 s, the slowest") == 1
+
+
+def test_what_several_hosts_do_together_is_one_line() -> None:
+    told = [{"event": "end", "time": 5.0 + n, "host": f"h{n}", "left": int(n == 2)} for n in range(4)]
+    lines, _ = happened([*told, {"event": "note", "time": 9.0, "text": "a"}])
+    assert [(line.hosts, line.text[:17]) for line in lines] == [
+        (("h0", "h1"), "over; 0 processes"),
+        (("h2",), "over; 1 process l"),
+        (("h3",), "over; 0 processes"),
+        ((), "a"),
+    ]
 
 
 def test_nobody_is_called_slow_for_nothing() -> None:

@@ -11,15 +11,15 @@ from itertools import pairwise
 import msgspec
 from markupsafe import Markup
 
-from clusterctl.report.html.axis import Axis, Scale, scale, written
+from clusterctl.report.html.axis import Axis, Scale, Unit, scale, written
+from clusterctl.report.html.points import MANY, finite, gaps, means, path, thinned
 from clusterctl.report.html.svg import picture, tag
 
 COLOURS = 8
 _WIDTH = 640.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 82.0, 16.0, 22.0, 46.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 82.0, 28.0, 22.0, 46.0
 _ROW, _BAR = 34.0, 20.0
-_LETTER = 7.2
-_MOST_POINTS = 1500
+_LETTER = 8.2
 _READOUTS = 240
 
 
@@ -48,6 +48,10 @@ class Range(msgspec.Struct, frozen=True):
     low: float = 0.0
     high: float = 0.0
     note: str = ""
+    colour: int | None = None
+    """None: that of its place."""
+    loud: bool = False
+    """The one to look at: in bold, because not everybody sees its colour."""
 
 
 def lines(
@@ -61,24 +65,27 @@ def lines(
 ) -> Markup:
     """All on top of one another: earlier ones are wider, so that equal lines are all seen. The values under
     the pointer stand in the upper right. ``marks`` are places along ``x`` with a word for each."""
-    drawn = [(each.name, _thinned(each.points)) for each in series]
-    finite = [point for _, points in drawn for point in points if _finite(point)]
-    xs, ys = [point[0] for point in finite] or [0.0], [point[1] for point in finite] or [0.0]
-    across = scale(min(xs), max(xs), _LEFT, _WIDTH - _LEFT - _RIGHT, about=8)
-    up = scale(min(ys), max(ys), height - _BOTTOM, _TOP + _BOTTOM - height)
+    drawn = [(each.name, thinned(each.points)) for each in series]
+    everything = [point for _, points in drawn for point in points]
+    xs = [place for place, _ in everything if math.isfinite(place)] or [0.0]
+    ys = [value for _, value in filter(finite, everything)] or [0.0]
+    across = scale(min(xs), max(xs), _LEFT, _WIDTH - _LEFT - _RIGHT, about=8, axis=x)
+    up = scale(min(ys), max(ys), height - _BOTTOM, _TOP + _BOTTOM - height, axis=y)
     content = [_grid_up(up, y), _grid_across(across, x, height)]
+    if len(drawn) == 1:
+        content += _not_numbers(gaps(drawn[0][1], across), height)
     for number, (name, points) in enumerate(drawn):
-        width = 2.5 + 2.5 * (len(drawn) - 1 - number)
+        width = 2.5 + min(2.5, 6 / len(drawn)) * (len(drawn) - 1 - number)
+        colour = f"line c{number % COLOURS}"
+        if len(points) > MANY:
+            content.append(tag("path", d=path(points, across, up), class_=f"{colour} pale", stroke_width=1))
+            points = means(points)
+        dashes = f"d{number % 4 if number == len(drawn) - 1 else 0}"
+        line = path(points, across, up)
         content.append(
-            tag(
-                "path",
-                tag("title", name),
-                d=_path(points, across, up),
-                class_=f"line c{number % COLOURS} d{number % 4 if number == len(drawn) - 1 else 0}",
-                stroke_width=width,
-            )
+            tag("path", tag("title", name), d=line, class_=f"{colour} {dashes}", stroke_width=width)
         )
-        if len(points) == 1 and _finite(points[0]):
+        if len(points) == 1 and finite(points[0]):
             cx, cy = across.at(points[0][0]), up.at(points[0][1])
             content.append(tag("circle", cx=cx, cy=cy, r=width, class_=f"c{number % COLOURS}"))
     for place, word in marks:
@@ -98,9 +105,9 @@ def readouts(
     """A strip for each place that has values: it shows them while the pointer is over it. No script."""
     told: dict[float, list[str]] = {}
     for name, points in drawn:
-        label = f"{name} " if len(drawn) > 1 else f"{y.label} "
-        for place, value in filter(_finite, points):
-            told.setdefault(place, []).append(f"{label}{value:.7g}{f' {y.unit}' if y.unit else ''}")
+        label = f"{name}: " if len(drawn) > 1 else f"{y.label} "
+        for place, value in points:
+            told.setdefault(place, []).append(f"{label}{_exact(value, y.unit)}")
     places = sorted(told)
     places = places[:: max(1, math.ceil(len(places) / _READOUTS))]
     edges = [across.at(place) for place in places]
@@ -111,13 +118,18 @@ def readouts(
     ]
     found = []
     for place, at, (left, right) in zip(places, edges, pairwise(bounds), strict=True):
-        text = f"{x.label} {place:.10g}: {'; '.join(told[place])}"
+        text, below = f"{x.label} {place:.10g}", []
+        if len(drawn) > 1:  # each has a line of its own: side by side they are wider than the picture
+            spans = (tag("tspan", each, x=_WIDTH - _RIGHT, dy=17) for each in told[place])
+            below = [tag("tspan", *spans, class_="below")]
+        else:
+            text += f": {told[place][0]}"
         found.append(
             tag(
                 "g",
                 tag("rect", x=left - 0.5, y=_TOP, width=right - left + 1, height=height - _TOP - _BOTTOM),
                 tag("line", x1=at, x2=at, y1=_TOP, y2=height - _BOTTOM),
-                tag("text", text, x=_WIDTH - _RIGHT, y=_TOP - 6),
+                tag("text", text, *below, x=_WIDTH - _RIGHT, y=_TOP - 6),
                 class_="at",
             )
         )
@@ -131,7 +143,7 @@ def bars(rows: Sequence[Bar], kinds: Sequence[str], x: Axis, *, title: str) -> M
     marks = [row.mark for row in rows if row.mark is not None]
     height = _TOP + _ROW * len(rows) + _BOTTOM
     room = _note_width([row.note for row in rows if row.parts is not None])
-    across = scale(0.0, max([*ends, *marks], default=1.0) or 1.0, left, _WIDTH - left - room)
+    across = scale(0.0, max([*ends, *marks], default=1.0) or 1.0, left, _WIDTH - left - room, axis=x)
     content = [_grid_across(across, x, height)]
     for number, row in enumerate(rows):
         y = _TOP + _ROW * number
@@ -170,11 +182,12 @@ def ranges(rows: Sequence[Range], x: Axis, *, title: str) -> Markup:
     height = _TOP + _ROW * len(rows) + _BOTTOM
     room = _note_width([row.note for row in rows if row.middle is not None])
     highest = max([row.high for row in rows if row.middle is not None], default=1.0) or 1.0
-    across = scale(0.0, highest, left, _WIDTH - left - room)
+    across = scale(0.0, highest, left, _WIDTH - left - room, axis=x)
     content = [_grid_across(across, x, height)]
     for number, row in enumerate(rows):
         y = _TOP + _ROW * number + _ROW / 2 - 4
-        content.append(_name(row.name, left, y - _BAR / 2))
+        loud = " loud" if row.loud else ""
+        content.append(_name(row.name, left, y - _BAR / 2, loud))
         if row.middle is None:
             content.append(tag("text", row.note or "n/a", x=left + 8, y=y + 5, class_="none"))
             continue
@@ -183,59 +196,82 @@ def ranges(rows: Sequence[Range], x: Axis, *, title: str) -> Markup:
             f"{row.name}: {written(row.middle, x.unit)}, {written(row.low, x.unit)} to "
             f"{written(row.high, x.unit)}"
         )
-        colour = f"c{number % COLOURS}"
+        colour = f"c{(number if row.colour is None else row.colour) % COLOURS}"
         content += [
             tag("line", x1=low, x2=high, y1=y, y2=y, class_=f"whisker {colour}"),
             tag("circle", tag("title", said), cx=middle, cy=y, r=6, class_=colour),
-            tag("text", row.note, x=high + 10, y=y + 5, class_="note"),
+            tag("text", row.note, x=max(high, middle + 6) + 8, y=y + 5, class_=f"note{loud}"),
         ]
     return picture(_WIDTH, height, title, *content)
 
 
 def legend(names: Sequence[str]) -> Markup:
-    """Which colour is what."""
+    """Which colour is what; one without a name is left out."""
     return tag(
         "ul",
-        *(tag("li", tag("i", class_=f"c{n % COLOURS}"), name) for n, name in enumerate(names)),
+        *(tag("li", tag("i", class_=f"c{n % COLOURS}"), name) for n, name in enumerate(names) if name),
         class_="legend",
     )
 
 
 def _grid_up(up: Scale, axis: Axis) -> Markup:
     content = []
-    for tick in up.ticks:
+    for tick, text in zip(up.ticks, _ticks(up, axis), strict=True):
         y = up.at(tick)
         content += [
             tag("line", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y, y2=y, class_="grid"),
-            tag("text", _tick(tick, axis), x=_LEFT - 8, y=y + 4, class_="tick end"),
+            tag("text", text, x=_LEFT - 8, y=y + 4, class_="tick end"),
         ]
     middle = up.start + up.length / 2
     turned = f"rotate(-90 14 {middle:.0f})"
-    content.append(tag("text", axis.label, x=14, y=middle, transform=turned, class_="label"))
+    content.append(tag("text", axis.label, x=14, y=middle, transform=turned, class_="label up"))
     return tag("g", *content)
 
 
 def _grid_across(across: Scale, axis: Axis, height: float) -> Markup:
     content = []
-    for tick in across.ticks:
+    for tick, text in zip(across.ticks, _ticks(across, axis), strict=True):
         x = across.at(tick)
         content += [
             tag("line", x1=x, x2=x, y1=_TOP, y2=height - _BOTTOM, class_="grid"),
-            tag("text", _tick(tick, axis), x=x, y=height - _BOTTOM + 17, class_="tick"),
+            tag("text", text, x=x, y=height - _BOTTOM + 17, class_="tick"),
         ]
     middle = across.start + across.length / 2
     content.append(tag("text", axis.label, x=middle, y=height - 8, class_="label"))
     return tag("g", *content)
 
 
-def _tick(value: float, axis: Axis) -> str:
-    """Without a unit that is too long to be said at each: the label beside it does."""
-    return written(value, axis.unit if len(axis.unit) == 1 else "")
+def _ticks(along: Scale, axis: Axis) -> list[str]:
+    """With as many digits as it takes to tell them apart, and without a unit that is too long to be said at
+    each: the label beside it does."""
+    unit = axis.unit if len(axis.unit) == 1 else ""
+    for digits in (3, 4, 5, 6):
+        found = [written(tick, unit, digits) for tick in along.ticks]
+        if len(set(found)) == len(found):
+            break
+    return found
 
 
-def _name(name: str, left: float, y: float) -> Markup:
+def _not_numbers(places: Sequence[tuple[float, float]], height: float) -> list[Markup]:
+    shape = {"y": _TOP, "height": height - _TOP - _BOTTOM, "class_": "gap"}
+    shades = [tag("rect", x=left, width=max(1.5, right - left), **shape) for left, right in places]
+    if places:
+        first = places[0][0]
+        late = first > _WIDTH * 0.75
+        at = {"x": first - 4 if late else first + 4, "class_": "note end" if late else "note"}
+        shades.append(tag("text", "NaN or inf", y=_TOP + 14, **at))
+    return shades
+
+
+def _exact(value: float, unit: Unit) -> str:
+    if unit == "%":
+        value *= 100
+    return f"{value:.7g}{f' {unit}' if unit else ''}"
+
+
+def _name(name: str, left: float, y: float, more: str = "") -> Markup:
     shown = name if len(name) <= _MOST_LETTERS else f"{name[: _MOST_LETTERS - 1]}…"
-    return tag("text", tag("title", name), shown, x=left - 8, y=y + _BAR - 3, class_="name end")
+    return tag("text", tag("title", name), shown, x=left - 8, y=y + _BAR - 3, class_=f"name end{more}")
 
 
 _MOST_LETTERS = 24
@@ -247,31 +283,3 @@ def _name_width(names: Sequence[str]) -> float:
 
 def _note_width(notes: Sequence[str]) -> float:
     return 24 + _LETTER * max(map(len, notes), default=0)
-
-
-def _finite(point: tuple[float, float]) -> bool:
-    return all(map(math.isfinite, point))
-
-
-def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Not more than a screen can show: of each stretch the lowest and the highest."""
-    if len(points) <= _MOST_POINTS:
-        return list(points)
-    size = 2 * len(points) / _MOST_POINTS
-    edges = [round(size * number) for number in range(_MOST_POINTS // 2 + 1)]
-    found: list[tuple[float, float]] = []
-    for start, end in pairwise(edges):
-        stretch = sorted(points[start:end], key=lambda point: point[1])
-        found += sorted({stretch[0], stretch[-1]})
-    return found
-
-
-def _path(points: Sequence[tuple[float, float]], across: Scale, up: Scale) -> str:
-    said, pen = [], "M"
-    for point in points:
-        if not _finite(point):
-            pen = "M"
-            continue
-        said.append(f"{pen}{across.at(point[0]):.1f} {up.at(point[1]):.1f}")
-        pen = "L"
-    return "".join(said)

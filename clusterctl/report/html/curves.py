@@ -13,7 +13,7 @@ from clusterctl.report.html.charts import Series
 from clusterctl.report.html.record import RunRecord
 from clusterctl.store.step import Step, as_one
 
-_STEP = Axis("step")
+_STEP = Axis("step", whole=True)
 
 
 class Curve(msgspec.Struct, frozen=True):
@@ -31,8 +31,8 @@ _CURVES: tuple[tuple[str, str, Unit, Callable[[Step], float | None]], ...] = (
     ("step time", "mean over ranks", "s", lambda step: step.step_s),
     ("gradient norm", "before clipping", "", lambda step: step.grad_norm),
     ("learning rate", "", "", lambda step: step.lr),
-    ("waiting for data", "share of a step", "", lambda step: step.data_share),
-    ("MFU", "model FLOPs over peak", "", lambda step: step.mfu),
+    ("waiting for data", "share of a step", "%", lambda step: step.data_share),
+    ("MFU", "model FLOPs over peak", "%", lambda step: step.mfu),
     ("peak memory", "of any rank", "B", lambda step: step.peak_bytes),
 )
 

@@ -8,13 +8,15 @@ from typing import Any
 import msgspec
 
 _MOST = 400
+_TOGETHER = 5.0
+"""Seconds."""
 
 
 class Line(msgspec.Struct, frozen=True):
-    """``time`` is wall clock; ``host`` empty for what the controller did or saw."""
+    """``time`` is wall clock; ``hosts`` empty for what the controller did or saw."""
 
     time: float
-    host: str
+    hosts: tuple[str, ...]
     text: str
 
 
@@ -27,14 +29,32 @@ def happened(events: Iterable[dict[str, Any]]) -> tuple[list[Line], int]:
         try:
             text = _text(event)
             if text:
-                found.append(Line(float(event["time"]), host, text))
+                found.append(Line(float(event["time"]), (host,) if host else (), text))
         except (KeyError, TypeError, ValueError):
             continue
-    found.sort(key=lambda line: line.time)
+    found = _folded(sorted(found, key=lambda line: line.time))
     if len(found) <= _MOST:
         return found, 0
     half = _MOST // 2
     return [*found[:half], *found[-half:]], len(found) - 2 * half
+
+
+def _folded(lines: Iterable[Line]) -> list[Line]:
+    """What several hosts did one after the other is one line."""
+    found: list[Line] = []
+    for line in lines:
+        last = found[-1] if found else None
+        if (
+            last
+            and line.text == last.text
+            and line.time - last.time < _TOGETHER
+            and line.hosts
+            and last.hosts
+        ):
+            found[-1] = msgspec.structs.replace(last, hosts=tuple(dict.fromkeys((*last.hosts, *line.hosts))))
+        else:
+            found.append(line)
+    return found
 
 
 def _text(event: dict[str, Any]) -> str:

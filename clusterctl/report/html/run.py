@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import shlex
-import statistics
 from collections.abc import Sequence
 from datetime import datetime
-from itertools import zip_longest
 
 import msgspec
 from markupsafe import Markup
 
 from clusterctl.plan.variables import shown
 from clusterctl.report.attempts import duration
+from clusterctl.report.findings import brief
 from clusterctl.report.html import charts
 from clusterctl.report.html.axis import Axis, written
-from clusterctl.report.html.charts import Bar, Range
+from clusterctl.report.html.charts import Bar
 from clusterctl.report.html.curves import curves
 from clusterctl.report.html.happened import happened
 from clusterctl.report.html.pages import page, parts
+from clusterctl.report.html.points import MANY
+from clusterctl.report.html.ranks import broken, slowest, step_times
 from clusterctl.report.html.record import RunRecord
-from clusterctl.report.html.strip import busy, strip
+from clusterctl.report.html.strip import busy, shades, strip
 from clusterctl.report.why import after, echo_in_words
 from clusterctl.store.outcome import Spent
 from clusterctl.store.step import Step, as_one
 
-_SPENT = ("training", "start", "detection", "stop", "steps again")
+_SPENT = ("training", "start", "until the failure was noticed", "stop", "steps done again")
 
 
 class Variable(msgspec.Struct, frozen=True):
@@ -62,9 +63,13 @@ def run_parts(record: RunRecord) -> dict[str, Markup]:
         spent=_spent(record.outcome.spent) if record.outcome else None,
         attempts=record.outcome.attempts if record.outcome else (),
         curves=curves([record]),
-        ranks=_ranks(record),
+        ranks=step_times(record),
         slowest=slowest(record.steps),
+        broken=broken(record.steps),
+        many=len(record.steps) > MANY,
         strip=_strip(record),
+        shades=shades(),
+        brief=brief,
         measure="GPUs" if _tells_gpus(record) else "cores",
         lines=lines,
         more=more,
@@ -115,23 +120,27 @@ def _facts(record: RunRecord) -> list[tuple[str, str]]:
     found = [
         ("run", plan.run),
         ("started", f"{datetime.fromtimestamp(record.started).astimezone():%Y-%m-%d %H:%M:%S %Z}"),
-        ("ran on", f"{plan.world_size} ranks on {len(plan.nodes)} hosts, {plan.start}"),
+        ("ran on", f"{_count(plan.world_size, 'rank')} on {_count(len(plan.nodes), 'host')}, {plan.start}"),
         ("script", shlex.join([*plan.command, *plan.arguments]).replace("'{python}'", "python")),
     ]
     if outcome is not None:
         found.insert(2, ("exit code", str(outcome.exit_code)))
         left = sum(each or 0 for each in outcome.left_behind.values())
         unknown = sum(each is None for each in outcome.left_behind.values())
-        found.append(
-            ("left", f"{left} processes{f', {unknown} hosts could not be asked' if unknown else ''}")
-        )
+        processes = f"{left} process{'es' * (left != 1)}"
+        asked = f", {_count(unknown, 'host')} could not be asked" if unknown else ""
+        found.append(("left behind", processes + asked))
     if steps:
         found.append(("last step", _last(steps[-1])))
     if plan.code.git is not None:
         git = plan.code.git
-        differing = f", {git.changed} files changed, {git.untracked} not in git"
+        differing = f", {_count(git.changed, 'file')} changed, {git.untracked} not in git"
         found.append(("commit", f"{git.commit}{differing if git.changed or git.untracked else ''}"))
     return found
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _last(step: Step) -> str:
@@ -150,40 +159,8 @@ def _spent(spent: Spent | None) -> tuple[Markup, Markup] | None:
     parts = (spent.productive, spent.start or 0.0, spent.detection, spent.stop, spent.lost or 0.0)
     share = f"{spent.share:.0%} trained" if spent.share is not None else ""
     bar = Bar("", parts, share)
-    return charts.legend(_SPENT), charts.bars([bar], _SPENT, Axis("time", "s"), title="where the time went")
-
-
-def _ranks(record: RunRecord) -> Markup | None:
-    """How long steps take each rank: the middle half, and the middle."""
-    hosts = {rank: f", {node.host}" for node in record.plan.nodes for rank in node.ranks}
-    rows = []
-    for rank, column in enumerate(zip_longest(*(step.step_s_ranks for step in record.steps))):
-        told = [seconds for seconds in column if seconds is not None]
-        if len(told) < 2:
-            continue
-        low, middle, high = statistics.quantiles(told, n=4)
-        rows.append(Range(f"rank {rank}{hosts.get(rank, '')}", middle, low, high, written(middle, "s")))
-    if not rows:
-        return None
-    return charts.ranges(
-        rows, Axis("time of a step: the middle half, and the middle", "s"), title="step times"
-    )
-
-
-def slowest(steps: Sequence[Step]) -> str:
-    """Whom most steps waited for, where that is one rank clearly; empty where nobody is."""
-    named = [(step.slow_host, step.slow_rank) for step in steps if step.slow_rank is not None]
-    if len(named) < 10:
-        return ""
-    (host, rank), count = max(((each, named.count(each)) for each in set(named)), key=lambda each: each[1])
-    spreads = [step.step_s_max / step.step_s_min - 1 for step in steps if step.step_s_max and step.step_s_min]
-    spread = statistics.median(spreads) if spreads else 0.0
-    if count / len(named) < 0.6 or spread < 0.05:
-        return ""
-    return (
-        f"rank {rank} on {host} was the slowest in {count / len(named):.0%} of the steps; "
-        f"the slowest rank took {spread:.0%} longer than the fastest (median)"
-    )
+    told = [f"{kind}: {written(size, 's')}" if size else "" for kind, size in zip(_SPENT, parts, strict=True)]
+    return charts.legend(told), charts.bars([bar], _SPENT, Axis("time", "s"), title="where the time went")
 
 
 def _strip(record: RunRecord) -> Markup | None:

@@ -12,7 +12,8 @@ from clusterctl.report.html.svg import picture, tag
 from clusterctl.store.sample import Sample
 
 LEVELS = 5
-_WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 640.0, 120.0, 16.0, 22.0, 44.0
+_WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 640.0, 120.0, 28.0, 22.0, 44.0
+_TIME = Axis("time since the start", "s")
 _COLUMNS = 180
 _MOST_HOSTS = 128
 _LONGEST = 20.0
@@ -34,7 +35,7 @@ def strip(
     hosts = list(samples)[:_MOST_HOSTS]
     row = 20.0 if len(hosts) <= 24 else 8.0
     height = _TOP + row * len(hosts) + _BOTTOM
-    across = scale(0.0, max(ended - began, 1.0), _LEFT, _WIDTH - _LEFT - _RIGHT, about=7)
+    across = scale(0.0, max(ended - began, 1.0), _LEFT, _WIDTH - _LEFT - _RIGHT, about=7, axis=_TIME)
     content = [_ticks(across, height)]
     cells: list[list[str]] = [[] for _ in range(LEVELS)]
     for number, host in enumerate(hosts):
@@ -50,6 +51,13 @@ def strip(
         content.append(tag("line", x1=x, x2=x, y1=_TOP - 6, y2=height - _BOTTOM, class_="mark"))
         content.append(tag("text", label, x=x, y=_TOP - 9, class_="tick"))
     return picture(_WIDTH, height, "how busy each host was", *content)
+
+
+def shades() -> Markup:
+    """Which shade is how busy."""
+    words = (f"{100 * n // LEVELS} to {100 * (n + 1) // LEVELS} %" for n in range(LEVELS))
+    items = (tag("li", tag("i", class_=f"c0 b{n}"), word) for n, word in enumerate(words))
+    return tag("ul", *items, class_="legend")
 
 
 def _columns(samples: Sequence[Sample], began: float, across: Scale) -> list[float | None]:
@@ -99,7 +107,6 @@ def _ticks(across: Scale, height: float) -> Markup:
         x = across.at(tick)
         content.append(tag("line", x1=x, x2=x, y1=_TOP - 4, y2=height - _BOTTOM, class_="grid"))
         content.append(tag("text", written(tick, "s"), x=x, y=height - _BOTTOM + 17, class_="tick"))
-    axis = Axis("time since the start", "s")
     middle = across.start + across.length / 2
-    content.append(tag("text", axis.label, x=middle, y=height - 8, class_="label"))
+    content.append(tag("text", _TIME.label, x=middle, y=height - 8, class_="label"))
     return tag("g", *content)
