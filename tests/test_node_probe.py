@@ -24,6 +24,7 @@ from clusterctl.node.probe import mounts as probe_mounts
 from clusterctl.node.probe import net as probe_net
 from clusterctl.node.probe import python as probe_python
 from clusterctl.node.probe import rdma as probe_rdma
+from clusterctl.node.probe import smi as probe_smi
 from clusterctl.node.probe import system as probe_system
 
 SMI = Path(__file__).parent / "fixtures/nvidia-smi"
@@ -99,10 +100,24 @@ def test_what_nvidia_smi_says_when_it_fails_is_kept(tmp_path: Path) -> None:
 
 
 def test_a_hanging_nvidia_smi_costs_its_limit_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe_gpu, "SMI_TIMEOUT", 0.5)
+    monkeypatch.setattr(probe_smi, "SMI_TIMEOUT", 0.5)
     tool(tmp_path, "nvidia-smi", "trap '' TERM; exec sleep 300")
     found = probe_gpu.nvidia({"PATH": f"{tmp_path}:/usr/bin:/bin"})["nvidia"]
     assert (found["present"], found["exit_code"], "gpus" in found) == (True, None, False)
+
+
+def test_seconds_without_a_core_are_none_of_nvidia_smis(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the kernel counts as waiting for a core neither counts as slow nor uses up the limit."""
+    began = time.monotonic()
+    monkeypatch.setattr(probe_smi, "SMI_TIMEOUT", 0.5)
+    monkeypatch.setattr(
+        probe_smi, "_queued", lambda whose: 0.0 if whose == "thread-self" else time.monotonic() - began
+    )
+    tool(tmp_path, "nvidia-smi", f"sleep 1; cat {SMI}/h100-8.csv")
+    code, text, seconds = probe_smi.Smi(str(tmp_path / "nvidia-smi"), dict(os.environ)).run()
+    assert (code, text.count("\n") > 0, seconds < 0.5) == (0, True, True)
 
 
 def test_gpus_on_the_pci_bus_are_counted_without_a_driver(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from clusterctl.transport.protocol import Failure, Transport
 PROBE = (
     "shared.files", "shared.locks", "shared.netlink",
     "probe.activation", "probe.system", "probe.machine", "probe.mounts", "probe.kernel_log",
-    "probe.net", "probe.pci", "probe.rdma", "probe.gpu", "probe.gpu_links", "probe.gpu_nodes",
+    "probe.net", "probe.pci", "probe.rdma", "probe.gpu", "probe.gpu_links", "probe.gpu_nodes", "probe.smi",
     "probe.python", "probe.torch_import",
     "shared.environment", "traffic.nccl", "traffic.nccl_child",
     "traffic.listeners", "traffic.dialer", "traffic.attempt", "traffic.kernel", "traffic.master_port",

@@ -71,7 +71,8 @@ class StuckProcess(msgspec.Struct, frozen=True):
 
 
 class NvidiaSmi(msgspec.Struct, frozen=True, kw_only=True):
-    """``present`` is false where no nvidia-smi exists; ``exit_code`` None means it did not end in time."""
+    """``present`` is false where no nvidia-smi exists; ``exit_code`` None means it did not end in time.
+    ``seconds`` are those that one query took, without those in which it waited for a core."""
 
     present: bool = False
     exit_code: int | None = None

@@ -2,13 +2,10 @@
 
 import os
 import re
-import threading
-import time
 
 from ..shared.files import listing, owner_of, read, which
 from . import pci
 
-SMI_TIMEOUT = 20.0
 MIB = 1024 * 1024
 COMPUTING = ("0x03", "0x12")
 NVIDIA, AMD = "0x10de", "0x1002"
@@ -72,32 +69,29 @@ def kernel_driver(text):
 
 
 def _ask(tool, environ):
-    deadline = time.monotonic() + SMI_TIMEOUT
+    from .smi import Smi
 
-    def run(*arguments):
-        return _run([tool, *arguments], environ, deadline)
-
+    smi = Smi(tool, environ)
     fields = list(FIELDS)
     while True:
-        asked = time.monotonic()
-        code, text = run("--query-gpu=" + ",".join(fields), CSV)
+        code, text, seconds = smi.run("--query-gpu=" + ",".join(fields), CSV)
         unknown = re.search(r'Field "([^"]+)" is not a valid field', text) if code == 2 else None
         if not unknown or unknown.group(1) not in fields[OLDEST_FIELDS:]:
             break
         fields.remove(unknown.group(1))
-    found = {"present": True, "exit_code": code, "seconds": round(time.monotonic() - asked, 3)}
+    found = {"present": True, "exit_code": code, "seconds": round(seconds, 3)}
     if code != 0:
         found["error"] = " ".join(text.split())[:300]
         return found
     found["gpus"] = gpus(text, fields)
     if found["gpus"]:
-        _add_the_rest(found, run)
+        _add_the_rest(found, smi)
     elif text.strip() and "no devices" not in text.lower():
         found["error"] = "nothing that can be read: %s" % " ".join(text.split())[:200]
     return found
 
 
-def _add_the_rest(found, run):
+def _add_the_rest(found, smi):
     """The tables that each take a process of their own, side by side: NVML is slow to wake."""
     from . import gpu_links, gpu_nodes
 
@@ -112,16 +106,7 @@ def _add_the_rest(found, run):
             topology=("topo", "-m"),
             p2p=("topo", "-p2p", "r"),
         )
-    answers: dict[str, tuple[int, str]] = {}
-
-    def ask(what):
-        answers[what] = run(*asked[what])
-
-    threads = [threading.Thread(target=ask, args=(what,), daemon=True) for what in asked]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    answers = smi.side_by_side(asked)
     told = {what: text for what, (code, text) in answers.items() if code == 0 or what == "links"}
     gpu_links.add_nvlinks(cards, told.get("links", ""))
     gpu_links.add_nvlink_errors(cards, told.get("errors", ""))
@@ -130,23 +115,7 @@ def _add_the_rest(found, run):
         found["p2p"] = gpu_links.offers_p2p(answers["p2p"][1])
     add_processes(cards, told.get("apps", ""))
     found["stuck"] = gpu_nodes.stuck([each["pid"] for card in cards for each in card["processes"]])
-    found["cuda"] = _cuda() or cuda_in(run()[1])
-
-
-def _run(argv, environ, deadline):
-    """(exit code, output); the code is None when the tool had to be killed at the deadline."""
-    import subprocess  # here, like ctypes: most of the probe's time goes into imports
-
-    child = subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environ
-    )
-    try:
-        output = child.communicate(timeout=max(0.1, deadline - time.monotonic()))[0]
-        return child.returncode, output.decode("utf-8", "replace")
-    except subprocess.TimeoutExpired:
-        # No wait: a driver that hangs keeps even a killed process for ever.
-        child.kill()
-        return None, "no answer within %g s" % SMI_TIMEOUT
+    found["cuda"] = _cuda() or cuda_in(smi.run()[1])
 
 
 def gpus(text, fields=FIELDS):

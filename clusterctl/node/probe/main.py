@@ -16,7 +16,7 @@ import time
 from ..e2e import bandwidth, devices
 from ..e2e.ranks import Ranks
 from ..shared import compiled, wire
-from . import activation, gpu, kernel_log, machine, net, python, system
+from . import activation, gpu, kernel_log, machine, net, python, smi, system
 
 GRACE = 1.0
 SECTION_TIMEOUT = 10.0
@@ -137,7 +137,7 @@ def collect(request, environ):
         "routes": (net.routes, SECTION_TIMEOUT),
         "rdma": (lambda: _rdma(environ), SECTION_TIMEOUT),
         "names": (lambda: net.names(queries), net.NAME_TIMEOUT),
-        "gpus": (lambda: gpu.nvidia(environ), gpu.SMI_TIMEOUT),
+        "gpus": (lambda: gpu.nvidia(environ), 2 * smi.SMI_TIMEOUT),
         "python": (lambda: _python(request, environ), 3 * python.PYTHON_TIMEOUT),
         "workdir": (lambda: system.workdir(request.get("workdir", "")), SECTION_TIMEOUT),
     }
