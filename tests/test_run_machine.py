@@ -214,7 +214,43 @@ def test_silence_of_all_hosts_is_the_controllers_own_until_the_lease_ends() -> N
         play.unopened(0, "timed out").unopened(1, "timed out").pass_time(5)
         assert play.of(StopHosts) == []
     play.pass_time(RUN.lease_attached)
-    assert play.outcome.status == "lost"
+    assert (play.outcome.status, play.outcome.exit_code) == ("lost", 121)
+    assert play.outcome.left_behind == {"h0": None, "h1": None}
+    cause = play.outcome.cause
+    assert cause is not None and cause.host == ""
+    assert cause.message.startswith("nothing came from any host for")
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_leases_that_ran_out_while_no_host_was_heard_are_no_hosts_fault(first: int) -> None:
+    play = Play(2).pass_time(5, heard=(0, 1)).pass_time(RUN.lease_attached + 2)
+    for node in (first, 1 - first):
+        play.do("linked", node).do("heard", node).do("agent_event", node, LeaseOver(time=0.0), 1065.0)
+    for node in (0, 1):
+        play.exits(node, 143, told=True).ends(node)
+    cause = play.outcome.cause
+    assert (play.outcome.status, play.outcome.exit_code) == ("lost", 121)
+    assert cause is not None and (cause.kind, cause.host) == ("lost", "")
+    assert {each.kind for each in play.outcome.collateral} == {"exit"}
+
+
+def test_a_silence_of_all_excuses_no_host_that_is_silent_alone_later() -> None:
+    play = Play(2).pass_time(5, heard=(0, 1)).pass_time(RUN.lease_attached - 15)
+    for node in (0, 1):
+        play.do("linked", node).do("heard", node)
+    play.pass_time(RUN.lease_attached + 2, heard=(0,))
+    play.do("linked", 1).do("heard", 1).do("agent_event", 1, LeaseOver(time=0.0), 1115.0)
+    play.exits(0, 143, told=True).exits(1, 143, told=True).ends(0).ends(1)
+    assert (play.outcome.status, play.outcome.cause and play.outcome.cause.host) == ("lost", "h1")
+
+
+def test_a_sleep_of_this_machine_excuses_no_host_that_is_silent_later() -> None:
+    play = Play(2).pass_time(5, heard=(0, 1))
+    play.now += RUN.lease_attached - 15
+    play.do("tick").pass_time(1, heard=(0, 1)).pass_time(RUN.lease_attached + 2, heard=(0,))
+    play.do("linked", 1).do("heard", 1).do("agent_event", 1, LeaseOver(time=0.0), 1115.0)
+    play.exits(0, 143, told=True).exits(1, 143, told=True).ends(0).ends(1)
+    assert (play.outcome.status, play.outcome.cause and play.outcome.cause.host) == ("lost", "h1")
 
 
 def test_hosts_that_continue_are_waited_for_as_long_as_they_do() -> None:
@@ -558,7 +594,7 @@ def test_ctrl_z_for_a_while_loses_no_host() -> None:
 def test_ctrl_z_for_longer_than_a_lease_is_the_operators_doing() -> None:
     play = Play(2).pass_time(2, heard=(0, 1))
     play.now += 90
-    play.do("tick").do("agent_event", 0, LeaseOver(time=0.0), 0.0)
+    play.do("tick").do("heard", 0).do("agent_event", 0, LeaseOver(time=0.0), 0.0)
     assert play.of(StopHosts)
     play.exits(0, 143, told=True).exits(1, 143, told=True).ends(0).ends(1)
     assert (play.outcome.status, play.outcome.exit_code) == ("stopped", 123)

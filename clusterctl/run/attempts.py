@@ -237,7 +237,8 @@ class Attempts:
         """A run that hung trained no more after its last step, however long nobody knew."""
         progress, supervisor = self._observed.progress, self._supervisor
         hung = outcome.status == "hung"
-        host = outcome.cause.host if outcome.cause is not None and outcome.cause.kind == "lost" else ""
+        cause = outcome.cause
+        unseen = cause is not None and cause.kind == "lost" and outcome.left_behind.get(cause.host) is None
         return Timed(
             began=self._timed[-1].ended if self._timed else self._past.began,
             ended=now(),
@@ -247,7 +248,7 @@ class Attempts:
             last_at=progress.last_at,
             failed=progress.last_at if hung else supervisor.failed_at,
             ordered=supervisor.ordered_at,
-            at_most=hung or (bool(host) and outcome.left_behind.get(host) is None),
+            at_most=hung or unseen,
             resumed_step=supervisor.resumed.step if supervisor.resumed.tag else None,
         )
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from clusterctl.run.actions import Action, IndirectProbe, Reconnect, Say
-from clusterctl.run.states import HostRecord
+from clusterctl.run.states import HostRecord, Span
 from clusterctl.settings import RunDefaults
 
 _FIRST_PAUSE = 0.5
@@ -19,9 +19,9 @@ _DOUBLINGS = 4
 
 
 class Lost(msgspec.Struct, frozen=True):
-    """This node is given up."""
+    """These nodes are given up. Several are so all at once, and none of them is to blame."""
 
-    node: int
+    nodes: tuple[int, ...]
     why: str
 
 
@@ -33,10 +33,18 @@ class Liveness:
         self._hosts = hosts
         self._defaults = defaults
         self._lease = lease
+        self.silence: Span | None = None
+        """The last time for which nothing came from any of several hosts."""
 
     def heard(self, node: int, now: float) -> list[Action]:
         """Anything at all arrived from it."""
         host = self._hosts[node]
+        limit = self._defaults.heartbeat_timeout
+        if now - host.last_word > limit:
+            host.silence = Span(host.last_word, now)
+            last = max(each.last_word for each in self._hosts)
+            if now - last > limit and len(self._hosts) > 1:
+                self.silence = Span(last, now)
         if host.hear(now) and not host.over:
             return [Say(f"{host.host}: connected again, nothing was lost")]
         return []
@@ -90,23 +98,31 @@ class Liveness:
         lease_over = self._lease + limits.heartbeat_timeout
         # Of hosts that are over, too: with one left, nobody else could tell whose fault its silence is.
         if silent and all(now - host.heard > limits.heartbeat_timeout for host in hosts):
-            if min(now - hosts[node].heard for node in silent) <= lease_over:
+            quiet = min(now - hosts[node].heard for node in silent)
+            if quiet <= lease_over:
                 return []
-            return [Lost(node, "no host answered until the lease ran out") for node in silent]
+            if len(silent) > 1:
+                return [Lost(tuple(silent), silence_of_all(quiet))]
+            return [Lost(tuple(silent), "no word from it until its lease had run out")]
         prober = next((node for node in waiting if node not in silent), None)
         found: list[Lost | IndirectProbe] = []
         for node in silent:
             host = hosts[node]
             if now - host.heard > lease_over + grace:
                 # Whatever else it answers, its agent has had no word for longer than a lease.
-                found.append(Lost(node, "no word from it until its lease had run out"))
+                found.append(Lost((node,), "no word from it until its lease had run out"))
             elif host.unreachable and host.reachable is False:
-                found.append(Lost(node, "neither the controller nor another host can reach it"))
+                found.append(Lost((node,), "neither the controller nor another host can reach it"))
             elif host.unreachable and prober is None:
-                found.append(Lost(node, "the controller cannot reach it"))
+                found.append(Lost((node,), "the controller cannot reach it"))
             elif prober is not None and (
                 host.asked is None or now - host.asked > limits.heartbeat_timeout
             ):  # at once, beside the controller's own try
                 host.asked, host.reachable = now, None
                 found.append(IndirectProbe(prober, node))
         return found
+
+
+def silence_of_all(seconds: float) -> str:
+    """What is said of it where leases ran out meanwhile."""
+    return f"nothing came from any host for {seconds:.0f} s, longer than their leases: they ended their ranks"

@@ -13,8 +13,8 @@ from clusterctl.run import cause as causes
 from clusterctl.run.actions import Action, Finish, Say, StopHosts
 from clusterctl.run.completion import Completion, let_alone, survivors
 from clusterctl.run.hang_watch import HangWatch
-from clusterctl.run.liveness import Liveness, Lost
-from clusterctl.run.states import HostRecord, RunState
+from clusterctl.run.liveness import Liveness, Lost, silence_of_all
+from clusterctl.run.states import HostRecord, RunState, Span
 from clusterctl.run.verdict import Verdict
 from clusterctl.run.warnings import Warnings
 from clusterctl.settings import RUN, RunDefaults
@@ -39,7 +39,7 @@ class Machine:
             for node in plan.nodes
         ]
         self.stopping: Status | None = None
-        self.longest_gap = 0.0
+        self._stood: Span | None = None
         self.interrupts = 0
         self._at_once_since: float | None = None
         self._followed: float | None = None
@@ -97,7 +97,7 @@ class Machine:
 
     def absent(self, node: int, reason: str, now: float) -> list[Action]:
         """The host answers but knows nothing of the run: it was rebooted or its disk was cleared."""
-        return self._lose(node, f"the host no longer knows this run ({reason or 'rebooted?'})", now)
+        return self._lose((node,), f"the host no longer knows this run ({reason or 'rebooted?'})")
 
     def probed(self, node: int, alive: bool, now: float) -> list[Action]:
         """What another host found over the training network."""
@@ -135,11 +135,8 @@ class Machine:
                 return self._warnings.heard(state.host, event)
             case events.EngineStarted():
                 state.engine = True
-            case events.LeaseOver() if away := self._away(now):
-                cause = Cause(kind="operator", message=f"{away}, so the hosts ended their ranks")
-                return self._take_failure(causes.Failure(cause=cause, at=at, seen_late=False), "")
             case events.LeaseOver():
-                return self._fail(node, "lost", "the host stopped its ranks: no word from the controller", at)
+                return self._lease_over(node, at, now)
             case events.NodeFailed():
                 return self._fail(node, "internal", event.reason, at)
             case events.EngineExited() if event.code:
@@ -207,7 +204,7 @@ class Machine:
         gap = now - self.ticked
         self.ticked = now
         if gap > 5.0:  # this machine slept, or this process did
-            self.longest_gap = max(self.longest_gap, gap)
+            self._stood = Span(now - gap, now)
             for state in self.nodes:
                 state.stood_still(gap)
             self._completion.stood_still(gap)
@@ -220,20 +217,37 @@ class Machine:
             self._completion.hurry(now)
             actions += self._stop("timeout", text, self.defaults.stop_grace)
         for found in self._liveness.watch(now, self._completion.grace):
-            actions += self._lose(found.node, found.why, now) if isinstance(found, Lost) else [found]
+            actions += self._lose(found.nodes, found.why) if isinstance(found, Lost) else [found]
         for told in self.hangs.tick(now) if self.state is RunState.RUNNING else []:
             actions += self._hung(told) if isinstance(told, HangVerdict) else [told]
         actions += self._completion.watch(now, stopping=self.stopping is not None)
         return actions + self._finish_if_over(now)
 
-    def _away(self, now: float) -> str:
+    def _lease_over(self, node: int, at: float, now: float) -> list[Action]:
+        """A host ended its ranks for want of a word from here."""
+        if away := self._away(node, now):
+            cause = Cause(kind="operator", message=f"{away}, so the hosts ended their ranks")
+            return self._take_failure(causes.Failure(cause=cause, at=at, seen_late=False), "")
+        of_all = self._liveness.silence
+        if of_all is not None and self._fell_into(node, of_all):
+            return self._fail(None, "lost", silence_of_all(of_all.end - of_all.start), at)
+        return self._fail(node, "lost", "the host stopped its ranks: no word from the controller", at)
+
+    def _away(self, node: int, now: float) -> str:
         """Why it is nobody's fault but this side's that a lease is over now; empty where it is not."""
-        if self.longest_gap > self.lease / 2:
-            return f"this machine or `launch` stood still for {self.longest_gap:.0f} s, longer than a lease"
+        if self._stood is not None and self._fell_into(node, self._stood):
+            gap = self._stood.end - self._stood.start
+            return f"this machine or `launch` stood still for {gap:.0f} s, longer than a lease"
         if self._followed is not None and now - self._followed < self.lease:
             lease = f"{self.lease / 3600:g} h" if self.lease >= 3600 else f"{self.lease:g} s"
             return f"no controller was at work for longer than the lease of {lease}"
         return ""
+
+    def _fell_into(self, node: int, span: Span) -> bool:
+        """Whether a node's last silence, which outlasted its lease, was for the most part of the lease that
+        of ``span``."""
+        silence = self.nodes[node].silence
+        return silence is not None and silence.shared(span) > self.lease / 2
 
     def _rank_exit(self, node: int, event: events.RankExited, at: float, now: float) -> list[Action]:
         state = self.nodes[node]
@@ -289,16 +303,27 @@ class Machine:
         self.verdict.add(failure)
         return self._stop("failed", where + failure.cause.message, self.defaults.failure_grace)
 
-    def _lose(self, node: int, why: str, now: float) -> list[Action]:
-        state = self.nodes[node]
-        if state.over:
-            return []
-        if state.ended:  # nothing of the run lives there: it cannot fail any more
-            state.complete = True
-            return [Say(f"{state.host}: not all of its logs have come: {why}")]
-        state.lost = True
-        # It was lost when it was last heard, not when that was noticed.
-        return self._fail(node, "lost", f"lost: {why}", self.epoch + state.last_word)
+    def _lose(self, nodes: tuple[int, ...], why: str) -> list[Action]:
+        """One node is the cause; of several at once none is."""
+        said: list[Action] = []
+        gone = []
+        for node in nodes:
+            state = self.nodes[node]
+            if state.over:
+                continue
+            if state.ended:  # nothing of the run lives there: it cannot fail any more
+                state.complete = True
+                said.append(Say(f"{state.host}: not all of its logs have come: {why}"))
+            else:
+                state.lost = True
+                gone.append(node)
+        if not gone:
+            return said
+        # Lost when they were last heard, not when that was noticed.
+        at = self.epoch + min(self.nodes[node].last_word for node in gone)
+        if len(nodes) > 1:
+            return [*said, *self._fail(None, "lost", why, at)]
+        return [*said, *self._fail(gone[0], "lost", f"lost: {why}", at)]
 
     def _hung(self, verdict: HangVerdict) -> list[Action]:
         suspect = next(iter(verdict.suspects), None)

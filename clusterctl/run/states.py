@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 
 class RunState(Enum):
@@ -22,6 +23,17 @@ class HostState(Enum):
     LOST = "lost"
     UNCONFIRMED = "unconfirmed"
     """It was told to stop and did not say in time that it has."""
+
+
+class Span(NamedTuple):
+    """Seconds of the machine's clock."""
+
+    start: float
+    end: float
+
+    def shared(self, other: Span) -> float:
+        """How much of both is one time; not above 0 where none is."""
+        return min(self.end, other.end) - max(self.start, other.start)
 
 
 @dataclass
@@ -49,6 +61,8 @@ class HostRecord:
     """What another host found over the training network."""
     asked: float | None = None
     """When another host was asked last."""
+    silence: Span | None = None
+    """The last time for which no heartbeat of it came."""
     engine: bool = False
     ordered: bool = False
     """Its agent was told to stop before any of its ranks had failed."""

@@ -33,6 +33,15 @@ ENDS = (
         hint="did this machine sleep, or was the link cut? clusterctl doctor -i {host}",
     ),
     Signature(
+        code="end.all-silent",
+        source="end",
+        sign=("nothing came from any host for",),
+        pattern=r"for (?P<seconds>\d+) s",
+        means="nothing came from any host for {seconds} s, longer than their leases, and each ended its "
+        "ranks; what all of them share failed: this machine's own link, a switch or a power supply",
+        hint="this machine's first: ip addr; then clusterctl doctor",
+    ),
+    Signature(
         code="end.agent",
         source="end",
         sign=(
