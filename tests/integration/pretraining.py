@@ -72,10 +72,10 @@ def environment(cache: Path, **variables: str) -> dict[str, str]:
 
 
 def run(
-    command: Sequence[str], env: Mapping[str, str], cwd: Path | None = None
+    command: Sequence[str], env: Mapping[str, str], cwd: Path | None = None, patience: float = PATIENCE
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command, env=env, cwd=cwd, capture_output=True, text=True, timeout=PATIENCE, check=False
+        command, env=env, cwd=cwd, capture_output=True, text=True, timeout=patience, check=False
     )
 
 

@@ -53,15 +53,20 @@ def test_a_person_goes_to_a_rank_and_to_a_host(sandbox: Sandbox, tmp_path: Path)
     found = start(sandbox, "waits.py", cwd=tmp_path, options=["-n", "2", "--gpus-per-node", "1"])
     found.wait_for_ranks(2)
     run = found.run.name
-    there = clusterctl("ssh", f"{run}:1", 'echo "$RANK in $PWD"; exit 7', cwd=tmp_path)
-    assert there.returncode == 7, there.stderr
-    assert there.stdout.startswith("1 in ") and f"{run}/1/work" in there.stdout
-    host = clusterctl("ssh", "-H", str(sandbox.hostfile), "node2", "--", "printf", "%s", "a b", cwd=tmp_path)
-    assert (host.returncode, host.stdout) == (0, "a b")
-    spied = clusterctl("py-spy", f"{run}:1", cwd=tmp_path)
-    assert spied.returncode == 0, spied.stderr
-    assert "waits.py:3" in spied.stdout
-    assert clusterctl("stop", run, "--now", cwd=tmp_path).returncode == 0
+    try:
+        there = clusterctl("ssh", f"{run}:1", 'echo "$RANK in $PWD"; exit 7', cwd=tmp_path)
+        assert there.returncode == 7, there.stderr
+        assert there.stdout.startswith("1 in ") and f"{run}/1/work" in there.stdout
+        host = clusterctl(
+            "ssh", "-H", str(sandbox.hostfile), "node2", "--", "printf", "%s", "a b", cwd=tmp_path
+        )
+        assert (host.returncode, host.stdout) == (0, "a b")
+        spied = clusterctl("py-spy", f"{run}:1", cwd=tmp_path)
+        assert spied.returncode == 0, spied.stderr
+        assert "waits.py:3" in spied.stdout
+    finally:
+        stopped = clusterctl("stop", run, "--now", cwd=tmp_path)
+    assert stopped.returncode == 0
     found.finish()
     gone = clusterctl("ssh", f"{run}:1", cwd=tmp_path)
     assert gone.returncode == 64 and "has ended" in gone.stderr

@@ -197,6 +197,7 @@ def test_a_zero_checkpoint_is_converted_for_another_number_of_ranks(cache: Path,
 
 
 @pytest.mark.long
+@pytest.mark.timeout(3600)  # a compiler on cores that others use
 def test_it_can_be_compiled(cache: Path, tmp_path: Path) -> None:
     if not torch.cuda.is_available() and not any(Path("/usr/bin", name).exists() for name in ("g++", "c++")):
         pytest.skip("no C++ compiler")
@@ -204,7 +205,7 @@ def test_it_can_be_compiled(cache: Path, tmp_path: Path) -> None:
     for compiled in ((), ("--compile",)):
         metrics = tmp_path / f"metrics{len(curves)}.jsonl"
         arguments = ("--strategy", "ddp", "--steps", 3, "--metrics", metrics, *compiled)
-        done = run(alone(*arguments), environment(cache))
+        done = run(alone(*arguments), environment(cache), patience=1700)
         assert done.returncode == 0, done.stdout + done.stderr
         curves.append(list(losses(metrics).values()))
     assert curves[1] == pytest.approx(curves[0], abs=1e-4)
