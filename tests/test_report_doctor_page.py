@@ -35,7 +35,7 @@ def pages(facts: dict[str, Facts], reachability: Reachability | None = None) -> 
 
 def test_a_healthy_cluster_is_ready_and_says_what_to_type() -> None:
     page, xml = pages(cluster(3))
-    assert "3 hosts: ready to train" in page and "<code>clusterctl launch</code>" in page
+    assert "3 of 3 hosts ready" in page and "<code>clusterctl launch</code>" in page
     root = ElementTree.fromstring(xml)
     assert not list(root.iter("failure")) and len(list(root.iter("testcase"))) > 100
 
@@ -52,6 +52,14 @@ def test_what_fails_is_on_the_page_and_a_failure_of_its_host() -> None:
         cases = suite.findall("testcase")
         assert int(suite.attrib["tests"]) == len(cases)
         assert int(suite.attrib["failures"]) == sum(case.find("failure") is not None for case in cases)
+
+
+def test_it_says_how_many_are_ready_and_how_to_start_without_the_others() -> None:
+    facts = altered(cluster(3), "node2", workdir_exists=False)
+    python = msgspec.structs.replace(facts["node2"].python, packages={"torch": "2.1.0"})
+    page, _ = pages(altered(facts, "node2", python=python))
+    assert '<h1 class="bad">2 of 3 hosts ready</h1>' in page
+    assert "launch without the other: <code>clusterctl launch --exclude node2</code>" in page
 
 
 def test_each_pair_is_a_square_with_what_came_of_it() -> None:

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from clusterctl.report.pace import pace, text
+from clusterctl.report.pace import no_number, pace, text
 from clusterctl.store.step import Step
 
 
@@ -61,4 +61,7 @@ def test_only_the_newest_attempt_counts() -> None:
 def test_what_is_not_told_is_not_shown() -> None:
     assert pace([]) is None
     found = pace([Step(attempt=1, step=1, loss=math.nan, source="log:hf")])
-    assert found is not None and text(found).plain == "step  1, loss nan  (read from its log)"
+    assert no_number(None) == no_number(pace(steps(20))) == ""
+    assert found is not None and no_number(found).startswith("the loss is nan:")
+    assert text(found).plain.startswith("step  1, loss nan  (read from its log)\n")
+    assert "clusterctl report shows since which step" in text(found).plain

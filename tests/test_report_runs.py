@@ -82,6 +82,13 @@ def test_the_list_fits_80_columns_and_says_what_ran_and_why_it_failed() -> None:
     assert len(lines) == 6
 
 
+def test_a_cause_that_has_no_room_beside_its_run_stands_below_it() -> None:
+    cause = "node2 rank 1: torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.50 GiB."
+    run = one_run("failed", cause=cause, arguments=("--name", "x" * 40))
+    lines = shown(page.table([run], width=120), 120)
+    assert any(line.strip() == cause for line in lines)
+
+
 def test_where_there_is_room_all_stands_beside_its_run() -> None:
     run = one_run("failed", cause="h1: lost", arguments=("--name", "x" * 40))
     lines = shown(page.table([run], width=140), 140)

@@ -18,8 +18,10 @@ def command(run: Run = "", as_json: options.Json = False) -> None:
 
     from clusterctl.cli import screen
     from clusterctl.report.attempts import earlier
+    from clusterctl.report.pace import no_number, pace
     from clusterctl.report.why import page
     from clusterctl.session.why import why
+    from clusterctl.store.metrics import newest_steps
     from clusterctl.store.runs import find_run
 
     directory = find_run(run or None)
@@ -31,3 +33,5 @@ def command(run: Run = "", as_json: options.Json = False) -> None:
     for line in earlier(outcome) if outcome is not None else ():
         screen.show(line)
     screen.show(page(found, screen.at_home(directory.path)))
+    if said := no_number(pace(newest_steps(directory.path))):
+        screen.show(f"but {said}")

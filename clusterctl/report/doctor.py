@@ -112,28 +112,32 @@ def _network(network: Network, unproven: str) -> RenderableType:
 
 def verdict(inventory: Inventory, report: Report, launch: str) -> Text:
     """The last line: how many are ready, and what to type."""
+    mark, style = {"ready": ("✓", "bold green"), "unknown": ("?", "bold magenta")}.get(
+        report.verdict, ("✗", "bold red")
+    )
+    line, after, command = ready_words(inventory, report, launch)
+    line += f"; {after} {command}" if after and command else f": {after or command}"
+    return Text(f"{mark} {line}", style=style, no_wrap=True, overflow="ignore")
+
+
+def ready_words(inventory: Inventory, report: Report, launch: str) -> tuple[str, str, str]:
+    """(how many are ready, what to do in words, what to type); one of the last two may be empty."""
     total, ready = len(inventory.hosts), len(report.ready)
     counts = Counter(finding.severity for finding in report.findings)
     noted = f" with {counts['warn']} warning{'s' * (counts['warn'] != 1)}" if counts["warn"] else ""
     hosts_word = "host" if total == 1 else "hosts"
     if report.verdict == "ready":
-        line = f"✓ {ready} of {total} {hosts_word} ready{noted}: {launch}"
-        return Text(line, style="bold green", no_wrap=True, overflow="ignore")
+        return f"{ready} of {total} {hosts_word} ready{noted}", "", launch
     unknown = [host for host, verdict in report.hosts.items() if verdict == "unknown"]
-    line = f"✗ {ready} of {total} {hosts_word} ready"
-    style = "bold red"
-    if report.verdict == "unknown":
-        line, style = line.replace("✗", "?"), "bold magenta"
+    line = f"{ready} of {total} {hosts_word} ready"
     if unknown:
         line += f", {len(unknown)} unknown"
     others = [host for host, verdict in report.hosts.items() if verdict != "ready"]
     if ready and others and len(others) <= MOST_EXCLUDED:
         excluded = "@".join(others)
         other = "the other" if len(others) == 1 else "the others"
-        line += f"; launch without {other}: {launch} --exclude {excluded}"
-    else:
-        line += ": mend what is marked above, then run doctor again"
-    return Text(line, style=style, no_wrap=True, overflow="ignore")
+        return line, f"launch without {other}:", f"{launch} --exclude {excluded}"
+    return line, "mend what is marked, then run doctor again", ""
 
 
 def _checks(report: Report, total: int) -> RenderableType:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 
@@ -86,6 +87,13 @@ def _with_slowest(found: Pace, steps: Sequence[Step]) -> Pace:
     )
 
 
+def no_number(found: Pace | None) -> str:
+    """What a loss that is NaN or infinite means; empty where it is a number or nobody told one."""
+    if found is None or found.loss is None or math.isfinite(found.loss):
+        return ""
+    return f"the loss is {found.loss}: clusterctl report shows since which step"
+
+
 def _mean(values: Sequence[float | None]) -> float | None:
     told = [value for value in values if value is not None]
     return sum(told) / len(told) if told else None
@@ -103,8 +111,11 @@ def text(found: Pace, *, age: str = "") -> Text:
     if age:
         parts.append(f"{age} ago")
     line = Text.assemble(("step  ", "dim"), ", ".join(parts))
+    said = no_number(found)
     if found.source != "metrics":
         line.append(f"  (read from its {found.source.partition(':')[0]})", "dim")
+    if said:
+        line.append(f"\n      {said}", "red")
     if found.slow_rank is not None and found.slow_s is not None and found.others_s is not None:
         where = f" on {harmless(found.slow_host)}" if found.slow_host else ""
         line.append("\n      ")

@@ -23,6 +23,7 @@ from clusterctl.store.outcome import Outcome
 _WIDE = 120
 _NARROW = 80
 _COMMAND = 36
+_CAUSE = 60
 NO_RUNS = "no runs yet; start one: clusterctl launch --nodes 2"
 _STYLES = {"succeeded": "green", "running": "cyan"} | dict.fromkeys(
     ("failed", "lost", "hung", "error"), "red"
@@ -45,6 +46,8 @@ def table(runs: Sequence[RunView], *, width: int) -> RenderableType:
         for run in runs
     ]
     commands = [_short(run.command, _COMMAND if wide else width - 2) for run in runs]
+    if wide and not _room_for_causes(rows, commands, runs, width):
+        wide, commands = False, [_short(run.command, width - 2) for run in runs]
     if wide:
         rows = [(*row, what) for row, what in zip(rows, ("script", *commands), strict=True)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
@@ -64,6 +67,15 @@ def table(runs: Sequence[RunView], *, width: int) -> RenderableType:
             Text("  " + _short(text, width - 2), style=style, no_wrap=True) for text, style in below if text
         ]
     return Group(*lines)
+
+
+def _room_for_causes(
+    rows: Sequence[Sequence[str]], commands: Sequence[str], runs: Sequence[RunView], width: int
+) -> bool:
+    """A line of its own tells more of a cause than what is left at the right of a table."""
+    columns = [*zip(*rows, strict=True), commands]
+    left = width - sum(2 + max(map(len, column), default=0) for column in columns)
+    return left >= min(_CAUSE, max((len(run.cause) for run in runs), default=0))
 
 
 def _took(run: RunView) -> list[str]:

@@ -8,6 +8,7 @@ from clusterctl.checks.evaluate import Report
 from clusterctl.facts.model import Facts, Reachability
 from clusterctl.inventory.model import Inventory
 from clusterctl.network.model import Network
+from clusterctl.report.doctor import ready_words
 from clusterctl.report.findings import brief
 from clusterctl.report.hosts import software
 from clusterctl.report.html.matrix import counted, matrix
@@ -30,12 +31,15 @@ def doctor_page(
     """``how``: which hosts these are; ``launch``: what to type when they are ready."""
     has = {host: software(told) for host, told in facts.items()}
     columns = [name for name in _NAMES if any(each.get(name) for each in has.values())]
+    counted_words, after, command = ready_words(inventory, report, launch)
     return page(
         "doctor.html",
         title=_WORDS[report.verdict],
         verdict=report.verdict,
         how=how,
-        launch=launch,
+        counted=counted_words,
+        next=after,
+        command=command,
         report=report,
         problems=[each for each in report.findings if each.severity != "info"],
         notes=[each for each in report.findings if each.severity == "info"],

@@ -13,7 +13,7 @@ from clusterctl.report.attempts import duration
 from clusterctl.report.findings import brief
 from clusterctl.report.html.axis import written
 from clusterctl.report.html.pages import parts
-from clusterctl.report.pace import Pace
+from clusterctl.report.pace import Pace, no_number
 from clusterctl.report.run_view import RunRow, RunView
 
 RUN_ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z._-]{0,99}")
@@ -31,6 +31,7 @@ class Line(msgspec.Struct, frozen=True):
     about: str
     progress: str = ""
     slowest: str = ""
+    no_number: str = ""
     command: str = ""
     cause: str = ""
 
@@ -52,6 +53,7 @@ def _line(row: RunRow) -> Line:
         about=_about(row.view, row.hosts),
         progress=_progress(row.pace) if row.pace else "",
         slowest=_slowest(row.pace) if row.pace else "",
+        no_number=no_number(row.pace),
         command=row.view.command,
         cause=" ".join(row.view.cause.split()),
     )

@@ -26,22 +26,25 @@ def worst(dials: Sequence[Dial]) -> dict[tuple[str, str], Dial]:
 
 
 def matrix(hosts: Sequence[str], dials: Sequence[Dial]) -> Markup:
-    """Empty where a pair was not tried. Hosts beyond the first `_MOST` are left out."""
+    """Empty where a pair was not tried. Hosts beyond the first `_MOST` are left out. Rows and
+    columns bear the node ranks."""
     shown = list(hosts)[:_MOST]
     told = worst(dials)
     cell = _CELL if len(shown) <= 24 else _SMALL
-    width, height = _LEFT + cell * len(shown) + 20, _TOP + cell * len(shown) + 30
-    content = [tag("text", "to, in the same order as the rows", x=_LEFT, y=14, class_="label at-start")]
+    width, height = _LEFT + cell * len(shown) + 20, _TOP + cell * len(shown) + 8
+    content = []
     for row, source in enumerate(shown):
         y = _TOP + cell * row
         if cell == _CELL:
-            name = source if len(source) <= 18 else f"{source[:17]}…"
+            name = f"{row} {source}" if len(source) <= 16 else f"{row} {source[:15]}…"
+            middle = _LEFT + cell * (row + 0.5) - 1
+            content.append(tag("text", f"{row}", x=middle, y=_TOP - 8, class_="label"))
             content.append(tag("text", name, x=_LEFT - 8, y=y + 15, class_="name end"))
         content += [
             _square(source, target, told.get((source, target)), _LEFT + cell * column, y, cell)
             for column, target in enumerate(shown)
         ]
-    return picture(max(width, 320.0), height, "which hosts reached which", *content)
+    return picture(width, height, "which hosts reached which", *content, as_is=True)
 
 
 def _square(source: str, target: str, dial: Dial | None, x: float, y: float, cell: float) -> Markup:

@@ -23,13 +23,15 @@ def _text(value: object) -> object:
     return harmless(value) if type(value) is str else value
 
 
-def picture(width: float, height: float, title: str, *inside: Markup) -> Markup:
-    """A whole chart. ``title`` is read to those who cannot see it."""
+def picture(width: float, height: float, title: str, *inside: Markup, as_is: bool = False) -> Markup:
+    """A whole chart. ``title`` is read to those who cannot see it. ``as_is``: not
+    larger where there is room."""
     return tag(
         "svg",
         *inside,
         xmlns="http://www.w3.org/2000/svg",
         viewBox=f"0 0 {width:.0f} {height:.0f}",
+        width=f"{width:.0f}" if as_is else None,
         class_="chart",
         role="img",
         aria_label=title,
