@@ -138,6 +138,11 @@ def test_a_loss_that_stays_no_number_is_told_from_where_on() -> None:
     assert broken(lost[:24]) == broken(()) == ""
 
 
+def test_the_line_that_starts_it_again_has_the_options_of_its_launch() -> None:
+    page = run_page(record(typed=("-H", "lab", "--env", "A=1 2", "--spares", "1")))
+    assert "clusterctl launch -H lab --env &#39;A=1 2&#39; --spares 1 t.py" in page
+
+
 def test_the_time_that_went_is_told_in_numbers_and_sums_up() -> None:
     page = run_page(record())
     told = ("training: 90 s", "start: 8 s", "until the failure was noticed: 500 ms", "stop: 1.5 s")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from clusterctl.errors import ClusterctlError
 from clusterctl.session.intent import Ready, recall, write_down
+from clusterctl.session.retyped import retyped
 from clusterctl.store.runs import RunDirectory, find_run
 from tests.test_session_again import Hosts, ended, hosts, names
 
@@ -79,3 +81,43 @@ def test_a_run_of_an_earlier_version_has_nothing_and_a_damaged_one_says_so(hosts
     directory.write("intent.json", {"intent": {"run": 7}, "clock_offsets": {}, "different": [], "files": {}})
     with pytest.raises(ClusterctlError, match=r"intent\.json cannot be read"):
         recall(directory, {})
+
+
+def test_what_to_type_to_have_it_once_more(hosts: Hosts) -> None:
+    wanted = {
+        "spares": "1",
+        "env": ("A_TOKEN=hush", "B=1 2"),
+        "hang_timeout": 90.0,
+        "on_end": "x A_TOKEN=hush",
+    }
+    found = recall(kept(hosts.prepare(**wanted)), {})
+    assert found is not None
+    typed = retyped(found.ready.intent)
+    assert "hush" not in " ".join(typed)
+    assert typed[0] == "-H" and typed[1].endswith("hostfile")
+    assert typed[2:] == (
+        *(
+            "--nodes",
+            "4",
+            "--on-end",
+            typed[5],
+            "--spares",
+            "1",
+            "--max-restarts",
+            "3",
+            "--hang-timeout",
+            "90s",
+        ),
+        *("--env", "A_TOKEN", "--env", "B=1 2"),
+    )
+
+
+def test_hosts_and_slots_that_were_chosen_are_chosen_again(hosts: Hosts) -> None:
+    Path("hostfile").write_text("".join(f"node{n} slots=4\n" for n in range(1, 5)))
+    intent = hosts.prepare().intent
+    some = intent.target.hosts.inventory.hosts[1:3]
+    assert retyped(intent.with_hosts(some, ()))[2:4] == ("-i", "node2@node3")
+    two = tuple(msgspec.structs.replace(each, slots=(0, 1)) for each in intent.target.hosts.inventory.hosts)
+    assert retyped(intent.with_hosts(two, ()))[2:6] == ("--nodes", "4", "--gpus-per-node", "2")
+    odd = (msgspec.structs.replace(two[0], slots=(1, 3)), *two[1:])
+    assert retyped(intent.with_hosts(odd, ()))[3].startswith("node1:1,3@node2:0,1@")

@@ -12,6 +12,8 @@ from clusterctl.checks.finding import Finding
 from clusterctl.errors import ClusterctlError
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.report.html.record import SOFTWARE, HostSoftware, RunRecord
+from clusterctl.session.intent import recall
+from clusterctl.session.retyped import retyped
 from clusterctl.session.why import why
 from clusterctl.store import files
 from clusterctl.store.metrics import METRICS, MetricsTail
@@ -44,6 +46,7 @@ class RecordReader:
         self._offset = 0
         self._told: object = None
         self._found: Explanation | None = None
+        self._typed: tuple[str, ...] | None = None
         self._record: RunRecord | None = None
 
     def look(self) -> RunRecord:
@@ -77,6 +80,7 @@ class RecordReader:
             hosts=self._kept(SOFTWARE, HostSoftware),
             tail=() if outcome is None or outcome.status == "succeeded" else found.quoted[-_TAIL:],
             unread=tuple(unread),
+            typed=self._how_typed(),
         )
 
     def _read_plans(self) -> LaunchPlan:
@@ -122,6 +126,16 @@ class RecordReader:
                     self._tails[key] = SamplesTail(self._directory, plan, node.host)
                 if news := self._tails[key].news():
                     self._samples[node.host] = (*self._samples.get(node.host, ()), *news)
+
+    def _how_typed(self) -> tuple[str, ...] | None:
+        """Of the first attempt: later ones may be on other hosts."""
+        if self._typed is None:
+            try:
+                found = recall(self._directory, {})
+            except ClusterctlError:  # another version's: the page has the line that the plan gives
+                return None
+            self._typed = None if found is None else retyped(found.ready.intent)
+        return self._typed
 
     def _kept(self, name: str, kind: type[_T]) -> tuple[_T, ...]:
         """None of it where the file is not there, damaged or another version's: the page is made without."""

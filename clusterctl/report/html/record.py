@@ -22,6 +22,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     ``events`` are those of ``events.jsonl``. ``tail`` ends the log of the rank that failed first. ``unread``
     says what was too much to read. ``outcome`` is None of a run that goes on or has lost its controller.
+    ``typed``: the options of its launch, where they were written down.
     """
 
     plan: LaunchPlan
@@ -35,6 +36,7 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     hosts: tuple[HostSoftware, ...] = ()
     tail: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
+    typed: tuple[str, ...] | None = None
 
 
 class HostSoftware(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from datetime import datetime
+from pathlib import PurePosixPath
 
 import msgspec
 from markupsafe import Markup
@@ -107,11 +108,14 @@ def again(record: RunRecord) -> str:
     plan = record.plan
     words = ["clusterctl", "launch", "-H", plan.hostfile, "--nodes", str(len(plan.nodes))]
     words += ["--engine", "deepspeed"] if plan.start != "torchrun" else []
+    if record.typed is not None:
+        words = ["clusterctl", "launch", *record.typed]
     command = [word for word in plan.command if word not in ("{python}", "-u")]
     if command[:1] == ["-m"]:
         words.append("-m")
         command = command[1:]
-    return f"cd {shlex.quote(plan.code.root)} && {shlex.join([*words, *command, *plan.arguments])}"
+    place = PurePosixPath(plan.code.root, plan.code.subdirectory)
+    return f"cd {shlex.quote(str(place))} && {shlex.join([*words, *command, *plan.arguments])}"
 
 
 def _facts(record: RunRecord) -> list[tuple[str, str]]:
