@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -84,7 +85,7 @@ def test_a_run_of_an_earlier_version_has_nothing_and_a_damaged_one_says_so(hosts
 
 
 def test_what_to_type_to_have_it_once_more(hosts: Hosts) -> None:
-    wanted = {
+    wanted: dict[str, Any] = {
         "spares": "1",
         "env": ("A_TOKEN=hush", "B=1 2"),
         "hang_timeout": 90.0,

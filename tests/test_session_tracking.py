@@ -153,7 +153,7 @@ def test_a_library_that_is_missing_is_said_once(
     (said,) = await_words(heard, 1)
     assert said.startswith("trackio gets nothing of this run: it is not installed here")
     until = time.monotonic() + PATIENCE
-    while not (directory.path / "events.jsonl").exists() and time.monotonic() < until:
+    while not list(directory.events()) and time.monotonic() < until:
         time.sleep(0.01)
     (event,) = directory.events()
     assert (event["event"], event["text"]) == ("say", said)
