@@ -158,6 +158,15 @@ def test_of_very_many_ranks_the_slowest_come_first() -> None:
     assert page.count("1.4 s, the slowest") == 1
 
 
+def test_hosts_that_are_not_in_the_picture_are_counted() -> None:
+    nodes = tuple(msgspec.structs.replace(PLAN.nodes[0], host=f"h{n}", node_rank=n) for n in range(130))
+    many = record(
+        plan=msgspec.structs.replace(PLAN, nodes=nodes), samples={"h1": (Sample(time=START + 5, cpu=0.5),)}
+    )
+    assert "The first 128 of 130 hosts." in run_page(many)
+    assert "The first 128" not in run_page(record(samples={"h1": (Sample(time=START + 5, cpu=0.5),)}))
+
+
 def test_what_several_hosts_do_together_is_one_line() -> None:
     told = [{"event": "end", "time": 5.0 + n, "host": f"h{n}", "left": int(n == 2)} for n in range(4)]
     lines, _ = happened([*told, {"event": "note", "time": 9.0, "text": "a"}])

@@ -11,7 +11,7 @@ from clusterctl.network.model import Network
 from clusterctl.report.doctor import ready_words
 from clusterctl.report.findings import brief
 from clusterctl.report.hosts import software
-from clusterctl.report.html.matrix import counted, matrix
+from clusterctl.report.html.matrix import MOST, counted, matrix
 from clusterctl.report.html.pages import page
 
 _WORDS = {"ready": "ready to train", "not-ready": "not ready", "unknown": "not known to be ready"}
@@ -51,6 +51,7 @@ def doctor_page(
         pairs=counted(inventory.names, reachability.dials) if reachability.asked else None,
         matrix=matrix(inventory.names, reachability.dials) if reachability.asked else None,
         brief=brief,
+        most_pairs=MOST,
         passed=sum(check.status == "pass" for check in report.checks),
     )
 

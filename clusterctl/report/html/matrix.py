@@ -11,7 +11,7 @@ from clusterctl.report.html.svg import picture, tag
 
 _CELL, _LEFT, _TOP = 22.0, 150.0, 26.0
 _SMALL = 5.0
-_MOST = 128
+MOST = 128
 _UNKNOWN = ("connected", "unsettled")
 
 
@@ -26,9 +26,9 @@ def worst(dials: Sequence[Dial]) -> dict[tuple[str, str], Dial]:
 
 
 def matrix(hosts: Sequence[str], dials: Sequence[Dial]) -> Markup:
-    """Empty where a pair was not tried. Hosts beyond the first `_MOST` are left out. Rows and
+    """Empty where a pair was not tried. Hosts beyond the first `MOST` are left out. Rows and
     columns bear the node ranks."""
-    shown = list(hosts)[:_MOST]
+    shown = list(hosts)[:MOST]
     told = worst(dials)
     cell = _CELL if len(shown) <= 24 else _SMALL
     width, height = _LEFT + cell * len(shown) + 20, _TOP + cell * len(shown) + 8

@@ -22,7 +22,7 @@ from clusterctl.report.html.pages import page, parts
 from clusterctl.report.html.points import MANY
 from clusterctl.report.html.ranks import broken, slowest, step_times
 from clusterctl.report.html.record import RunRecord
-from clusterctl.report.html.strip import busy, shades, strip
+from clusterctl.report.html.strip import MOST_HOSTS, busy, shades, strip
 from clusterctl.report.why import after, echo_in_words
 from clusterctl.store.outcome import Spent
 from clusterctl.store.step import Step, as_one
@@ -70,6 +70,7 @@ def run_parts(record: RunRecord) -> dict[str, Markup]:
         many=len(record.steps) > MANY,
         strip=_strip(record),
         shades=shades(),
+        most_hosts=MOST_HOSTS,
         brief=brief,
         measure="GPUs" if _tells_gpus(record) else "cores",
         lines=lines,

@@ -15,7 +15,7 @@ LEVELS = 5
 _WIDTH, _LEFT, _RIGHT, _TOP, _BOTTOM = 640.0, 120.0, 28.0, 22.0, 44.0
 _TIME = Axis("time since the start", "s")
 _COLUMNS = 180
-_MOST_HOSTS = 128
+MOST_HOSTS = 128
 _LONGEST = 20.0
 """Seconds that one sample tells of at most: where several are missing, nothing is told."""
 _GAP = 0.15
@@ -32,7 +32,7 @@ def strip(
     samples: Mapping[str, Sequence[Sample]], began: float, ended: float, marks: Sequence[tuple[float, str]]
 ) -> Markup:
     """``began`` and ``ended`` are wall clock, ``marks`` too. Where nothing was told the row is empty."""
-    hosts = list(samples)[:_MOST_HOSTS]
+    hosts = list(samples)[:MOST_HOSTS]
     row = 20.0 if len(hosts) <= 24 else 8.0
     height = _TOP + row * len(hosts) + _BOTTOM
     across = scale(0.0, max(ended - began, 1.0), _LEFT, _WIDTH - _LEFT - _RIGHT, about=7, axis=_TIME)
