@@ -65,6 +65,15 @@ def written(folder: Path) -> dict[str, Path]:
     return {name: folder / f"{name}.html" for name in found}
 
 
+SMALLEST_LETTERS = """
+const sizes = [...document.querySelectorAll("svg text")]
+  .filter((each) => getComputedStyle(each).visibility !== "hidden")
+  .map((each) => parseFloat(getComputedStyle(each).fontSize)
+    * each.ownerSVGElement.getBoundingClientRect().width / each.ownerSVGElement.viewBox.baseVal.width);
+return sizes.length ? Math.min(...sizes) : null;
+"""
+
+
 def requested(browser: Any) -> list[str]:
     """Addresses that were asked for since the last look."""
     entries = [json.loads(each["message"])["message"] for each in browser.get_log("performance")]
@@ -83,6 +92,8 @@ def test_pages_load_nothing_say_nothing_in_the_console_and_fit(browser: Any, tmp
             wide = browser.execute_script("return document.documentElement.scrollWidth - innerWidth")
             assert wide <= 0, f"{name} is wider than a window of {width} px"
             assert browser.execute_script("return document.images.length + document.scripts.length") == 0
+            smallest = browser.execute_script(SMALLEST_LETTERS)
+            assert smallest is None or smallest >= 9, f"{name} has letters of {smallest} px in {width} px"
             browser.save_screenshot(str(SHOTS / f"{name}-{width}.png"))
 
 
