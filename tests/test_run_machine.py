@@ -234,6 +234,18 @@ def test_leases_that_ran_out_while_no_host_was_heard_are_no_hosts_fault(first: i
     assert {each.kind for each in play.outcome.collateral} == {"exit"}
 
 
+def test_of_hosts_that_were_all_silent_the_last_to_be_heard_again_is_not_lost() -> None:
+    """The first has ended its ranks meanwhile, and is over as soon as it is heard."""
+    play = Play(2).pass_time(5, heard=(0, 1)).pass_time(RUN.lease_attached + 2)
+    play.unopened(1, "timed out").do("linked", 0).do("heard", 0).do(
+        "agent_event", 0, LeaseOver(time=0.0), 1065.0
+    )
+    play.exits(0, 143, told=True).ends(0).pass_time(1).unopened(1, "timed out").pass_time(4)
+    play.do("linked", 1).do("heard", 1).do("agent_event", 1, LeaseOver(time=0.0), 1065.0)
+    play.exits(1, 143, told=True).ends(1)
+    assert (play.outcome.status, play.outcome.cause and play.outcome.cause.host) == ("lost", "")
+
+
 def test_a_silence_of_all_excuses_no_host_that_is_silent_alone_later() -> None:
     play = Play(2).pass_time(5, heard=(0, 1)).pass_time(RUN.lease_attached - 15)
     for node in (0, 1):

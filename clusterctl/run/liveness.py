@@ -45,6 +45,8 @@ class Liveness:
             last = max(each.last_word for each in self._hosts)
             if now - last > limit and len(self._hosts) > 1:
                 self.silence = Span(last, now)
+                for each in self._hosts:  # what failed meanwhile speaks against no host
+                    each.unreachable, each.reachable, each.asked = False, None, None
         if host.hear(now) and not host.over:
             return [Say(f"{host.host}: connected again, nothing was lost")]
         return []
@@ -104,6 +106,8 @@ class Liveness:
             if len(silent) > 1:
                 return [Lost(tuple(silent), silence_of_all(quiet))]
             return [Lost(tuple(silent), "no word from it until its lease had run out")]
+        if self.silence is not None and now - self.silence.end < limits.heartbeat_timeout:
+            return []  # the first of all is heard again, and tries of that time may still be under way
         prober = next((node for node in waiting if node not in silent), None)
         found: list[Lost | IndirectProbe] = []
         for node in silent:

@@ -25,6 +25,7 @@ from tests.chaos.operator_faults import (
     stop_while_unreachable,
     two_stops,
 )
+from tests.chaos.processes import find
 from tests.chaos.rounds import LEASE, SUCCESS, Expected, Round, steps
 
 Fault = Callable[[Round], Expected]
@@ -204,6 +205,24 @@ def all_links_cut(r: Round) -> Expected:
     return SUCCESS
 
 
+def all_links_cut_for_a_lease(r: Round) -> Expected:
+    """Until the hosts end their ranks by themselves; in some rounds the controller hears of it afterwards."""
+    r.launch()
+    r.ready()
+    for host in r.world.hosts:
+        host.link(False)
+    if r.rng.random() < 0.5:
+        r.wait_until(
+            lambda: not any(find(host.processes(), "rank") for host in r.world.hosts), "no rank lives"
+        )
+        r.note("back as soon as the ranks have ended")
+    else:
+        r.returns()
+    for host in r.world.hosts:
+        host.link(True)
+    return Expected((121,), ("lost",), blames=False, settles=LEASE)
+
+
 def link_cut_for_good(r: Round) -> Expected:
     host = r.any_host()
     r.launch()
@@ -282,6 +301,7 @@ FAULTS: dict[str, tuple[int, Fault]] = {
     "terminal-blocked": (2, terminal_blocked),
     "link-cut": (2, link_cut),
     "all-links-cut": (1, all_links_cut),
+    "all-links-cut-for-a-lease": (1, all_links_cut_for_a_lease),
     "link-cut-for-good": (1, link_cut_for_good),
     "disk-fills": (2, disk_fills),
     "disk-is-full": (1, disk_is_full),

@@ -128,6 +128,8 @@ def _check_cause(cause: Cause | None, expected: Expected, said: str) -> None:
         raise Broken(f"cause {said}, kind not one of {expected.kinds}")
     if expected.host and cause.host != expected.host:
         raise Broken(f"cause {said}, host not {expected.host}")
+    if expected.blames is not None and bool(cause.host) is not expected.blames:
+        raise Broken(f"cause {said}: {'no host' if expected.blames else 'a host'} is blamed")
     if expected.rank is not None and cause.rank != expected.rank:
         raise Broken(f"cause {said}, rank not {expected.rank}")
 

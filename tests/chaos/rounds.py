@@ -37,6 +37,7 @@ class Broken(Exception):
 class Expected:
     """How a launch may end. Empty ``kinds``: without a cause. ``settles``: seconds until nothing is left.
 
+    ``blames`` tells whether the cause names a host, where ``host`` does not say which.
     ``earlier`` tells how each attempt before the last may have ended; None: that depends on the moment.
     """
 
@@ -48,6 +49,7 @@ class Expected:
     outcome: bool = True
     logs: bool = True
     earlier: tuple[Expected, ...] | None = ()
+    blames: bool | None = None
 
 
 SUCCESS = Expected((0,))
