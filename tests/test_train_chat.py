@@ -91,6 +91,18 @@ def test_long_conversations_are_cut_and_counted() -> None:
     assert found.learned == sum(label != chat.IGNORED for each in found.kept for label in each.labels)
 
 
+def test_of_a_book_only_the_beginning_is_read_and_the_tokens_are_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = tokenizer(CHATML)
+    chat.prepare(words)
+    book = talk("who wrote this?", "it was a dark and stormy night, " * 20_000)
+    shortened = chat.encode(words, [book], 100)
+    monkeypatch.setattr(chat, "CHARACTERS", 1 << 30)
+    assert shortened == chat.encode(words, [book], 100)
+    assert (shortened.cut, len(shortened.kept[0].input_ids)) == (1, 100)
+
+
 def test_answers_that_the_template_rewrites_are_counted_and_not_learned() -> None:
     words = tokenizer()
     rewriting = (

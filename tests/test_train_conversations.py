@@ -39,6 +39,9 @@ def refusal(path: Path) -> str:
         {"prompt": "2 + 2?", "completion": "4", "id": 7},
         {"instruction": "2 + 2?", "output": "4"},
         {"instruction": "2 + 2?", "input": "", "output": "4"},
+        {"instruction": "2 + 2?", "context": "", "response": "4", "category": "sums"},
+        {"question": "2 + 2?", "answer": "4"},
+        {"Prompt": "2 + 2?", " Response ": "4"},
         {"messages": ASKED},
         {"conversations": [{"from": "human", "value": "2 + 2?"}, {"from": "gpt", "value": "4"}]},
     ],
@@ -52,6 +55,18 @@ def test_an_input_follows_its_instruction_and_a_system_text_comes_first(tmp_path
     (found,) = messages(lines(tmp_path / "data.jsonl", row))
     assert [each["content"] for each in found] == ["Be short.", "Add.\n\n2 and 2", "4"]
     assert [each["role"] for each in found] == ["system", "user", "assistant"]
+
+
+def test_a_prompt_is_whole_and_columns_that_differ_by_capitals_only_stay_apart(tmp_path: Path) -> None:
+    (found,) = messages(lines(tmp_path / "a.jsonl", {"prompt": "a", "context": "b", "response": "c"}))
+    assert [each["content"] for each in found] == ["a", "c"]
+    (found,) = messages(lines(tmp_path / "b.jsonl", {"prompt": "a", "Prompt": "b", "response": "c"}))
+    assert [each["content"] for each in found] == ["a", "c"]
+
+
+def test_a_table_of_a_spreadsheet_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('\ufeffPrompt;Response\r\n"2 + 2?";4\r\n', encoding="utf-8")
+    assert messages(tmp_path / "a.csv") == [ASKED]
 
 
 def test_csv_json_lists_and_directories_are_read_too(tmp_path: Path) -> None:
@@ -73,10 +88,10 @@ def test_csv_json_lists_and_directories_are_read_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "words"),
     [
-        ({"prompt": "a"}, "no 'completion', only prompt"),
+        ({"prompt": "a"}, "no 'response', only prompt"),
         ({"prompt": "a", "response": ""}, "'response' is empty"),
         ({"prompt": ["a"], "response": "b"}, "'prompt' is a list, not text"),
-        ({"instruction": "a", "response": "b"}, "no 'output', only instruction, response"),
+        ({"instruction": "a", "reply": "b"}, "no 'output', only instruction, reply"),
         ({"text": "a"}, "no columns to learn from, only text"),
         ("[1, 2]", "a row is an object with columns, not a list"),
         ('{"prompt": "a"', "not JSON"),

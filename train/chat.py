@@ -9,6 +9,8 @@ from typing import Any
 from conversations import Conversation, Message
 from errors import UserError
 
+CHARACTERS, MORE = 32, 64
+"""So many for a token that is kept, and so many tokens more, are read of a text that is far longer."""
 IGNORED = -100
 """The label that the loss leaves out, transformers' convention."""
 PLAIN_TEMPLATE = (
@@ -86,7 +88,7 @@ def encode(tokenizer: Any, conversations: Sequence[Conversation], longest: int) 
     texts, spans, unlearned = [], [], 0
     for conversation in conversations:
         text, learned = _rendered(tokenizer, conversation)
-        texts.append(text)
+        texts.append(_beginning(tokenizer, text, longest))
         spans.append(learned)
         answers = sum(message["role"] == "assistant" for message in conversation.messages)
         unlearned += answers - len(learned)
@@ -104,6 +106,17 @@ def encode(tokenizer: Any, conversations: Sequence[Conversation], longest: int) 
         else:
             kept.append(Example(ids[:longest], labels[:longest]))
     return Examples(kept, cut, dropped, unlearned)
+
+
+def _beginning(tokenizer: Any, text: str, longest: int) -> str:
+    """A text, or as much of one that is far longer as has more tokens than are kept: each token of the rest
+    would cost a hundred bytes, and a book has millions."""
+    size = CHARACTERS * longest
+    while 2 * size < len(text):
+        if len(tokenizer(text[:size], add_special_tokens=False)["input_ids"]) > longest + MORE:
+            return text[:size]
+        size *= 4
+    return text
 
 
 def _rendered(tokenizer: Any, conversation: Conversation) -> tuple[str, list[tuple[int, int]]]:

@@ -1,9 +1,9 @@
 """Conversations to learn from: read from files in the shapes that people have, or from the hub.
 
-A row is one of (more columns are ignored, `system` may stand beside the first two):
+A row is one of (more columns are ignored, `system` may stand beside the first two, capitals do not matter):
 
-    {"prompt": ..., "response": ...}                        also "completion"
-    {"instruction": ..., "input": ..., "output": ...}       "input" may be missing or empty
+    {"prompt": ..., "response": ...}                        also "question", "query"; "answer", "completion"
+    {"instruction": ..., "input": ..., "output": ...}       also "context"; it may be missing or empty
     {"messages": [{"role": "user", "content": ...}, ...]}   also "conversations" with "from" and "value"
 """
 
@@ -21,6 +21,10 @@ from errors import UserError
 Message = dict[str, str]
 LINES = (".jsonl", ".ndjson")
 TABLES = {".csv": ",", ".tsv": "\t"}
+QUESTIONS = ("prompt", "instruction", "question", "query")
+ANSWERS = ("response", "completion", "output", "answer")
+ADDED = ("input", "context")
+"""Columns whose text follows the question; a prompt is whole."""
 BINARY = {".parquet": "parquet", ".arrow": "arrow"}
 ROLES = ("system", "user", "assistant", "tool")
 OTHER_NAMES = {"human": "user", "gpt": "assistant", "bot": "assistant"}
@@ -137,7 +141,12 @@ def _parsed(text: str) -> Any:
 def _table(path: Path) -> Iterator[tuple[str, Any]]:
     csv.field_size_limit(MOST_FIELD)
     with path.open(encoding="utf-8-sig", newline="") as handle:
-        rows = csv.DictReader(handle, delimiter=TABLES[path.suffix.lower()], strict=True)
+        delimiter = TABLES[path.suffix.lower()]
+        first = handle.readline()
+        handle.seek(0)
+        if delimiter not in first and ";" in first:  # spreadsheets write it where the comma is in numbers
+            delimiter = ";"
+        rows = csv.DictReader(handle, delimiter=delimiter, strict=True)
         begins = 2
         for row in rows:
             yield f"{path} line {begins}", row
@@ -175,29 +184,34 @@ def _messages(row: Any) -> Iterable[Message]:
         raise row
     if not isinstance(row, dict):
         raise _BadRow(f"a row is an object with columns, not {_kind(row)}")
+    row = _named_plainly(row)
     for column in ("messages", "conversations"):
         if row.get(column):
             return _turns(row[column], column)
-    if row.get("prompt") is not None:
-        question = _text(row, "prompt")
-        answer = _text(row, "response" if row.get("response") is not None else "completion")
-    elif row.get("instruction") is not None:
-        question = _text(row, "instruction")
-        if row.get("input"):
-            question += "\n\n" + _text(row, "input")
-        answer = _text(row, "output")
-    else:
-        raise _BadRow(f"no columns to learn from, only {', '.join(map(str, row)) or 'none'}")
+    asked = next((column for column in QUESTIONS if row.get(column) is not None), None)
+    if asked is None:
+        raise _BadRow(f"no columns to learn from, only {', '.join(row) or 'none'}")
+    added = [] if asked == "prompt" else [column for column in ADDED if row.get(column)]
+    question = "\n\n".join(_text(row, column) for column in (asked, *added))
+    told = next((column for column in ANSWERS if row.get(column) is not None), None)
+    answer = _text(row, told or ("output" if asked == "instruction" else "response"))
     turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     return [{"role": "system", "content": _text(row, "system")}, *turns] if row.get("system") else turns
+
+
+def _named_plainly(row: dict[Any, Any]) -> dict[str, Any]:
+    """With the names of columns in small letters, where that leaves them apart."""
+    plain = {str(name).strip().lower(): value for name, value in row.items()}
+    return plain if len(plain) == len(row) else {str(name): value for name, value in row.items()}
 
 
 def _text(row: dict[str, Any], column: str) -> str:
     value = row.get(column)
     if not isinstance(value, str):
-        named = ", ".join(map(str, row))
         raise _BadRow(
-            f"{column!r} is {_kind(value)}, not text" if column in row else f"no {column!r}, only {named}"
+            f"{column!r} is {_kind(value)}, not text"
+            if column in row
+            else f"no {column!r}, only {', '.join(row)}"
         )
     if not value.strip():
         raise _BadRow(f"{column!r} is empty")

@@ -94,5 +94,5 @@ def test_bad_data_ends_all_ranks_before_the_model_is_loaded(sandbox: Sandbox, pr
     words = ("train/sft.py", "--model", "model", "--data", "bad.jsonl", "--save_dir", "none")
     found = tune(sandbox, project, *words)
     assert found.code == 64, found.text
-    assert "sft.py: bad.jsonl line 2: no 'completion', only prompt" in found.log("node1", 0)
+    assert "sft.py: bad.jsonl line 2: no 'response', only prompt" in found.log("node1", 0)
     assert "sft.py" not in found.log("node2", 1)
