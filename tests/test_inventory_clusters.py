@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from clusterctl.errors import UsageError
-from clusterctl.inventory.clusters import NamedCluster, find, over, parse
+from clusterctl.inventory.clusters import NamedCluster, Tracking, find, over, parse, tracking
 
 
 def read(text: str, *, trusted: bool = True, source: str = "c.toml") -> dict[str, NamedCluster]:
@@ -67,3 +67,30 @@ def test_an_unknown_name_is_told_the_nearest() -> None:
     with pytest.raises(UsageError, match=r"no cluster 'lba': looked in here") as raised:
         find(clusters, "lba", "here")
     assert raised.value.hint == "did you mean 'lab'?"
+
+
+def test_where_metrics_go_is_said_in_a_section_of_its_own() -> None:
+    text = '[track]\nto = "trackio"\nproject = "llm"\n[cluster.lab]\nhostfile = "hosts"\n'
+    assert tracking(text, "f") == Tracking(to="trackio", project="llm")
+    assert tracking("", "f") == Tracking()
+    assert list(parse(text, "f", "/", shipped=(), trusted=True)) == ["lab"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said", "hint"),
+    [
+        ('[track]\nto = "wandbx"\n', "f:2: nothing is sent to 'wandbx'", "wandb or trackio"),
+        ("[track]\nproject = 3\n", "f:2: project is not a text", 'project = "..."'),
+        ('[track]\nporject = "llm"\n', "f:2: `porject` is not known here", "did you mean `project`?"),
+        ("track = 1\n", "f:1: `track` is not a section", '[track] and to = "wandb"'),
+    ],
+)
+def test_what_cannot_be_meant_there_is_refused_with_its_line(text: str, said: str, hint: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        tracking(text, "f")
+    assert (raised.value.message, raised.value.hint) == (said, hint)
+
+
+def test_a_project_cannot_say_where_metrics_go() -> None:
+    with pytest.raises(UsageError, match="f:1: a project's file cannot say where your metrics are sent"):
+        parse('[track]\nto = "wandb"\n', "f", "/", shipped=(), trusted=False)

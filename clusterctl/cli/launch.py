@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
@@ -10,7 +10,7 @@ from clusterctl.cli import options
 
 if TYPE_CHECKING:
     from clusterctl.errors import ClusterctlError
-    from clusterctl.plan.model import Engine, Notify, Setting
+    from clusterctl.plan.model import Engine, Notify, Setting, Track
 
 
 def command(
@@ -141,8 +141,10 @@ def command(
         ),
     ] = "",
     track: Annotated[
-        Literal["wandb", "trackio"] | None,
-        typer.Option("--track", help="Send the run's metrics there; off unless asked for."),
+        Literal["wandb", "trackio", "none"] | None,
+        typer.Option(
+            "--track", help="Send the run's metrics there. Default: as [track] in config.toml says."
+        ),
     ] = None,
     notify: Annotated[
         list[str] | None,
@@ -205,7 +207,7 @@ def command(
         stdin=stdin,
         on_disconnect=on_disconnect,
         on_end=on_end,
-        track=track or "",
+        track=_track(track),
         notify=_notify(notify or []),
         max_restarts=max_restarts,
         spares=spares,
@@ -277,6 +279,15 @@ def unknown_option(name: str) -> ClusterctlError | None:
 
     why = REFUSED.get(name.replace("_", "-"))
     return UsageError(f"launch has no {name}: {why}", hint="clusterctl launch -h") if why else None
+
+
+def _track(wanted: Literal["wandb", "trackio", "none"] | None) -> Track:
+    """What was typed, else what the user's own file says."""
+    from clusterctl.session import clusters
+
+    if wanted == "none":
+        return ""
+    return wanted or cast("Track", clusters.tracking().to)
 
 
 def _notify(names: list[str]) -> tuple[Notify, ...]:

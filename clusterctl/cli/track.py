@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 def command(
     run: Run = "",
-    to: Annotated[TrackerName, typer.Option("--to", help="Where to.")] = "wandb",
+    to: Annotated[
+        TrackerName | None, typer.Option("--to", help="Default: what [track] in config.toml says, or wandb.")
+    ] = None,
 ) -> int:
     """Send what a run has told of its steps to W&B or trackio, from its first step to its end.
 
@@ -26,19 +28,22 @@ def command(
     """
     from clusterctl.cli import screen
     from clusterctl.errors import ClusterctlError, in_words
+    from clusterctl.session import clusters
     from clusterctl.session.tracking import send
     from clusterctl.store.runs import find_run
 
+    name = to or cast(TrackerName, clusters.tracking().to or "wandb")
+
     def told(sent: Sent) -> None:
-        screen.out().print(f"{to}: {sent.where}")
+        screen.out().print(f"{name}: {sent.where}")
 
     try:
-        sent = send(find_run(run or None), to, told, signal.alarm)
+        sent = send(find_run(run or None), name, told, signal.alarm)
     except (ClusterctlError, KeyboardInterrupt):
         raise
     except Exception as error:  # of whatever kind the library's are
         raise ClusterctlError(
-            f"{to}: {in_words(error)}", hint=f"{to} itself says more; WANDB_MODE=offline sends nothing"
+            f"{name}: {in_words(error)}", hint=f"{name} itself says more; WANDB_MODE=offline sends nothing"
         ) from error
     screen.out().print("nothing was told of any step" if sent.step < 0 else f"sent to step {sent.step}")
     return 0

@@ -20,6 +20,7 @@ else:
 
 _KEYS = ("hostfile", "profile", "engine", "env")
 _ENGINES = ("torchrun", "deepspeed")
+_TRACKERS = ("wandb", "trackio")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*\Z")
 _LOADS_CODE = re.compile(r"LD_|PYTHON|PATH\Z|BASH_ENV\Z|ENV\Z|PS4\Z|.*(PRELOAD|PLUGIN|COMMAND|_PATH\Z|_LIB)")
 """Variables by which a program that is not the project's is made to load or run something."""
@@ -49,6 +50,14 @@ class NamedCluster(msgspec.Struct, frozen=True, kw_only=True):
         return f"cluster {self.name}: {'; '.join(parts)}"
 
 
+class Tracking(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the metrics of a run are sent that is not told another place, and to which project. Empty: not
+    said."""
+
+    to: str = ""
+    project: str = ""
+
+
 def parse(
     text: str, source: str, folder: str, *, shipped: Iterable[str], trusted: bool
 ) -> dict[str, NamedCluster]:
@@ -56,21 +65,47 @@ def parse(
     ``shipped`` stays a name. A file that is not ``trusted`` comes with a project, which may be somebody
     else's: it cannot name what runs commands. Raises UsageError with file and line.
     """
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        found = re.search(r"\(at line (\d+), column \d+\)", str(error))
-        line = f":{found[1]}" if found else ""
-        raise UsageError(
-            f"{source}{line}: {str(error).partition(' (at ')[0]}",
-            hint='hostfile = "hosts", under [cluster.lab]',
-        ) from None
+    data = _tables(text, source)
     reading = _Reading(text, source, folder, frozenset(shipped), trusted)
-    reading.known("", data, ("cluster",))
+    reading.known("", data, ("cluster", "track"))
+    if "track" in data and not trusted:
+        reading.refuse(
+            "track",
+            "a project's file cannot say where your metrics are sent",
+            "launch --track, or [track] in your own config.toml",
+        )
     tables = data.get("cluster", {})
     if not isinstance(tables, dict) or not all(isinstance(each, dict) for each in tables.values()):
         reading.refuse("cluster", "`cluster` holds one table for each name", "[cluster.lab]")
     return {name: reading.cluster(name, table) for name, table in tables.items()}
+
+
+def tracking(text: str, source: str) -> Tracking:
+    """The section ``[track]`` of the user's own file. Raises UsageError with file and line."""
+    table = _tables(text, source).get("track", {})
+    reading = _Reading(text, source, "", frozenset(), trusted=True)
+    if not isinstance(table, dict):
+        reading.refuse("track", "`track` is not a section", '[track] and to = "wandb"')
+    reading.known("track", table, ("to", "project"))
+    for key, value in table.items():
+        if not isinstance(value, str) or not value:
+            reading.refuse(f"track.{key}", f"{key} is not a text", f'{key} = "..."')
+    if table.get("to", _TRACKERS[0]) not in _TRACKERS:
+        reading.refuse("track.to", f"nothing is sent to {table['to']!r}", " or ".join(_TRACKERS))
+    return Tracking(to=table.get("to", ""), project=table.get("project", ""))
+
+
+def _tables(text: str, source: str) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        place = re.search(r"\(at line (\d+), column \d+\)", str(error))
+        line = f":{place[1]}" if place else ""
+        raise UsageError(
+            f"{source}{line}: {str(error).partition(' (at ')[0]}",
+            hint='hostfile = "hosts", under [cluster.lab]',
+        ) from None
+    return found
 
 
 def over(stronger: Mapping[str, NamedCluster], weaker: Mapping[str, NamedCluster]) -> dict[str, NamedCluster]:

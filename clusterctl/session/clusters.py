@@ -8,7 +8,7 @@ from pathlib import Path
 
 from clusterctl.errors import UsageError
 from clusterctl.inventory import clusters
-from clusterctl.inventory.clusters import NamedCluster
+from clusterctl.inventory.clusters import NamedCluster, Tracking
 
 PROJECT_FILE = "clusterctl.toml"
 
@@ -30,6 +30,12 @@ def every() -> dict[str, NamedCluster]:
     return clusters.over(_read(Path.cwd() / PROJECT_FILE, trusted=False), own)
 
 
+def tracking() -> Tracking:
+    """Where the user's own file has metrics sent. Raises UsageError."""
+    path = user_file()
+    return clusters.tracking(_text(path), _short(path))
+
+
 def user_file(environ: Mapping[str, str] = os.environ) -> Path:
     """`$XDG_CONFIG_HOME/clusterctl/config.toml`, by default under `~/.config`."""
     base = environ.get("XDG_CONFIG_HOME", "")
@@ -39,15 +45,20 @@ def user_file(environ: Mapping[str, str] = os.environ) -> Path:
 def _read(path: Path, *, trusted: bool) -> dict[str, NamedCluster]:
     from clusterctl.session.profiles import shipped
 
-    source = _short(path)
+    return clusters.parse(_text(path), _short(path), str(path.parent), shipped=shipped(), trusted=trusted)
+
+
+def _text(path: Path) -> str:
+    """Empty where there is none."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        return {}
+        return ""
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise UsageError(f"{source} cannot be read: {reason}", hint="a TOML file: [cluster.lab]") from error
-    return clusters.parse(text, source, str(path.parent), shipped=shipped(), trusted=trusted)
+        raise UsageError(
+            f"{_short(path)} cannot be read: {reason}", hint="a TOML file: [cluster.lab]"
+        ) from error
 
 
 def _short(path: Path) -> str:

@@ -34,18 +34,22 @@ def is_installed(name: TrackerName) -> bool:
     return importlib.util.find_spec(name) is not None
 
 
-def open_tracker(name: TrackerName, run: str, config: dict[str, Any], folder: Path) -> Tracker:
+def open_tracker(
+    name: TrackerName, run: str, config: dict[str, Any], folder: Path, project: str = ""
+) -> Tracker:
     """The run by its own id, new or to go on with. What a library keeps on this disk of a run that is not
-    sent goes to ``folder``. Raises ClusterctlError where it is not installed."""
+    sent goes to ``folder``. ``project``: where its own variable names none. Raises ClusterctlError where it
+    is not installed."""
     if not is_installed(name):
         raise ClusterctlError(f"{name} is not installed here", hint=f"pip install {name}")
-    return _Wandb(run, config, folder) if name == "wandb" else _Trackio(run, config)
+    project = os.environ.get(f"{name.upper()}_PROJECT") or project or _PROJECT
+    return _Wandb(run, config, folder, project) if name == "wandb" else _Trackio(run, config, project)
 
 
 class _Wandb:
     """The x axis is the step of the run; W&B's own only grows."""
 
-    def __init__(self, run: str, config: dict[str, Any], folder: Path) -> None:
+    def __init__(self, run: str, config: dict[str, Any], folder: Path, project: str) -> None:
         os.environ.setdefault("WANDB_DIR", str(folder))
         os.environ.setdefault("WANDB_SILENT", "true")
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
@@ -55,7 +59,6 @@ class _Wandb:
             console="off", x_disable_stats=True, x_disable_meta=True, x_disable_machine_info=True,
             disable_git=True, save_code=False, disable_job_creation=True, x_save_requirements=False,
         )  # fmt: skip
-        project = os.environ.get("WANDB_PROJECT", _PROJECT)
         self._run = wandb.init(
             project=project, id=run, name=run, config=config, resume="allow", settings=settings
         )
@@ -72,9 +75,8 @@ class _Wandb:
 
 
 class _Trackio:
-    def __init__(self, run: str, config: dict[str, Any]) -> None:
+    def __init__(self, run: str, config: dict[str, Any], project: str) -> None:
         self._trackio = importlib.import_module("trackio")
-        project = os.environ.get("TRACKIO_PROJECT", _PROJECT)
         self._trackio.init(
             project=project, name=run, config=config, resume="allow", embed=False,
             auto_log_gpu=False, auto_log_cpu=False,

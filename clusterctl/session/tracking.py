@@ -21,6 +21,7 @@ from clusterctl.errors import ClusterctlError, UsageError
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.run.display import Display
 from clusterctl.run.metrics.tensorboard import Scalars
+from clusterctl.session import clusters
 from clusterctl.session.trackers import Tracker, TrackerName, is_installed, open_tracker
 from clusterctl.settings import HOME_VARIABLE
 from clusterctl.store.metrics import MetricsTail
@@ -61,6 +62,7 @@ def send(
     """Send what the run has told of its steps, to its end; ``told`` hears where that is, once there is one.
     ``end_after`` ends this process after so many seconds unless it is called again, 0: not at all. Raises
     UsageError where another process does so already, and whatever the library raises."""
+    project = clusters.tracking().project
     with _alone(directory, name):
         kept = directory.find(_kept(name), Sent) or Sent()
         first, seen = (kept.attempt, kept.step + 1), time.monotonic()
@@ -75,7 +77,8 @@ def send(
                     continue
                 end_after(_PATIENCE)  # a library may hang
                 if tracker is None:
-                    tracker = open_tracker(name, directory.run, config_of(directory.plan()), directory.path)
+                    config = config_of(directory.plan())
+                    tracker = open_tracker(name, directory.run, config, directory.path, project)
                     kept.where = tracker.where
                     told(kept)
                 tracker.log(step.step, {"attempt": step.attempt, **values})
