@@ -28,6 +28,10 @@ def flow(**others: Any) -> dict[str, Any]:
     return zero(2, zenflow={"topk_ratio": 0.1, **others}, offload_optimizer=CPU)
 
 
+def experts(**others: Any) -> dict[str, Any]:
+    return {"expert_parallel": {"enabled": True, **others}}
+
+
 CYCLE = {"cycle_min_lr": 0, "cycle_max_lr": 0.1}
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"log_level": "verbose"}, 'log_level is "verbose", not debug, info, warning, error or critical'),
@@ -55,6 +59,20 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     ({"tensor_parallel": {"dtype": "bf16"}}, "not something that a file can hold"),
     ({"expert_parallel": {"load_balance_coeff": 0.1}}, "load_balance_coeff is 0.1, not null"),
+    (experts(score_apply="x"), 'score_apply is "x", not auto, pre or post'),
+    (experts(expert_activation="relu"), "not null, swiglu, geglu_tanh"),
+    (experts(comm_num_sm=0), "comm_num_sm is 0, not a whole number from 1 on"),
+    (experts(autoep_size=0), "autoep_size is 0, not a whole number from 1 on"),
+    (experts(autoep_size=4), "2 ranks cannot be divided into groups of 4"),
+    (experts(expert_tensor_parallel_size=2), "is 2, not 1, which is all"),
+    (experts(expert_w1="a.b"), "not null or the name of an attribute, without dots"),
+    (experts(has_shared_experts="yes"), 'is "yes", not null, true or false'),
+    (experts(async_split_plan=1), "async_split_plan is 1, not true or false"),
+    (experts(routed_scaling_factor="2"), 'not "auto" or a number'),
+    (experts(comm_backend="deepep"), "needs comm_max_tokens_per_rank"),
+    (experts(row_weighting_impl="fused"), "fused needs comm_backend deepep"),
+    (experts(gate_up_impl="fused", use_grouped_mm=False), "fused needs use_grouped_mm"),
+    (experts(num_limited_groups=3, num_expert_groups=2), "num_limited_groups 3 is more than"),
     ({"timers": 1}, "timers is 1, not an object"),
     ({"fp16": {"loss_scale": True}}, "fp16.loss_scale is true, not a number"),
     (adam(betas=0.9), "betas is 0.9, not a list of two numbers"),
@@ -121,6 +139,8 @@ ACCEPTED: list[dict[str, Any]] = [
     {"wall_clock_breakdown": 1},
     {"expert_parallel": None},
     {"expert_parallel": {"enabled": False, "autoep_size": 2, "preset_model": "mixtral"}},
+    experts(preset_model="mixtral", autoep_size=2, expert_w3=None, num_expert_groups=2, top_k=2),
+    experts(comm_backend="deepep", comm_max_tokens_per_rank=4096, autoep_size=2, row_weighting_impl="fused"),
     {"checkpoint": {"tag_validation": "Fail", "parallel_write": {"pipeline_stage": True}, "writer": None}},
     {"data_types": {"grad_accum_dtype": "float32", "param_dtype": "torch.float32"}},
     {"data_types": {"keep_in_fp32_modules": ["norm"]}},

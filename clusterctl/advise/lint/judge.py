@@ -8,6 +8,7 @@ from clusterctl.advise.lint import (
     auto,
     batch,
     conflicts,
+    experts,
     keys,
     optimizers,
     packages,
@@ -19,7 +20,19 @@ from clusterctl.advise.lint import (
 )
 from clusterctl.advise.lint.case import Case, Remark, named, ordered
 
-_FAMILIES = (keys, values, auto, batch, optimizers, schedulers, precision, conflicts, zenflow, packages)
+_FAMILIES = (
+    keys,
+    values,
+    auto,
+    batch,
+    optimizers,
+    schedulers,
+    precision,
+    conflicts,
+    zenflow,
+    experts,
+    packages,
+)
 
 
 def judge(case: Case) -> tuple[Remark, ...]:
