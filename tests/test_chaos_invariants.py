@@ -172,6 +172,19 @@ def test_the_table_counts_rounds_and_names_those_that_broke() -> None:
     assert lines[-1] == "- seed 4, agent-killed: exit code 1"
 
 
+def test_rounds_of_several_days_are_told_by_their_day() -> None:
+    def played(day: str, commit: str, trouble: str = "") -> Result:
+        return Result(
+            seed=1, kind="link-cut", engine="stand-in", seconds=1, trouble=trouble, commit=commit, day=day
+        )
+
+    found = [played("2026-12-01", "c"), played("2026-11-30", "a", "broke"), played("2026-11-30", "b")]
+    assert results.days(found) == [
+        "- 2026-11-30: 2 rounds, 1 held (1 of a, 1 of b)",
+        "- 2026-12-01: 1 rounds, 1 held (1 of c)",
+    ]
+
+
 def test_the_page_tells_of_no_fault_that_is_gone() -> None:
     rows = section(PAGE.read_text(encoding="utf-8"), results.NAME).splitlines()
     told = {row.split("|")[1].strip() for row in rows if row.startswith("| ")} - {"fault", "**all**"}

@@ -163,7 +163,8 @@ def one(world: World, seed: int, kind: str, options: argparse.Namespace, *, last
         again = f"--seed {seed} --rounds 1 --kinds {kind} --real {options.real} --slots {options.slots}"
         print(f"       {trouble}\n       kept in {place}; again: python -m tests.chaos {again}")
     found.end()
-    return Result(seed=seed, kind=kind, engine=engine, seconds=took, trouble=trouble)
+    day = results.today()
+    return Result(seed=seed, kind=kind, engine=engine, seconds=took, trouble=trouble, day=day)
 
 
 def play(found: Round, kind: str, *, last: bool, show: bool = False) -> str:

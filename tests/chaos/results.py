@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import subprocess
 from collections import Counter
 from collections.abc import Sequence
@@ -16,7 +17,8 @@ NAME = "launch under faults"
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """``engine``: the one of its launch. ``trouble`` is empty where all held. ``commit``: what was tried."""
+    """``engine``: the one of its launch. ``trouble`` is empty where all held. ``commit``: what was tried, and
+    ``day``: when."""
 
     seed: int
     kind: str
@@ -24,6 +26,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     trouble: str = ""
     commit: str = ""
+    day: str = ""
 
 
 def append(path: Path, result: Result) -> None:
@@ -54,15 +57,29 @@ def table(results: Sequence[Result]) -> list[str]:
 
 
 def write(results: Sequence[Result]) -> None:
-    rounds = Counter(each.commit for each in results)
-    tried = ", ".join(f"{count} rounds of {commit}" for commit, count in rounds.items())
-    lines = [measured(), f"Tried: {tried}.", "", *table(results)]
+    lines = [measured(), "", *days(results), "", *table(results)]
     PAGE.write_text(with_section(PAGE.read_text(encoding="utf-8"), NAME, lines), encoding="utf-8")
+
+
+def days(results: Sequence[Result]) -> list[str]:
+    """A line for each day: how many rounds, how many of them held, and of which commits."""
+    lines = []
+    for day in sorted({each.day for each in results}):
+        those = [each for each in results if each.day == day]
+        held = sum(not each.trouble for each in those)
+        rounds = Counter(each.commit for each in those)
+        commits = ", ".join(f"{count} of {commit}" for commit, count in rounds.items())
+        lines.append(f"- {day or 'some day'}: {len(those):,} rounds, {held:,} held ({commits})")
+    return lines
 
 
 def commit() -> str:
     argv = ["git", "rev-parse", "--short", "HEAD"]
     return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def today() -> str:
+    return str(datetime.datetime.now(datetime.timezone.utc).date())
 
 
 def spans(numbers: Sequence[int]) -> str:
