@@ -32,6 +32,11 @@ def experts(**others: Any) -> dict[str, Any]:
     return {"expert_parallel": {"enabled": True, **others}}
 
 
+def folded(size: int = 2, **others: Any) -> dict[str, Any]:
+    """Experts beside layers that are split."""
+    return {"tensor_parallel": {"autotp_size": 2}, **experts(autoep_size=size, **others)}
+
+
 CYCLE = {"cycle_min_lr": 0, "cycle_max_lr": 0.1}
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"log_level": "verbose"}, 'log_level is "verbose", not debug, info, warning, error or critical'),
@@ -73,6 +78,27 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     (experts(row_weighting_impl="fused"), "fused needs comm_backend deepep"),
     (experts(gate_up_impl="fused", use_grouped_mm=False), "fused needs use_grouped_mm"),
     (experts(num_limited_groups=3, num_expert_groups=2), "num_limited_groups 3 is more than"),
+    (folded(1), "autoep_size is 1; beside tensor_parallel.autotp_size 2 it must be above 1"),
+    (folded(combine_impl="fused_weighted_sum"), "fused_weighted_sum cannot stand beside tensor_parallel"),
+    (folded(async_split_plan=True), "async_split_plan cannot stand beside tensor_parallel.autotp_size 2"),
+    ({**folded(), "compile": {"deepcompile": True}}, "compile.deepcompile cannot stand beside"),
+    (
+        {**folded(), "use_data_before_expert_parallelism": True},
+        "use_data_before_expert_parallelism cannot stand beside",
+    ),
+    ({**folded(), **zero(2, offload_optimizer={"device": "none"})}, "offload_optimizer cannot stand beside"),
+    ({**folded(), **zero(3, offload_param=CPU)}, "offload_param cannot stand beside"),
+    ({**folded(), **zero(2, cpu_offload=True)}, "cpu_offload cannot stand beside"),
+    (
+        {**experts(preset_model="mixtral"), "tensor_parallel": {"preset_model": "llama"}},
+        'preset_model is "mixtral" here and "llama" in tensor_parallel',
+    ),
+    ({**experts(), **zero(3, zero_quantized_gradients=True)}, "zero_quantized_gradients cannot stand beside"),
+    ({**experts(), **zero(3, zero_hpz_partition_size=2)}, "zero_hpz_partition_size cannot stand beside"),
+    (
+        {**experts(), **zero(3), "data_parallel_size": 1, "sequence_parallel_size": 2},
+        "sequence_parallel_size cannot stand beside ZeRO stage 3",
+    ),
     ({"timers": 1}, "timers is 1, not an object"),
     ({"fp16": {"loss_scale": True}}, "fp16.loss_scale is true, not a number"),
     (adam(betas=0.9), "betas is 0.9, not a list of two numbers"),
@@ -141,6 +167,10 @@ ACCEPTED: list[dict[str, Any]] = [
     {"expert_parallel": {"enabled": False, "autoep_size": 2, "preset_model": "mixtral"}},
     experts(preset_model="mixtral", autoep_size=2, expert_w3=None, num_expert_groups=2, top_k=2),
     experts(comm_backend="deepep", comm_max_tokens_per_rank=4096, autoep_size=2, row_weighting_impl="fused"),
+    {**folded(), **zero(2, offload_optimizer=None)},
+    {**folded(preset_model="mixtral"), **zero(3)},
+    {**experts(async_split_plan=True, autoep_size=2), "compile": {"deepcompile": True}},
+    {**experts(autoep_size=2), **zero(2, offload_optimizer=CPU, zero_quantized_gradients=True)},
     {"checkpoint": {"tag_validation": "Fail", "parallel_write": {"pipeline_stage": True}, "writer": None}},
     {"data_types": {"grad_accum_dtype": "float32", "param_dtype": "torch.float32"}},
     {"data_types": {"keep_in_fp32_modules": ["norm"]}},

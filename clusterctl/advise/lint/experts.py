@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-from clusterctl.advise.lint.case import Case, Remark, shown
+from clusterctl.advise.lint.case import Case, Remark, named, shown
+from clusterctl.advise.lint.text import Place
 
 _SECTION = "expert_parallel"
+_ZERO = "zero_optimization"
+_START = "every rank fails in deepspeed.initialize"
 _PRESETS = ("mixtral", "qwen3_moe", "qwen3_5_moe", "deepseek_v2", "deepseek_v3", "minimax_m3")
 _CHOICES = {
     "score_apply": ("auto", "pre", "post"),
@@ -43,10 +46,13 @@ def judge(case: Case) -> Iterator[Remark]:
             "ds.type",
             (_SECTION, "preset_model"),
             f"{_SECTION}.preset_model is {shown(preset)}, which DeepSpeed 0.19.8 does not know",
-            leads="every rank fails in deepspeed.initialize",
+            leads=_START,
             fix=", ".join(_PRESETS),
         )
     yield from _together(case, given)
+    yield from _presets(case, given)
+    yield from _split_layers(case, given)
+    yield from _sharded(case)
 
 
 def _wanted() -> Iterator[tuple[str, str, Callable[[Any], bool]]]:
@@ -90,6 +96,63 @@ def _together(case: Case, given: dict[str, Any]) -> Iterator[Remark]:
         yield _refused(case, "num_limited_groups", f"{_SECTION}.{told}")
 
 
+def _presets(case: Case, given: dict[str, Any]) -> Iterator[Remark]:
+    own, split = given.get("preset_model"), case.get("tensor_parallel", "preset_model")
+    if own is not None and split is not None and own != split:
+        told = f"preset_model is {shown(own)} here and {shown(split)} in tensor_parallel: DeepSpeed wants one"
+        yield _refused(case, "preset_model", f"{_SECTION}.{told}")
+
+
+def _split_layers(case: Case, given: dict[str, Any]) -> Iterator[Remark]:
+    """What does not go with layers that tensor_parallel splits over several ranks."""
+    split = case.get("tensor_parallel", "autotp_size")
+    if not _is_whole(2, split):
+        return
+    size = given.get("autoep_size", 1)
+    beside = f"beside tensor_parallel.autotp_size {split}"
+    if size == 1:
+        yield _refused(case, "autoep_size", f"{_SECTION}.autoep_size is 1; {beside} it must be above 1")
+    if given.get("combine_impl") == "fused_weighted_sum":
+        yield _refused(
+            case, "combine_impl", f"{_SECTION}.combine_impl fused_weighted_sum cannot stand {beside}"
+        )
+    if given.get("async_split_plan") is True and size != 1:
+        yield _refused(case, "async_split_plan", f"{_SECTION}.async_split_plan cannot stand {beside}")
+    others: dict[Place, Any] = {
+        ("compile", "deepcompile"): case.on("compile", "deepcompile"),
+        ("use_data_before_expert_parallelism",): case.get("use_data_before_expert_parallelism"),
+        (_ZERO, "offload_optimizer"): case.get(_ZERO, "offload_optimizer") is not None,
+        (_ZERO, "offload_param"): case.get(_ZERO, "offload_param") is not None,
+        (_ZERO, "cpu_offload"): case.on(_ZERO, "cpu_offload"),
+        (_ZERO, "cpu_offload_param"): case.on(_ZERO, "cpu_offload_param"),
+        ("sequence_parallel_size",): _sequences(case) > 1,
+    }
+    for place in (place for place, there in others.items() if there):
+        told = f"{named(place)} cannot stand {beside} where {_SECTION} is enabled"
+        yield case.remark("fail", "ds.conflict", place, told, leads=_START)
+
+
+def _sharded(case: Case) -> Iterator[Remark]:
+    """What does not go with experts that ZeRO stage 3 shards."""
+    if case.stage != 3:
+        return
+    partition = case.get(_ZERO, "zero_hpz_partition_size")
+    others: dict[Place, bool] = {
+        (_ZERO, "zero_quantized_gradients"): case.on(_ZERO, "zero_quantized_gradients"),
+        (_ZERO, "zero_hpz_partition_size"): _is_whole(2, partition),
+        ("sequence_parallel_size",): _sequences(case) > 1,
+    }
+    for place in (place for place, there in others.items() if there):
+        told = f"{named(place)} cannot stand beside ZeRO stage 3 where {_SECTION} is enabled"
+        yield case.remark("fail", "ds.conflict", place, told, leads=_START)
+
+
+def _sequences(case: Case) -> int:
+    """Ranks that share a sequence: DeepSpeed groups them where both sizes are there, else a script may."""
+    size = case.get("sequence_parallel_size")
+    return size if case.get("data_parallel_size") is not None and _is_whole(2, size) else 1
+
+
 def _is_whole(least: int, value: Any) -> bool:
     return isinstance(value, int) and value >= least
 
@@ -111,5 +174,4 @@ def _is_attribute(value: Any) -> bool:
 
 
 def _refused(case: Case, key: str, told: str) -> Remark:
-    leads = "every rank fails in deepspeed.initialize"
-    return case.remark("fail", "ds.type", (_SECTION, key), told, leads=leads)
+    return case.remark("fail", "ds.type", (_SECTION, key), told, leads=_START)
