@@ -14,8 +14,8 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, TextStreamer
 
 import chat
-from errors import UserError
-from weights import DTYPES, NothingLearned, first_line, prove
+from errors import UserError, first_line
+from weights import DTYPES, NothingLearned, prove
 
 
 class _Pieces(TextStreamer):  # type: ignore[misc]

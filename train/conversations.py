@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from errors import UserError
+from errors import UserError, first_line
 
 Message = dict[str, str]
 LINES = (".jsonl", ".ndjson")
@@ -170,9 +170,8 @@ def _loaded(name: str, *arguments: str, split: str = "train", **options: str) ->
     try:
         rows = datasets.load_dataset(*arguments, **options, split=split)
     except Exception as error:  # its errors are those of pyarrow, fsspec, httpx and the hub's client
-        first = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"{name} is no file here, and cannot be loaded as a data set: {first}",
+            f"{name} is no file here, and cannot be loaded as a data set: {first_line(error)}",
             hint="give a local file, or load it once where the hub answers",
         ) from error
     for number, row in enumerate(rows, 1):

@@ -24,3 +24,8 @@ class UserError(Exception):
 
 class Diverged(Exception):
     """The numbers are no numbers any more: training on could only spoil what is saved. All ranks raise it."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line; of one that says nothing, what it is."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from errors import UserError
+from errors import UserError, first_line
 
 BUILTIN = Path(__file__).resolve().parent / "corpus" / "shakespeare.txt.xz"
 WIKITEXT = ("Salesforce/wikitext", "wikitext-2-raw-v1")
@@ -159,7 +159,7 @@ def _load_rows(path: Path) -> Any:
         loaded = datasets.load_dataset(TABLES[_form(path)], data_files=str(path), split="train")
     except Exception as error:  # its errors are those of pyarrow, pandas and fsspec
         raise UserError(
-            f"{path} cannot be read as {_form(path)}: {str(error).splitlines()[0]}", hint="copy it again"
+            f"{path} cannot be read as {_form(path)}: {first_line(error)}", hint="copy it again"
         ) from error
     return _text_column(loaded, path)
 

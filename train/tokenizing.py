@@ -16,7 +16,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 import text
-from errors import UserError
+from errors import UserError, first_line
 from ranks import Place, fail_together, gather
 
 BUILTIN = Path(__file__).resolve().parent / "corpus" / "tokenizer.json"
@@ -47,7 +47,7 @@ def load_tokenizer(what: str) -> Tokenizer:
     # tokenizers raises bare Exception for unreadable files and for an unreachable hub alike.
     except Exception as error:
         raise UserError(
-            f"no tokenizer could be read from {what}: {str(error).splitlines()[0][:200]}",
+            f"no tokenizer could be read from {what}: {first_line(error)[:200]}",
             hint="give a tokenizer.json of the tokenizers library, a hub name while online, or builtin",
         ) from error
     # As some are saved for sentence embeddings: every document would lose all but its beginning.

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import cached_file
 
-from errors import UserError
+from errors import UserError, first_line
 
 if TYPE_CHECKING:
     from ranks import Place
@@ -187,7 +187,3 @@ def _differs(before: dict[str, Path], name: str, now: torch.Tensor) -> bool:
         return False
     with safe_open(before[name], framework="pt") as file:
         return not torch.equal(file.get_tensor(name).to(now.dtype), now)
-
-
-def first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
