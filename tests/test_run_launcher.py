@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -50,3 +52,25 @@ def test_a_launcher_that_no_signal_ends_is_left(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("os.killpg", lambda pid, _: killed.append(pid))
     DeepSpeedLauncher(plan(1), tmp_path / "log", None).close()
     assert killed == [Stuck.pid]
+
+
+def test_it_is_closed_and_leaves_nothing_where_no_descriptor_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Ended:
+        def __init__(self, *_: Any, **__: Any) -> None:
+            return
+
+        def wait(self, _: float) -> int:
+            return 0
+
+    monkeypatch.setattr(subprocess, "Popen", Ended)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    launcher = DeepSpeedLauncher(plan(1), tmp_path / "log", None)
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+    try:
+        launcher.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert [each.name for each in tmp_path.iterdir()] == ["log"]

@@ -46,9 +46,10 @@ class DeepSpeedLauncher:
         self._read_to = 0
         self._unreached: dict[str, str] = {}
         self._trouble = ""
-        self._folder = tempfile.TemporaryDirectory(prefix="clusterctl-")
-        hostfile = Path(self._folder.name) / "hostfile"
-        hostfile.write_text(deepspeed.hostfile(plan))
+        # A file and no directory: to remove one takes a descriptor, and at the end there may be none.
+        self._hostfile = tempfile.NamedTemporaryFile("w", prefix="clusterctl-hostfile-")  # noqa: SIM115
+        self._hostfile.write(deepspeed.hostfile(plan))
+        self._hostfile.flush()
         env = {name: os.environ[name] for name in ("HOME", "PATH", "SSH_AUTH_SOCK") if name in os.environ}
         # A name that is in no directory: the user's own .deepspeed_env has been read already, as a setting.
         env.update(DS_ENV_FILE=".clusterctl-sends-variables-itself", DS_ACCELERATOR="cpu")
@@ -56,7 +57,7 @@ class DeepSpeedLauncher:
         env["PDSH_SSH_ARGS_APPEND"] = f"{ours} {plan.pdsh_ssh_args}".strip()
         with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb") as stream:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _START, plan.enter, *deepspeed.pdsh_argv(plan, str(hostfile))],
+                [sys.executable, "-c", _START, plan.enter, *deepspeed.pdsh_argv(plan, self._hostfile.name)],
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
@@ -118,4 +119,5 @@ class DeepSpeedLauncher:
             os.killpg(self._process.pid, signal.SIGKILL)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_KILL_TIMEOUT)
-        self._folder.cleanup()
+        with contextlib.suppress(OSError):
+            self._hostfile.close()
