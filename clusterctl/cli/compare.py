@@ -136,7 +136,8 @@ def command(
     interrupted = False
     _end_as_by_ctrl_c()
     try:
-        comparing.run(Screen(comparing))
+        with Screen(comparing) as shown:
+            comparing.run(shown)
     except NotReadyError as refused:
         seen = refused.examination
         screen.err().print(page.refusal(seen.report, seen.network, cluster.hosts.inventory), soft_wrap=False)

@@ -17,12 +17,16 @@ _NAMED = 3
 _PHASES = {
     "facts": "asking the hosts",
     "listening": "opening ports for traffic",
-    "dialled": "sending traffic between the hosts",
+    "dialled": "sending traffic between hosts",
     "pong": "comparing clocks",
     "torch": "importing torch",
-    "nccl": "asking NCCL which address it takes",
-    "nccl-held": "asking NCCL whether it still listens",
+    "nccl": "asking NCCL for its address",
+    "nccl-held": "asking NCCL whether it listens",
     "ranks": "one all-reduce over all hosts",
+    "receiving": "getting ready to measure TCP",
+    "sent": "measuring TCP between hosts",
+    "computed": "multiplying matrices",
+    "dcgm": "asking DCGM",
     "next": "getting ready to start",
 }
 
@@ -98,9 +102,9 @@ def _bar(asking: Asking, *, hosts: bool) -> Progress:
         ProgressColumn,
         SpinnerColumn,
         Task,
-        TextColumn,
         TimeElapsedColumn,
     )
+    from rich.table import Column
     from rich.text import Text
 
     from clusterctl.cli.screen import err
@@ -111,13 +115,23 @@ def _bar(asking: Asking, *, hosts: bool) -> Progress:
         def render(self, task: Task) -> Text:
             return Text(asking.doing(task.description, time.monotonic()))
 
-    counted: tuple[ProgressColumn, ...] = (BarColumn(bar_width=20), MofNCompleteColumn()) if hosts else ()
+    class Late(ProgressColumn):
+        """What is cut off where the line is longer than the terminal is wide: it stays one line."""
+
+        def render(self, task: Task) -> Text:
+            return Text(task.fields["late"], style="dim", no_wrap=True, overflow="ellipsis")
+
+    def whole() -> Column:
+        return Column(no_wrap=True)
+
+    bar = BarColumn(bar_width=10, table_column=whole())
+    counted: tuple[ProgressColumn, ...] = (bar, MofNCompleteColumn(table_column=whole())) if hosts else ()
     return Progress(
-        SpinnerColumn(),
-        Doing(),
+        SpinnerColumn(table_column=whole()),
+        Doing(table_column=whole()),
         *counted,
-        TimeElapsedColumn(),
-        TextColumn("{task.fields[late]}", style="dim", markup=False),
+        TimeElapsedColumn(table_column=whole()),
+        Late(),
         console=err(),
         transient=True,
         disable=err().is_dumb_terminal,
