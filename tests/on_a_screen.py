@@ -12,6 +12,7 @@ import sys
 import termios
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 
 import pyte
@@ -20,13 +21,26 @@ PATIENCE = 60.0
 _BLOCK = 1 << 16
 
 
+class _Screen(pyte.Screen):
+    bells = 0
+
+    def bell(self, *_: object) -> None:
+        self.bells += 1
+
+
 class OnAScreen:
     """``python -m clusterctl WORDS`` in a pty. As a context manager it is ended with the block."""
 
     def __init__(
-        self, words: Sequence[str], *, columns: int, lines: int = 24, env: Mapping[str, str] | None = None
+        self,
+        words: Sequence[str],
+        *,
+        columns: int,
+        lines: int = 24,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
     ) -> None:
-        self.screen = pyte.Screen(columns, lines)
+        self.screen = _Screen(columns, lines)
         self.bytes = 0
         """What was written to the terminal."""
         self._stream = pyte.ByteStream(self.screen)
@@ -35,6 +49,8 @@ class OnAScreen:
             fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
             # readline sets COLUMNS and LINES, behind Python's back in its own process.
             own = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+            if cwd is not None:
+                os.chdir(cwd)
             its = {**own, "TERM": "xterm-256color", **(env or {})}
             os.execve(sys.executable, [sys.executable, "-m", "clusterctl", *words], its)
         self.settings_before = self.settings

@@ -15,12 +15,14 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from clusterctl.cli import stop
+from clusterctl.cli import screen, stop
 from clusterctl.cli.app import app
+from clusterctl.plan.model import Notify
 from clusterctl.settings import RUN as RUN_DEFAULTS
 from clusterctl.store.claims import Claim
 from clusterctl.store.outcome import Outcome
 from clusterctl.store.runs import RunDirectory
+from tests.on_a_screen import OnAScreen
 from tests.test_run_machine import plan as small_plan
 
 RUN = "20260101-120000-aaaa"
@@ -385,3 +387,32 @@ print(interrupts.pressed(), flush=True)
 def test_an_interrupt_that_python_has_lost_is_known() -> None:
     found = subprocess.run([sys.executable, "-c", LOST], capture_output=True, text=True, check=False)
     assert (found.stdout, "Exception ignored" in found.stderr) == ("True\n", True)
+
+
+@pytest.mark.parametrize("words", [("attach", RUN), ("logs", "-f", RUN)])
+def test_who_looks_on_hears_the_bell_at_the_end(words: tuple[str, ...]) -> None:
+    directory = RunDirectory.create(msgspec.structs.replace(small_plan(2), run=RUN, notify=("bell",)))
+    log = directory.host_logs("h0") / "rank-0.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("step 1\n")
+    ended(directory)
+    with OnAScreen(words, columns=80) as seen:
+        assert seen.end() == 0
+        assert "step 1" in "\n".join(seen.display)
+        assert seen.screen.bells == 1
+
+
+@pytest.mark.parametrize(
+    ("notify", "terminal", "told"),
+    [(("bell",), True, "\a"), (("bell",), False, ""), (("desktop",), True, ""), ((), True, "")],
+)
+def test_the_bell_is_for_a_terminal_of_who_wants_it(
+    notify: tuple[Notify, ...],
+    terminal: bool,
+    told: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    screen.ring(msgspec.structs.replace(small_plan(1), notify=notify))
+    assert capsys.readouterr() == ("", told)

@@ -12,6 +12,7 @@ import pytest
 
 from clusterctl.sandbox import Sandbox
 from tests.integration.launching import PATIENCE, start
+from tests.on_a_screen import OnAScreen
 
 pytestmark = pytest.mark.sandbox
 
@@ -45,6 +46,49 @@ def test_a_cluster_gives_a_launch_its_hosts_engine_and_variables(sandbox: Sandbo
     )
     assert unknown.returncode == 64
     assert "there is no cluster 'lob'" in unknown.stderr and "did you mean 'lab'?" in unknown.stderr
+
+
+LOOKS = """
+import os
+line, pid = [], os.getpid()
+while pid > 1:
+    with open(f"/proc/{pid}/cmdline") as file:
+        line.append(file.read())
+    with open(f"/proc/{pid}/stat") as file:
+        pid = int(file.read().rpartition(")")[2].split()[1])
+starter = "deepspeed" if any("deepspeed" in each for each in line) else "another"
+given = [os.environ.get(name) for name in ("FROM_LAB", "FROM_PROFILE", "BOTH")]
+print("RANK", os.environ["RANK"], starter, *given)
+"""
+
+
+@pytest.mark.long
+@pytest.mark.training
+def test_ranks_get_what_the_cluster_says_and_its_engine_starts_them(sandbox: Sandbox, tmp_path: Path) -> None:
+    (tmp_path / "config/clusterctl").mkdir(parents=True)
+    (tmp_path / "lab.yaml").write_text("env:\n  FROM_PROFILE: profile\n  BOTH: profile\n")
+    (tmp_path / "config/clusterctl/config.toml").write_text(
+        f'[cluster.lab]\nhostfile = "{sandbox.hostfile}"\nengine = "deepspeed"\n'
+        f'profile = "{tmp_path}/lab.yaml"\nenv = {{FROM_LAB = "lab", BOTH = "lab"}}\n'
+    )
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "looks.py").write_text(LOOKS)
+    words = ["launch", "-c", "lab", "-n", "2", "--gpus-per-node", "1", "--notify", "bell", "looks.py"]
+    config = {"XDG_CONFIG_HOME": str(tmp_path / "config")}
+    with OnAScreen(words, columns=80, lines=50, env=config, cwd=code) as seen:
+        seen.wait_for("succeeded after")
+        assert seen.end() == 0
+        shown = "\n".join(seen.display)
+        for rank in (0, 1):
+            assert f"RANK {rank} deepspeed lab profile lab" in shown, shown
+        assert seen.screen.bells == 1
+    words[words.index("looks.py") :] = ["--engine", "torchrun", "--env", "BOTH=mine", "looks.py"]
+    said = clusterctl(*words, cwd=code, config=tmp_path / "config")
+    assert said.returncode == 0, said.stderr
+    for rank in (0, 1):
+        assert f"RANK {rank} another lab profile mine" in said.stdout, said.stdout
+    assert "\a" not in said.stdout + said.stderr
 
 
 @pytest.mark.long
