@@ -1,7 +1,8 @@
 """Any number of hosts with SSH servers of their own, on loopback addresses, played by a few processes.
 
-They take one key, and to whatever command they are told to run they answer as the probe would: with the facts
-that this machine's own probe told, under another name. So a controller can be tried with a thousand hosts.
+They take one key. To whatever command they are to run they answer as the program that was sent would: `top`
+with what they do, again and again, any other with the facts that this machine's own probe told, under another
+name. So a controller can be tried with a thousand hosts.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import msgspec
 import paramiko
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -30,6 +33,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from clusterctl.ask.bundle import _BOOT
 from clusterctl.ask.facts import FactsRequest, _Openings
 from clusterctl.ask.host_session import MARK
+from clusterctl.messages.top import HostSeen
 
 _PROCESSES = 2
 
@@ -102,6 +106,11 @@ class SshHosts:
         for process in self._processes:
             process.kill()
             process.communicate()
+
+    @property
+    def pids(self) -> list[int]:
+        """Of the processes that play: each all whose numbers leave one remainder."""
+        return [process.pid for process in self._processes]
 
     def _start(self, played: Played) -> int:
         process = subprocess.Popen(
@@ -217,7 +226,10 @@ class _Hosts:
         stream = channel.makefile("rb")
         program = stream.read(int(stream.readline() or 0))
         reads_first = re.findall(rb"stdin\.buffer\.read\((\d+)\)", program)
-        stream.read(int(reads_first[-1]) if reads_first else 0)
+        sent = stream.read(int(reads_first[-1]) if reads_first else 0)
+        if reads_first and (parts := json.loads(sent))["main"] == "top":
+            self._tell_what_it_does(channel, parts["request"]["every"])
+            return
         with self._changed:
             self._standing += 1
             self._changed.notify_all()
@@ -230,6 +242,12 @@ class _Hosts:
                 self._say(channel, {"is": "pong", "sent": message["sent"], "time": message["sent"]})
             elif message["do"] == "listen":
                 self._say(channel, {"is": "listening", "listeners": [], "master_port": 29500})
+
+    def _tell_what_it_does(self, channel: paramiko.Channel, every: float) -> None:
+        for number in itertools.count():
+            seen = HostSeen(time=time.time(), cores=8, load=1.0, cpu=number % 10 / 10)
+            self._say(channel, msgspec.to_builtins(seen))
+            time.sleep(every)
 
     @staticmethod
     def _say(channel: paramiko.Channel, message: dict[str, Any]) -> None:
