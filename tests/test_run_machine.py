@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -612,6 +613,16 @@ def test_ctrl_z_for_longer_than_a_lease_is_the_operators_doing() -> None:
     assert (play.outcome.status, play.outcome.exit_code) == ("stopped", 123)
     assert play.outcome.cause is not None
     assert "stood still for 90 s" in play.outcome.cause.message
+
+
+def test_standing_still_is_the_operators_doing_with_a_lease_shorter_than_a_silence_that_counts() -> None:
+    play = Play(2)
+    play.machine = Machine(plan(2), play.now, 1000.0, replace(RUN, lease_attached=6.0))
+    play.pass_time(2, heard=(0, 1))
+    play.now += 8
+    play.do("tick").do("heard", 0).do("agent_event", 0, LeaseOver(time=0.0), 0.0)
+    play.exits(0, 143, told=True).exits(1, 143, told=True).ends(0).ends(1)
+    assert (play.outcome.status, play.outcome.exit_code) == ("stopped", 123)
 
 
 @pytest.mark.parametrize("victim_first", [True, False])

@@ -40,8 +40,9 @@ class Liveness:
         """Anything at all arrived from it."""
         host = self._hosts[node]
         limit = self._defaults.heartbeat_timeout
-        if now - host.last_word > limit:
+        if now - host.last_word > min(limit, self._lease / 2):
             host.silence = Span(host.last_word, now)
+        if now - host.last_word > limit:
             last = max(each.last_word for each in self._hosts)
             if now - last > limit and len(self._hosts) > 1:
                 self.silence = Span(last, now)

@@ -93,10 +93,11 @@ def engine_killed(r: Round) -> Expected:
 
 
 def engine_stopped(r: Round) -> Expected:
-    r.launch(steps(2), options=["--time-limit", "240s" if r.real else "12s"])
+    """Once all ranks have ended well, hosts wait for it no longer than 30 s, if no time limit comes first."""
+    r.launch(steps(2), options=() if r.real else ("--time-limit", "12s"))
     r.ready()
     r.send("engine", r.any_host(), signal.SIGSTOP)
-    return Expected((124,), ("timeout",))
+    return SUCCESS if r.real else Expected((124,), ("timeout",))
 
 
 def agent_killed(r: Round) -> Expected:
