@@ -96,6 +96,15 @@ def test_what_was_known_of_a_host_that_is_lost_stays_with_its_age() -> None:
     assert "free" not in "".join(lines[1:-1])
 
 
+def test_a_host_that_says_nothing_more_is_counted_and_has_no_free_card() -> None:
+    looking = looked(one(host(gpu(0.0, 0.0))), one(host(gpu(0.0, 0.0)), name="node2", at=NOW + 60))
+    assert shown(looking.overview((), NOW + 5))[-1] == "2 hosts, 2 GPUs, 2 free"
+    lines = shown(looking.overview((), NOW + 60))
+    assert "nothing new; last heard 60 s ago" in lines[1]
+    assert not lines[2].endswith("free") and lines[3].endswith("free")
+    assert lines[-1] == "2 hosts, 2 GPUs, 1 free, 1 without an answer"
+
+
 def test_unknown_is_never_zero_and_never_free() -> None:
     seen = host(gpu(None, temperature=None, watts=None), GpuSeen(name="x"), None)
     lines = shown(looked(one(seen)).overview((), NOW))

@@ -99,10 +99,10 @@ def summary(overview: Overview) -> str:
     """How many cards are free, held idle, at work; and hosts that told nothing."""
     told = [(line, line.seen.gpus or ()) for line in overview.hosts if line.seen]
     cards = [(line, index, gpu) for line, gpus in told for index, gpu in enumerate(gpus)]
-    silent = sum(line.seen is None or bool(line.problem) for line in overview.hosts)
+    silent = sum(line.seen is None or _is_silent(line, overview.now) for line in overview.hosts)
     parts = [_count(len(overview.hosts), "host")]
     if cards:
-        free = sum(_is_free(line, index, gpu) for line, index, gpu in cards)
+        free = sum(_is_free(line, index, gpu, overview.now) for line, index, gpu in cards)
         since = [line.idle[index] for line, index, _ in cards if index in line.idle]
         idle = sum(overview.now - each >= _TELL_IDLE for each in since)
         parts += [_count(len(cards), "GPU"), f"{free} free"]
@@ -122,7 +122,7 @@ def _host(line: HostLine, now: float, *, wide: bool, most: int) -> Iterator[Row]
         yield _odd(line, line.problem or f"no answer yet{waited}", bad=bool(line.problem))
         return
     seen = line.seen
-    if line.problem or now - line.at > _LATE:
+    if _is_silent(line, now):
         why = line.problem or "nothing new"
         yield _odd(line, f"{why}; last heard {span(max(0.0, now - line.at))} ago", bad=True)
     if seen.gpus:
@@ -147,14 +147,19 @@ def _card(
     left += (number(gpu.temperature), number(gpu.watts))
     jobs = tuple(job for job in seen.jobs if job.gpu == index)
     since = line.idle.get(index)
-    state = "free" if _is_free(line, index, gpu) else ""
+    state = "free" if _is_free(line, index, gpu, now) else ""
     if since is not None and now - since >= _TELL_IDLE:
         state = f"idle {span(now - since)}"
     yield from _with_jobs(line, left, jobs, now, wide=wide, most=most, gpu=index, state=state)
 
 
-def _is_free(line: HostLine, index: int, gpu: GpuSeen | None) -> bool:
-    if gpu is None or gpu.use is None or gpu.memory is None or not gpu.total or line.problem:
+def _is_silent(line: HostLine, now: float) -> bool:
+    """Whether what it has said may not be so any more."""
+    return bool(line.problem) or now - line.at > _LATE
+
+
+def _is_free(line: HostLine, index: int, gpu: GpuSeen | None, now: float) -> bool:
+    if gpu is None or gpu.use is None or gpu.memory is None or not gpu.total or _is_silent(line, now):
         return False
     held = any(job.gpu == index for job in (line.seen.jobs if line.seen else ()))
     return not held and gpu.use <= _FREE_USE and gpu.memory <= _FREE_MEMORY * gpu.total
