@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from clusterctl.advise.lint import transformers
+from clusterctl.advise.lint import mistaken, transformers
 from clusterctl.advise.lint.case import UNKNOWN, Case, Linted, Machines, Reader, Remark, Situation
 from clusterctl.advise.lint.judge import judge
 from clusterctl.advise.lint.text import UnreadableError, read
@@ -51,6 +51,7 @@ def lint(
             hosts=(),
             observed=error.why,
             symptom="every rank fails when it reads the file",
+            fix=mistaken.advice(text),
         )
         remarks: tuple[Remark, ...] = (Remark(line=error.line, finding=found),)
         reader = reader or "deepspeed"

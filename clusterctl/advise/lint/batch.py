@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -47,7 +48,8 @@ def judge(case: Case) -> Iterator[Remark]:
     wrong = [key for key, value in values.items() if not _usable(case, value)]
     for key in wrong:
         value = values[key]
-        starts = isinstance(value, (int, float)) and value > 0 and (key != TRAIN or value == int(value))
+        starts = isinstance(value, (int, float)) and 0 < value < math.inf
+        starts = starts and (key != TRAIN or value == int(value))
         yield case.remark(
             "warn" if starts else "fail",
             CODE,
@@ -208,4 +210,4 @@ def _filled(case: Case, key: str, value: Any) -> Any:
     if key == TRAIN:
         return None
     typed = case.situation.flags.get(_FLAGS[key], "")
-    return int(typed) if typed.isdigit() and int(typed) > 0 else value
+    return int(typed) if typed.isdecimal() and int(typed) > 0 else value

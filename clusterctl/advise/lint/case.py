@@ -96,7 +96,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
         value = self.section("zero_optimization").get("stage", 0)
         if self.get("zero_optimization") is True:
             return 1
-        if isinstance(value, str) and value.isdigit():
+        if isinstance(value, str) and value.isdecimal():
             return int(value)
         return value if isinstance(value, int) and not isinstance(value, bool) else None
 

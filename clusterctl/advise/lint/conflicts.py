@@ -46,7 +46,7 @@ def _stage(case: Case) -> Iterator[Remark]:
     if zero.get("compute_grad_norm", True) in (False, 0):
         yield from _no_norm(case, stage)
     size = zero.get("allgather_bucket_size")
-    size = int(size) if isinstance(size, str) and size.isdigit() else size
+    size = int(size) if isinstance(size, str) and size.isdecimal() else size
     if stage in (1, 2) and isinstance(size, int) and size % 2:
         told = f"allgather_bucket_size {shown(size)} is odd, and must be even"
         yield case.remark("fail", "ds.type", (_ZERO, "allgather_bucket_size"), told, leads=_START)

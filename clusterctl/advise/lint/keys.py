@@ -249,7 +249,9 @@ def _taken(value: Any, field: Field) -> bool | float:
         number = float(value)
     except (TypeError, ValueError, OverflowError):
         return False
-    return number if "float" in kinds or number.is_integer() else False
+    if "float" in kinds:
+        return number
+    return number if number.is_integer() and (isinstance(value, int) or abs(number) < 2**63) else False
 
 
 def _wanted(field: Field) -> str:

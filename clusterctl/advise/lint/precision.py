@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from typing import Any
 
 from clusterctl.advise.lint.case import Case, Remark, shown
 from clusterctl.advise.lint.values import DTYPES
@@ -100,7 +102,7 @@ def _loss_scale(case: Case, *, enabled: bool) -> Iterator[Remark]:
         if isinstance(given.get(key), bool):
             told = f"fp16.{key} is {shown(given[key])}, not a number"
             yield case.remark("fail", "ds.type", ("fp16", key), told, leads=_START)
-    if isinstance(scale, (int, float)) and scale < 0:
+    if _endless(scale) or (isinstance(scale, (int, float)) and scale < 0):
         told = f"fp16.loss_scale is {shown(scale)}; 0 finds one by itself"
         yield case.remark("fail", "ds.type", ("fp16", "loss_scale"), told, leads=_START)
     for key in ("loss_scale_window", "min_loss_scale"):
@@ -108,6 +110,14 @@ def _loss_scale(case: Case, *, enabled: bool) -> Iterator[Remark]:
         if enabled and not scale and isinstance(value, (int, float)) and value <= 0:
             told = f"fp16.{key} is {shown(value)}, and must be above 0 where loss_scale is 0"
             yield case.remark("fail", "ds.type", ("fp16", key), told, leads=_START)
+
+
+def _endless(value: Any) -> bool:
+    """Whether Python reads infinity or nan in it."""
+    try:
+        return not math.isfinite(float(value))
+    except (TypeError, ValueError, OverflowError):
+        return False
 
 
 def _moved(case: Case, section: str) -> bool:

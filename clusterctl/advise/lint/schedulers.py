@@ -116,4 +116,4 @@ def _steps(case: Case, parameters: dict[str, Any]) -> Iterator[Remark]:
 
 def _version(case: Case) -> tuple[int, ...]:
     numbers = case.schema.version.split("+")[0].split(".")[:3]
-    return tuple(int(number) if number.isdigit() else 0 for number in numbers)
+    return tuple(int(number) if number.isdecimal() else 0 for number in numbers)

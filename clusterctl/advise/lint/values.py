@@ -11,6 +11,7 @@ from clusterctl.advise.lint.case import Case, Remark, named, shown
 from clusterctl.advise.lint.text import Place
 
 _LEVELS = ("debug", "info", "warning", "error", "critical")
+_PASSES = ("z1", "z3", "autosp", "autotp")
 _SENT = ("fp16", "bf16", "fp32")
 DTYPES = {
     **dict.fromkeys(("fp16", "float16", "torch.float16", "half"), "fp16"),
@@ -57,6 +58,12 @@ _WANTED: dict[Place, _Wanted] = {
     ("checkpoint", "writer"): _or_null(_OBJECT),
     ("checkpoint", "writer", "type"): _one_of("mock", "python", "fast"),
     ("communication_data_type",): _or_null(_one_of(*_SENT)),
+    ("compile", "passes"): _or_null(
+        _Wanted(
+            f"a list of {', '.join(_PASSES[:-1])} and {_PASSES[-1]}",
+            lambda value: not isinstance(value, list) or all(each in _PASSES for each in value),
+        )
+    ),
     ("data_types", "grad_accum_dtype"): _or_null(_DTYPE),
     ("data_types", "keep_in_fp32_modules"): _Wanted(
         '"auto" or a list of names', lambda value: value == "auto" or _names(value)
@@ -73,6 +80,10 @@ _WANTED: dict[Place, _Wanted] = {
     ),
     ("tensor_parallel", "dtype"): _Wanted("something that a file can hold", lambda value: value == "auto"),
     ("timers",): _Wanted("an object", lambda value: isinstance(value, (dict, str, list))),
+    ("timers", "throughput"): _Wanted(
+        "an object of enabled and synchronized",
+        lambda value: isinstance(value, dict) and not value.keys() - {"enabled", "synchronized"},
+    ),
     ("torch_autocast", "dtype"): _DTYPE,
     ("torch_autocast", "lower_precision_safe_modules"): _Wanted(
         "a list of classes, each with its module: torch.nn.Linear",
