@@ -643,6 +643,17 @@ def test_a_lease_that_ran_out_without_a_controller_is_no_hosts_fault(victim_firs
     assert cause.message.startswith("no controller was at work for longer than the lease of 60 s")
 
 
+def test_a_slow_way_to_hosts_whose_leases_had_run_out_blames_none() -> None:
+    play = Play(2)
+    play.machine.begin(play.now, linked=False)
+    play.pass_time(RUN.lease_attached - 1)
+    for node in (0, 1):
+        play.do("linked", node).do("heard", node)
+    play.pass_time(3, heard=(0, 1)).do("agent_event", 0, LeaseOver(time=0.0), 1000.0)
+    play.exits(0, 143, told=True).exits(1, 143, told=True).ends(0).ends(1)
+    assert (play.outcome.status, play.outcome.exit_code) == ("stopped", 123)
+
+
 def test_what_failed_before_a_lease_ran_out_is_the_cause_all_the_same() -> None:
     play = Play(2)
     play.machine.begin(play.now, linked=False)
@@ -654,7 +665,7 @@ def test_what_failed_before_a_lease_ran_out_is_the_cause_all_the_same() -> None:
 def test_a_host_that_was_cut_off_until_its_lease_was_over_is_lost() -> None:
     play = Play(2)
     play.machine.begin(play.now, linked=False)
-    play.pass_time(70, heard=(0, 1)).do("agent_event", 0, LeaseOver(time=0.0), 1070.0)
+    play.pass_time(80, heard=(0, 1)).do("agent_event", 0, LeaseOver(time=0.0), 1080.0)
     play.exits(0, 143, told=True).exits(1, 143, told=True).ends(0).ends(1)
     assert (play.outcome.status, play.outcome.cause and play.outcome.cause.host) == ("lost", "h0")
 

@@ -42,7 +42,7 @@ class Machine:
         self._stood: Span | None = None
         self.interrupts = 0
         self._at_once_since: float | None = None
-        self._followed: float | None = None
+        self._follows = False
         self.lease = defaults.lease(plan.on_disconnect)
         self._liveness = Liveness(self.nodes, defaults, self.lease)
         self._completion = Completion(self.nodes, defaults)
@@ -55,11 +55,12 @@ class Machine:
         a controller that is gone."""
         if self.state is RunState.STARTING:
             self.state = RunState.RUNNING
-        self._followed = None if linked else now
+        self._follows = not linked
         self.ticked = now
         self.hangs.begin(now)
         for state in self.nodes:
             state.heard = state.last_word = state.opened = state.progress = now
+            state.met = None
             state.linked = linked
 
     def began(self, at: float) -> None:
@@ -238,7 +239,8 @@ class Machine:
         if self._stood is not None and self._fell_into(node, self._stood):
             gap = self._stood.end - self._stood.start
             return f"this machine or `launch` stood still for {gap:.0f} s, longer than a lease"
-        if self._followed is not None and now - self._followed < self.lease:
+        met = self.nodes[node].met
+        if self._follows and (met is None or now - met < self.lease + self.defaults.heartbeat_timeout):
             lease = f"{self.lease / 3600:g} h" if self.lease >= 3600 else f"{self.lease:g} s"
             return f"no controller was at work for longer than the lease of {lease}"
         return ""

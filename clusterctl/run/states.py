@@ -61,6 +61,8 @@ class HostRecord:
     """What another host found over the training network."""
     asked: float | None = None
     """When another host was asked last."""
+    met: float | None = None
+    """When it was heard first by this controller."""
     silence: Span | None = None
     """The last time for which no heartbeat of it came."""
     engine: bool = False
@@ -101,6 +103,7 @@ class HostRecord:
     def hear(self, now: float) -> bool:
         """Anything came from it. True when it is the first word after a broken channel."""
         first = not self.answered and self.tries > 0
+        self.met = now if self.met is None else self.met
         self.heard = self.last_word = now
         self.answered = True
         self.reachable = self.asked = None
