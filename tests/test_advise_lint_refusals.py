@@ -65,6 +65,16 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"fp16": {"loss_scale": float("inf")}}, 'fp16.loss_scale is "Infinity"; 0 finds one by itself'),
     ({"fp16": {"enabled": True, "loss_scale": "nan"}}, 'fp16.loss_scale is "nan"; 0 finds'),
     (zero(2, reduce_bucket_size=1e300), "reduce_bucket_size is 1e+300, not a whole number"),
+    (
+        {
+            "tensor_parallel": {
+                "autotp_size": 2,
+                "partition_config": {"layer_specs": [{"patterns": ["q"]}, {"partition_type": "rows"}]},
+            }
+        },
+        'partition_type is "rows", not column, row or skip',
+    ),
+    ({"optimizer": {"type": []}}, "optimizer.type \"[]\" is neither DeepSpeed's nor torch's"),
     ({"timers": {"throughput": {"on": True}}}, "not an object of enabled and synchronized"),
     ({"compile": {"passes": ["prefetch"]}}, "not a list of z1, z3, autosp and autotp"),
     ({"zero_optimization": {"stage": "²"}}, 'zero_optimization.stage is "²"'),
@@ -204,6 +214,13 @@ ACCEPTED: list[dict[str, Any]] = [
         "fp16": {"enabled": True, "fp16_master_weights_and_grads": True},
     },
     {"tensor_parallel": {"autotp_size": 2}},
+    {"tensor_parallel": {"autotp_size": 2, "preset_model": "Llama"}},
+    {
+        "tensor_parallel": {
+            "autotp_size": 2,
+            "partition_config": {"layer_specs": [{"patterns": ["q"], "partition_type": "Row"}]},
+        }
+    },
     {"timers": {"throughput": {"enabled": True, "synchronized": False}}},
     {"compile": {"deepcompile": True, "passes": ["z1", "autosp"]}},
     zero(2, reduce_bucket_size=1e14),
@@ -243,7 +260,13 @@ def test_what_needs_a_gpu_is_refused_where_there_is_none(config: dict[str, Any],
 
 
 @pytest.mark.parametrize(
-    "config", [{"gradient_accumulation_steps": 1.5}, {"gradient_accumulation_steps": True}, adam(lr=-1.0)]
+    "config",
+    [
+        {"gradient_accumulation_steps": 1.5},
+        {"gradient_accumulation_steps": True},
+        adam(lr=-1.0),
+        {"tensor_parallel": {"preset_model": "lama"}},
+    ],
 )
 def test_what_starts_and_is_wrong_is_a_note(config: dict[str, Any]) -> None:
     assert {each.finding.severity for each in lint(_whole(config), ranks=2)} == {"warn"}

@@ -14,6 +14,7 @@ from clusterctl.advise.lint import (
     packages,
     precision,
     schedulers,
+    split,
     transformers,
     values,
     zenflow,
@@ -30,6 +31,7 @@ _FAMILIES = (
     precision,
     conflicts,
     zenflow,
+    split,
     experts,
     packages,
 )

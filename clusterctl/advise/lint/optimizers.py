@@ -49,7 +49,7 @@ def judge(case: Case) -> Iterator[Remark]:
             yield case.remark("warn", "ds.ignored", ("optimizer",), told, fix='"type": "AdamW"')
         return
     own = name.lower() if isinstance(name, str) and name.lower() in case.schema.optimizers else ""
-    if not own and name not in case.schema.torch_optimizers:
+    if not own and str(name) not in case.schema.torch_optimizers:
         yield _nobodys(case, str(name))
         return
     if case.stage and own not in _UNDER_ZERO and not case.on("zero_allow_untested_optimizer"):
