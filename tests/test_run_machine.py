@@ -439,6 +439,23 @@ def test_peers_that_saw_an_engine_end_its_ranks_do_not_hide_it() -> None:
     assert (outcome.cause.host, outcome.cause.rank, outcome.exit_code) == ("h1", None, 1)
 
 
+@pytest.mark.parametrize("engine", [True, False], ids=["the engine ended one first", "its rank failed first"])
+def test_a_peer_on_the_same_host_explains_an_engine_only_before_it_ended_others(engine: bool) -> None:
+    play = Play(2)
+    play.machine.nodes[1].ranks = (1, 2)
+    at = 1000.0
+    gone = RankError(type="RuntimeError", message="[pair.cc:553] Connection closed by peer", time=at)
+    second = RankExited(
+        time=at, rank=2, code=1, signal=None, started=at, ended=at, peak_memory=0, told=False, error=gone
+    )
+    told(play, 1)
+    play.do("agent_event", 1, second, at + 0.1 if engine else at - 0.1).exits(0, 1, error=gone)
+    play.do("agent_event", 1, EngineExited(time=0.0, code=1, told=True), at + 0.5)
+    cause = play.ends(1).ends(0).outcome.cause
+    assert cause is not None
+    assert ("engine" in cause.message, cause.host) == ((True, "h1") if engine else (False, "h1"))
+
+
 def test_an_engine_that_was_killed_is_the_cause_not_its_ranks() -> None:
     play = Play(2).exits(1, 137, signal=9, told=True)
     play.do("agent_event", 1, EngineExited(time=0.0, code=137, told=False), 1000.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from clusterctl.run import cause as causes
@@ -40,9 +41,13 @@ class Verdict:
 
     def explains_engine(self, node_rank: int) -> bool:
         """Whether it is known why the engine of this node ends: by a failure of its own ranks, or by one that
-        stands for itself elsewhere. That somebody's peer is gone is what the end of an engine looks like."""
+        stands for itself elsewhere. That somebody's peer is gone is what the end of an engine looks like; so
+        it is where a rank of its own says that after the engine had ended another."""
+        own = [failure for failure in self.failures if self._is_own(failure, node_rank)]
+        told = min((failure.at for failure in own if failure.weight == causes.Weight.TOLD), default=math.inf)
         return any(
-            failure.weight < (causes.Weight.TOLD if self._is_own(failure, node_rank) else causes.Weight.PEER)
+            failure.weight < causes.Weight.PEER
+            or (failure in own and failure.weight == causes.Weight.PEER and failure.at <= told)
             for failure in self.failures
         )
 
