@@ -31,7 +31,7 @@ def test_the_last_hosts_stand_by_or_those_named(asked: str, active: str, spares:
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"), [("4", "none would be left"), ("9", "none would be"), ("n9", "n9 is not among")]
+    ("asked", "said"), [("4", "no host would be left"), ("9", "no host would be"), ("n9", "n9 is not among")]
 )
 def test_what_leaves_nobody_or_is_not_there_is_refused(asked: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):

@@ -288,6 +288,12 @@ def test_silence_of_the_last_host_that_runs_may_be_the_controllers_own() -> None
     assert play.outcome.status == "succeeded"
 
 
+def test_the_last_host_that_runs_is_not_to_blame_where_the_others_are_silent_too() -> None:
+    play = Play(2).exits(0).ends(0).pass_time(5, heard=(0, 1))
+    play.pass_time(RUN.lease_attached + RUN.heartbeat_timeout + 1)
+    assert (play.outcome.status, play.outcome.cause and play.outcome.cause.host) == ("lost", "")
+
+
 def test_the_last_host_that_runs_is_lost_while_others_are_heard() -> None:
     play = Play(2).exits(0).ends(0).pass_time(5, heard=(0, 1))
     play.do("link_lost", 1, "closed").unopened(1, "no route to host").pass_time(20, heard=(0,))

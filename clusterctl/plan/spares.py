@@ -28,7 +28,7 @@ def split(inventory: Inventory, asked: str) -> tuple[Inventory, tuple[Host, ...]
     active = tuple(host for host in inventory.hosts if host.name not in names)
     if not active:
         raise UsageError(
-            f"--spares {asked}: of {len(inventory.hosts)} hosts none would be left to train",
+            f"--spares {asked}: of {len(inventory.hosts)} in all, no host would be left to train",
             hint="fewer spares, or more hosts",
         )
     return msgspec.structs.replace(inventory, hosts=active), spares

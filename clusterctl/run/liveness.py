@@ -19,10 +19,11 @@ _DOUBLINGS = 4
 
 
 class Lost(msgspec.Struct, frozen=True):
-    """These nodes are given up. Several are so all at once, and none of them is to blame."""
+    """These nodes are given up. ``with_all``: every host of several was silent, and none is to blame."""
 
     nodes: tuple[int, ...]
     why: str
+    with_all: bool = False
 
 
 class Liveness:
@@ -104,8 +105,8 @@ class Liveness:
             quiet = min(now - hosts[node].heard for node in silent)
             if quiet <= lease_over:
                 return []
-            if len(silent) > 1:
-                return [Lost(tuple(silent), silence_of_all(quiet))]
+            if len(hosts) > 1:
+                return [Lost(tuple(silent), silence_of_all(quiet), with_all=True)]
             return [Lost(tuple(silent), "no word from it until its lease had run out")]
         if self.silence is not None and now - self.silence.end < limits.heartbeat_timeout:
             return []  # the first of all is heard again, and tries of that time may still be under way

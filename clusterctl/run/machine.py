@@ -98,7 +98,7 @@ class Machine:
 
     def absent(self, node: int, reason: str, now: float) -> list[Action]:
         """The host answers but knows nothing of the run: it was rebooted or its disk was cleared."""
-        return self._lose((node,), f"the host no longer knows this run ({reason or 'rebooted?'})")
+        return self._lose(Lost((node,), f"the host no longer knows this run ({reason or 'rebooted?'})"))
 
     def probed(self, node: int, alive: bool, now: float) -> list[Action]:
         """What another host found over the training network."""
@@ -218,7 +218,7 @@ class Machine:
             self._completion.hurry(now)
             actions += self._stop("timeout", text, self.defaults.stop_grace)
         for found in self._liveness.watch(now, self._completion.grace):
-            actions += self._lose(found.nodes, found.why) if isinstance(found, Lost) else [found]
+            actions += self._lose(found) if isinstance(found, Lost) else [found]
         for told in self.hangs.tick(now) if self.state is RunState.RUNNING else []:
             actions += self._hung(told) if isinstance(told, HangVerdict) else [told]
         actions += self._completion.watch(now, stopping=self.stopping is not None)
@@ -305,17 +305,16 @@ class Machine:
         self.verdict.add(failure)
         return self._stop("failed", where + failure.cause.message, self.defaults.failure_grace)
 
-    def _lose(self, nodes: tuple[int, ...], why: str) -> list[Action]:
-        """One node is the cause; of several at once none is."""
+    def _lose(self, lost: Lost) -> list[Action]:
         said: list[Action] = []
         gone = []
-        for node in nodes:
+        for node in lost.nodes:
             state = self.nodes[node]
             if state.over:
                 continue
             if state.ended:  # nothing of the run lives there: it cannot fail any more
                 state.complete = True
-                said.append(Say(f"{state.host}: not all of its logs have come: {why}"))
+                said.append(Say(f"{state.host}: not all of its logs have come: {lost.why}"))
             else:
                 state.lost = True
                 gone.append(node)
@@ -323,9 +322,9 @@ class Machine:
             return said
         # Lost when they were last heard, not when that was noticed.
         at = self.epoch + min(self.nodes[node].last_word for node in gone)
-        if len(nodes) > 1:
-            return [*said, *self._fail(None, "lost", why, at)]
-        return [*said, *self._fail(gone[0], "lost", f"lost: {why}", at)]
+        if lost.with_all:
+            return [*said, *self._fail(None, "lost", lost.why, at)]
+        return [*said, *self._fail(gone[0], "lost", f"lost: {lost.why}", at)]
 
     def _hung(self, verdict: HangVerdict) -> list[Action]:
         suspect = next(iter(verdict.suspects), None)
