@@ -10,7 +10,7 @@ for package in ("torch", "deepspeed"):
     pytest.importorskip(package)
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "train"))
 
-from evaluation import perplexity  # noqa: E402
+from metrics import perplexity  # noqa: E402
 
 
 def test_a_loss_beyond_what_exp_can_take_has_an_infinite_perplexity() -> None:

@@ -8,6 +8,7 @@ import torch
 import torch.distributed as dist
 
 from engine import Engine
+from metrics import perplexity
 from progress import Progress
 from ranks import Place
 from sampling import HeldoutBatches
@@ -50,10 +51,3 @@ class Evaluation:
         mean = float(total) / self.windows
         self.progress.evaluation(step, mean, perplexity(mean), self.windows * self.samples.seq_len)
         return mean
-
-
-def perplexity(loss: float) -> float:
-    try:
-        return math.exp(loss)
-    except OverflowError:
-        return math.inf

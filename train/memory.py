@@ -227,11 +227,11 @@ def _parameters() -> dict[str, Any]:
 
 
 def _storage(tensor: torch.Tensor) -> tuple[int, int]:
-    """Its address and its bytes; none where the tensor has none, as under compilation."""
+    """Its address and its bytes; none where it has none, as a fake or a sparse tensor."""
     try:
         storage = tensor.untyped_storage()
         return storage.data_ptr(), storage.nbytes()
-    except (NotImplementedError, RuntimeError):
+    except RuntimeError:
         return 0, 0
 
 

@@ -36,3 +36,11 @@ def from_environment() -> JsonLines | None:
 def _plain(value: Any) -> Any:
     """nan, inf and -inf as words."""
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def perplexity(loss: float) -> float:
+    """Infinite where a float holds no such number."""
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return math.inf

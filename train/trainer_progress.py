@@ -9,6 +9,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from errors import Diverged
+from metrics import perplexity
 from progress import clock, memory_text, say
 from ranks import Place, gather
 from stopping import StopRequest
@@ -64,7 +65,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]
             self.evaluations.append(loss)
             self.note(
                 f"eval {state.global_step}/{state.max_steps}  loss {loss:.4f}  perplexity"
-                f" {math.exp(min(loss, 700)):,.2f}  on {self.heldout:,} held-out answer tokens"
+                f" {perplexity(loss):,.2f}  on {self.heldout:,} held-out answer tokens"
             )
         self.line_at = time.monotonic()
 
