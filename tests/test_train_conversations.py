@@ -41,6 +41,7 @@ def refusal(path: Path) -> str:
         {"instruction": "2 + 2?", "input": "", "output": "4"},
         {"instruction": "2 + 2?", "context": "", "response": "4", "category": "sums"},
         {"question": "2 + 2?", "answer": "4"},
+        {"input": "2 + 2?", "output": "4"},
         {"Prompt": "2 + 2?", " Response ": "4"},
         {"messages": ASKED},
         {"conversations": [{"from": "human", "value": "2 + 2?"}, {"from": "gpt", "value": "4"}]},

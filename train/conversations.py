@@ -21,7 +21,7 @@ from errors import UserError, first_line
 Message = dict[str, str]
 LINES = (".jsonl", ".ndjson")
 TABLES = {".csv": ",", ".tsv": "\t"}
-QUESTIONS = ("prompt", "instruction", "question", "query")
+QUESTIONS = ("prompt", "instruction", "question", "query", "input")
 ANSWERS = ("response", "completion", "output", "answer")
 ADDED = ("input", "context")
 """Columns whose text follows the question; a prompt is whole."""
@@ -190,7 +190,7 @@ def _messages(row: Any) -> Iterable[Message]:
     asked = next((column for column in QUESTIONS if row.get(column) is not None), None)
     if asked is None:
         raise _BadRow(f"no columns to learn from, only {', '.join(row) or 'none'}")
-    added = [] if asked == "prompt" else [column for column in ADDED if row.get(column)]
+    added = [column for column in ADDED if row.get(column) and asked not in ("prompt", column)]
     question = "\n\n".join(_text(row, column) for column in (asked, *added))
     told = next((column for column in ANSWERS if row.get(column) is not None), None)
     answer = _text(row, told or ("output" if asked == "instruction" else "response"))
