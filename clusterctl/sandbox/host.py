@@ -174,6 +174,8 @@ class VirtualHost:
     def crash(self) -> None:
         """Power off: its processes and its network cards are gone at once, and nobody says goodbye."""
         self._need_namespaces("crash")
+        for card in self.nics:  # first: its kernel would tell peers that their connections are over
+            self.set_link(card.name, up=False)
         holder_link.end(self._host.process)
 
     def stop_sshd(self) -> None:
