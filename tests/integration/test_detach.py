@@ -171,7 +171,7 @@ def test_it_returns_when_all_ranks_are_up_and_the_run_goes_on(detached: Detached
     assert (detached.folder / "told").read_text() == "node2: ended with exit code 7\n"
     assert (detached.run / "controller.log").read_text().startswith("--on-end ended with exit code 3, which")
     again = detached.begin("attach")
-    assert "rank 0 tick 0\n" in text_of(again)
+    assert "node1 0    │ ready\n" in text_of(again)
     assert again.returncode == 7
 
 
