@@ -15,26 +15,8 @@ from clusterctl.engines import deepspeed
 from clusterctl.plan.model import LaunchPlan
 
 # DeepSpeed writes its own interpreter's path into the remote command. Here that path is the `enter` file,
-# which every host has at the same place. Its imports take longer than all else it does: they are done by the
-# time that it is told to begin. A thread listens meanwhile, so that it ends with whoever would have told it.
-_BEGIN = b"begin\n"
-_START = f"""
-import os, sys, threading
-
-order = os.dup(0)
-os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-
-def listen():
-    if os.read(order, 80) != {_BEGIN!r}:
-        os._exit(1)
-
-listening = threading.Thread(target=listen, daemon=True)
-listening.start()
-from deepspeed.launcher.runner import main
-listening.join()
-sys.executable = sys.argv.pop(1)
-main()
-"""
+# which every host has at the same place.
+_START = "import sys; sys.executable = sys.argv.pop(1); from deepspeed.launcher.runner import main; main()"
 _END_TIMEOUT = 10.0
 _KILL_TIMEOUT = 2.0
 _LOG_TAIL = 256 * 1024
@@ -57,18 +39,13 @@ def pdsh_failures(text: str) -> dict[str, str]:
 
 
 class DeepSpeedLauncher:
-    """Its process is started, and loads what it needs; it goes to no host before `begin`.
-
-    Nothing of the caller's environment travels through it except what ssh needs.
-    """
+    """Started at once. Nothing of the caller's environment travels through it except what ssh needs."""
 
     def __init__(self, plan: LaunchPlan, log: Path, ssh_config: Path | None) -> None:
-        """Raises OSError."""
         self.log = log
         self._read_to = 0
         self._unreached: dict[str, str] = {}
         self._trouble = ""
-        self._begun = False
         # A file and no directory: to remove one takes a descriptor, and at the end there may be none.
         self._hostfile = tempfile.NamedTemporaryFile("w", prefix="clusterctl-hostfile-")  # noqa: SIM115
         self._hostfile.write(deepspeed.hostfile(plan))
@@ -81,20 +58,13 @@ class DeepSpeedLauncher:
         with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb") as stream:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _START, plan.enter, *deepspeed.pdsh_argv(plan, self._hostfile.name)],
-                stdin=subprocess.PIPE,
+                stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
                 cwd="/",
                 env=env,
                 start_new_session=True,
             )
-
-    def begin(self) -> None:
-        """Have it start an engine on every host. Once it is over already, `look` tells why."""
-        self._begun = True
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError), self._process.stdin as stream:
-            stream.write(_BEGIN)
 
     def look(self) -> None:
         """Read what it has said since. Asks the disk on which its log lies, as nothing else here does."""
@@ -139,13 +109,12 @@ class DeepSpeedLauncher:
     def close(self, *, at_once: bool = False) -> None:
         """Wait a moment for its own end, else kill its session, which may outlast that: its disk may hang.
 
-        ``at_once``: its end would be waited for in vain, since a host is gone that it still waits for. So it
-        would where it was never told to begin.
+        ``at_once``: its end would be waited for in vain, since a host is gone that it still waits for.
 
         Never TERM or INT: DeepSpeed answers those with `pkill -f` on every host, which hits other jobs too.
         """
         try:
-            self._process.wait(0.0 if at_once or not self._begun else _END_TIMEOUT)
+            self._process.wait(0.0 if at_once else _END_TIMEOUT)
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             with contextlib.suppress(subprocess.TimeoutExpired):

@@ -22,28 +22,18 @@ class LauncherFailure(msgspec.Struct, frozen=True):
 
 
 class LauncherWatch:
-    """Has the launcher started, to `begin` once agents wait for it, and looks at what the recorder reads of
-    it."""
+    """Has the launcher started, and looks at what the recorder reads of it."""
 
     def __init__(
         self, plan: LaunchPlan, recorder: Recorder, make: Callable[[LaunchPlan], DeepSpeedLauncher]
     ) -> None:
         self._plan = plan
         self._recorder = recorder
-        self._started = recorder.load_launcher(partial(make, plan))
-        self._begun = False
+        self._started = recorder.launch(partial(make, plan))
         self._unreached_since: dict[str, float] = {}
 
-    def begin(self) -> None:
-        """Have it start the engines."""
-        self._begun = True
-        self._recorder.begin_launcher()
-
     def failure(self, has_begun: Callable[[int], bool], now: float) -> LauncherFailure | None:
-        """``has_begun`` says of a node whether an engine has: then pdsh did reach it. Nothing is amiss with
-        a launcher before `begin`: the run may end before it needs one."""
-        if not self._begun:
-            return None
+        """``has_begun`` says of a node whether an engine has: then pdsh did reach it."""
         error = self._started.exception() if self._started.done() else None
         if error is not None:
             return LauncherFailure(f"deepspeed's launcher cannot be started: {error}")

@@ -133,13 +133,9 @@ class Recorder:
 
         return self._ask(keep)
 
-    def load_launcher(self, make: Callable[[], DeepSpeedLauncher]) -> Future[None]:
-        """Make DeepSpeed's launcher, whose log lies in the run directory, and read that. Raises OSError."""
-        return self._ask(partial(self._load_launcher, make))
-
-    def begin_launcher(self) -> None:
-        """Tell it to begin, where it could be made."""
-        self._jobs.put(self._begin_launcher)
+    def launch(self, make: Callable[[], DeepSpeedLauncher]) -> Future[None]:
+        """Start DeepSpeed's launcher, whose log lies in the run directory, and read that. Raises OSError."""
+        return self._ask(partial(self._launch, make))
 
     def record(self, event: Mapping[str, Any]) -> None:
         """One line of ``events.jsonl``."""
@@ -285,12 +281,8 @@ class Recorder:
         self._logs.resume(hosts)
         return History.of(self._directory)
 
-    def _load_launcher(self, make: Callable[[], DeepSpeedLauncher]) -> None:
+    def _launch(self, make: Callable[[], DeepSpeedLauncher]) -> None:
         self.launcher = make()
-
-    def _begin_launcher(self) -> None:
-        if self.launcher is not None:
-            self.launcher.begin()
 
     def _finish(self, end: Outcome | AttemptEnd, hosts: Sequence[str]) -> Kept:
         missing = self._logs.incomplete(hosts, self._step)

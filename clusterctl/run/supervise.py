@@ -193,8 +193,8 @@ class Supervisor:
                 self._do(self._machine.not_started(tuple(self._never), trouble, self._time(now()), now()))
             for node in range(len(self._hosts)) if not trouble else ():
                 self._do(self._machine.hangs.linked(node))
-            if self._launcher is not None and not trouble:
-                self._launcher.begin()
+            if self._make_launcher is not None and not trouble:
+                self._launcher = LauncherWatch(self._plan, self._recorder, self._make_launcher)
             if self._stdin is not None and not trouble:
                 first = self._plan.node_of(0).node_rank
                 pump = InputPump(self._stdin, partial(self._links.feed, first))
@@ -226,11 +226,8 @@ class Supervisor:
     def _carry_out(self, start: Startup, verb: Verb) -> str:
         """Why it has not started everywhere; "" where it has."""
         claim = self._recorder.claim if self._plan.attempt == 1 else self._recorder.keep_claim
-        claimed = claim(verb)
-        if self._make_launcher is not None:
-            self._launcher = LauncherWatch(self._plan, self._recorder, self._make_launcher)
         try:
-            start.carry_out(after=claimed)
+            start.carry_out(after=claim(verb))
         except Halted:
             return "it was ended before it had started everywhere"
         except ClusterctlError as error:
