@@ -102,8 +102,8 @@ def openssh_cache(clusterctl_home: Path) -> Path:
     """Where a private copy of sshd lies, if one is needed: fetched once, not by every test."""
     cache = clusterctl_home / "sandbox/.cache"
     cache.mkdir(mode=0o700, parents=True)
-    if (_OWN_CACHE / "usr/sbin/sshd").exists():
-        (cache / "openssh").symlink_to(_OWN_CACHE)
+    if (_OWN_CACHE / "usr/sbin/sshd").exists():  # no link: hosts do not see where it would lead
+        shutil.copytree(_OWN_CACHE, cache / "openssh", symlinks=True)
     find_sshd(cache)
     return cache
 
@@ -115,7 +115,7 @@ def empty_home(namespaces: None, openssh_cache: Path) -> Iterator[Path]:
     cache = home / "sandbox/.cache"
     cache.mkdir(mode=0o700, parents=True)
     copy = (openssh_cache / "openssh").resolve()
-    if copy.exists():  # no link: hosts do not see where it would lead
+    if copy.exists():
         shutil.copytree(copy, cache / "openssh", symlinks=True, copy_function=os.link)
     yield home
     for name in names(home):
