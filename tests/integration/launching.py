@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,17 @@ def start(
 def launch(sandbox: Sandbox, *words: str, cwd: Path, **more: Any) -> Launch:
     """As `start`, to the end."""
     return start(sandbox, *words, cwd=cwd, **more).finish()
+
+
+@contextmanager
+def nothing_left(box: Sandbox) -> Iterator[None]:
+    """Every host ends with no more processes than it began with; those of an earlier test may end."""
+    before = {host.name: set(host.pids()) for host in box.hosts}
+    yield
+    limit = time.monotonic() + 120
+    while new := {host.name: left for host in box.hosts if (left := set(host.pids()) - before[host.name])}:
+        assert time.monotonic() < limit, new
+        time.sleep(0.1)
 
 
 def leftovers(sandbox: Sandbox, run: str) -> list[str]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ from clusterctl.inventory.hostfile import parse
 from clusterctl.sandbox import FileSpec, HostSpec, Sandbox
 from clusterctl.transport import Kind, connect
 from clusterctl.transport.protocol import Failure
+from tests.integration.launching import nothing_left
 
 pytestmark = pytest.mark.sandbox
 
@@ -35,17 +34,6 @@ def asked(
         return ask(transport, inventory, request, **options)  # type: ignore[arg-type]
     finally:
         transport.close()
-
-
-@contextmanager
-def nothing_left(box: Sandbox) -> Iterator[None]:
-    """Every host ends with the processes it began with."""
-    before = {host.name: host.pids() for host in box.hosts}
-    yield
-    limit = time.monotonic() + 120
-    while (after := {host.name: host.pids() for host in box.hosts}) != before and time.monotonic() < limit:
-        time.sleep(0.1)
-    assert after == before
 
 
 def test_every_host_tells_who_and_where_it_is(sandbox: Sandbox) -> None:

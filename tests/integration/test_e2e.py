@@ -8,8 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 
 import msgspec
 import pytest
@@ -26,6 +25,7 @@ from clusterctl.sandbox import HostSpec, Sandbox
 from clusterctl.sandbox.host import VirtualHost
 from clusterctl.session.examine import _variables as variables_of_a_run
 from clusterctl.transport import connect
+from tests.integration.launching import nothing_left
 from tests.integration.test_doctor_sandbox import doctor, problems
 
 pytestmark = pytest.mark.sandbox
@@ -87,16 +87,6 @@ def ranks_of(host: VirtualHost) -> list[int]:
         if BOOT.encode() in argv:
             found.append(pid)
     return found
-
-
-@contextmanager
-def nothing_left(box: Sandbox) -> Iterator[None]:
-    before = {host.name: host.pids() for host in box.hosts}
-    yield
-    limit = time.monotonic() + 120
-    while (after := {host.name: host.pids() for host in box.hosts}) != before and time.monotonic() < limit:
-        time.sleep(0.1)
-    assert after == before
 
 
 def test_a_wrong_interface_on_one_host_is_named_in_plain_words(sandbox: Sandbox) -> None:
