@@ -648,6 +648,16 @@ def test_standing_still_is_the_operators_doing_with_a_lease_shorter_than_a_silen
     assert (play.outcome.status, play.outcome.exit_code) == ("stopped", 123)
 
 
+def test_a_short_standstill_after_a_long_one_does_not_hide_it() -> None:
+    play = Play(2).pass_time(2, heard=(0, 1))
+    for gap in (90, 7):
+        play.now += gap
+        play.do("tick")
+    play.do("heard", 0).do("agent_event", 0, LeaseOver(time=0.0), 0.0)
+    play.exits(0, 143, told=True).exits(1, 143, told=True).ends(0).ends(1)
+    assert (play.outcome.status, play.outcome.exit_code) == ("stopped", 123)
+
+
 @pytest.mark.parametrize("victim_first", [True, False])
 def test_a_lease_that_ran_out_without_a_controller_is_no_hosts_fault(victim_first: bool) -> None:
     """Whoever tells first: the host whose lease was over, or the one whose rank saw its peer go then."""

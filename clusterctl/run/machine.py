@@ -205,7 +205,9 @@ class Machine:
         gap = now - self.ticked
         self.ticked = now
         if gap > 5.0:  # this machine slept, or this process did
-            self._stood = Span(now - gap, now)
+            before = self._stood
+            if before is None or gap >= before.end - before.start or now - before.end > self.lease:
+                self._stood = Span(now - gap, now)
             for state in self.nodes:
                 state.stood_still(gap)
             self._completion.stood_still(gap)
