@@ -237,6 +237,25 @@ def test_a_killed_engine_takes_no_rank_with_it_unheard(make: Make) -> None:
     assert "saved after 1" in run.log()
 
 
+@pytest.mark.parametrize(
+    ("said", "sent"),
+    [
+        (
+            "[2026-12-01 05:00:00,123] [INFO] [launch.py:262] Main process received SIGINT, exiting",
+            2,
+        ),
+        ("torch.distributed.elastic.multiprocessing.api.SignalException: Process 29589 got signal: 15", 15),
+        ("[2026-12-01 05:00:00,123] [ERROR] [launch.py:259] ['train.py'] exits with return code = 1", None),
+    ],
+    ids=["deepspeed", "torchrun", "a rank's failure"],
+)
+def test_what_an_engine_says_of_a_signal_it_was_sent_is_told(make: Make, said: str, sent: int | None) -> None:
+    run = make(engine=[PYTHON, "-c", f"import sys; print({said!r}); sys.exit(1)"]).start()
+    run.wait_end()
+    (exited,) = run.told(events.EngineExited)
+    assert (exited.code, exited.sent) == (1, sent)
+
+
 def test_a_rank_whose_waiter_is_killed_is_reported_by_the_agent(make: Make) -> None:
     run = make(SLEEPS).start()
     run.wait_for_log("ready")

@@ -206,6 +206,13 @@ def test_an_engine_that_its_own_agent_had_to_kill_was_killed_by_nobody() -> None
     assert (engine.cause.kind, engine.cause.exit_code, engine.weight) == ("exit", 1, Weight.DOUBTFUL)
 
 
+def test_an_engine_that_was_sent_a_signal_ends_with_a_code_of_its_own() -> None:
+    event = EngineExited(time=0.0, code=1, told=True, sent=15)
+    engine = from_engine_exit(event, host="b", node_rank=1, at=10.0, log="logs/b/agent.log")
+    assert (engine.cause.kind, engine.cause.message) == ("signal", "the engine was sent SIGTERM")
+    assert (engine.cause.exit_code, engine.cause.signal, engine.weight) == (1, 15, Weight.OWN)
+
+
 def test_an_engine_that_was_killed_is_named_before_ranks_that_were_told() -> None:
     event = EngineExited(time=0.0, code=137, told=False)
     engine = from_engine_exit(event, host="b", node_rank=1, at=10.0, log="logs/b/agent.log")

@@ -462,6 +462,32 @@ def test_a_peer_on_the_same_host_explains_an_engine_only_before_it_ended_others(
     assert ("engine" in cause.message, cause.host) == ((True, "h1") if engine else (False, "h1"))
 
 
+@pytest.mark.parametrize("ordered", [False, True], ids=["", "after an order"])
+def test_an_engine_that_says_it_was_sent_a_signal_is_the_cause_whatever_its_ranks_saw(ordered: bool) -> None:
+    play = Play(2)
+    play.machine.nodes[1].ranks = (1, 2)
+    if ordered:
+        play.do("agent_event", 1, Stopping(time=0.0, reason="h0 rank 0: peer gone", grace=30.0), 0.0)
+    gone = RankError(type="RuntimeError", message="[pair.cc:553] Connection closed by peer", time=999.0)
+    second = RankExited(
+        time=999.0,
+        rank=2,
+        code=1,
+        signal=None,
+        started=0.0,
+        ended=999.0,
+        peak_memory=0,
+        told=False,
+        error=gone,
+    )
+    play.do("agent_event", 1, second, 999.0).exits(0, 1, error=gone)
+    told(play, 1)
+    play.do("agent_event", 1, EngineExited(time=0.0, code=1, told=True, sent=15), 1000.5)
+    cause = play.ends(1).ends(0).outcome.cause
+    assert cause is not None
+    assert (cause.message, cause.host, cause.rank) == ("the engine was sent SIGTERM", "h1", None)
+
+
 def test_an_engine_that_was_killed_is_the_cause_not_its_ranks() -> None:
     play = Play(2).exits(1, 137, signal=9, told=True)
     play.do("agent_event", 1, EngineExited(time=0.0, code=137, told=False), 1000.0)

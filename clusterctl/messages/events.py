@@ -32,12 +32,13 @@ class EngineStarted(_Event, frozen=True, kw_only=True, tag="engine"):
 class EngineExited(_Event, frozen=True, kw_only=True, tag="engine-exit"):
     """``code`` is 128+n for a signal; ``told`` when its node was being stopped, ``swept`` when its agent
     killed it, because it had not ended with its ranks. ``oom`` is which memory was short, where the kernel
-    killed it for that."""
+    killed it for that; ``sent`` the signal that it says it was sent by somebody else."""
 
     code: int
     told: bool
     swept: bool = False
     oom: str = ""
+    sent: int | None = None
 
 
 class RankStarted(_Event, frozen=True, kw_only=True, tag="rank-start"):

@@ -77,13 +77,17 @@ def from_rank_exit(event: RankExited, *, host: str, node_rank: int, at: float, l
 def from_engine_exit(event: EngineExited, *, host: str, node_rank: int, at: float, log: str) -> Failure:
     """An engine that did not end with 0 though none of its ranks had failed by itself. Engines that are sent
     a signal may end their ranks and leave with an exit code of their own, or not leave at all."""
-    signal = event.code - 128 if event.code > 128 and not event.swept else None
+    killed_by = event.code - 128 if event.code > 128 and not event.swept else None
+    signal = killed_by or event.sent
     code = 1 if event.swept else event.code
     kind: CauseKind = "exit"
     if event.oom:
         kind, message = "oom", f"the engine: {event.oom}"
     elif signal is not None:
-        kind, message = "signal", f"the engine was killed by {signal_name(signal)}"
+        kind, message = (
+            "signal",
+            f"the engine was {'killed by' if killed_by else 'sent'} {signal_name(signal)}",
+        )
     elif event.told:
         message = "the engine ended its ranks, was it sent a signal?"
     else:

@@ -270,8 +270,8 @@ class Machine:
         return self._take_failure(failure, f"{state.host} rank {rank}: ")
 
     def _engine_exit(self, node: int, event: events.EngineExited, at: float) -> list[Action]:
-        """News only where nobody had ordered it and nothing else explains it."""
-        if self.verdict.explains_engine(node) or self.nodes[node].ordered:
+        """News where it was sent a signal; else only where nobody had ordered it and nothing explains it."""
+        if event.sent is None and (self.verdict.explains_engine(node) or self.nodes[node].ordered):
             return []
         host = self.nodes[node].host
         log = f"logs/{host}/{self.plan.agent_log}"

@@ -57,8 +57,12 @@ ENDS = (
     Signature(
         code="end.engine",
         source="end",
-        sign=("the engine was killed by", "the engine ended its ranks, was it sent a signal?"),
-        detail=r"killed by (?P<signal>\w+)",
+        sign=(
+            "the engine was killed by",
+            "the engine was sent",
+            "the engine ended its ranks, was it sent a signal?",
+        ),
+        detail=r"(?:killed by|sent) (?P<signal>SIG\w+)",
         means="the engine on {host} was ended from outside[ by {signal}], its ranks with it",
         hint="somebody's kill, a reboot or a memory limit; " + _KERNEL,
     ),

@@ -217,7 +217,8 @@ class Agent:
         killed = code == 128 + signal.SIGKILL
         swept = killed and self.killed_at is not None
         oom = self.memory.limit_that_killed(self.engine.pid) if killed and not swept else ""
-        self.events.tell("engine-exit", code=code, told=told, swept=swept, oom=oom)
+        sent = self.engine.signalled() if code else None
+        self.events.tell("engine-exit", code=code, told=told, swept=swept, oom=oom, sent=sent)
         if told:
             return
         if code == 0 and not self.ranks.all_over():

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
 
 from ..shared.processes import die_with_parent
 
 WAITER = "code/rank.py"
 WAITER_WORD = "clusterctl-rank-waiter"
+# What DeepSpeed's launcher (0.9 to 0.19) and torchrun (1.9 to 2.13) say of a signal, and of nothing else.
+_SIGNALLED = re.compile(
+    rb"Main process received (SIG[A-Z]+), exiting|SignalException: Process \d+ got signal: (\d+)"
+)
+_TAIL = 65536
 
 
 class Engine:
@@ -56,3 +63,17 @@ class Engine:
         self.code = 128 + os.WTERMSIG(status) if killed else os.WEXITSTATUS(status)
         self.process.returncode = self.code
         return True
+
+    def signalled(self):
+        """The number of the signal it says it was sent, None where it says nothing of one. Nobody here sends
+        an engine any but KILL."""
+        try:
+            with open(self._directory.path(self._directory.agent_log), "rb") as stream:
+                stream.seek(max(0, os.fstat(stream.fileno()).st_size - _TAIL))
+                found = _SIGNALLED.search(stream.read())
+        except OSError:  # the directory may have been removed: that has an event of its own
+            return None
+        if found is None:
+            return None
+        name, number = found.groups()
+        return int(signal.Signals[name.decode()]) if name else int(number)
