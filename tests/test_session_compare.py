@@ -11,8 +11,9 @@ import pytest
 from clusterctl.advise.compare.model import Held, Told
 from clusterctl.advise.explain import Explanation
 from clusterctl.errors import UsageError
-from clusterctl.session.compare import Wanted, arguments_for, check, encode, last_words, ranks_told, read
+from clusterctl.session.compare import Wanted, arguments_for, check, encode, read
 from clusterctl.session.options import LaunchOptions
+from clusterctl.session.trial import last_words, ranks_told
 from tests.test_advise_compare import RECORDED, recorded
 from tests.test_run_machine import plan as small_plan
 

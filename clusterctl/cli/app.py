@@ -8,6 +8,7 @@ import typer
 
 from clusterctl import __version__
 from clusterctl.cli import help as help_
+from clusterctl.cli import help_sections
 from clusterctl.cli.verbs import Verbs
 
 if TYPE_CHECKING:
@@ -50,45 +51,6 @@ def _dashes(name: str) -> str:
     return name.replace("_", "-")
 
 
-_LAUNCH_GROUPS = {
-    "Hosts": ("hostfile", "cluster_name", "include", "exclude", "nodes", "gpus_per_node", "spares"),
-    "What runs": (
-        *("module", "no_python", "no_local_rank", "engine"),
-        *("workdir", "no_sync", "sync_limit", "stdin"),
-    ),
-    "Before it starts": ("dry_run", "as_json", "force"),
-    "While it runs": (
-        *("detach", "on_disconnect", "time_limit", "log_limit", "hang_timeout", "on_hang"),
-        *("max_restarts", "checkpoint_dir", "resume", "on_end", "track", "notify"),
-    ),
-    "Environment": ("env", "env_file", "profile", "venv_script", "home_caches", "master_addr", "master_port"),
-    "SSH": ("ssh_config", "ssh_port", "transport"),
-}
-
-_FIT_GROUPS = {
-    "What trains": ("params", "sequence", "micro_batch", "gas", "precision", "optimizer"),
-    "What saves memory": ("lora", "qlora", "lora_rank", "checkpointing", "eager_attention"),
-    "On machines as given": ("gpus", "hosts", "gpu_memory", "host_memory", "bandwidth"),
-    "On hosts that are asked": (
-        "hostfile",
-        "cluster_name",
-        "include",
-        "exclude",
-        "nodes",
-        "measure",
-        "transport",
-        "ssh_config",
-    ),
-}
-
-_COMPARE_GROUPS = {
-    "What is compared": ("strategies", "steps", "warmup", "repeats", "time_limit"),
-    "What comes out": ("html", "json", "again", "force"),
-    "Hosts": ("hostfile", "cluster_name", "include", "exclude", "nodes", "gpus_per_node"),
-    "Environment": ("env", "profile", "venv_script", "workdir"),
-    "SSH": ("ssh_config", "ssh_port", "transport"),
-}
-
 _verb(
     "doctor",
     "doctor.command",
@@ -123,7 +85,7 @@ _verb(
         "clusterctl launch --time-limit 2h -m project.train",
         "clusterctl launch --detach train.py         goes on without this terminal",
         "clusterctl launch -- --steps 5              the shipped workload",
-        groups=_LAUNCH_GROUPS,
+        groups=help_sections.LAUNCH,
         unknown_option=_no_option_of_launch,
     ),
 )
@@ -239,7 +201,7 @@ _verb(
         "clusterctl fit ./my-model --seq 4096           on the hosts of ./hostfile",
         "clusterctl fit 7B --gpu-memory 24GB --gpus 4 --hosts 2 --bandwidth 1.1GB/s",
         "clusterctl fit 7B --qlora --checkpointing --write ds_config.json",
-        groups=_FIT_GROUPS,
+        groups=help_sections.FIT,
     ),
 )
 _verb(
@@ -252,7 +214,7 @@ _verb(
         "clusterctl compare --strategies zero2,zero3 --html page.html -- --d_model 512",
         "clusterctl compare train.py --zero {strategy} --max_steps {steps}",
         "clusterctl compare --strategies z1.json,z2.json sft.py --deepspeed {config}",
-        groups=_COMPARE_GROUPS,
+        groups=help_sections.COMPARE,
     ),
 )
 _verb(

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from clusterctl.checks.rule import Rule
-from clusterctl.checks.sw import environment, nccl, packages, system
+from clusterctl.checks.sw import environment, interpreter, nccl, packages, system, torch
 
-RULES: tuple[Rule, ...] = (*packages.RULES, *nccl.RULES, *environment.RULES, *system.RULES)
+RULES: tuple[Rule, ...] = (
+    *interpreter.RULES,
+    *torch.RULES,
+    *packages.RULES,
+    *nccl.RULES,
+    *environment.RULES,
+    *system.RULES,
+)
