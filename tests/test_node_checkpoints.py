@@ -108,6 +108,12 @@ def test_checkpoints_of_the_trainer(tmp_path: Path) -> None:
     assert problems(seen(tmp_path)["checkpoint-20"]) == told
 
 
+def test_a_file_that_cannot_be_read_is_not_called_torn(tmp_path: Path) -> None:
+    folder = deepspeed(tmp_path, 10, [0])
+    (folder / "complete.json").mkdir()
+    assert problems(seen(tmp_path)["global_step10"]) == {"complete.json": "Is a directory"}
+
+
 def test_distributed_checkpoints_name_their_files_in_a_pickle_that_stays_one(tmp_path: Path) -> None:
     folder = tmp_path / "step_30"
     for rank in (0, 1):

@@ -33,7 +33,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.began = self.line_at = time.monotonic()
-        self.first = self.line_step = state.global_step
+        self.first = state.global_step
         self.line_tokens = state.num_input_tokens_seen
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

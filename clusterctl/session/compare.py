@@ -23,7 +23,6 @@ from clusterctl.store.outcome import Outcome
 
 COUNTED = 2
 """Steps whose tensors are counted: `CLUSTERCTL_MEASURE` of train/memory.py. They are slow."""
-LEAST_WARMUP = COUNTED + 1
 RECORD = "comparison.json"
 _NAME, _CONFIG, _STEPS = "{strategy}", "{config}", "{steps}"
 

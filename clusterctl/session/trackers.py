@@ -7,12 +7,11 @@ import importlib.util
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol
 
 from clusterctl.errors import ClusterctlError
 
 TrackerName = Literal["wandb", "trackio"]
-TRACKERS: tuple[TrackerName, ...] = get_args(TrackerName)
 _PROJECT = "clusterctl"
 
 

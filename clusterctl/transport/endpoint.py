@@ -22,7 +22,6 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 22
     user: str
     identity_files: tuple[Path, ...] = ()
-    certificate_files: tuple[Path, ...] = ()
     identities_only: bool = False
     identity_agent: str = ""
     user_known_hosts: tuple[Path, ...] = ()
@@ -76,7 +75,6 @@ def read(name: str, text: str, config: Path | None = None) -> Endpoint:
         port=int(tokens["p"]),
         user=user,
         identity_files=paths(options.get("identityfile", [])),
-        certificate_files=paths(options.get("certificatefile", [])),
         identities_only=first("identitiesonly") == "yes",
         identity_agent=options.get("identityagent", [""])[0],
         user_known_hosts=paths(_list(first("userknownhostsfile"))),

@@ -97,7 +97,7 @@ def _agent(identity_agent: str) -> Iterator[tuple[paramiko.agent.AgentKey, ...]]
         return
     try:
         agent = _AgentAt(path)
-    except (OSError, paramiko.SSHException, AttributeError):
+    except (OSError, paramiko.SSHException):
         yield ()  # a socket left behind by an agent that is gone; ssh, too, goes on without it
         return
     try:
@@ -128,6 +128,6 @@ def read_key(file: Path) -> paramiko.PKey | failures.Unusable:
         why = f"cannot be read ({error.strerror or error})"
         return failures.Unusable(str(file), why, f"ls -l {tilde(file)}")
     except (paramiko.SSHException, UnknownKeyType, ValueError, NotImplementedError):
-        why = "is of a kind this transport cannot use (a security key?)"
+        why = "is damaged, or of a kind this transport cannot use (a security key?)"
         cure = "use `--transport openssh`, or a key of a common type (ssh-keygen -t ed25519)"
         return failures.Unusable(str(file), why, cure)

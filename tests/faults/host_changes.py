@@ -147,10 +147,6 @@ def segments_cut(nic: str = "eth0") -> Change:
     return command("ip", "link", "set", nic, "gso_max_segs", "1")
 
 
-def no_carrier(nic: str) -> Change:
-    return lambda host: host.set_link(nic, up=False)
-
-
 def flapping(times: int, nic: str = "eth0") -> Change:
     def alter(host: VirtualHost) -> None:
         for _ in range(times):

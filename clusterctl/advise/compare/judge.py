@@ -14,7 +14,6 @@ from clusterctl.advise.compare.model import Comparison, Held, Trial
 from clusterctl.advise.compare.parity import Parity, parity
 from clusterctl.advise.fit import traffic
 from clusterctl.advise.fit.job import STRATEGIES, Job, Strategy, World
-from clusterctl.advise.fit.memory import states
 from clusterctl.advise.fit.shapes import of_size
 from clusterctl.inventory.fold import fold
 
@@ -40,7 +39,7 @@ class Spread(msgspec.Struct, frozen=True):
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """One strategy over all its repetitions. ``rate`` is tokens per second of one rank; ``held`` of the rank
     with the highest peak. ``sent`` is bytes a step of the host that sends most, ``said_sent`` what the model
-    of `fit` says. ``said_states`` is what it says of weights, gradients and optimizer."""
+    of `fit` says."""
 
     strategy: str
     measured: int
@@ -52,7 +51,6 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     held: Held | None = None
     sent: float | None = None
     said_sent: int | None = None
-    said_states: int | None = None
     mfu: float | None = None
     loss: float | None = None
     tight: bool = False
@@ -109,7 +107,6 @@ def _row(comparison: Comparison, strategy: str) -> Row:
     sent = [max(trial.sent.values()) for trial in done if trial.sent]
     losses = [step.loss for step in timed if step.loss is not None]
     mfus = [step.mfu for step in timed if step.mfu is not None]
-    said_states, said_sent = _said(comparison, strategy, done)
     memory = min((place.memory for place in comparison.places if place.memory), default=None)
     return Row(
         strategy=strategy,
@@ -121,8 +118,7 @@ def _row(comparison: Comparison, strategy: str) -> Row:
         rate=spread(rates),
         held=held,
         sent=median(sent) if sent else None,
-        said_sent=said_sent,
-        said_states=said_states,
+        said_sent=_said_sent(comparison, strategy, done),
         mfu=median(mfus) if mfus else None,
         loss=losses[-1] if losses else None,
         tight=bool(memory and held and held.peak > TIGHT * memory),
@@ -134,24 +130,19 @@ def known_strategy(name: str) -> Strategy | None:
     return next((each for each in STRATEGIES if each.name == name), None)
 
 
-def _said(comparison: Comparison, name: str, done: Sequence[Trial]) -> tuple[int | None, int | None]:
-    """What the model of `fit` says of states on a rank, and of bytes that a rank sends in a step; None for a
-    strategy that it does not know."""
+def _said_sent(comparison: Comparison, name: str, done: Sequence[Trial]) -> int | None:
+    """What the model of `fit` says of the bytes that a rank sends in a step; None for a strategy that it does
+    not know."""
     strategy = known_strategy(name)
     told = next((trial.told for trial in done if trial.told is not None), None)
     if strategy is None or told is None or told.precision is None or not told.parameters:
-        return None, None
-    shape = of_size(told.parameters)
+        return None
+    shape = of_size(told.parameters)  # its layers are assumed: only what grows with the whole is asked
     job = Job(precision=told.precision, accumulation=told.accumulation, reuse=DEFAULT_REUSE)
     on_gpus = any(place.gpus for place in comparison.places)
     ranks = tuple(place.ranks for place in comparison.places)
     world = World(ranks=ranks, library="nccl" if on_gpus else "gloo")
-    # The assumed shape is rounded to whole layers: only what grows with the parameters alone is asked of it.
-    part = told.parameters / shape.parameters
-    own = states(shape, job, strategy, world.size)
-    said = own.weights + own.master + own.moments + own.gradients
-    sent = traffic.of(shape, job, strategy, world).bytes if len(world.ranks) > 1 else 0
-    return round(part * said), round(part * sent)
+    return traffic.of(shape, job, strategy, world).bytes if len(world.ranks) > 1 else 0
 
 
 def _choose(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import collections
 import os
 
+from ..shared.files import listing, read
+
 _TICK = os.sysconf("SC_CLK_TCK")
 
 Use = collections.namedtuple("Use", "cpu faults major_faults")
@@ -41,12 +43,12 @@ def io_of(pid):
 
 def name_of(pid):
     """Its bare name, which never waits for anything; "" where there is no such process."""
-    return _line("/proc/%d/comm" % pid)
+    return read("/proc/%d/comm" % pid)
 
 
 def wchan_of(pid):
     """In which function of the kernel it waits; "" where it does not, or that is not told."""
-    told = _line("/proc/%d/wchan" % pid)
+    told = read("/proc/%d/wchan" % pid)
     return "" if told == "0" else told
 
 
@@ -72,7 +74,7 @@ def rdma_traffic(root="/sys/class/infiniband"):
     for folder in _folders(root):
         for port in _folders(os.path.join(folder, "ports")):
             names = ("port_rcv_data", "port_xmit_data")
-            told = [_line(os.path.join(port, "counters", name)) for name in names]
+            told = [read(os.path.join(port, "counters", name)) for name in names]
             if any(each.isdigit() for each in told):
                 received, sent = (4 * int(each) if each.isdigit() else 0 for each in told)  # told in words
                 before = total or (0, 0)
@@ -81,15 +83,4 @@ def rdma_traffic(root="/sys/class/infiniband"):
 
 
 def _folders(path):
-    try:
-        return [os.path.join(path, name) for name in sorted(os.listdir(path))]
-    except OSError:
-        return []
-
-
-def _line(path):
-    try:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            return stream.read(200).strip()
-    except OSError:
-        return ""
+    return [os.path.join(path, name) for name in listing(path)]

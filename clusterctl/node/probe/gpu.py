@@ -23,7 +23,6 @@ NOT_ASKED_OF = (
     "in use by another client",
 )  # fmt: skip
 """What stands in brackets where a card merely has no such figure."""
-APPS = "--query-compute-apps=gpu_uuid,pid,used_memory,process_name"
 CSV = "--format=csv,noheader,nounits"
 SMI_PLACES = ":/usr/bin:/usr/local/bin:/usr/local/nvidia/bin:/usr/lib/wsl/lib"
 

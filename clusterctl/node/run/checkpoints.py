@@ -6,6 +6,7 @@ Whether a checkpoint is whole, all hosts together decide: each may hold a part o
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
@@ -91,7 +92,7 @@ def shards(path):
 
 
 def recorded_world(path):
-    record = read_json(path)
+    record = json_in(path)
     world = record.get("world_size") if isinstance(record, dict) else None
     return world if isinstance(world, int) else None
 
@@ -101,7 +102,7 @@ def indexed(path, entries):
     found: set[str] = set()
     for name in entries:
         if name.endswith(".index.json"):
-            index = read_json(os.path.join(path, name))
+            index = json_in(os.path.join(path, name))
             weights = index.get("weight_map") if isinstance(index, dict) else None
             if isinstance(weights, dict):
                 found.update(each for each in weights.values() if isinstance(each, str))
@@ -117,11 +118,20 @@ def parts_of(metadata):
         return []
 
 
-def read_json(path):
+def json_in(path):
+    """None where it cannot be read: of what a checkpoint is made of, `problem_of` says why."""
+    try:
+        return parsed(path)
+    except OSError:
+        return None
+
+
+def parsed(path):
+    """None for what is no JSON. Raises OSError."""
     try:
         with open(path, errors="replace") as stream:
             return json.load(stream)
-    except (OSError, ValueError, RecursionError):
+    except (ValueError, RecursionError):
         return None
 
 
@@ -134,29 +144,31 @@ def problem_of(path):
         if path.endswith(".safetensors"):
             return problem_of_safetensors(path, size)
         if path.endswith(".json"):
-            return "" if read_json(path) is not None else "not JSON"
+            return "" if parsed(path) is not None else "not JSON"
         with open(path, "rb") as stream:
             start = stream.read(4)
             stream.seek(-1, os.SEEK_END)
             end = stream.read(1)
+        if path.endswith(".metadata"):
+            return "" if end == b"." else "its end is missing"
+        if start == b"PK\x03\x04":
+            return "" if path.endswith(".distcp") else problem_of_zip(path)  # those are several zips in a row
     except OSError as error:
         return error.strerror or str(error)
-    if path.endswith(".metadata"):
-        return "" if end == b"." else "its end is missing"
-    if start == b"PK\x03\x04":
-        return "" if path.endswith(".distcp") else problem_of_zip(path)  # those are several zips in a row
-    if not any(start):
-        return "zeros"
-    return ""  # torch wrote pickles once: nothing tells how long those are to be
+    return "" if any(start) else "zeros"  # torch wrote pickles once: nothing tells how long those are to be
 
 
 def problem_of_zip(path):
-    """The list of contents is the last thing in a zip, so a torn one has none."""
+    """The list of contents is the last thing in a zip, so a torn one has none. Raises OSError."""
     try:
         with zipfile.ZipFile(path) as archive:
             return "" if archive.namelist() else "an empty zip"
-    except (zipfile.BadZipFile, OSError, ValueError, struct.error, NotImplementedError):
+    except (zipfile.BadZipFile, ValueError, struct.error, NotImplementedError):
         return "its end is missing"
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return "its end is missing"  # what is left of the list names a place before the file's beginning
 
 
 def problem_of_safetensors(path, size):

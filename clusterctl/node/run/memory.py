@@ -8,6 +8,8 @@ rank.
 import os
 import re
 
+from ..shared.files import read
+
 # The first comes before the kill, but not always: the kernel prints so much at most. Then it names the group.
 _CHOSEN = re.compile(rb"oom-kill:.*,(?:oom_memcg=([^,]*)|global_oom),.*,pid=(\d+),uid=")
 _KILLED = re.compile(rb"(Memory cgroup out|Out) of memory[^:]*: Killed process (\d+) ")
@@ -100,7 +102,7 @@ class Group:
     def limit_hit(self):
         """How often this group's own limit was in the way; in version 1 also where no kill was needed."""
         if not self.unified:  # newer kernels no longer count, but keep the highest
-            return int(_read(os.path.join(self.path, "memory.failcnt")) or 0) + self._was_full()
+            return int(read(os.path.join(self.path, "memory.failcnt")) or 0) + self._was_full()
         local = self._counter("oom", "memory.events.local")
         return (self._counter("oom", "memory.events") if local is None else local) or 0
 
@@ -113,13 +115,13 @@ class Group:
 
     def limit_bytes(self):
         """None where there is none."""
-        text = _read(os.path.join(self.path, "memory.max" if self.unified else "memory.limit_in_bytes"))
+        text = read(os.path.join(self.path, "memory.max" if self.unified else "memory.limit_in_bytes"))
         size = int(text) if text.isdigit() else 1 << 62
         return size if size < 1 << 62 else None
 
     def used_bytes(self):
         """What cannot be given back: files that are only cached can. None where the kernel does not tell."""
-        text = _read(os.path.join(self.path, "memory.current" if self.unified else "memory.usage_in_bytes"))
+        text = read(os.path.join(self.path, "memory.current" if self.unified else "memory.usage_in_bytes"))
         if not text.isdigit():
             return None
         prefix = "" if self.unified else "total_"
@@ -129,11 +131,11 @@ class Group:
         return max(0, int(text) - sum(cached))
 
     def _was_full(self):
-        most, limit = _read(os.path.join(self.path, "memory.max_usage_in_bytes")), self.limit_bytes()
+        most, limit = read(os.path.join(self.path, "memory.max_usage_in_bytes")), self.limit_bytes()
         return most.isdigit() and limit is not None and int(most) >= limit
 
     def _counter(self, key, name):
-        for line in _read(os.path.join(self.path, name)).splitlines():
+        for line in read(os.path.join(self.path, name)).splitlines():
             words = line.split()
             if words[:1] == [key]:
                 return int(words[1])
@@ -142,7 +144,7 @@ class Group:
 
 def groups_around(root, membership):
     """The process's own group first, then those around it."""
-    for line in _read(membership).splitlines():
+    for line in read(membership).splitlines():
         number, kinds, path = line.split(":", 2)
         unified = number == "0" and os.path.exists(os.path.join(root, "cgroup.controllers"))
         if unified or "memory" in kinds.split(","):
@@ -171,11 +173,3 @@ def kernel_log():
     except OSError:
         return None
     return log
-
-
-def _read(path):
-    try:
-        with open(path) as stream:
-            return stream.read().strip()
-    except OSError:
-        return ""
