@@ -234,6 +234,26 @@ def test_a_rank_that_hears_from_the_internet_works() -> None:
     assert not found.stop
 
 
+def test_a_rank_whose_workers_fetch_from_the_internet_works_and_a_dashboard_s_figures_are_no_work() -> None:
+    silent = replace(loads(), internet=0)
+    assert verdict({13: silent}, {13: replace(silent, internet=30_000)}).stop
+    found = verdict({13: silent}, {13: replace(silent, internet=300_000)})
+    assert found.sentence == (
+        "rank 13 on node2 works in DataLoader.__next__ (train.py:97): 293.0 KiB over the network in 30 s; "
+        f"15 ranks wait for it in {WAIT}"
+    )
+    assert not found.stop
+
+
+def test_the_child_that_is_waited_for_is_the_one_that_was_begun_last() -> None:
+    waits = outside(0, stack(("/usr/lib/python3.11/subprocess.py", 1264, "wait"), ("train.py", 9, "fetch")))
+    tracked = child(waits, 4100, command="python -c from multiprocessing.resource_tracker import main")
+    fetches = child(
+        child(tracked, 4200, command="rsync hub:/data /scratch"), 4300, parent=4200, command="ssh"
+    )
+    assert verdict({0: fetches}).hint == "its child process does nothing: rsync hub:/data /scratch"
+
+
 def test_a_rank_that_wants_a_core_and_gets_none_is_left_alone() -> None:
     starved = process(outside(0, EVALUATE), state="R")
     assert not verdict({0: starved}).stop

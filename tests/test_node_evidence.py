@@ -33,8 +33,8 @@ class Processes:
     def __init__(self, *pids: int) -> None:
         self.pids = pids
 
-    def trees(self) -> tuple[dict[int, list[int]], dict[int, Any]]:
-        return {rank: [pid] for rank, pid in enumerate(self.pids)}, {}
+    def trees(self) -> dict[int, list[int]]:
+        return {rank: [pid] for rank, pid in enumerate(self.pids)}
 
 
 @pytest.fixture
@@ -300,7 +300,7 @@ def test_counters_of_this_very_process() -> None:
 def test_the_observer_tells_samples_and_looks(tmp_path: Path) -> None:
     from tests.node_run import NodeRun
 
-    script = "import time; print('up', flush=True); time.sleep(600)"
+    script = "import os, time; os.system('sleep 601 &'); print('up', flush=True); time.sleep(600)"
     run = NodeRun(tmp_path, [sys.executable, "-c", script], observed=True).start()
     child = None
     try:
@@ -325,6 +325,7 @@ def test_the_observer_tells_samples_and_looks(tmp_path: Path) -> None:
         assert found.look == 4
         assert found.ranks[0].source == "faulthandler"
         assert found.ranks[0].threads[0].main
+        assert "sleep 601" in [each.command for each in found.ranks[0].processes], "it has left its parent"
         assert next(each for each in heard if each["is"] == "activity")["ranks"][0][:2] == [0, 3]
         child.stdin.close()
         assert child.wait() == 0, "it ends with its input"

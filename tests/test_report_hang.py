@@ -47,6 +47,19 @@ def test_other_threads_of_the_rank_that_is_waited_for_are_shown() -> None:
     assert "stack rank 3, thread without a name\n        train.py:199 takes\n" in shown(verdict("two_locks"))
 
 
+def test_of_a_long_stack_both_ends_are_shown() -> None:
+    found = verdict("asleep")
+    frames = tuple(Frame("torch/deep.py", number, "call") for number in range(1, 21))
+    stack = replace(found.stacks[0], frames=(*frames, Frame("train.py", 9, "main")))
+    lines = [line.strip() for line in shown(replace(found, stacks=(stack,))).splitlines()]
+    assert lines[-10:] == [
+        *(f"torch/deep.py:{number} call" for number in range(1, 6)),
+        "12 more",
+        *(f"torch/deep.py:{number} call" for number in range(18, 21)),
+        "train.py:9 main",
+    ]
+
+
 def test_what_nodes_sent_steers_no_terminal() -> None:
     found = verdict("asleep")
     stack = replace(found.stacks[0], frames=(Frame("\x1b[2Jevil.py", 1, "\x1b]0;x\x07f"),), thread="\x1b[31m")

@@ -17,7 +17,8 @@ _OF_KIND: dict[Kind, str] = {
     "silent": "look there: clusterctl exec -i {host} -- ps -eo pid,stat,wchan,args",
     "locked": "a run that was killed leaves such a file: remove it, as ~/.cache/torch_extensions/*/*/lock",
     "stopped": "by SIGSTOP or Ctrl-Z; as long as it is there: clusterctl exec -i {host} -- kill -CONT {pid}",
-    "disagree": "ranks make the same calls with the same shapes: look for a branch that depends on the rank",
+    "disagree": "ranks make the same calls with the same shapes: look for a branch that depends on the rank, "
+    "or an exception that only one has caught",
     "circle": "all ranks use groups in the same order, and each send has its recv",
     "stuck": "the network or a GPU does not carry it: clusterctl doctor, then NCCL_DEBUG=INFO",
     "rendezvous": "the hosts do not reach one another at that address and interface: clusterctl doctor",

@@ -176,7 +176,7 @@ def _work(state: RankState) -> str:
         return f"it reads {done.faults:.0f} pages a second"
     if state.saves and done.copies:
         return f"it wrote {_bytes(done.copied)} in {done.seconds:.0f} s"
-    if state.place.doing == "network" and (done.traffic or done.internet):
+    if done.fetches or (state.place.doing == "network" and (done.traffic or done.internet)):
         return f"{_bytes(done.traffic + done.internet)} over the network in {done.seconds:.0f} s"
     return "it runs" if state.process is not None and state.process.state == "R" else "it starts processes"
 

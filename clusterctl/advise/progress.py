@@ -21,6 +21,8 @@ _COPIED = 512.0
 """Bytes per second that one process writes, wherever to. What faulthandler writes at a look is less."""
 _TRAFFIC = 32_768.0
 """Bytes per second on a rank's connections."""
+_INTERNET = 4096.0
+"""Bytes per second from and to the whole world, which is more than dashboards are told."""
 _FAULTS = 10.0
 """Pages per second that a process waits for."""
 _USUAL = 30.0
@@ -64,6 +66,10 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True):
         """It writes, and be it to files in memory. In a rank that saves nothing this means nothing: threads
         that only measure do so as well."""
         return self.copied >= _COPIED * self.seconds
+
+    @property
+    def fetches(self) -> bool:
+        return self.internet >= _INTERNET * self.seconds
 
     @property
     def faulting(self) -> bool:

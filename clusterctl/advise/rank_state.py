@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 
 import msgspec
@@ -41,7 +41,7 @@ class Condition(Enum):
 class RankState(msgspec.Struct, frozen=True, kw_only=True):
     """``seen``: its host told of it. ``saves``: somewhere in its stacks something is written;
     ``writes_behind``: by a thread that is not the script's. ``process`` is what explains the condition: the
-    script's own or a child; None where there is none. ``child`` is the command of its first child."""
+    script's own or a child; None where there is none. ``child``: the command of the one it began last."""
 
     rank: int
     host: str
@@ -129,7 +129,7 @@ def _state(
         saves=places.saves(second.threads),
         writes_behind=places.writes_behind(second.threads),
         process=script(second.processes),
-        child=next((each.command for each in second.processes if each is not script(second.processes)), ""),
+        child=_newest_child(second.processes),
         unseen=second.unseen,
     )
     condition, process = _condition(known, first, second, swapped=swapped)
@@ -174,7 +174,9 @@ def _works(known: RankState) -> bool:
     done, place = known.progress, known.place
     if place.waits:
         return False
-    if done.disk_busy or done.faulting or done.children_busy or (known.saves and done.copies):
+    if done.disk_busy or done.faulting or done.children_busy or done.fetches:
+        return True
+    if known.saves and done.copies:
         return True
     if done.busy or (known.process is not None and known.process.state == "R"):
         return not _spins(known)
@@ -187,6 +189,12 @@ def _spins(known: RankState) -> bool:
     """A rank that has begun something on its GPU waits for it with a busy processor."""
     begun = [*known.waits.values(), *([known.transfer] if known.transfer is not None else [])]
     return not known.progress.walked and any(each.operation.startswith("nccl:") for each in begun)
+
+
+def _newest_child(processes: Sequence[ProcessLook]) -> str:
+    """The command of what the script's process has begun last."""
+    own = script(processes)
+    return next((each.command for each in reversed(processes) if own and each.parent == own.pid), "")
 
 
 def _dead_child(first: RankEvidence, second: RankEvidence) -> ProcessLook | None:

@@ -15,7 +15,8 @@ from clusterctl.messages.evidence import Frame
 from clusterctl.report.harmless import harmless
 
 _STACKS = 4
-_FRAMES = 8
+_INNER, _OUTER = 5, 4
+"""So many lines of a long stack: where it is, and how the script came there."""
 _GROUPS = 4
 _LONGEST = 120
 
@@ -62,10 +63,11 @@ def _stack(stack: FoldedStack) -> list[Text]:
     thread = f", thread {harmless(stack.thread[:_LONGEST])}" if stack.thread else ""
     title = Text.assemble(("stack ", "dim"), f"{_ranks(stack.ranks)}{thread}")
     frames = [frame for frame in stack.frames if not frame.file.startswith("<")]
-    shown = frames if len(frames) <= _FRAMES + 1 else frames[:_FRAMES]
-    lines = [Text(f"        {_frame(frame)}", no_wrap=True, overflow="ellipsis") for frame in shown]
-    more = len(frames) - len(shown)
-    return [title, *lines, *([Text(f"        {more} more", style="dim")] if more else [])]
+    lines = [Text(f"        {_frame(frame)}", no_wrap=True, overflow="ellipsis") for frame in frames]
+    more = len(lines) - _INNER - _OUTER
+    if more > 1:
+        lines[_INNER:-_OUTER] = [Text(f"        {more} more", style="dim")]
+    return [title, *lines]
 
 
 def _frame(frame: Frame) -> str:

@@ -20,7 +20,8 @@ COMPILERS = frozenset(
 
 
 class Ranks:
-    """The ranks of a run directory that run, each with all it has started."""
+    """The ranks of a run directory that run, each with all it has started: what leaves its parents, as
+    `worker &` in a shell does, falls to the rank's waiter."""
 
     def __init__(self, directory, numbers):
         self._directory = directory
@@ -28,7 +29,7 @@ class Ranks:
         self._started: dict[int, dict[str, int]] = {}
 
     def trees(self):
-        """{rank: [its own pid, those of its descendants]}, and the process table they come from."""
+        """{rank: [its own pid, those of all it has started]}."""
         table = process_table()
         found = {}
         for rank in self._numbers:
@@ -39,10 +40,13 @@ class Ranks:
                 self._started[rank] = report
             report = self._started[rank]
             if is_running(report["pid"], report["pid_started"]):
-                below = descendants({report["pid"]}, table)
+                roots = {report["pid"]}
+                if is_running(report["waiter"], report["waiter_started"]):
+                    roots.add(report["waiter"])
+                below = descendants(roots, table) - {report["pid"]}
                 living = sorted(pid for pid in below if table[pid].state not in _DEAD)
                 found[rank] = [report["pid"], *living]
-        return found, table
+        return found
 
 
 class Sampler:
@@ -56,7 +60,7 @@ class Sampler:
         connections = Connections(self._port)
         with contextlib.suppress(OSError):
             connections.look()
-        trees, _ = self._ranks.trees()
+        trees = self._ranks.trees()
         return {
             "moment": boottime(),
             "ranks": [self._of(rank, pids, connections) for rank, pids in sorted(trees.items())],

@@ -37,7 +37,7 @@ def look(number, ranks, folder, port, places=()):
         connections.look()
     except OSError:
         told = False
-    trees, _ = ranks.trees()
+    trees = ranks.trees()
     looks = [_RankLook(rank, pids, folder, connections if told else None) for rank, pids in trees.items()]
     for each in looks:
         each.start()
