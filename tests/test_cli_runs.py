@@ -56,7 +56,7 @@ def ended(directory: RunDirectory, **more: object) -> None:
 
 def test_no_runs_yet() -> None:
     listed = clusterctl("runs")
-    assert (listed.returncode, b"clusterctl launch" in listed.stdout) == (0, True)
+    assert (listed.returncode, b"clusterctl init HOST..." in listed.stdout) == (0, True)
     assert json.loads(clusterctl("runs", "--json").stdout) == []
     for verb in ("status", "logs", "stop"):
         found = clusterctl(verb)

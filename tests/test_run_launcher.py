@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import subprocess
 import tempfile
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from clusterctl.engines import deepspeed
 from clusterctl.run.launcher import DeepSpeedLauncher, pdsh_failures
 from tests.test_run_machine import plan
 
@@ -54,23 +54,23 @@ def test_a_launcher_that_no_signal_ends_is_left(tmp_path: Path, monkeypatch: pyt
     assert killed == [Stuck.pid]
 
 
-def test_it_is_closed_and_leaves_nothing_where_no_descriptor_is_left(
+def test_its_hostfile_has_no_name_that_a_killed_controller_could_leave(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Ended:
-        def __init__(self, *_: Any, **__: Any) -> None:
-            return
+    read: list[str] = []
+
+    class Runner:
+        def __init__(self, argv: list[str], *, pass_fds: tuple[int, ...], **_: Any) -> None:
+            (path,) = [Path(each.partition("=")[2]) for each in argv if each.startswith("--hostfile=")]
+            assert path.is_file(), "DeepSpeed takes nothing else"
+            assert path.name == str(pass_fds[0])
+            read.append(path.read_text())
 
         def wait(self, _: float) -> int:
             return 0
 
-    monkeypatch.setattr(subprocess, "Popen", Ended)
+    monkeypatch.setattr(subprocess, "Popen", Runner)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    launcher = DeepSpeedLauncher(plan(1), tmp_path / "log", None)
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
-    try:
-        launcher.close()
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    DeepSpeedLauncher(plan(2), tmp_path / "log", None).close()
+    assert read == [deepspeed.hostfile(plan(2))]
     assert [each.name for each in tmp_path.iterdir()] == ["log"]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from clusterctl.cli import options
-from clusterctl.errors import UsageError
+from clusterctl.cli import options, sweep
+from clusterctl.errors import NoHostsError, UsageError
 from clusterctl.session.hosts import resolve
 
 
@@ -44,10 +44,16 @@ def test_a_selection_is_told(bare: Path) -> None:
 def test_no_hostfile_is_an_error_that_says_where_it_looked() -> None:
     with pytest.raises(UsageError) as caught:
         resolve(None)
-    for place in ("--hostfile", "$CLUSTERCTL_HOSTFILE", "./hostfile", "/job/hostfile", "sandbox"):
+    for place in ("-H", "$CLUSTERCTL_HOSTFILE", "./hostfile", "/job/hostfile"):
         assert place in caught.value.message
     assert "clusterctl init" in caught.value.hint
     assert "clusterctl sandbox up" in caught.value.hint
+    assert max(len(f"error: {caught.value.message}"), len(f"hint: {caught.value.hint}")) <= 80
+
+
+def test_who_has_no_hosts_hears_that_before_anything_else() -> None:
+    with pytest.raises(NoHostsError):
+        sweep.command()  # pytest's stdin is no terminal
 
 
 def test_a_named_file_that_is_missing_is_never_replaced_by_a_default(

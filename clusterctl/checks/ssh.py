@@ -61,7 +61,7 @@ RULES: tuple[Rule, ...] = (
         severity="fail",
         looks_at="name resolution and the connection to sshd, for every host",
         judge=_reach,
-        symptom="the other hosts wait at the rendezvous for a node that never starts",
+        symptom="every other host waits at the rendezvous for a node that never starts",
         fix="start sshd on the host, open its port, or correct HostName in ~/.ssh/config",
     ),
     Rule(

@@ -43,6 +43,7 @@ def list_command(
 
     from clusterctl.cli import screen
     from clusterctl.report import runs as page
+    from clusterctl.store.runs import START_ONE
 
     wanted = frozenset(status or ())
     _require_known(wanted)
@@ -55,7 +56,7 @@ def list_command(
     out = screen.out()
     if not found:
         filtered = bool(wanted or since)
-        out.print("no such runs; all of them: clusterctl runs" if filtered else page.NO_RUNS)
+        out.print("no such runs; all of them: clusterctl runs" if filtered else f"no runs yet: {START_ONE}")
         return
     if len(shown) < len(found):
         out.print(f"… {len(found) - len(shown)} older: --all", style="dim")

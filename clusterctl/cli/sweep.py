@@ -48,10 +48,6 @@ def command(
     from clusterctl.session import sweep as session
     from clusterctl.session.cluster import Cluster
 
-    if not (dry_run or yes or (sys.stdin.isatty() and sys.stderr.isatty())):
-        raise UsageError(
-            "sweep asks before it ends anything, and here is no terminal", hint="--yes, or --dry-run"
-        )
     if shm and runs:
         raise UsageError("--shm is of no run", hint="leave out the runs, or --shm")
     cluster = Cluster.from_hostfile(
@@ -63,6 +59,10 @@ def command(
         transport=transport,
         cluster=cluster_name,
     )
+    if not (dry_run or yes or (sys.stdin.isatty() and sys.stderr.isatty())):
+        raise UsageError(
+            "sweep asks before it ends anything, and here is no terminal", hint="--yes, or --dry-run"
+        )
     screen.print_warnings(cluster.warnings)
     screen.err().print(cluster.hosts.how, style="dim")
     with Asking(cluster.names) as asking:

@@ -24,7 +24,6 @@ _WIDE = 120
 _NARROW = 80
 _COMMAND = 36
 _CAUSE = 60
-NO_RUNS = "no runs yet; start one: clusterctl launch --nodes 2"
 _STYLES = {"succeeded": "green", "running": "cyan"} | dict.fromkeys(
     ("failed", "lost", "hung", "error"), "red"
 )

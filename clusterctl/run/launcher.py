@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from clusterctl.engines import deepspeed
@@ -46,21 +45,25 @@ class DeepSpeedLauncher:
         self._read_to = 0
         self._unreached: dict[str, str] = {}
         self._trouble = ""
-        # A file and no directory: to remove one takes a descriptor, and at the end there may be none.
-        self._hostfile = tempfile.NamedTemporaryFile("w", prefix="clusterctl-hostfile-")  # noqa: SIM115
-        self._hostfile.write(deepspeed.hostfile(plan))
-        self._hostfile.flush()
         env = {name: os.environ[name] for name in ("HOME", "PATH", "SSH_AUTH_SOCK") if name in os.environ}
         # A name that is in no directory: the user's own .deepspeed_env has been read already, as a setting.
         env.update(DS_ENV_FILE=".clusterctl-sends-variables-itself", DS_ACCELERATOR="cpu")
         ours = "-o BatchMode=yes" + (f" -F {ssh_config}" if ssh_config else "")
         env["PDSH_SSH_ARGS_APPEND"] = f"{ours} {plan.pdsh_ssh_args}".strip()
-        with os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb") as stream:
+        # A file without a name: a controller that is killed cannot leave it behind.
+        with (
+            os.fdopen(os.memfd_create("hostfile"), "w") as hostfile,
+            os.fdopen(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb") as stream,
+        ):
+            hostfile.write(deepspeed.hostfile(plan))
+            hostfile.flush()
+            argv = deepspeed.pdsh_argv(plan, f"/proc/self/fd/{hostfile.fileno()}")
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _START, plan.enter, *deepspeed.pdsh_argv(plan, self._hostfile.name)],
+                [sys.executable, "-c", _START, plan.enter, *argv],
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
+                pass_fds=(hostfile.fileno(),),
                 cwd="/",
                 env=env,
                 start_new_session=True,
@@ -119,5 +122,3 @@ class DeepSpeedLauncher:
             os.killpg(self._process.pid, signal.SIGKILL)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_KILL_TIMEOUT)
-        with contextlib.suppress(OSError):
-            self._hostfile.close()

@@ -137,14 +137,13 @@ def _find(hostfile: str | Path | None) -> tuple[Path, str | Path, Sandbox | None
     sandbox = running_default()
     if sandbox is None:
         raise NoHostsError(
-            f"no hosts: looked for --hostfile, ${HOSTFILE_VARIABLE}, ./hostfile, {JOB_HOSTFILE} "
-            "and a running sandbox",
+            f"no hosts: no -H, ${HOSTFILE_VARIABLE}, ./hostfile or {JOB_HOSTFILE}",
             hint=_CURES,
         )
     return sandbox.hostfile, sandbox.hostfile, sandbox
 
 
-_CURES = "`clusterctl init HOST...` writes one for your machines; `clusterctl sandbox up` makes virtual hosts"
+_CURES = "clusterctl init HOST... writes one; clusterctl sandbox up: virtual hosts"
 
 
 def _sandbox_of(path: Path) -> Sandbox | None:

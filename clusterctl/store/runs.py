@@ -22,6 +22,8 @@ from clusterctl.store.home import home, make_home
 from clusterctl.store.log_files import WHOLE, Cut
 from clusterctl.store.outcome import Attempt, Outcome
 
+START_ONE = "clusterctl init HOST... once, then clusterctl launch train.py"
+"""For who has no runs, and perhaps no hosts either."""
 _T = TypeVar("_T")
 
 _PLAN_NAME = re.compile(r"plan\.attempt-(\d+)\.json")
@@ -353,7 +355,7 @@ def find_run(name: str | None) -> RunDirectory:
     that goes on, else the newest."""
     runs = all_runs()
     if not runs:
-        raise UsageError(f"no runs in {home() / 'runs'}", hint="start one: clusterctl launch --nodes 2")
+        raise UsageError(f"no runs in {home() / 'runs'}", hint=START_ONE)
     if name is None:
         return next((run for run in reversed(runs) if run.running()), runs[-1])
     found = [run for run in runs if run.run.startswith(name)]
