@@ -37,6 +37,16 @@ def test_data_that_stands_still_is_the_path_s_fault_in_both_directions() -> None
     channel.close()
 
 
+def test_a_probe_that_somebody_killed_is_no_fault_of_the_start_up_files() -> None:
+    channel = RecordedChannel("a", b"")
+    session = HostSession(channel, examination_answers)
+    channel.exit_code = 137
+    assert (ended(session, 3.0).stage, "SIGKILL" in ended(session, 3.0).message) == ("decode", True)
+    channel.exit_code = 3
+    assert ended(session, 3.0).stage == "exec"
+    channel.close()
+
+
 def test_a_host_that_went_down_meanwhile_is_no_path_that_loses_large_packets() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,6 +16,8 @@ from clusterctl.transport.stuck import path_mtu, takes_connections
 
 _AT_ONCE = 32
 _CONNECT_TIMEOUT = 5.0
+_SIGNALS = {128 + each: each.name for each in signal.Signals}
+"""Exit codes with which a shell tells that a signal ended its command."""
 
 
 def silent(host: str, session: HostSession[Any] | None, seconds: float) -> Failure:
@@ -68,6 +71,8 @@ def _how(session: HostSession[Any]) -> tuple[Stage, str, str]:
         return "decode", f"the session ended before an answer came{f': {said}' if said else ''}", ""
     if b"Traceback" in session.stderr:
         return "decode", f"the probe broke there: {said}", f"ssh {host} /usr/bin/python3 --version"
+    if code in _SIGNALS:
+        return "decode", f"the examination was ended there by {_SIGNALS[code]}", f"ssh {host} free -m"
     return "exec", f"the login shell ended with {code}{f': {said}' if said else ''}", f"try: ssh {host} true"
 
 
