@@ -168,6 +168,19 @@ def test_a_file_of_another_version_is_told_as_such() -> None:
     assert "another version" in caught.value.hint
 
 
+def test_what_ends_a_run_guesses_none_of_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, last = (create(f"20260101-12000{n}-aaaa").run for n in range(3))
+    going = {first}
+    monkeypatch.setattr(RunDirectory, "running", lambda self: self.run in going)
+    assert runs.find_run(None, sole=True).run == first
+    going.add(second)
+    assert runs.find_run(None).run == second
+    with pytest.raises(UsageError, match=f"{first}, {second}"):
+        runs.find_run(None, sole=True)
+    going.clear()
+    assert runs.find_run(None, sole=True).run == last
+
+
 def test_which_run_is_meant() -> None:
     with pytest.raises(UsageError, match="no runs"):
         runs.find_run(None)

@@ -24,7 +24,7 @@ def command(
 ) -> int:
     """Stop a run on all hosts; scripts get 30 s to save.
 
-    Without RUN: the newest that runs, else the newest. Works too when the run's own controller is dead, is
+    Without RUN: the one that runs, else the newest. Works too when the run's own controller is dead, is
     suspended or does not answer: then this command goes to the hosts itself. The exit code is 125 when
     something could not be stopped, or nobody could tell.
     """
@@ -37,7 +37,7 @@ def command(
     from clusterctl.session.runs import view_of
     from clusterctl.store.runs import find_run
 
-    directory = find_run(run or None)
+    directory = find_run(run or None, sole=True)
     plan = directory.plan()
     outcome = directory.outcome()
     if outcome is not None:

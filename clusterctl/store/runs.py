@@ -350,14 +350,18 @@ def all_runs() -> tuple[RunDirectory, ...]:
     return tuple(run for run in found if files.is_regular(run.path / "plan.json"))
 
 
-def find_run(name: str | None) -> RunDirectory:
+def find_run(name: str | None, *, sole: bool = False) -> RunDirectory:
     """The run named, by id or by a beginning of it that fits one run only; when none is named, the newest
-    that goes on, else the newest."""
+    that goes on, else the newest. ``sole``: of several that go on one has to be named."""
     runs = all_runs()
     if not runs:
         raise UsageError(f"no runs in {home() / 'runs'}", hint=START_ONE)
     if name is None:
-        return next((run for run in reversed(runs) if run.running()), runs[-1])
+        going = (run for run in reversed(runs) if run.running())
+        newest = next(going, runs[-1])
+        if sole and (other := next(going, None)):
+            raise UsageError(f"more than one run goes on: {other.run}, {newest.run}", hint="name one of them")
+        return newest
     found = [run for run in runs if run.run.startswith(name)]
     exact = [run for run in found if run.run == name]
     if exact or len(found) == 1:
