@@ -160,10 +160,21 @@ def test_the_largest_batch_fits_and_the_next_does_not() -> None:
 
 
 def test_hosts_with_cpus_have_one_memory() -> None:
-    found = advise(of_size(125_000_000), Job(), World(ranks=(2, 2), host=24 * 10**9))
+    cpus = World(ranks=(2, 2), host=24 * 10**9, library="gloo")
+    found = advise(of_size(125_000_000), Job(), cpus)
     assert not [each for each in found.candidates if each.strategy.offloads]
     assert found.ranked
-    assert not advise(SEVEN, Job(), World(ranks=(2, 2), host=24 * 10**9)).ranked
+    for each in advise(SEVEN, Job(), cpus).candidates:
+        assert each.verdict == "too large"
+        assert each.host.peak.bytes > 2 * each.device.peak.bytes > 24 * 10**9, "both ranks train in it"
+
+
+def test_gpus_of_unknown_memory_have_a_context_all_the_same() -> None:
+    known, unknown = (
+        memory.on_device(SEVEN, Job(), NAMED["zero3"], World(ranks=(2,), device=device))
+        for device in (80 * 10**9, None)
+    )
+    assert known == unknown and unknown.of("overhead")
 
 
 def test_without_any_memory_nothing_is_judged() -> None:
@@ -191,3 +202,6 @@ def test_the_config_holds_what_was_assumed(strategy: Strategy) -> None:
     )
     assert zero.get("use_multi_rank_bucket_allreduce", False) is False
     assert zero["stage"] == strategy.stage
+    for on_cpu in (True, False):
+        written = ds_config(LLAMA_2, Job(), strategy, on_cpu=on_cpu)["optimizer"]["params"]
+        assert written.get("torch_adam", False) is on_cpu, "DeepSpeed's own is compiled there"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -79,7 +80,7 @@ def test_sizes(text: str, size: int | None) -> None:
     assert read_size(text) == size
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"hidden_size": 8}', "\xff"])
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"hidden_size": 8}', '{"model_type": 7}', "\xff"])
 def test_a_config_that_is_none_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.json").write_text(content, encoding="latin-1")
     with pytest.raises(UsageError):
@@ -112,6 +113,21 @@ def test_a_family_without_formulas_is_counted_by_transformers(tmp_path: Path) ->
     assert not (tmp_path / "run").exists(), "code of a config is never run"
 
 
+T5 = {"model_type": "t5", "d_model": 64, "d_ff": 128, "d_kv": 16, "num_layers": 2, "num_decoder_layers": 3}
+VIT = {"model_type": "vit", "hidden_size": 96, "num_hidden_layers": 3, "num_attention_heads": 6}
+
+
+@pytest.mark.training
+@pytest.mark.parametrize(("config", "layers", "words"), [(T5, 5, 32128), (VIT, 3, 0)], ids=["t5", "vit"])
+def test_both_halves_of_a_model_count_and_one_without_words_has_no_logits(
+    tmp_path: Path, config: dict[str, Any], layers: int, words: int
+) -> None:
+    pytest.importorskip("transformers")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    shape = read_model(str(tmp_path)).shape
+    assert (shape.layers, shape.vocabulary) == (layers, words)
+
+
 def test_the_verb_answers_without_a_host_and_writes_a_config(model: Path) -> None:
     output = model / "ds.json"
     machines = ("--gpu-memory", "24GB", "--gpus", "4", "--hosts", "2", "--bandwidth", "10Gbit/s")
@@ -124,6 +140,7 @@ def test_the_verb_answers_without_a_host_and_writes_a_config(model: Path) -> Non
     assert told["world"] == asked
     assert told["advice"]["ranked"][0] == "zero1"
     assert json.loads(output.read_text())["zero_optimization"]["stage"] == 1
+    assert done.stderr.endswith(f"next: clusterctl lint {output} --ranks 8\n")
     with pytest.raises(UsageError, match="exists"):
         app(["fit", str(model), *machines, "--write", str(output)], standalone_mode=False)
 
@@ -146,13 +163,31 @@ def test_a_page_fits_the_screen() -> None:
         (("7B", "--gpus", "2", "--bandwidth", "fast"), "not a rate"),
         (("7B", "--gpus", "2", "--hostfile", "x"), "hosts to ask"),
         (("7B", "--lora", "--qlora", "--gpus", "1"), "exclude"),
-        (("7B", "--gpus", "1", "--strategy", "zero9", "--write", "{tmp}/x"), "zero9"),
+        (("7B", "--gpus", "1", "--strategy", "zero9"), "zero9 is not one of them"),
+        (("7B", "--host-memory", "64GB", "--strategy", "zero3-offload"), "none of what these hosts"),
+        (("7B", "--gpus", "1", "--lora-rank", "8"), "--lora-rank without adapters"),
+        (("7X", "--gpus", "1"), "7X is no size"),
+        (("./7B", "--gpus", "1"), "no such file or directory"),
+        (("org/none", "--gpus", "1"), "none of that name in the Hugging Face cache"),
         (("7B", "--gpus", "1", "--write", "/nowhere/x"), "no folder"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(words: tuple[str, ...], said: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=said):
         app(["fit", *(word.format(tmp=tmp_path) for word in words)], standalone_mode=False)
+
+
+def test_the_config_of_hosts_without_gpus_has_nothing_that_lint_would_name(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = model / "a config.json"
+    cpus = ("--hosts", "2", "--host-memory", "64GB", "--strategy", "zero2", "--write", str(output))
+    assert app(["fit", str(model), *cpus], standalone_mode=False) == 0
+    shown = capsys.readouterr()
+    assert "2 ranks on 2 hosts with CPUs" in shown.out and "zero2, as asked: fits" in shown.out
+    typed = shlex.split(shown.err.partition("next: ")[2])
+    assert app([*typed[1:], "--json"], standalone_mode=False) == 0
+    assert json.loads(capsys.readouterr().out)["findings"] == []
 
 
 def test_what_fits_nowhere_is_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:

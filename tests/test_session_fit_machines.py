@@ -10,7 +10,7 @@ from clusterctl.facts.e2e import Bandwidth, Proof, Transfer
 from clusterctl.session.examine import Examination, judged
 from clusterctl.session.fit import machines_of
 from clusterctl.transport.protocol import Failure
-from tests.fact_sets import Case, card, link, material, on
+from tests.fact_sets import Alteration, Case, card, link, material, on
 
 GB = 10**9
 
@@ -83,5 +83,22 @@ def test_hosts_that_cannot_be_judged_are_named() -> None:
     with pytest.raises(NoAnswerError) as told:
         machines_of(seen(Case(name="silent", failures=(silent,))))
     assert "node2 gave no answer" in told.value.message and "--exclude 'node2'" in (told.value.hint or "")
+    none = on("node3", nvidia={"gpus": (), "devices": 0})
     with pytest.raises(UsageError, match="node3 tells of fewer GPUs"):
-        machines_of(seen(Case(name="fewer", gpus=2, alter=(on("node3", nvidia={"gpus": ()}),))))
+        machines_of(seen(Case(name="fewer", gpus=2, alter=(none,))))
+    with pytest.raises(UsageError, match=r"node\[1-3\] tells of fewer GPUs"):
+        machines_of(seen(Case(name="few", gpus=2, slots=4)))
+
+
+@pytest.mark.parametrize(
+    "alteration",
+    [
+        on("node2", nvidia={"gpus": ()}),
+        on("node2", nvidia={"gpus": (), "devices": 0, "amd": 8}),
+        card("node2", (1,), memory_total=0),
+    ],
+    ids=["nvidia-smi fails", "AMD", "of the host's memory"],
+)
+def test_gpus_that_tell_no_memory_are_not_taken_for_none(alteration: Alteration) -> None:
+    with pytest.raises(UsageError, match="node2: how much memory its GPUs have is not known"):
+        machines_of(seen(Case(name="mute", gpus=2, alter=(alteration,))))

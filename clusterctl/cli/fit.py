@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -36,6 +37,7 @@ def command(
             "--seq",
             metavar="TOKENS",
             min=1,
+            max=10**9,
             help="Length of a sequence; default: 2048, or as long as the model can.",
         ),
     ] = None,
@@ -44,7 +46,8 @@ def command(
         typer.Option("--micro-batch", metavar="N", min=1, max=4096, help="Sequences of one pass of a GPU."),
     ] = 1,
     gas: Annotated[
-        int, typer.Option("--gas", metavar="N", min=1, help="Micro-batches accumulated for one step.")
+        int,
+        typer.Option("--gas", metavar="N", min=1, max=10**6, help="Micro-batches accumulated for one step."),
     ] = 1,
     precision: Annotated[Literal["bf16", "fp16", "fp32"], typer.Option("--precision")] = "bf16",
     optimizer: Annotated[Literal["adamw", "sgd"], typer.Option("--optimizer")] = "adamw",
@@ -54,7 +57,9 @@ def command(
     qlora: Annotated[
         bool, typer.Option("--qlora", help="The same, with the frozen matrices in NF4.")
     ] = False,
-    lora_rank: Annotated[int, typer.Option("--lora-rank", metavar="R", min=1)] = 16,
+    lora_rank: Annotated[
+        int | None, typer.Option("--lora-rank", metavar="R", min=1, max=10**5, help="Default: 16.")
+    ] = None,
     checkpointing: Annotated[
         bool, typer.Option("--checkpointing", help="Activations are computed again, layer by layer.")
     ] = False,
@@ -65,8 +70,12 @@ def command(
         str,
         typer.Option("--gpu-memory", metavar="SIZE", callback=options.not_empty, help="Of one GPU: 24GB."),
     ] = "",
-    gpus: Annotated[int | None, typer.Option("--gpus", metavar="N", min=1, help="Of one host.")] = None,
-    hosts: Annotated[int | None, typer.Option("--hosts", metavar="N", min=1, help="How many.")] = None,
+    gpus: Annotated[
+        int | None, typer.Option("--gpus", metavar="N", min=1, max=1024, help="Of one host.")
+    ] = None,
+    hosts: Annotated[
+        int | None, typer.Option("--hosts", metavar="N", min=1, max=10**5, help="How many.")
+    ] = None,
     host_memory: Annotated[
         str,
         typer.Option("--host-memory", metavar="SIZE", callback=options.not_empty, help="Of one host: 128GB."),
@@ -94,7 +103,7 @@ def command(
             "--strategy",
             metavar="NAME",
             callback=options.not_empty,
-            help="For --write: not the recommended one.",
+            help="Show this one line by line, and --write it; default: the recommended one.",
         ),
     ] = "",
     write: Annotated[
@@ -113,7 +122,7 @@ def command(
     The hosts of the hostfile are asked for their memory; with --gpus, --hosts or --gpu-memory nobody is. Exit
     code 1: nothing fits.
     """
-    from clusterctl.advise.fit.job import Job
+    from clusterctl.advise.fit.job import STRATEGIES, Job
     from clusterctl.cli import new_file, screen
     from clusterctl.report import fit as page
     from clusterctl.session import fit as session
@@ -124,8 +133,12 @@ def command(
         )
     if lora and qlora:
         raise UsageError("--lora and --qlora exclude each other", hint="--qlora is LoRA on packed weights")
+    if lora_rank and not (lora or qlora):
+        raise UsageError("--lora-rank without adapters", hint="--lora or --qlora with it")
     if params and session.read_size(params) is None:
         raise UsageError(f"--params: {params} is not a size", hint="--params 7B")
+    if strategy and strategy not in (names := [each.name for each in STRATEGIES]):
+        raise UsageError(f"--strategy: {strategy} is not one of them", hint=", ".join(names))
     output = Path(write) if write else None
     if output is not None:
         new_file.check(output, "--write", force=force)
@@ -137,7 +150,7 @@ def command(
         precision=precision,
         optimizer=optimizer,
         method="qlora" if qlora else "lora" if lora else "full",
-        lora_rank=lora_rank,
+        lora_rank=lora_rank or 16,
         checkpointing=checkpointing,
         flash=not eager_attention,
     )
@@ -150,7 +163,7 @@ def command(
             )
         machines = session.imagined(
             hosts=hosts or 1,
-            gpus=gpus or 1,
+            gpus=gpus,
             device=_size(gpu_memory, "--gpu-memory") if gpu_memory else None,
             host=_size(host_memory, "--host-memory") if host_memory else None,
             bandwidth=rate,
@@ -160,6 +173,10 @@ def command(
             hostfile, cluster_name, include, exclude, nodes, ssh_config, transport, measure=measure, rate=rate
         )
     found = session.fit(read, job, machines)
+    if strategy and strategy not in (names := [each.strategy.name for each in found.advice.candidates]):
+        raise UsageError(
+            f"{strategy} is none of what these hosts and this method can do", hint=", ".join(names)
+        )
     shown = page.Page(
         model=read.how,
         shape=read.shape,
@@ -167,6 +184,7 @@ def command(
         world=machines.world,
         notes=machines.notes,
         advice=found.advice,
+        strategy=strategy,
     )
     if as_json:
         typer.echo(page.encode(shown))
@@ -174,7 +192,9 @@ def command(
         screen.show(page.render(shown))
     if output is not None:
         new_file.write(output, _config(found, strategy), "--write", force=force)
-        screen.err().print(f"wrote {output}")
+        cpu = " --cpu" * machines.world.on_cpus
+        judge = f"clusterctl lint {shlex.quote(str(output))} --ranks {machines.world.size}{cpu}"
+        screen.err().print(f"wrote {output}; next: {judge}", style="dim")
     known = any(each.verdict != "unknown" for each in found.advice.candidates)
     return 1 if known and not found.advice.ranked else 0
 
@@ -216,18 +236,13 @@ def _config(found: Fit, name: str) -> str:
 
     from clusterctl.advise.fit.config import ds_config
 
-    candidates = {each.strategy.name: each for each in found.advice.candidates}
-    best = found.advice.best
-    if not name and best is None:
+    candidate = found.advice.named(name)
+    if candidate is None:
         raise UsageError(
             "nothing fits for certain, and no config was written", hint="--strategy zero2 names one"
         )
-    if name and name not in candidates:
-        raise UsageError(f"--strategy: {name} is not one of them", hint=", ".join(candidates))
-    strategy = candidates[name].strategy if name else best.strategy if best is not None else None
-    assert strategy is not None
-    on_cpu = found.machines.world.device is None and found.machines.world.host is not None
-    return json.dumps(ds_config(found.model.shape, found.job, strategy, on_cpu=on_cpu), indent=2) + "\n"
+    config = ds_config(found.model.shape, found.job, candidate.strategy, on_cpu=found.machines.world.on_cpus)
+    return json.dumps(config, indent=2) + "\n"
 
 
 def _size(text: str, option: str) -> int:

@@ -36,6 +36,11 @@ def shape(path):
     )
     text = config.get_text_config()
     sizes = {name: getattr(text, name, None) for name in _SIZES}
+    if config.is_encoder_decoder:
+        # Called so is the number of one half's.
+        one, names = sizes["num_hidden_layers"], ("num_decoder_layers", "decoder_layers")
+        other = next((found for name in names if (found := getattr(config, name, None))), one)
+        sizes["num_hidden_layers"] = one and one + other
     return {
         "parameters": sum(each.numel() for each in model.parameters()),
         "largest": max(map(_size, _parts(torch, model))),

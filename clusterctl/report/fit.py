@@ -32,6 +32,8 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     world: World
     notes: tuple[str, ...]
     advice: Advice
+    strategy: str = ""
+    """Which one is shown line by line; empty for the recommended one."""
 
 
 def render(page: Page) -> RenderableType:
@@ -62,7 +64,8 @@ def _question(page: Page) -> Text:
     said = Text.assemble(
         (count(shape.parameters), "bold"),
         f" parameters, {page.model}\n",
-        f"{shape.layers} layers, width {shape.hidden}, vocabulary {shape.vocabulary:,}\n",
+        f"{shape.layers} layers, width {shape.hidden}, ",
+        f"vocabulary {shape.vocabulary:,}\n" if shape.vocabulary else "no vocabulary\n",
         f"{how[job.method]}, {job.precision}, {job.optimizer}; ",
         f"{job.micro_batch} x {job.sequence} tokens a micro-batch",
     )
@@ -74,8 +77,8 @@ def _question(page: Page) -> Text:
     said.append(f"\n{world.size} rank{'s' * (world.size > 1)} on {hosts} host{'s' * (hosts > 1)}")
     if world.device is not None:
         said.append(f", {world.device / 1e9:.1f} GB each")
-    elif world.host is not None:
-        said.append(f" with CPUs, {world.host / 1e9:.1f} GB a host")
+    elif world.on_cpus:
+        said.append(" with CPUs" + (f", {world.host / 1e9:.1f} GB a host" if world.host is not None else ""))
     if world.bandwidth:
         said.append(f", {world.bandwidth / 1e9:.2f} GB/s between hosts")
     return said
@@ -83,7 +86,7 @@ def _question(page: Page) -> Text:
 
 def _table(page: Page) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim", expand=False)
-    unit = "per GPU" if page.world.device is not None or page.world.host is None else "per rank"
+    unit = "per rank" if page.world.on_cpus else "per GPU"
     table.add_column("")
     table.add_column("strategy")
     for name in (unit, "range", "host RAM", "sent/step", "time", "batch"):
@@ -131,12 +134,14 @@ def _recommended(page: Page) -> list[RenderableType]:
         shown.append(
             Text.assemble((label if first else " " * len(label), "dim"), (reason, "bold" if first else ""))
         )
-    if advice.best is not None:
-        shown.append(_lines(advice.best.device.lines))
-        peak, when = size(advice.best.device.peak.bytes), _WHEN[advice.best.device.phase]
+    if (chosen := advice.named(page.strategy)) is not None:
+        if chosen is not advice.best:
+            shown.append(Text(f"{chosen.strategy.name}, as asked: {chosen.verdict}", style="bold"))
+        shown.append(_lines(chosen.device.lines))
+        peak, when = size(chosen.device.peak.bytes), _WHEN[chosen.device.phase]
         shown.append(Text(f"  the most at once: {peak}, at {when}"))
-        if len(advice.ranked) > 1:
-            shown.append(Text(f"  then: {', '.join(advice.ranked[1:])}", style="dim"))
+    if len(advice.ranked) > 1:
+        shown.append(Text(f"  after {advice.ranked[0]}: {', '.join(advice.ranked[1:])}", style="dim"))
     return shown if len(shown) > 1 else []
 
 

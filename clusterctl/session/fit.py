@@ -25,6 +25,7 @@ from clusterctl.session.told_by_python import told
 _SIZE = re.compile(r"(\d+(?:\.\d+)?(?:e\+?\d{1,2})?)\s*([KMBT]?)", re.IGNORECASE)
 _POWERS = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9, "T": 10**12}
 _LONGEST_CONFIG = 1 << 20
+_HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
 
 
 class Model(msgspec.Struct, frozen=True):
@@ -81,15 +82,26 @@ def read_model(text: str) -> Model:
     cached = _in_cache(text)
     if cached is not None:
         return _of_file(cached)
-    raise UsageError(
+    raise _no_model(text)
+
+
+def _no_model(text: str) -> UsageError:
+    size = "or give a size such as 7B"
+    if re.fullmatch(r"[+-]?[\d.,]+\s*\w{0,2}", text):
+        return UsageError(f"{text} is no size, and no model has that name", hint="a size is 7B, 350M or 7e9")
+    if not _HUB_NAME.fullmatch(text):
+        return UsageError(
+            f"there is no model {text}: no such file or directory", hint=f"name its directory, {size}"
+        )
+    return UsageError(
         f"there is no model {text}: no such directory, and none of that name in the Hugging Face cache",
-        hint=f"hf download {text} config.json, or give a size such as 7B",
+        hint=f"hf download {text} config.json, {size}",
     )
 
 
 def _in_cache(name: str) -> Path | None:
     """The newest config.json of a model that was once downloaded."""
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+    if not _HUB_NAME.fullmatch(name):
         return None
     home = Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser()
     hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
@@ -115,25 +127,36 @@ def _of_file(path: Path) -> Model:
         raise UsageError(f"{path} is not JSON", hint="name the config.json of a model") from error
     if not isinstance(config, dict):
         raise UsageError(f"{path} holds no JSON object", hint="name the config.json of a model")
+    family = config.get("model_type")
+    if not isinstance(family, str) or not family:
+        raise UsageError(
+            f"{path} has no model_type, which says what kind of model it is",
+            hint='"model_type": "llama", or --params 7B instead of a model',
+        )
     try:
         return Model(of_config(config), str(path))
     except UnknownFamilyError as error:
-        family = str(config.get("model_type", ""))
-        data = told("model_shape", str(path)) if family else None
-        try:
-            built = unfamiliar.decode(data or b"")
-        except msgspec.MsgspecError:
+        data = told("model_shape", str(path))
+        if data is None:
             raise error from None
-        return Model(unfamiliar.of_built(built, family), str(path))
+    try:
+        built = unfamiliar.decode(data)
+    except msgspec.MsgspecError as problem:
+        raise UsageError(
+            f"{family} is a model of another kind than fit counts: {problem}",
+            hint="--params N for an assumed shape of so many parameters",
+        ) from problem
+    return Model(unfamiliar.of_built(built, family), str(path))
 
 
 def imagined(
-    *, hosts: int, gpus: int, device: int | None, host: int | None, bandwidth: float | None
+    *, hosts: int, gpus: int | None, device: int | None, host: int | None, bandwidth: float | None
 ) -> Machines:
-    """Machines that nobody was asked about."""
-    if hosts < 1 or gpus < 1:
+    """Machines that nobody was asked about. Where only their memory is given they have CPUs, and one rank."""
+    if hosts < 1 or (gpus is not None and gpus < 1):
         raise UsageError("--hosts and --gpus are whole numbers above 0", hint="--hosts 2 --gpus 4")
-    world = World(ranks=(gpus,) * hosts, device=device, host=host, bandwidth=bandwidth)
+    library: Library = "gloo" if host is not None and gpus is None and device is None else "nccl"
+    world = World(ranks=(gpus or 1,) * hosts, device=device, host=host, bandwidth=bandwidth, library=library)
     return Machines(world=world, notes=("no host was asked: all figures are as given",))
 
 
@@ -151,11 +174,18 @@ def machines_of(seen: Examination, *, bandwidth: float | None = None) -> Machine
             hint=f"clusterctl doctor; or leave out with --exclude '{'@'.join(silent)}'",
         )
     notes: list[str] = []
-    cards = {host.name: _cards(facts[host.name], len(host.slots)) for host in inventory.hosts}
-    if any(cards.values()) and not all(cards.values()):
-        without = [name for name, found in cards.items() if not found]
+    mute = [name for name, each in facts.items() if _mute(each)]
+    if mute:
+        count, gpus = len(inventory.hosts), max(len(host.slots) for host in inventory.hosts)
         raise UsageError(
-            f"{fold(without)} tells of fewer GPUs than it has slots",
+            f"{fold(mute)}: how much memory its GPUs have is not known",
+            hint=f"say it: --hosts {count} --gpus {gpus} --gpu-memory 24GB; or clusterctl doctor",
+        )
+    cards = {host.name: _cards(facts[host.name], len(host.slots)) for host in inventory.hosts}
+    fewer = [name for name, found in cards.items() if not found]
+    if any(facts[name].nvidia.gpus for name in cards) and fewer:
+        raise UsageError(
+            f"{fold(fewer)} tells of fewer GPUs than it has slots",
             hint="correct the hostfile, or --exclude it",
         )
     sizes = [size for found in cards.values() for size in found]
@@ -176,8 +206,16 @@ def machines_of(seen: Examination, *, bandwidth: float | None = None) -> Machine
     return Machines(world=world, notes=tuple(notes))
 
 
+def _mute(facts: Facts) -> bool:
+    """There are GPUs, and not all of them tell their memory: nvidia-smi fails, they share the host's, or they
+    are AMD's."""
+    if not facts.nvidia.gpus:
+        return bool(facts.nvidia.devices or facts.nvidia.amd)
+    return not all(gpu.memory_total for gpu in facts.nvidia.gpus)
+
+
 def _cards(facts: Facts, slots: int) -> list[int]:
-    sizes = [gpu.memory_total for gpu in facts.nvidia.gpus if gpu.memory_total]
+    sizes = [gpu.memory_total for gpu in facts.nvidia.gpus]
     return sizes[:slots] if len(sizes) >= slots else []
 
 

@@ -78,7 +78,7 @@ class Case(msgspec.Struct, frozen=True):
     def for_rank(self) -> dict[str, Any]:
         """As `rank.py` takes it: with the very config that `fit --write` writes, but for what a CPU lacks."""
         config = ds_config(of_config(MODELS[self.model]), self.job, self.plan, on_cpu=True)
-        config["optimizer"]["params"] |= {"torch_adam": True, "fused": True}
+        config["optimizer"]["params"]["fused"] = True
         config["steps_per_print"] = 10**9
         zero = config["zero_optimization"]
         for key in ("offload_optimizer", "offload_param"):

@@ -72,14 +72,14 @@ def measure(cases: Sequence[Case]) -> list[Row]:
 def predicted(case: Case) -> tuple[int, int]:
     """States after a step, and the peak; on a CPU what is offloaded lies in the same memory."""
     shape, job = of_config(MODELS[case.model]), case.job
-    world = World(ranks=(case.ranks,))
+    world = World(ranks=(case.ranks,), library="gloo")
     own = states(shape, job, case.plan, case.ranks)
     device = on_device(shape, job, case.plan, world)
     kept = own.weights - own.resting
     if case.plan.states == "device":
         kept += own.master + own.moments + (own.gradients if case.plan.stage == 3 else 0)
     # A rank's share of the host's memory, and the buffers that stay: ZeRO-3's bucket, the way to the host.
-    aside = on_host(shape, job, case.plan, world).of("offloaded") // case.ranks
+    aside = on_host(shape, job, case.plan, World(ranks=world.ranks)).of("offloaded") // case.ranks
     bucket = job.element * min(job.bucket, shape.parameters) if case.plan.stage == 3 else 0
     way = job.element * shape.vocabulary * shape.hidden if aside and case.plan.stage == 2 else 0
     return kept + aside + bucket + way, device.peak.bytes + aside

@@ -39,6 +39,8 @@ def ds_config(shape: Shape, job: Job, strategy: Strategy, *, on_cpu: bool) -> di
         "zero_optimization": zero,
         "optimizer": {"type": "AdamW" if job.optimizer == "adamw" else "SGD", "params": {"lr": 1e-4}},
     }
+    if on_cpu and job.optimizer == "adamw":
+        config["optimizer"]["params"]["torch_adam"] = True  # DeepSpeed's own is compiled at the first start
     if job.optimizer == "sgd":
         config["optimizer"]["params"]["momentum"] = 0.9
         config["zero_allow_untested_optimizer"] = True

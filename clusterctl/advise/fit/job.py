@@ -73,9 +73,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class World(msgspec.Struct, frozen=True, kw_only=True):
-    """``ranks`` of each host. ``device`` is the memory of the smallest GPU; None where ranks train on CPUs,
-    and ``host`` memory is all there is. ``bandwidth`` between hosts is bytes per second; ``library`` is what
-    ranks talk by, gloo where they train on CPUs."""
+    """``ranks`` of each host. ``device`` is the memory of the smallest GPU, ``host`` that of the host with
+    the least; None where it is not known. ``bandwidth`` between hosts is bytes per second; ``library`` is
+    what ranks talk by."""
 
     ranks: tuple[int, ...]
     device: int | None = None
@@ -86,3 +86,8 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def size(self) -> int:
         return sum(self.ranks)
+
+    @property
+    def on_cpus(self) -> bool:
+        """Ranks train on CPUs, so that they talk by gloo, and the host's memory is all there is."""
+        return self.library == "gloo"

@@ -123,7 +123,7 @@ def on_device(shape: Shape, job: Job, strategy: Strategy, world: World) -> Memor
     matrix = max(shape.vocabulary * shape.hidden, *(each.inputs * each.outputs for each in shape.linears))
     largest = element * matrix
     bucket = element * min(job.bucket, learn)
-    if world.device is not None and strategy.stage:
+    if strategy.stage and not world.on_cpus:
         bucket *= 2  # overlap_comm: one is filled while the other is sent
     gathering = 0
     if strategy.stage == 3:
@@ -167,7 +167,7 @@ def on_device(shape: Shape, job: Job, strategy: Strategy, world: World) -> Memor
         _loose("activations", kept + again + end, loose),
         _loose("logits", at_loss, 0.15),
     ]
-    if world.device is not None:
+    if not world.on_cpus:
         overhead = [round(c * _GIGA + f * peak) for c, f in zip(_CONTEXT, _FRAGMENTED, strict=True)]
         lines.append(Line("overhead", overhead[1], overhead[0], overhead[2]))
     else:
@@ -182,7 +182,8 @@ def on_device(shape: Shape, job: Job, strategy: Strategy, world: World) -> Memor
 
 
 def on_host(shape: Shape, job: Job, strategy: Strategy, world: World) -> Memory:
-    """Memory of the host with the most ranks: what is offloaded, and loading the model.
+    """Memory of the host with the most ranks: what is offloaded (on CPUs all that is trained), and loading
+    the model.
 
     DeepSpeed holds aside per rank, besides master weights and moments, fp32 gradients and those in the
     model's precision. Each rank loads a whole model, in its own precision at best and in fp32 at worst,
@@ -198,11 +199,15 @@ def on_host(shape: Shape, job: Job, strategy: Strategy, world: World) -> Memory:
         aside += job.element * shape.vocabulary * shape.hidden if strategy.stage == 2 else 0
     elif strategy.states == "disk":
         aside = round((4 + job.element) * learn / world.size)
+    kept = _exact("offloaded", ranks * aside)
+    if world.on_cpus:
+        peak = on_device(shape, job, strategy, world).peak
+        kept = Line("training", *(ranks * each for each in (peak.bytes, peak.low, peak.high)))
     loading = job.element * shape.parameters
     processes = [round(ranks * each * _GIGA) for each in _PROCESS]
     lines = (
         Line("processes", processes[1], processes[0], processes[2]),
-        _exact("offloaded", ranks * aside),
+        kept,
         Line(
             "loading",
             ranks * loading,
@@ -210,12 +215,12 @@ def on_host(shape: Shape, job: Job, strategy: Strategy, world: World) -> Memory:
             ranks * 4 * shape.parameters,
         ),
     )
-    highest = [max(ranks * aside, each) for each in (lines[2].low, lines[2].bytes, lines[2].high)]
-    peak = Line("peak", *(processes[at] + highest[at] for at in (1, 0, 2)))
+    highest = [max(getattr(kept, which), getattr(lines[2], which)) for which in ("low", "bytes", "high")]
+    whole = Line("peak", *(processes[at] + highest[at] for at in (1, 0, 2)))
     return Memory(
         lines=tuple(each for each in lines if each.high),
-        peak=peak,
-        phase="loading" if ranks * loading > ranks * aside else "training",
+        peak=whole,
+        phase="loading" if ranks * loading > kept.bytes else "training",
     )
 
 
@@ -236,7 +241,7 @@ def _handed_over(shape: Shape, matrix: int, job: Job, strategy: Strategy, world:
         whole = strategy.stage < 3
         share = min(matrix, -(-trainable(shape, job) // world.size)) if whole else -(-matrix // world.size)
         norm = 8 * (share if whole else min(share, _NORM_CHUNK))
-    copied = job.element * matrix if strategy.stage == 3 and world.device is None and world.size > 1 else 0
+    copied = job.element * matrix if strategy.stage == 3 and world.on_cpus and world.size > 1 else 0
     return max(norm, copied)
 
 

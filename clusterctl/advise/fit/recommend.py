@@ -39,9 +39,13 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def best(self) -> Candidate | None:
-        return next(
-            (each for each in self.candidates if self.ranked and each.strategy.name == self.ranked[0]), None
-        )
+        return self.named(self.ranked[0]) if self.ranked else None
+
+    def named(self, name: str) -> Candidate | None:
+        """The candidate of that name; for an empty one the best."""
+        if not name:
+            return self.best
+        return next((each for each in self.candidates if each.strategy.name == name), None)
 
 
 def advise(shape: Shape, job: Job, world: World) -> Advice:
@@ -70,7 +74,7 @@ def _checkpointed(fitting: list[Candidate], shape: Shape, job: Job, world: World
 
 def _possible(job: Job, world: World) -> tuple[Strategy, ...]:
     found: tuple[Strategy, ...] = STRATEGIES
-    if world.device is None and world.host is not None:
+    if world.on_cpus:
         found = tuple(each for each in found if not each.offloads)  # there is one memory only
     if job.method == "qlora":
         found = tuple(each for each in found if each.stage < 3)  # packed weights are not sharded reliably
@@ -104,28 +108,21 @@ def _candidate(shape: Shape, job: Job, strategy: Strategy, world: World) -> Cand
 
 
 def _verdict(device: Memory, host: Memory, world: World) -> tuple[Verdict, Literal["", "device", "host"]]:
-    if world.device is None:
-        if world.host is None:
-            return "unknown", ""
-        # On CPUs model and processes share one memory.
-        ranks = max(world.ranks)
-        likely, most = (ranks * size for size in (device.peak.bytes, device.peak.high))
-        base = next(each for each in host.lines if each.name == "processes")
-        likely, most = likely + base.bytes, most + base.high
-        if likely > world.host:
-            return "too large", "host"
-        return ("tight" if most > world.host else "fits"), ""
-    if device.peak.bytes > world.device:
+    if world.device is not None and device.peak.bytes > world.device:
         return "too large", "device"
     if world.host is not None and host.peak.bytes > world.host:
         return "too large", "host"
-    tight = device.peak.high > world.device or (world.host is not None and host.peak.high > world.host)
+    if (world.host if world.on_cpus else world.device) is None:
+        return "unknown", ""
+    tight = (world.device is not None and device.peak.high > world.device) or (
+        world.host is not None and host.peak.high > world.host
+    )
     return ("tight" if tight else "fits"), ""
 
 
 def _largest(shape: Shape, job: Job, strategy: Strategy, world: World) -> int | None:
     """By bisection: memory grows with the micro-batch. 0 where not even 1 fits."""
-    if world.device is None and world.host is None:
+    if (world.host if world.on_cpus else world.device) is None:
         return None
 
     def fits(micro_batch: int) -> bool:
@@ -157,7 +154,7 @@ def _reasons(
     elif world.size == 1:
         said = [f"{name}: with one rank there is nothing to shard"]
     else:
-        said = [f"{name}: fits without offloading, and none that does sends fewer bytes"]
+        said = [f"{name}: fits without offloading, and none that does sends less"]
     smaller = [
         each
         for each in all_of_them

@@ -115,7 +115,7 @@ def of_config(config: Mapping[str, Any]) -> Shape:
     read = _FAMILIES.get(family)
     if read is None:
         raise UnknownFamilyError(
-            f"model_type {family or 'missing'} is not known here, and no transformers that knows it",
+            f"model_type {family} is not known here, and no transformers here that can build it",
             hint=f"--params N for an assumed shape, or transformers beside clusterctl; known: "
             f"{', '.join(_FAMILIES)}",
         )

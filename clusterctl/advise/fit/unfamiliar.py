@@ -21,7 +21,8 @@ class Built(msgspec.Struct, frozen=True, kw_only=True):
     hidden_size: Count
     num_hidden_layers: Count
     num_attention_heads: Count
-    vocab_size: Count
+    vocab_size: int = 0
+    """None in what takes no words, such as a ViT."""
     num_key_value_heads: Count | None = None
     head_dim: Count | None = None
     intermediate_size: Count | None = None
