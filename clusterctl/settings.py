@@ -85,6 +85,8 @@ class HangDefaults:
     """For a host to show its ranks: it gives up after twenty."""
     unheard: float = 60.0
     """At least so long a host's samples may be late before they count as unknown."""
+    raised: float = 60.0
+    """The limit is no longer than this where the script of a rank has been ended by an exception."""
     first_steps: int = 5
     first_steps_factor: float = 2.0
     """Until so many samples have shown steps, ranks compile, load, tune: the default limit is longer."""

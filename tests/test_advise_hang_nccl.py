@@ -17,6 +17,7 @@ from tests.hangs.nccl import (
     ITEM,
     LOADER,
     SAVE,
+    TORCH,
     child,
     collective,
     frames,
@@ -206,6 +207,52 @@ def test_a_rank_that_does_not_end_when_all_others_have_is_named() -> None:
         "rank 5 on node1 has not ended as 15 other ranks have: it sits in the exit of Python"
     )
     assert not found.stop and [each.rank for each in found.suspects] == [5]
+
+
+THREADING = ("/usr/lib/python3.11/threading.py", 1590, "_shutdown")
+LEAVES = (ThreadStack(main=True, frames=frames(THREADING)),)
+MEETS = (
+    ThreadStack(
+        main=True,
+        frames=frames(
+            (f"{TORCH}/distributed/distributed_c10d.py", 5356, "barrier"), ("train.py", 12, "leave")
+        ),
+    ),
+)
+RAISED = "ValueError: loss is nan\nat step 17"
+
+
+@pytest.mark.parametrize(
+    ("rank", "where"),
+    [
+        (outside(5, LEAVES), "the exit of Python"),
+        (replace(inside(5, operation="barrier"), threads=MEETS), "barrier (train.py:12)"),
+    ],
+)
+def test_a_rank_that_raised_and_does_not_end_is_named_by_what_it_raised(
+    rank: RankEvidence, where: str
+) -> None:
+    found = verdict({5: replace(rank, raised=RAISED)})
+    assert found.sentence == (
+        f"rank 5 on node1 raised ValueError: loss is nan and does not end: it sits in {where}; "
+        f"15 ranks wait for it in {WAIT}"
+    )
+    assert (found.kind, found.stop) == ("raised", True)
+    alone = verdict(
+        {5: replace(rank, raised=RAISED)}, exits={number: 0 for number in range(16) if number != 5}
+    )
+    assert (alone.kind, alone.stop) == ("raised", True)
+
+
+def test_a_rank_that_raised_may_take_its_time_to_end() -> None:
+    leaves = replace(outside(5, LEAVES), raised=RAISED)
+    found = verdict({5: leaves}, {5: process(leaves, cpu=929.0)})
+    assert found.kind == "works" and not found.stop
+
+
+def test_an_exception_that_the_script_survived_is_not_its_end() -> None:
+    """Scripts call `sys.excepthook` to have an exception printed, and forked children end with one."""
+    assert verdict({13: replace(loads(), raised=RAISED)}).kind == "missing"
 
 
 def test_a_host_that_told_nothing_is_named_and_nothing_is_stopped() -> None:

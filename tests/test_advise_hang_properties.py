@@ -80,6 +80,7 @@ RANKS = st.builds(
     recorder=RECORDERS,
     sent=st.none() | NUMBERS,
     received=st.none() | NUMBERS,
+    raised=st.sampled_from(["", "ValueError: why", "\n"]),
     unseen=st.lists(NAMES, max_size=1).map(tuple),
 )
 HOSTS = st.dictionaries(

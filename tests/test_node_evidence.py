@@ -36,6 +36,9 @@ class Processes:
     def trees(self) -> dict[int, list[int]]:
         return {rank: [pid] for rank, pid in enumerate(self.pids)}
 
+    def raised(self, rank: int) -> str:
+        return ""
+
 
 @pytest.fixture
 def sleeper() -> Iterator[subprocess.Popen[bytes]]:

@@ -8,13 +8,13 @@ from pathlib import Path
 from msgspec.structs import replace
 from rich.console import Console
 
-from clusterctl.advise.explain import Explanation
+from clusterctl.advise.explain import Explanation, explain
 from clusterctl.advise.hang_verdict import HangVerdict
 from clusterctl.messages.evidence import Frame
 from clusterctl.report.hang import document, hang
 from clusterctl.report.why import page
-from clusterctl.store.outcome import Cause
-from tests.hangs.fixtures import verdict
+from clusterctl.store.outcome import Cause, Outcome
+from tests.hangs.fixtures import plan, verdict
 
 
 def shown(found: HangVerdict, width: int = 80) -> str:
@@ -87,3 +87,15 @@ def test_why_shows_the_groups_and_stacks_of_a_run_that_hung() -> None:
     assert lines[0].startswith("✗ hung: rank 2 on node2 never entered all_reduce 4 (train.py:25)")
     assert "group all_reduce 4: ranks 0-1,3 in, rank 2 missing" in lines
     assert lines.index("stack rank 2") < lines.index("stack ranks 0-1,3")
+
+
+def test_of_a_rank_that_raised_and_does_not_end_the_traceback_is_shown() -> None:
+    found = replace(verdict("asleep"), kind="raised")
+    trace = 'Traceback (most recent call last):\n  File "train.py", line 9\nValueError: loss is nan\n'
+    cause = Cause(kind="hang", message=found.sentence, host="node2", node_rank=1, rank=2)
+    raised = Cause(kind="exception", message="ValueError: loss is nan", traceback=trace, rank=2)
+    outcome = Outcome(
+        run="r1", status="hung", exit_code=122, cause=cause, collateral=(raised,), left_behind={}, seconds=1.0
+    )
+    for each, shown in ((found, tuple(trace.splitlines())), (verdict("asleep"), ())):
+        assert explain(plan(2, 2), outcome, hang=each).quoted == shown

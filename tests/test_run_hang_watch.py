@@ -55,6 +55,7 @@ class Story:
             for node in range(hosts)
         }
         self.compilers: tuple[str, ...] = ()
+        self.raised = False
         self.mute: set[int] = set()
         self.blind: set[int] = set()
         self.done: list[Any] = []
@@ -84,7 +85,12 @@ class Story:
             for node in set(self.counters) - self.mute:
                 running = set(self.hosts[node].ranks) - set(self.hosts[node].exits)
                 ranks = tuple(
-                    RankActivity(rank=rank, compilers=self.compilers, **self.counters[node])  # type: ignore[arg-type]
+                    RankActivity(
+                        rank=rank,
+                        compilers=self.compilers,
+                        raised=self.raised,
+                        **self.counters[node],  # type: ignore[arg-type]
+                    )
                     for rank in sorted(running)
                 )
                 self.watch.activity(node, Activity(moment=self.now, ranks=ranks), self.now)
@@ -230,6 +236,17 @@ def test_a_limit_that_was_typed_is_that() -> None:
         story.live(25)
     assert not story.looks()
     story.live(35)
+    assert story.looks()
+
+
+def test_where_a_script_has_been_ended_by_an_exception_nobody_waits_for_the_whole_limit() -> None:
+    story = Story(policy(600, learned=True))
+    story.live(30, exchanged=10_000)
+    story.raised = True
+    assert not story.live(HANG.raised - 2)
+    story.live(30, exchanged=10_000)  # it saves, or sends its last figures
+    assert not story.live(HANG.raised - 2)
+    story.live(5)
     assert story.looks()
 
 

@@ -93,7 +93,17 @@ def explain(
     if cause is None or outcome.status in ("succeeded", "stopped", "timeout"):
         return bare
     if cause.kind == "hang" and hang is not None:
-        return msgspec.structs.replace(bare, known=True, means=cause.message, hint=hang.hint, hang=hang)
+        raised = next(
+            (each for each in outcome.collateral if each.rank == cause.rank and each.traceback), None
+        )
+        return msgspec.structs.replace(
+            bare,
+            known=True,
+            means=cause.message,
+            hint=hang.hint,
+            hang=hang,
+            quoted=_quoted(raised, ()) if raised is not None and hang.kind == "raised" else (),
+        )
     known = _known(plan, cause, peaks or {})
     own = [each for each in excerpts if each.rank == cause.rank and each.host == cause.host]
     chosen, others = _read(cause, own, known, local_rank=plan.pass_local_rank)

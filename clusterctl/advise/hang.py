@@ -20,6 +20,7 @@ from clusterctl.plan.model import LaunchPlan
 
 _KINDS: Mapping[Condition, Kind] = {
     Condition.STOPPED: "stopped",
+    Condition.RAISED: "raised",
     Condition.ENDED: "ended",
     Condition.LOADER_GONE: "loader",
     Condition.DISK: "disk",
@@ -30,7 +31,7 @@ _KINDS: Mapping[Condition, Kind] = {
     Condition.WORKS: "works",
 }
 _SHOWN = 4
-_STUCK = (Condition.STOPPED, Condition.LOADER_GONE, Condition.LOCKED, Condition.WAITS)
+_STUCK = (Condition.STOPPED, Condition.RAISED, Condition.LOADER_GONE, Condition.LOCKED, Condition.WAITS)
 
 
 def judge(
@@ -86,7 +87,7 @@ def _kind(ranks: Mapping[int, RankState], groups: Sequence[GroupState]) -> tuple
         kind = _KINDS[ranks[roots[0]].condition] if roots else "silent"
         return ("idle" if kind == "missing" else kind), roots
     missing = {rank for group in groups for rank in group.missing}
-    roots = _foremost(ranks, {*missing, *_those(ranks, Condition.STOPPED)})
+    roots = _foremost(ranks, {*missing, *_those(ranks, Condition.STOPPED), *_those(ranks, Condition.RAISED)})
     if roots:
         return _KINDS[ranks[roots[0]].condition], roots
     disagreement = next((group.disagreement for group in groups if group.disagreement is not None), None)

@@ -10,6 +10,7 @@ from clusterctl.advise.hang_verdict import Kind
 from clusterctl.advise.rank_state import RankState
 
 _OF_KIND: dict[Kind, str] = {
+    "raised": "its traceback stands in its log; an exit handler, or a thread that is no daemon, does not end",
     "ended": "ranks make the same number of steps: look for a return, an exit, uneven batches (drop_last)",
     "loader": "short memory or /dev/shm kills workers: see that host's kernel log; try fewer workers",
     "disk": "look at that host's mounts and disks: clusterctl exec -i {host} -- dmesg",

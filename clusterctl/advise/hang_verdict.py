@@ -11,6 +11,7 @@ from clusterctl.messages.evidence import Frame
 
 Kind = Literal[
     "stopped",
+    "raised",
     "ended",
     "loader",
     "disk",

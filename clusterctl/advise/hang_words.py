@@ -51,6 +51,9 @@ def _of_roots(kind: Kind, named: Sequence[int], names: Names) -> str:
         codes = sorted({names.ranks[rank].code for rank in named})
         code = f"with exit code {codes[0]}" if len(codes) == 1 else "by themselves"
         return f"{who} ended {code}{waits.replace(';', ' while', 1)}"
+    if kind == "raised":
+        does = f"and do{'es' * one} not end: {_sits(named, names)}"
+        return f"{who} raised {_first_line(first.raised)} {does}{waits}"
     if kind == "loader":
         return f"{who} sit{s} {names.at(first)}, and {_worker(first)}{waits}"
     if kind == "disk":
@@ -75,6 +78,11 @@ def _of_roots(kind: Kind, named: Sequence[int], names: Names) -> str:
     if kind == "idle":
         return f"no rank waits for another, and none works: {_sits(named, names)}"
     return _missing(named, names)
+
+
+def _first_line(text: str) -> str:
+    line = next((line.strip() for line in text.splitlines() if line.strip()), "an exception")
+    return line if len(line) <= LONG else line[: LONG - 1] + "…"
 
 
 def _missing(named: Sequence[int], names: Names) -> str:

@@ -30,7 +30,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     """``own`` is the innermost frame of the user's own code, ``inner`` the innermost of all; None where
     there is none. ``waits``: it is inside ``operation``, which other ranks must enter, or leave. ``call``
     says what it called, where that has a name. ``doing`` is "workers" in a data loader that waits for its
-    processes."""
+    processes. ``exiting``: the script is through, what runs are exit handlers, or nothing but its threads."""
 
     own: Frame | None = None
     inner: Frame | None = None
@@ -38,9 +38,14 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     operation: str = ""
     doing: Doing = ""
     call: str = ""
+    exiting: bool = False
 
 
 _PACKAGES = r"(site|dist)-packages/"
+_SCRIPT = ("<module>", "_run_module_as_main")
+"""The outermost function of a script that runs."""
+_MOST_FRAMES = 100
+"""A look has no more of a stack."""
 _LIBRARY = re.compile(rf"/lib(64)?/python\d[\d.]*/({_PACKAGES})?|/{_PACKAGES}|^(?=<)|^$")
 _WRITES = re.compile(r"save|checkpoint|dump|export|write|flush|sync|close", re.IGNORECASE)
 _C10D = "torch/distributed/distributed_c10d.py"
@@ -84,6 +89,9 @@ _CALLS: tuple[tuple[str, str, Doing, str], ...] = (
     ("/ssl.py", "", "network", "a network connection"),
     ("/socket.py", "", "network", "a network connection"),
     ("/subprocess.py", "", "subprocess", "subprocess"),
+    ("torch/multiprocessing/spawn.py", "join", "subprocess", "torch.multiprocessing.spawn"),
+    ("/multiprocessing/process.py", "join", "subprocess", "Process.join"),
+    ("/concurrent/futures/_base.py", "result", "lock", "Future.result"),
     ("/multiprocessing/pool.py", "", "pool", "multiprocessing.Pool"),
     ("/multiprocessing/queues.py", "get", "pool", "multiprocessing.Queue.get"),
     ("/multiprocessing/synchronize.py", "", "lock", "a lock"),
@@ -139,7 +147,15 @@ def of_frames(frames: Sequence[Frame]) -> Place:
     if doing == "data" and any(frame.function == "_try_get_data" for frame in frames[:depth]):
         doing = "workers"
     own = frames[depth] if depth < len(frames) else None
-    return Place(own=own, inner=frames[0], waits=waits, operation=operation, doing=doing, call=call)
+    return Place(
+        own=own,
+        inner=frames[0],
+        waits=waits,
+        operation=operation,
+        doing=doing,
+        call=call,
+        exiting=len(frames) < _MOST_FRAMES and frames[-1].function not in _SCRIPT,
+    )
 
 
 def is_library(file: str) -> bool:

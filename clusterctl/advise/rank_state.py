@@ -27,6 +27,7 @@ class Condition(Enum):
     """In the order in which they explain a hang: of ranks that others wait for, the first is named."""
 
     STOPPED = "stopped"
+    RAISED = "raised"
     ENDED = "ended"
     LOADER_GONE = "loader gone"
     DISK = "disk"
@@ -41,7 +42,8 @@ class Condition(Enum):
 class RankState(msgspec.Struct, frozen=True, kw_only=True):
     """``seen``: its host told of it. ``saves``: somewhere in its stacks something is written;
     ``writes_behind``: by a thread that is not the script's. ``process`` is what explains the condition: the
-    script's own or a child; None where there is none. ``child``: the command of the one it began last."""
+    script's own or a child; None where there is none. ``child``: the command of the one it began last.
+    ``raised``: the exception that ended its script."""
 
     rank: int
     host: str
@@ -58,6 +60,7 @@ class RankState(msgspec.Struct, frozen=True, kw_only=True):
     process: ProcessLook | None = None
     child: str = ""
     code: int = 0
+    raised: str = ""
     unseen: tuple[str, ...] = ()
 
     @property
@@ -130,6 +133,7 @@ def _state(
         writes_behind=places.writes_behind(second.threads),
         process=script(second.processes),
         child=_newest_child(second.processes),
+        raised=second.raised,
         unseen=second.unseen,
     )
     condition, process = _condition(known, first, second, swapped=swapped)
@@ -161,6 +165,8 @@ def _condition(
     waits_in_kernel = own.state == "D" and earlier.state == "D"
     if waits_in_kernel or _FUSE.search(own.wchan):
         return Condition.DISK, own
+    if known.raised and place.exiting:
+        return Condition.RAISED, own
     if place.waits == "lock file":
         return Condition.LOCKED, own
     if place.waits or known.waits or known.transfer is not None:

@@ -16,7 +16,7 @@ class RankActivity(msgspec.Struct, frozen=True, array_like=True):
     connections are closed. ``printed`` is the size of its log, ``cpu`` seconds, ``faults`` pages touched
     first, ``exchanged`` bytes of its TCP connections with other ranks, ``moved`` bytes of its other reads and
     writes, ``written`` those that its own process wrote to a disk. ``compilers``: programs by name that
-    compile for it now."""
+    compile for it now. ``raised``: an exception has ended its script, though it still runs."""
 
     rank: Rank
     printed: int
@@ -26,6 +26,7 @@ class RankActivity(msgspec.Struct, frozen=True, array_like=True):
     moved: int
     written: int = 0
     compilers: tuple[Text, ...] = ()
+    raised: bool = False
 
 
 class Frame(msgspec.Struct, frozen=True, array_like=True):
@@ -104,7 +105,8 @@ class RankEvidence(msgspec.Struct, frozen=True, kw_only=True):
     ``source`` says who told the stacks: torch's debug server, faulthandler's signal, py-spy, or nobody.
     ``unseen`` says in words what could not be had, and why. ``sent`` and ``received`` are bytes of the TCP
     connections with other ranks it has open, less those with torch's store; ``internet`` those of connections
-    with addresses of the internet. None where they cannot be read.
+    with addresses of the internet. None where they cannot be read. ``raised`` is what has ended its script,
+    as ``ValueError: why``.
     """
 
     rank: Rank
@@ -115,6 +117,7 @@ class RankEvidence(msgspec.Struct, frozen=True, kw_only=True):
     sent: int | None = None
     received: int | None = None
     internet: int | None = None
+    raised: Text = ""
     unseen: tuple[Text, ...] = ()
 
 

@@ -43,7 +43,7 @@ def page(found: Explanation, directory: Path) -> RenderableType:
         parts.append(details(found.hang))
     if not found.known and found.cause.kind in ("exit", "exception", "signal", "oom"):
         parts.append(Text("no known signature: the last lines that it left", style="yellow"))
-    if not found.known or found.cause.traceback:
+    if not found.known or found.cause.traceback or found.hang is not None:
         parts += [quoted(line) for line in found.quoted]
     if found.sighting is not None:
         parts += _proof(found.sighting, directory, shown=bool(found.cause.traceback))

@@ -71,12 +71,14 @@ class HangWatch:
     @property
     def limit(self) -> float:
         """Seconds without a sign of work after which the run is suspected. A limit that the user has set is
-        that; the default one gives way to what the run is used to."""
+        that; the default one gives way to what the run is used to. An exception shortens either."""
         limit = self._base
         if self._plan.hangs.learned:
             if self._steps < self._defaults.first_steps:
                 limit *= self._defaults.first_steps_factor
             limit = max(limit, min(self._defaults.learned_factor * self._longest, self._defaults.longest))
+        if any(rank.raised for sample in self._samples.values() for rank in sample.ranks):
+            limit = min(limit, self._defaults.raised)
         return limit * self._patience
 
     def begin(self, now: float) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 
-from ..run.directory import boottime, start_of
+from ..run.directory import boottime, error_of, start_of
 from ..shared.processes import descendants, is_running, process_table
 from .connections import Connections
 from .counters import io_of, name_of, rdma_bytes, use_of
 
 _DEAD = ("Z", "X")
+_LONGEST = 500
 COMPILERS = frozenset(
     (
         "ninja", "nvcc", "cicc", "ptxas", "fatbinary", "nvlink", "cudafe++", "hipcc", "cc1plus", "cc1",
@@ -48,6 +49,14 @@ class Ranks:
                 found[rank] = [report["pid"], *living]
         return found
 
+    def raised(self, rank):
+        """What ended the script of a rank that may still run, its threads and exit handlers: as ``ValueError:
+        why``. "" where nothing has, or where that is not told as `sitecustomize` tells it."""
+        error = self._directory.read(error_of(rank))
+        if not isinstance(error, dict):
+            return ""
+        return ("%s: %s" % (error.get("type"), error.get("message")))[:_LONGEST]
+
 
 class Sampler:
     def __init__(self, directory, ranks, port):
@@ -84,7 +93,7 @@ class Sampler:
             if name in COMPILERS:
                 compilers.add(name)
         done = [self._printed(rank), round(cpu, 2), faults, exchanged, moved, written]
-        return [rank, *done, sorted(compilers)]
+        return [rank, *done, sorted(compilers), bool(self._ranks.raised(rank))]
 
     def _printed(self, rank):
         try:

@@ -38,7 +38,8 @@ def look(number, ranks, folder, port, places=()):
     except OSError:
         told = False
     trees = ranks.trees()
-    looks = [_RankLook(rank, pids, folder, connections if told else None) for rank, pids in trees.items()]
+    seen = connections if told else None
+    looks = [_RankLook(rank, pids, folder, seen, ranks.raised(rank)) for rank, pids in trees.items()]
     for each in looks:
         each.start()
     deadline = time.monotonic() + _LOOK_TIMEOUT
@@ -79,7 +80,7 @@ def _shorten(ranks, frames, threads, collectives):
 
 
 class _RankLook(threading.Thread):
-    def __init__(self, rank, pids, folder, connections):
+    def __init__(self, rank, pids, folder, connections, raised):
         super().__init__(daemon=True)
         self.rank = rank
         self._pids = pids
@@ -97,6 +98,7 @@ class _RankLook(threading.Thread):
             "sent": None,
             "received": None,
             "internet": None,
+            "raised": raised,
         }
 
     def found(self):
