@@ -10,11 +10,13 @@ import msgspec
 import pytest
 from rich.console import Console, RenderableType
 
+from clusterctl.advise.hang_verdict import HangSeen
 from clusterctl.report import pull as pull_page
 from clusterctl.report import runs as page
 from clusterctl.report.pull import Arrival
 from clusterctl.report.run_view import HostView, RunView, hosts_of, view
 from clusterctl.store.outcome import Cause, Outcome
+from tests.hangs.fixtures import verdict
 from tests.test_run_machine import plan as small_plan
 
 RUN = "20260101-120000-aaaa"
@@ -163,6 +165,16 @@ def test_a_dead_controller_is_told_and_what_to_do() -> None:
     first, second = shown(page.next_steps(run, None))
     assert f"clusterctl attach {RUN}" in first and "supervise it again" in first
     assert f"clusterctl stop {RUN}" in second
+
+
+def test_a_run_that_seems_to_hang_is_told_with_what_to_type() -> None:
+    run = one_run("running", seconds=None)
+    looked = HangSeen(verdict("asleep"), NOW - 250)
+    lines = shown(page.status(run, hosts_of(small_plan(2), EVENTS), None, now=NOW, looked=looked))
+    assert "hang  4 min ago: rank 2 on node2 never entered all_reduce 4 (train.py:25), in" in lines
+    assert f"      clusterctl why {RUN}      what its ranks did then" in shown(
+        page.next_steps(run, None, looked=looked)
+    )
 
 
 @pytest.mark.parametrize(

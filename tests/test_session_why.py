@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,8 @@ import msgspec
 import pytest
 
 from clusterctl.advise.explain import is_telling
-from clusterctl.session.why import why
+from clusterctl.advise.hang_verdict import HangSeen
+from clusterctl.session.why import seems_to_hang, why
 from clusterctl.settings import HOME_VARIABLE
 from clusterctl.store.outcome import Cause, Outcome
 from clusterctl.store.runs import RunDirectory
@@ -133,6 +135,18 @@ def test_a_run_that_hung_is_explained_by_its_last_verdict(failed: Failed) -> Non
     assert found.hang == verdict("asleep")
     assert (found.known, found.hint) == (True, verdict("asleep").hint)
     assert found.means == "rank 2 on node2 never entered all_reduce 4"
+
+
+def test_a_run_seems_to_hang_as_long_as_no_rank_has_printed_since(failed: Failed) -> None:
+    directory = failed(b"step 1\n")
+    assert seems_to_hang(directory, directory.plan()) is None
+    (directory.path / "hang").mkdir()
+    directory.write("hang/verdict-1.json", verdict("asleep"))
+    os.utime(directory.path / LOG, (0, 1000.0))
+    os.utime(directory.path / "hang/verdict-1.json", (0, 2000.0))
+    assert seems_to_hang(directory, directory.plan()) == HangSeen(verdict("asleep"), 2000.0)
+    os.utime(directory.path / LOG, (0, 3000.0))
+    assert seems_to_hang(directory, directory.plan()) is None
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b'{"kind": "stopped"}'])

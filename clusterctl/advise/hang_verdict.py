@@ -66,3 +66,10 @@ class HangVerdict(msgspec.Struct, frozen=True, kw_only=True):
     stacks: tuple[FoldedStack, ...] = ()
     groups: tuple[GroupState, ...] = ()
     unknown: tuple[str, ...] = ()
+
+
+class HangSeen(msgspec.Struct, frozen=True):
+    """A verdict, and when it was made, in seconds since the epoch."""
+
+    verdict: HangVerdict
+    at: float

@@ -177,9 +177,9 @@ def _work(state: RankState) -> str:
     if done.disk_busy:
         return f"{_bytes(done.disk)} to and from its disk in {done.seconds:.0f} s"
     if done.busy:
-        return f"{done.own_cpu:.0f} s of CPU in {done.seconds:.0f} s"
+        return f"{_seconds(done.own_cpu)} s of CPU in {done.seconds:.0f} s"
     if done.children_busy:
-        return f"its processes used {done.child_cpu:.0f} s of CPU in {done.seconds:.0f} s"
+        return f"its processes used {_seconds(done.child_cpu)} s of CPU in {done.seconds:.0f} s"
     if done.faulting:
         return f"it reads {done.faults:.0f} pages a second"
     if state.saves and done.copies:
@@ -194,6 +194,10 @@ def _worker(state: RankState) -> str:
     if child is None:
         return "it has no worker processes left"
     return f"its worker (pid {child.pid}) is {'stopped' if child.state == 'T' else 'gone'}"
+
+
+def _seconds(number: float) -> str:
+    return f"{number:.{number < 1:d}f}"
 
 
 def _bytes(number: int) -> str:

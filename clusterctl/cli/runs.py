@@ -105,7 +105,7 @@ def status_command(run: Run = "", as_json: options.Json = False) -> None:
     from clusterctl.report.pace import pace
     from clusterctl.report.run_view import hosts_of
     from clusterctl.session.runs import view_of
-    from clusterctl.session.why import current_warnings
+    from clusterctl.session.why import current_warnings, seems_to_hang
     from clusterctl.store.metrics import newest_steps
     from clusterctl.store.runs import find_run
 
@@ -114,16 +114,24 @@ def status_command(run: Run = "", as_json: options.Json = False) -> None:
     printed = {node.host: directory.printed(node.host) for node in plan.nodes}
     hosts = hosts_of(plan, directory.attempt_events(), outcome, printed=printed)
     warnings = current_warnings(directory) if outcome is None else []
+    looked = seems_to_hang(directory, plan) if outcome is None else None
     come = pace(newest_steps(directory.path))
     if as_json:
-        document = {"run": seen, "hosts": hosts, "pace": come, "warnings": warnings}
+        document = {"run": seen, "hosts": hosts, "pace": come, "warnings": warnings, "hang": looked}
         document |= {"logs": str(directory.logs), "outcome": outcome}
         typer.echo(msgspec.json.encode(document).decode())
         return
     out = screen.out()
     controller = directory.controller()
     text = page.status(
-        seen, hosts, outcome, now=time.time(), controller=controller, warnings=warnings, pace=come
+        seen,
+        hosts,
+        outcome,
+        now=time.time(),
+        controller=controller,
+        warnings=warnings,
+        pace=come,
+        looked=looked,
     )
     out.print(text, soft_wrap=False, crop=False)
     if outcome is not None:
@@ -131,4 +139,4 @@ def status_command(run: Run = "", as_json: options.Json = False) -> None:
     else:
         out.print(Text.assemble(("logs  ", "dim"), str(screen.at_home(directory.logs))))
     pull = page.what_pull_does(plan, [host.outputs for host in hosts if host.outputs])
-    out.print(page.next_steps(seen, outcome, pull=pull), soft_wrap=False, crop=False)
+    out.print(page.next_steps(seen, outcome, pull=pull, looked=looked), soft_wrap=False, crop=False)

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from clusterctl.advise.explain import HostWarning
+from clusterctl.advise.hang_verdict import HangSeen
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.report.findings import brief
 from clusterctl.report.harmless import harmless
@@ -91,9 +92,10 @@ def status(
     controller: str = "",
     warnings: Sequence[HostWarning] = (),
     pace: Pace | None = None,
+    looked: HangSeen | None = None,
 ) -> RenderableType:
     """One run: a title, a line per host, how far it has come, what hosts warn of, where its outputs lie.
-    ``controller``: the other machine it is supervised from."""
+    ``looked``: why it seems to hang. ``controller``: the other machine it is supervised from."""
     title = Text.assemble(("run ", "dim"), (run.run, "bold"), "  ")
     title.append(run.status, f"bold {_STYLES.get(run.status, 'yellow')}")
     title.append(f"  attempt {run.attempt}" if run.attempt > 1 else "", "dim")
@@ -110,6 +112,9 @@ def status(
     if pace is not None:
         age = span(now - pace.time) if outcome is None and pace.time is not None else ""
         parts.append(pace_text(pace, age=age))
+    if looked is not None:
+        when = f"{span(now - looked.at)} ago: "
+        parts.append(Text.assemble(("hang  ", "yellow"), when, harmless(looked.verdict.sentence)))
     parts += _warned(warnings)
     places = folded_places(run.run, {host.host: host.outputs for host in hosts if host.outputs})
     for number, (place, names) in enumerate(places.items()):
@@ -194,7 +199,14 @@ def what_pull_does(plan: LaunchPlan, places: Collection[str]) -> str:
     return "bring its outputs here" if copied else "bring here what is not shared"
 
 
-def next_steps(run: RunView, outcome: Outcome | None, *, pull: str = "", logs: bool = True) -> RenderableType:
+def next_steps(
+    run: RunView,
+    outcome: Outcome | None,
+    *,
+    pull: str = "",
+    logs: bool = True,
+    looked: HangSeen | None = None,
+) -> RenderableType:
     """What to type next, whole commands. ``pull``: what pull does, if anything; ``logs``: nobody has seen
     the output of a run that succeeded."""
     cause = outcome.cause if outcome else None
@@ -207,6 +219,8 @@ def next_steps(run: RunView, outcome: Outcome | None, *, pull: str = "", logs: b
     if outcome is None:
         what = "end it on all hosts" if run.status == "running" else "end what is left, get its logs"
         lines.append((f"clusterctl stop {run.run}", what))
+    if looked is not None:
+        lines.append((f"clusterctl why {run.run}", "what its ranks did then"))
     if cause is not None and run.status in ("failed", "error"):
         lines.append((f"clusterctl why {run.run}", "why it failed"))
     if run.status == "hung":

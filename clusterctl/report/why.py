@@ -39,12 +39,12 @@ def page(found: Explanation, directory: Path) -> RenderableType:
     ]
     if found.hint:
         parts.append(hint(found.hint))
-    if found.hang is not None:
-        parts.append(details(found.hang))
     if not found.known and found.cause.kind in ("exit", "exception", "signal", "oom"):
         parts.append(Text("no known signature: the last lines that it left", style="yellow"))
     if not found.known or found.cause.traceback or found.hang is not None:
         parts += [quoted(line) for line in found.quoted]
+    if found.hang is not None:
+        parts.append(details(found.hang))
     if found.sighting is not None:
         parts += _proof(found.sighting, directory, shown=bool(found.cause.traceback))
     for suspect in found.suspects:

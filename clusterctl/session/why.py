@@ -10,7 +10,7 @@ from typing import BinaryIO
 import msgspec
 
 from clusterctl.advise.explain import Explanation, HostWarning, explain
-from clusterctl.advise.hang_verdict import HangVerdict
+from clusterctl.advise.hang_verdict import HangSeen, HangVerdict
 from clusterctl.advise.sightings import Excerpt, Sighting
 from clusterctl.messages.events import Warned
 from clusterctl.plan.model import LaunchPlan
@@ -40,8 +40,10 @@ def why(
     if outcome is None:
         status = "running" if directory.supervised() else "interrupted"
         seen = tuple(_sighting(each) for each in _current(warnings))
-        return Explanation(run=plan.run, status=status, confirmations=seen, hang=_hang(directory))
-    hang = _hang(directory) if outcome.cause is not None and outcome.cause.kind == "hang" else None
+        looked = last_hang(directory)
+        verdict = looked.verdict if looked is not None else None
+        return Explanation(run=plan.run, status=status, confirmations=seen, hang=verdict)
+    looked = last_hang(directory) if outcome.cause is not None and outcome.cause.kind == "hang" else None
     excerpts, unread = [], []
     for path, excerpt in _logs(directory, plan, outcome.cause, brief=brief):
         pieces, skipped = _pieces(path, excerpt, brief=brief, whose=outcome.cause)
@@ -56,7 +58,7 @@ def why(
         notes=notes,
         peaks=peaks,
         unread=unread,
-        hang=hang,
+        hang=looked.verdict if looked is not None else None,
     )
 
 
@@ -65,12 +67,22 @@ def current_warnings(directory: RunDirectory) -> list[HostWarning]:
     return _current(_told(directory)[0])
 
 
-def _hang(directory: RunDirectory) -> HangVerdict | None:
+def seems_to_hang(directory: RunDirectory, plan: LaunchPlan) -> HangSeen | None:
+    """What was found when the ranks were looked at last, where none has printed anything since."""
+    looked = last_hang(directory)
+    printed = [directory.printed(node.host) or 0.0 for node in plan.nodes]
+    return looked if looked is not None and max(printed) < looked.at else None
+
+
+def last_hang(directory: RunDirectory) -> HangSeen | None:
     """What was found when the ranks were looked at last, if they ever were."""
     found = [path for folder in directory.path.glob("hang*") for path in folder.glob("verdict-*.json")]
     newest = max(found, key=_age, default=None)
+    if newest is None:
+        return None
     try:
-        return msgspec.json.decode(newest.read_bytes(), type=HangVerdict) if newest is not None else None
+        verdict = msgspec.json.decode(newest.read_bytes(), type=HangVerdict)
+        return HangSeen(verdict, newest.stat().st_mtime)
     except (OSError, msgspec.MsgspecError):
         return None
 

@@ -112,10 +112,17 @@ FILES = (
     Signature(
         code="files.permission",
         sign=("Permission denied", "PermissionError"),
-        pattern=r"Permission denied(?! \()|PermissionError",  # ssh: Permission denied (publickey).
-        detail=r"'(?P<path>[^']+)'|(?P<path2>/\S+): Permission denied",
-        means="your user may not use [{path} ]on {host}",
-        hint="clusterctl exec -i {host} -- ls -ld[ {path}]",
+        pattern=r"^(?=.*(?:Permission denied(?! \()|PermissionError))"  # ssh: Permission denied (publickey).
+        r"(?:.*?'(?P<path>[^']+)'|.*?(?P<path2>/\S+): Permission denied)",
+        means="your user may not use {path} on {host}",
+        hint="clusterctl exec -i {host} -- ls -ld {path}",
+    ),
+    Signature(
+        code="files.permission",
+        sign=("Permission denied", "PermissionError"),
+        pattern=r"Permission denied(?! \()|PermissionError",
+        means="your user may not use a file or directory on {host}, and what refused it does not say which",
+        hint="the line of the script in the traceback knows; then: clusterctl exec -i {host} -- ls -ld PLACE",
     ),
     Signature(
         code="hub.offline",
