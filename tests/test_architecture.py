@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,16 @@ def test_a_room_imports_only_what_lies_before_it(path: Path) -> None:
         if inner != name and inner:
             assert any(inner == each or inner.startswith(f"{each}.") for each in allowed), name
         assert not name.startswith("."), f"{name}: a relative import hides which room is meant"
+
+
+def test_no_two_files_import_each_other_by_any_way_round() -> None:
+    """Imports inside functions and for types alone count, too."""
+    modules = {".".join(("clusterctl", *path.relative_to(PACKAGE).with_suffix("").parts)) for path in FILES}
+    graph = {
+        module: modules.intersection(imports(PACKAGE.parent / (module.replace(".", "/") + ".py"))) - {module}
+        for module in modules
+    }
+    TopologicalSorter(graph).prepare()  # raises CycleError
 
 
 @pytest.mark.parametrize("name", PURE)

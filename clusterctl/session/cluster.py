@@ -339,7 +339,9 @@ class Cluster:
         try:
             from clusterctl.session.launch import prepare
 
-            prepared = prepare(self.target, link, options, to_start=True, progress=progress)
+            prepared = prepare(
+                self.target, link, options, to_start=True, meanwhile=_load_what_starts, progress=progress
+            )
             from clusterctl.session.run import Run, make_directory
 
             run = Run(prepared.ready, link, make_directory(prepared))
@@ -348,6 +350,13 @@ class Cluster:
             raise
         self._running.add(run)
         return run
+
+
+def _load_what_starts() -> None:
+    """It takes as long as hosts need to answer."""
+    import clusterctl.checks.evaluate
+    import clusterctl.session.launch_config
+    import clusterctl.session.run  # noqa: F401
 
 
 def _options(env: Env) -> tuple[str, ...]:

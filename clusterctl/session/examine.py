@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,6 +65,11 @@ class Examination(msgspec.Struct, frozen=True):
         capture.write(material, Path(folder))
 
 
+def load_what_judges() -> None:
+    """It takes as long as hosts need to answer."""
+    import clusterctl.checks.evaluate  # noqa: F401
+
+
 def examine(
     target: Target,
     link: Transport,
@@ -79,6 +84,7 @@ def examine(
     selection: Selection | None = None,
     baseline: Baseline | None = None,
     preferred_port: int = RUN.preferred_master_port,
+    meanwhile: Callable[[], None] = load_what_judges,
     progress: Progress = Silent,
 ) -> Examination:
     """Everything there is to know about the hosts of ``target``, asked over ``link``. A sick host is in the
@@ -87,7 +93,8 @@ def examine(
     ``quick`` asks for facts only; without ``torch`` traffic is sent, but torch is not imported, and no
     all-reduce made; ``all_pairs`` sends it between all hosts, where else more than 64 would try a sample.
     ``thorough`` adds what takes its time: bandwidth between the hosts and, where GPUs are idle, what they do.
-    ``then_more``: a run follows over the same ``link``. Without ``selection`` every rule judges.
+    ``then_more``: a run follows over the same ``link``. ``meanwhile`` is done here while hosts
+    answer. Without ``selection`` every rule judges.
     Raises UsageError for a MASTER_PORT that is none.
     """
     names, profile, inventory = target.names, target.profile, target.hosts.inventory
@@ -137,7 +144,7 @@ def examine(
             on_awaiting=asking.awaiting,
             choose=None if target.hosts.simulated else chosen,
             arrange=arrange if torch and not quick else None,
-            meanwhile=_load_what_supervises if then_more else _load_what_judges,
+            meanwhile=meanwhile,
         )
     settings = merged(answers.facts)
     material = Material(
@@ -151,17 +158,6 @@ def examine(
         invocation=Invocation(how=target.hosts.how),
     )
     return judged(material, selection, baseline)
-
-
-def _load_what_judges() -> None:
-    """While hosts answer, who need as long for that."""
-    import clusterctl.checks.evaluate  # noqa: F401
-
-
-def _load_what_supervises() -> None:
-    _load_what_judges()
-    import clusterctl.session.launch_config
-    import clusterctl.session.run  # noqa: F401
 
 
 def judged(

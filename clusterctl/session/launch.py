@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +23,7 @@ from clusterctl.plan.spares import split
 from clusterctl.plan.variables import strongest
 from clusterctl.run import notify
 from clusterctl.session import variables, workload
-from clusterctl.session.examine import Examination, examine, judged
+from clusterctl.session.examine import Examination, examine, judged, load_what_judges
 from clusterctl.session.hosts import Hosts
 from clusterctl.session.intent import Intent, Ready
 from clusterctl.session.options import LaunchOptions
@@ -58,13 +58,15 @@ def prepare(
     *,
     to_start: bool,
     detached: bool = False,
+    meanwhile: Callable[[], None] = load_what_judges,
     progress: Progress = Silent,
 ) -> Prepared:
     """Look at the code here and at the hosts, decide, plan. Nothing is started and nothing stays on a host.
 
     ``to_start``: the run follows over the same ``link``. ``detached``: a process of its own is to carry it
-    out, which no terminal is part of. Raises UsageError for what cannot be meant, before any host is asked,
-    and RefusedError where the hosts cannot run it.
+    out, which no terminal is part of. ``meanwhile`` is done here while hosts answer.
+    Raises UsageError for what cannot be meant, before any host is asked, and RefusedError where the hosts
+    cannot run it.
     """
     if detached and options.stdin:
         raise UsageError(
@@ -97,7 +99,7 @@ def prepare(
         pdsh_ssh_args=variables.pdsh_ssh_args(),
         detached=detached,
     ).with_hosts(active.hosts, spares)
-    seen = look(intent, link, then_more=to_start, progress=progress)
+    seen = look(intent, link, then_more=to_start, meanwhile=meanwhile, progress=progress)
     if git is not None:
         work = msgspec.structs.replace(work, code=msgspec.structs.replace(work.code, git=git.result()))
         intent = msgspec.structs.replace(intent, workload=work)
@@ -142,7 +144,13 @@ def ready_of(intent: Intent, seen: Examination, *, attempt: int) -> Ready:
 
 
 def look(
-    intent: Intent, link: Transport, *, then_more: bool, progress: Progress, attempt: int = 1
+    intent: Intent,
+    link: Transport,
+    *,
+    then_more: bool,
+    meanwhile: Callable[[], None] = load_what_judges,
+    progress: Progress,
+    attempt: int = 1,
 ) -> Examination:
     """Examine the hosts of a run and, beyond them, its spares."""
     everybody = intent.with_hosts((*intent.target.hosts.inventory.hosts, *intent.spares), ()).target
@@ -154,6 +162,7 @@ def look(
         then_more=then_more,
         workdir=Path(intent.workload.code.root),
         preferred_port=RUN.preferred_master_port + attempt - 1,
+        meanwhile=meanwhile,
         progress=progress,
     )
 
