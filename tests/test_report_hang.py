@@ -10,6 +10,7 @@ from rich.console import Console
 
 from clusterctl.advise.explain import Explanation, explain
 from clusterctl.advise.hang_verdict import HangVerdict
+from clusterctl.advise.sightings import Excerpt
 from clusterctl.messages.evidence import Frame
 from clusterctl.report.hang import document, hang
 from clusterctl.report.why import page
@@ -99,3 +100,15 @@ def test_of_a_rank_that_raised_and_does_not_end_the_traceback_is_shown() -> None
     )
     for each, shown in ((found, tuple(trace.splitlines())), (verdict("asleep"), ())):
         assert explain(plan(2, 2), outcome, hang=each).quoted == shown
+
+
+def test_what_a_thread_of_the_rank_that_hangs_has_printed_at_its_end_is_told() -> None:
+    found = verdict("asleep")
+    cause = Cause(kind="hang", message=found.sentence, host="node2", node_rank=1, rank=2, log="l")
+    outcome = Outcome(run="r1", status="hung", exit_code=122, cause=cause, left_behind={}, seconds=1.0)
+    printed = Path("tests/fixtures/why/script.thread.txt").read_text()
+    log = Excerpt(text=printed, host="node2", rank=2, file="l", first=1, ends=True)
+    (seen,) = explain(plan(2, 2), outcome, hang=found, excerpts=(log,)).confirmations
+    assert seen.means == "its thread Thread-1 (prefetch) ended with an exception, which ends no script"
+    of_another = replace(log, rank=3)
+    assert not explain(plan(2, 2), outcome, hang=found, excerpts=(of_another,)).confirmations

@@ -92,7 +92,11 @@ def explain(
     bare = Explanation(run=outcome.run, status=outcome.status, cause=cause, unread=tuple(unread))
     if cause is None or outcome.status in ("succeeded", "stopped", "timeout"):
         return bare
+    known = _known(plan, cause, peaks or {})
+    own = [each for each in excerpts if each.rank == cause.rank and each.host == cause.host]
     if cause.kind == "hang" and hang is not None:
+        _, others = _read(cause, own, known, local_rank=plan.pass_local_rank)
+        printed = [each for each in others if each.role != "cascade"]
         raised = next(
             (each for each in outcome.collateral if each.rank == cause.rank and each.traceback), None
         )
@@ -102,10 +106,9 @@ def explain(
             means=cause.message,
             hint=hang.hint,
             hang=hang,
+            confirmations=tuple(_distinct(printed, None))[:_MOST_CONFIRMING],
             quoted=_quoted(raised, ()) if raised is not None and hang.kind == "raised" else (),
         )
-    known = _known(plan, cause, peaks or {})
-    own = [each for each in excerpts if each.rank == cause.rank and each.host == cause.host]
     chosen, others = _read(cause, own, known, local_rank=plan.pass_local_rank)
     suspects: tuple[Sighting, ...] = ()
     if chosen is None or chosen.role != "root":

@@ -25,7 +25,8 @@ _OF_KIND: dict[Kind, str] = {
     "rendezvous": "the hosts do not reach one another at that address and interface: clusterctl doctor",
 }
 _OF_MISSING = {
-    "lock": "a thread of it holds what it waits for, or does not end: clusterctl why shows its threads",
+    "lock": "a thread of it holds what it waits for, does not end, or has died: clusterctl why shows its "
+    "threads",
     "network": "a machine does not answer: give the request a timeout, or fetch before the run",
     "file lock": "who holds it: clusterctl exec -i {host} -- lslocks; on a file server another host may",
     "input": "ranks have no terminal: remove input() and breakpoint()",

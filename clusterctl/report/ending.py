@@ -46,7 +46,9 @@ def closing(
     if found is not None and found.hint:
         parts.append(hint(found.hint))
     if found is not None:
-        parts += [seen(each) for each in found.confirmations if each.code.startswith("watch.")][:_WARNINGS]
+        hung = outcome.status == "hung"
+        telling = [each for each in found.confirmations if hung or each.code.startswith("watch.")]
+        parts += [seen(each) for each in telling[:_WARNINGS]]
     if outcome.exit_code:
         parts.append(_row("exit", f"{outcome.exit_code}{_meaning(outcome)}"))
     if outcome.no_restart:

@@ -278,6 +278,14 @@ SOFTWARE = (
         hint="torch.distributed.destroy_process_group() as the last thing that every rank does",
     ),
     Signature(
+        code="script.thread",
+        role="confirmation",
+        sign=("Exception in thread ",),
+        pattern=r"^Exception in thread (?P<thread>.+):$",
+        means="its thread {thread} ended with an exception, which ends no script",
+        hint="what waits for that thread waits for ever: queue.get(timeout=...), or a future's result()",
+    ),
+    Signature(
         code="engine.hangup",
         sign=(
             "got signal: 1",
