@@ -21,6 +21,7 @@ from clusterctl.facts.model import (
     Reachability,
     TorchImport,
 )
+from clusterctl.facts.rdma import RdmaPort
 from clusterctl.inventory.model import Host, Inventory
 from clusterctl.network.model import Setting
 
@@ -58,6 +59,17 @@ LOOPBACK = Interface(
     addresses=(Address("inet", "127.0.0.1", 8, "host"),),
 )
 DOCKER0 = nic("docker0", "172.17.0.1", kind="bridge", prefix=16, speed=None, mac="02:42:00:00:00:01")
+IB_PORT = RdmaPort(
+    device="mlx5_0",
+    port=1,
+    state="4: ACTIVE",
+    physical_state="5: LinkUp",
+    rate=200.0,
+    link_layer="InfiniBand",
+    lid=3,
+    sm_lid=1,
+    firmware="20.1",
+)
 
 
 def gpu(index: int = 0, **changes: object) -> Gpu:

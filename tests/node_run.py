@@ -26,6 +26,7 @@ from clusterctl.node.shared.processes import is_running, kill_all, run_processes
 from clusterctl.run.relay_bundle import RELAY, RELAY_FILES
 
 PATIENCE = 60.0
+Make = Callable[..., "NodeRun"]
 # Without the start-up of a virtual environment, of which these tests need nothing.
 PYTHON = str(getattr(sys, "_base_executable", sys.executable))
 SECRET = "sesame-open"
@@ -203,3 +204,14 @@ def other_python() -> str | None:
         return found
     candidates = sorted(Path(PYTHON).parents[2].glob("3.8.*/bin/python3.8"))
     return str(candidates[0]) if candidates else None
+
+
+@contextlib.contextmanager
+def node_runs(place: Path) -> Iterator[Make]:
+    """Makes runs below ``place``, each ended with the block."""
+    with contextlib.ExitStack() as made:
+
+        def make(*arguments: Any, **more: Any) -> NodeRun:
+            return made.enter_context(contextlib.closing(NodeRun(place, *arguments, **more)))
+
+        yield make

@@ -17,7 +17,19 @@ from clusterctl.facts.rdma import RdmaPort
 from clusterctl.inventory.model import Host, HostfileWarning, Inventory
 from clusterctl.network.choose import choose
 from clusterctl.transport.protocol import Failure
-from tests.builders import GIB, LOOPBACK, altered, cluster, everywhere, gpu, healthy, inventory, nic, nvidia
+from tests.builders import (
+    GIB,
+    IB_PORT,
+    LOOPBACK,
+    altered,
+    cluster,
+    everywhere,
+    gpu,
+    healthy,
+    inventory,
+    nic,
+    nvidia,
+)
 
 Cluster = dict[str, Facts]
 
@@ -90,23 +102,10 @@ def foreign(memory: int, command: str = "python other.py") -> tuple[GpuProcess, 
     return (GpuProcess(4711, memory, "bob", command),)
 
 
-PORT = RdmaPort(
-    device="mlx5_0",
-    port=1,
-    state="4: ACTIVE",
-    physical_state="5: LinkUp",
-    rate=200.0,
-    link_layer="InfiniBand",
-    lid=3,
-    sm_lid=1,
-    firmware="20.1",
-)
-
-
 def rdma_everywhere(*ports_of_node2: RdmaPort, **changes: object) -> Callable[[Cluster], Cluster]:
     def alter(facts: Cluster) -> Cluster:
         equipped = {
-            host: msgspec.structs.replace(of_host, rdma=(PORT,), verbs_library=True)
+            host: msgspec.structs.replace(of_host, rdma=(IB_PORT,), verbs_library=True)
             for host, of_host in facts.items()
         }
         return altered(equipped, "node2", rdma=ports_of_node2, **changes)
@@ -192,20 +191,20 @@ ONE_HOST = [
         0,
     ),
     ("ib.present", "warn", rdma_everywhere(), 0),
-    ("ib.state", "warn", rdma_everywhere(msgspec.structs.replace(PORT, state="1: DOWN")), 0),
-    ("ib.rate", "fail", rdma_everywhere(msgspec.structs.replace(PORT, rate=100.0)), 0),
+    ("ib.state", "warn", rdma_everywhere(msgspec.structs.replace(IB_PORT, state="1: DOWN")), 0),
+    ("ib.rate", "fail", rdma_everywhere(msgspec.structs.replace(IB_PORT, rate=100.0)), 0),
     (
         "ib.linklayer",
         "fail",
-        rdma_everywhere(msgspec.structs.replace(PORT, link_layer="Ethernet", netdev="eth0")),
+        rdma_everywhere(msgspec.structs.replace(IB_PORT, link_layer="Ethernet", netdev="eth0")),
         1,
     ),
-    ("ib.libs", "fail", rdma_everywhere(PORT, verbs_library=False), 1),
-    ("ib.sm", "fail", rdma_everywhere(msgspec.structs.replace(PORT, sm_lid=0)), 0),
+    ("ib.libs", "fail", rdma_everywhere(IB_PORT, verbs_library=False), 1),
+    ("ib.sm", "fail", rdma_everywhere(msgspec.structs.replace(IB_PORT, sm_lid=0)), 0),
     (
         "os.memlock",
         "fail",
-        rdma_everywhere(PORT, limits=Limits(memlock=65536, nofile=65536, stack=8 * 1024**2)),
+        rdma_everywhere(IB_PORT, limits=Limits(memlock=65536, nofile=65536, stack=8 * 1024**2)),
         1,
     ),
     ("name.family", "warn", changed(names=(Name("node2", ("2001:db8::7",)),)), 0),
@@ -533,7 +532,7 @@ def test_sessions_dropped_when_many_open_at_once() -> None:
 
 
 def test_roce_devices_of_different_mtu() -> None:
-    roce = msgspec.structs.replace(PORT, link_layer="Ethernet", netdev="eth0", netdev_mtu=9000)
+    roce = msgspec.structs.replace(IB_PORT, link_layer="Ethernet", netdev="eth0", netdev_mtu=9000)
     facts = {
         host: msgspec.structs.replace(of_host, rdma=(roce,), verbs_library=True)
         for host, of_host in cluster(3).items()
@@ -575,7 +574,7 @@ def test_a_gpu_that_is_gone_is_a_failure_where_its_slot_is_wanted() -> None:
 
 @pytest.mark.parametrize("code", ["ib.libs", "os.memlock"])
 def test_rdma_that_nobody_uses_stops_nobody(code: str) -> None:
-    ethernet = msgspec.structs.replace(PORT, link_layer="Ethernet", netdev="eth0")
+    ethernet = msgspec.structs.replace(IB_PORT, link_layer="Ethernet", netdev="eth0")
     limits = Limits(memlock=65536, nofile=65536, stack=8 * 1024**2)
     alter = rdma_everywhere(ethernet, verbs_library=False, limits=limits)
     assert of(code, report(alter(cluster(3, gpus=1))))

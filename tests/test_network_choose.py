@@ -7,13 +7,23 @@ import msgspec
 import pytest
 
 from clusterctl.facts.model import Facts, Reachability, Variable
-from clusterctl.facts.rdma import RdmaPort
 from clusterctl.network.candidates import candidates
 from clusterctl.network.choose import choose
 from clusterctl.network.groups import Member, _grow, groups, members
 from clusterctl.network.model import Setting
 from clusterctl.network.traffic import Traffic
-from tests.builders import DOCKER0, LOOPBACK, altered, cluster, everywhere, healthy, inventory, mesh, nic
+from tests.builders import (
+    DOCKER0,
+    IB_PORT,
+    LOOPBACK,
+    altered,
+    cluster,
+    everywhere,
+    healthy,
+    inventory,
+    mesh,
+    nic,
+)
 
 
 def two_networks(first: dict[str, Any], second: dict[str, Any]) -> dict[str, Facts]:
@@ -208,24 +218,14 @@ def test_a_setting_that_leaves_nothing_is_the_problem() -> None:
 
 
 def test_rdma_is_named_when_all_have_it_and_off_when_one_lacks_it() -> None:
-    port = RdmaPort(
-        device="mlx5_0",
-        port=1,
-        state="4: ACTIVE",
-        physical_state="5: LinkUp",
-        rate=200.0,
-        link_layer="InfiniBand",
-        lid=3,
-        sm_lid=1,
-    )
     facts = {
-        host: msgspec.structs.replace(of_host, rdma=(port,), verbs_library=True)
+        host: msgspec.structs.replace(of_host, rdma=(IB_PORT,), verbs_library=True)
         for host, of_host in cluster(2).items()
     }
     env = choose(inventory(facts), facts).hosts[0].env
     assert env["NCCL_IB_HCA"] == "=mlx5_0:1"
     assert "NCCL_IB_DISABLE" not in env
-    facts = altered(facts, "node2", rdma=(msgspec.structs.replace(port, state="1: DOWN"),))
+    facts = altered(facts, "node2", rdma=(msgspec.structs.replace(IB_PORT, state="1: DOWN"),))
     assert [entry.env["NCCL_IB_DISABLE"] for entry in choose(inventory(facts), facts).hosts] == ["1", "1"]
 
 

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from clusterctl.node.run.ends import was_told
 from clusterctl.node.run.memory import OutOfMemory
 from clusterctl.node.shared import processes
 from clusterctl.node.shared.locks import host_mark
-from tests.node_run import PYTHON, SECRET, NodeRun, other_python, wait_until
+from tests.node_run import PYTHON, SECRET, Make, NodeRun, node_runs, other_python, wait_until
 
 # Counts its SIGTERMs, and saves only when every other rank saves with it.
 SAVES = """
@@ -54,20 +54,11 @@ subprocess.Popen([sys.executable, "-S", "-c", child], env={})
 time.sleep(600)
 """
 
-Make = Callable[..., NodeRun]
-
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
-    made: list[NodeRun] = []
-
-    def one(*arguments: Any, **more: Any) -> NodeRun:
-        made.append(NodeRun(tmp_path, *arguments, **more))
-        return made[-1]
-
-    yield one
-    for each in made:
-        each.close()
+    with node_runs(tmp_path) as make:
+        yield make
 
 
 def saves(ranks: int, fails: str = "none") -> str:

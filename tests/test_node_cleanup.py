@@ -6,18 +6,16 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from clusterctl.messages import events
 from clusterctl.node.run import traces
 from clusterctl.node.shared import gpu_holders, processes
-from tests.node_run import NodeRun, wait_until
+from tests.node_run import Make, NodeRun, node_runs, wait_until
 
-Make = Callable[..., NodeRun]
 NOBODY = 2**22 - 7
 # It holds shared memory and the lock of a compilation, as torch does, and is killed in the middle of that.
 HOLDS = """
@@ -48,15 +46,8 @@ time.sleep(600)
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
-    made: list[NodeRun] = []
-
-    def one(*arguments: Any, **more: Any) -> NodeRun:
-        made.append(NodeRun(tmp_path, *arguments, **more))
-        return made[-1]
-
-    yield one
-    for each in made:
-        each.close()
+    with node_runs(tmp_path) as make:
+        yield make
 
 
 def notes(run: NodeRun) -> list[str]:

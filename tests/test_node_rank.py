@@ -5,9 +5,8 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,22 +14,13 @@ from clusterctl.messages import events
 from clusterctl.node.run import rank
 from clusterctl.node.run.directory import NodeDirectory
 from clusterctl.node.run.rank import rank_environment
-from tests.node_run import PYTHON, NodeRun
-
-Make = Callable[..., NodeRun]
+from tests.node_run import PYTHON, Make, node_runs
 
 
 @pytest.fixture
 def make(tmp_path: Path) -> Iterator[Make]:
-    made: list[NodeRun] = []
-
-    def one(*arguments: Any, **more: Any) -> NodeRun:
-        made.append(NodeRun(tmp_path, *arguments, **more))
-        return made[-1]
-
-    yield one
-    for each in made:
-        each.close()
+    with node_runs(tmp_path) as make:
+        yield make
 
 
 def test_signals_are_as_a_shell_leaves_them(make: Make) -> None:

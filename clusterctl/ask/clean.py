@@ -7,10 +7,9 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-from clusterctl.ask.bundle import NO_PYTHON, REMOTE_COMMAND, pack
-from clusterctl.ask.host_session import HostSession
+from clusterctl.ask.bundle import REMOTE_COMMAND, pack
 from clusterctl.ask.pool import HostEnded, HostFailed, HostPool, HostSaid
-from clusterctl.messages.clean import CleanDone, CleanMessage, Removal, clean_messages
+from clusterctl.messages.clean import CleanDone, Removal, clean_messages
 from clusterctl.settings import RUN, SSH
 from clusterctl.transport.protocol import Transport
 
@@ -75,7 +74,7 @@ def clean(
                 case HostFailed(host, failure):
                     settle(host, failure.message)
                 case HostEnded(host, session):
-                    settle(host, _why_ended(session))
+                    settle(host, session.why_ended())
                 case HostSaid(host, CleanDone() as done):
                     settle(host, "", done)
                 case HostSaid(host, Removal() as removal) if removal.run in parts[host]:
@@ -87,9 +86,3 @@ def clean(
     for host in parts:
         settle(host, f"it did not finish within {RUN.clean_timeout:g} s")
     return tuple(found[host] for host in parts)
-
-
-def _why_ended(session: HostSession[CleanMessage]) -> str:
-    if session.channel.exit_code == NO_PYTHON:
-        return "no Python 3.8 or newer was found on the host"
-    return "the connection broke off" + (f": {session.last_words}" if session.last_words else "")

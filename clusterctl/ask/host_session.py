@@ -10,6 +10,7 @@ from typing import Generic
 
 import msgspec
 
+from clusterctl.ask.bundle import NO_PYTHON
 from clusterctl.messages.codec import Decoder, Garbled, Message, encode
 from clusterctl.transport.protocol import Channel
 
@@ -91,6 +92,12 @@ class HostSession(Generic[Message]):
         """Why it ended, as far as the host or the link has said: one line, or nothing."""
         lines = self.stderr.decode("utf-8", "replace").strip().splitlines()
         return self.fault or (lines[-1] if lines else "")
+
+    def why_ended(self, what: str = "connection") -> str:
+        """In one line, of one that ended before all was told: ``what`` broke off."""
+        if self.channel.exit_code == NO_PYTHON:
+            return "no Python 3.8 or newer was found on the host"
+        return f"the {what} broke off" + (f": {self.last_words}" if self.last_words else "")
 
     def close(self) -> None:
         self.channel.close()

@@ -15,8 +15,7 @@ from typing import IO
 
 import msgspec
 
-from clusterctl.ask.bundle import NO_PYTHON, REMOTE_COMMAND, pack
-from clusterctl.ask.host_session import HostSession
+from clusterctl.ask.bundle import REMOTE_COMMAND, pack
 from clusterctl.ask.ignore import PULLED_MARK
 from clusterctl.ask.pool import HostEnded, HostFailed, HostPool, HostSaid
 from clusterctl.messages.pull import Done, Listing, Piece, PullMessage, PullRefused, Shared, pull_messages
@@ -113,7 +112,7 @@ def pull(
                     case HostFailed(host, failure):
                         settle(host, failure.message)
                     case HostEnded(host, session):
-                        settle(host, _why_ended(session))
+                        settle(host, session.why_ended("transfer"))
                     case HostSaid(host, message) if host not in found:
                         transfer = transfers[host]
                         _take(transfer, message)
@@ -150,12 +149,6 @@ def _take(transfer: _Transfer, message: PullMessage) -> None:
             transfer.whole = True
         case PullRefused(reason=reason, there=there):
             transfer.refused, transfer.there = reason, there or transfer.there
-
-
-def _why_ended(session: HostSession[PullMessage]) -> str:
-    if session.channel.exit_code == NO_PYTHON:
-        return "no Python 3.8 or newer was found on the host"
-    return "the transfer broke off" + (f": {session.last_words}" if session.last_words else "")
 
 
 def _settle(host: str, transfer: _Transfer, target: Path, why: str) -> Pulled:

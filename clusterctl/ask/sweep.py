@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from clusterctl.ask.bundle import NO_PYTHON, REMOTE_COMMAND, pack
-from clusterctl.ask.host_session import HostSession
+from clusterctl.ask.bundle import REMOTE_COMMAND, pack
 from clusterctl.ask.pool import HostEnded, HostFailed, HostPool, HostSaid
 from clusterctl.messages.sweep import (
     LeftFile,
@@ -119,7 +118,7 @@ def _ask(
                 case HostFailed(host, failure):
                     settle(host, failure.message)
                 case HostEnded(host, session):
-                    settle(host, _why_ended(session))
+                    settle(host, session.why_ended())
                 case HostSaid(host, SweepDone() as done):
                     settle(host, "", done)
                 case HostSaid(host, message):
@@ -131,9 +130,3 @@ def _ask(
     for host in requests:
         settle(host, f"it did not finish within {RUN.sweep_timeout:g} s")
     return tuple(found[host] for host in requests)
-
-
-def _why_ended(session: HostSession[SweepMessage]) -> str:
-    if session.channel.exit_code == NO_PYTHON:
-        return "no Python 3.8 or newer was found on the host"
-    return "the connection broke off" + (f": {session.last_words}" if session.last_words else "")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 
-from clusterctl.ask.bundle import NO_PYTHON, REMOTE_COMMAND, pack
-from clusterctl.ask.host_session import HostSession
+from clusterctl.ask.bundle import REMOTE_COMMAND, pack
 from clusterctl.ask.pool import HostEnded, HostFailed, HostOpened, HostPool, HostSaid
 from clusterctl.messages.top import HostSeen, TopMessage, top_messages
 from clusterctl.settings import SSH
@@ -46,7 +45,7 @@ class TopWatch:
                         case HostFailed(host, failure):
                             yield self._lose(host, failure.message)
                         case HostEnded(host, session):
-                            yield self._lose(host, _why_ended(session))
+                            yield self._lose(host, (session.fault or session.why_ended()))
                         case HostSaid(host, told):
                             self._silent.pop(host, None)
                             yield host, told
@@ -84,11 +83,3 @@ class TopWatch:
             for host in due:
                 del self._lost[host]
             self._pools.append(self._open(due))
-
-
-def _why_ended(session: HostSession[TopMessage]) -> str:
-    if session.fault:
-        return session.fault
-    if session.channel.exit_code == NO_PYTHON:
-        return "no Python 3.8 or newer was found on the host"
-    return "the connection broke off" + (f": {session.last_words}" if session.last_words else "")

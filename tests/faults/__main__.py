@@ -18,6 +18,7 @@ from itertools import count
 from pathlib import Path
 
 from clusterctl.sandbox import HostSpec, Sandbox
+from tests.busy import BUSY, all_cores_busy
 from tests.faults import facts, hosts, page, real
 from tests.faults.outcome import Outcome, table
 
@@ -25,7 +26,7 @@ from tests.faults.outcome import Outcome, table
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--real", action="store_true", help="on real hosts, too")
-    parser.add_argument("--busy", action="store_true", help=f"with {real.BUSY} processes that take all cores")
+    parser.add_argument("--busy", action="store_true", help=f"with {BUSY} processes that take all cores")
     parser.add_argument(
         "--only",
         default="",
@@ -35,7 +36,7 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=500, help="pairs of faults to draw; 0 for all")
     parser.add_argument("--write", action="store_true", help="keep the tables in docs/reliability.md")
     options = parser.parse_args()
-    with real.all_cores_busy() if options.busy else contextlib.nullcontext():
+    with all_cores_busy() if options.busy else contextlib.nullcontext():
         told = list(_shown(facts.outcomes(options.pairs), options.only))
         seen = list(_shown(_on_hosts(options.only), "")) if options.real else []
     for title, outcomes in (("Facts", told), ("Real hosts", seen)):

@@ -11,7 +11,7 @@ from clusterctl.facts.machine import Cgroup, KernelLog, Limits, Logind, OomKill,
 from clusterctl.facts.model import Address, Name
 from clusterctl.facts.rdma import RdmaPort
 from clusterctl.transport.protocol import Failure
-from tests.builders import GIB, gpu, nic
+from tests.builders import GIB, IB_PORT, gpu, nic
 from tests.fact_sets import (
     Alteration,
     Case,
@@ -24,17 +24,6 @@ from tests.fact_sets import (
 )
 
 MIB = 1024**2
-IB = RdmaPort(
-    device="mlx5_0",
-    port=1,
-    state="4: ACTIVE",
-    physical_state="5: LinkUp",
-    rate=200.0,
-    link_layer="InfiniBand",
-    lid=3,
-    sm_lid=1,
-    firmware="20.1",
-)
 
 
 ROCE = {"link_layer": "Ethernet", "netdev": "eth0", "netdev_mtu": 9000, "gids": (3,)}
@@ -42,17 +31,17 @@ ROCE = {"link_layer": "Ethernet", "netdev": "eth0", "netdev_mtu": 9000, "gids": 
 
 def ib(**changes: Any) -> Alteration:
     """InfiniBand on all hosts, altered on node2."""
-    every = on("*", rdma=(IB,), verbs_library=True)
+    every = on("*", rdma=(IB_PORT,), verbs_library=True)
     if not changes:
         return lambda facts: on("node2", rdma=())(every(facts))
-    port = {name: changes.pop(name) for name in tuple(changes) if name in IB.__struct_fields__}
-    fields = {name: getattr(IB, name) for name in IB.__struct_fields__}
+    port = {name: changes.pop(name) for name in tuple(changes) if name in IB_PORT.__struct_fields__}
+    fields = {name: getattr(IB_PORT, name) for name in IB_PORT.__struct_fields__}
     return lambda facts: on("node2", rdma=(RdmaPort(**{**fields, **port}),), **changes)(every(facts))
 
 
 def roce(**changes: Any) -> Alteration:
     """RoCE on all hosts, altered on node2."""
-    port = RdmaPort(**{**{name: getattr(IB, name) for name in IB.__struct_fields__}, **ROCE})
+    port = RdmaPort(**{**{name: getattr(IB_PORT, name) for name in IB_PORT.__struct_fields__}, **ROCE})
     every = on("*", rdma=(port,), verbs_library=True)
     return lambda facts: on("node2", rdma=(msgspec.structs.replace(port, **changes),))(every(facts))
 

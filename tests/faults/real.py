@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
@@ -18,24 +17,11 @@ from tests.faults.outcome import Outcome, Pair, pairs
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 900.0
-BUSY = 4
 Make = Callable[..., Sandbox]
 
 
 class NoReport(Exception):
     """Doctor itself broke: what it said."""
-
-
-@contextlib.contextmanager
-def all_cores_busy(processes: int = BUSY) -> Iterator[None]:
-    """So many processes that want all the time there is."""
-    spinning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processes)]
-    try:
-        yield
-    finally:
-        for each in spinning:
-            each.kill()
-            each.wait()
 
 
 def clusterctl(box: Sandbox, *argv: str) -> subprocess.CompletedProcess[str]:

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from clusterctl.sandbox import HostSpec, Sandbox, VirtualHost
+from tests.faults.real import clusterctl
 from tests.integration.launching import PATIENCE, Launch, launch
-from tests.integration.test_doctor_sandbox import clusterctl, doctor, observed, problems
+from tests.integration.test_doctor_sandbox import doctor, observed, problems
 
 pytestmark = pytest.mark.sandbox
 

@@ -15,7 +15,8 @@ import pytest
 
 from clusterctl.sandbox import HostSpec, Sandbox
 from clusterctl.sandbox.host import VirtualHost
-from tests.integration.test_doctor_sandbox import ROOT, clusterctl
+from tests.faults.real import clusterctl
+from tests.integration.test_doctor_sandbox import ROOT
 
 pytestmark = pytest.mark.sandbox
 

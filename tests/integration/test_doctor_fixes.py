@@ -15,7 +15,8 @@ from clusterctl.sandbox.host import VirtualHost
 from clusterctl.session import hosts
 from clusterctl.session.cluster import Cluster
 from clusterctl.session.examine import Examination
-from tests.integration.test_doctor_sandbox import clusterctl, doctor, problems
+from tests.faults.real import clusterctl
+from tests.integration.test_doctor_sandbox import doctor, problems
 
 pytestmark = [
     pytest.mark.sandbox,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import contextlib
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from clusterctl.checks.evaluate import Report
 from clusterctl.sandbox import HostSpec, Sandbox
 from clusterctl.session.cluster import Cluster
+from tests.busy import all_cores_busy
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.long]
 
@@ -20,12 +20,8 @@ MakeSandbox = Callable[..., Sandbox]
 @pytest.fixture(params=["busy", "idle"])
 def load(request: pytest.FixtureRequest) -> Iterator[None]:
     """With "busy", four processes that take all the time there is."""
-    count = 4 if request.param == "busy" else 0
-    spinning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
-    yield
-    for each in spinning:
-        each.kill()
-        each.wait()
+    with all_cores_busy() if request.param == "busy" else contextlib.nullcontext():
+        yield
 
 
 def judged(box: Sandbox) -> Report:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 
@@ -17,6 +15,7 @@ from clusterctl.sandbox import HostSpec, Nic, Sandbox
 from clusterctl.sandbox.host import VirtualHost
 from clusterctl.session.cluster import Cluster
 from clusterctl.session.examine import Examination
+from tests.busy import all_cores_busy
 from tests.nccl_zoos import library
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.long]
@@ -28,12 +27,8 @@ CODE = "net.nccl-pick"
 @pytest.fixture(params=["busy", "idle"])
 def load(request: pytest.FixtureRequest) -> Iterator[None]:
     """With "busy", four processes that take all the time there is."""
-    count = 4 if request.param == "busy" else 0
-    spinning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
-    yield
-    for each in spinning:
-        each.kill()
-        each.wait()
+    with all_cores_busy() if request.param == "busy" else contextlib.nullcontext():
+        yield
 
 
 def with_libnccl(box: Sandbox, *names: str, version: str = "2.27.5") -> dict[str, str]:

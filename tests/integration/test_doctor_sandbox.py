@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,28 +11,12 @@ import pytest
 
 from clusterctl.sandbox import FileSpec, HostSpec, Nic, Sandbox
 from tests.faults.nvidia import fake_smi
+from tests.faults.real import clusterctl
 
 pytestmark = pytest.mark.sandbox
 
 ROOT = Path(__file__).parents[2]
 MakeSandbox = Callable[..., Sandbox]
-
-
-def clusterctl(box: Sandbox, *argv: str, deadline: float = 240) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("CLUSTERCTL_")}
-    environment |= {
-        "CLUSTERCTL_HOME": os.environ["CLUSTERCTL_HOME"],
-        "CLUSTERCTL_SSH_CONFIG": str(box.ssh_config),
-        "PYTHONPATH": str(ROOT),
-    }
-    return subprocess.run(
-        [sys.executable, "-c", "from clusterctl.cli.main import entry; entry()", *argv],
-        capture_output=True,
-        text=True,
-        timeout=deadline,
-        check=False,
-        env=environment,
-    )
 
 
 def doctor(box: Sandbox, *argv: str) -> tuple[int, dict[str, Any]]:

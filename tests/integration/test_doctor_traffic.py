@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
@@ -17,6 +16,7 @@ from clusterctl.sandbox import HostSpec, Nic, Sandbox
 from clusterctl.sandbox.host import VirtualHost
 from clusterctl.settings import ASK
 from clusterctl.transport import connect
+from tests.busy import all_cores_busy
 
 pytestmark = pytest.mark.sandbox
 
@@ -27,12 +27,8 @@ OnAwaiting = Callable[[str, Sequence[str]], None]
 @pytest.fixture(params=["busy", pytest.param("idle", marks=pytest.mark.long)])
 def load(request: pytest.FixtureRequest) -> Iterator[None]:
     """With "busy", two processes that take all the time of two cores."""
-    count = 2 if request.param == "busy" else 0
-    spinning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(count)]
-    yield
-    for each in spinning:
-        each.kill()
-        each.wait()
+    with all_cores_busy(2) if request.param == "busy" else contextlib.nullcontext():
+        yield
 
 
 def examined(box: Sandbox, on_awaiting: OnAwaiting | None = None) -> tuple[CollectedFacts, Report]:

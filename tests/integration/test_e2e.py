@@ -25,6 +25,7 @@ from clusterctl.sandbox import HostSpec, Sandbox
 from clusterctl.sandbox.host import VirtualHost
 from clusterctl.session.examine import _variables as variables_of_a_run
 from clusterctl.transport import connect
+from tests.busy import all_cores_busy
 from tests.integration.launching import nothing_left
 from tests.integration.test_doctor_sandbox import doctor, problems
 
@@ -168,13 +169,8 @@ def test_without_torch_on_rank_0_the_others_are_proven(make_sandbox: MakeSandbox
 
 @pytest.mark.long
 def test_a_busy_machine_fools_nobody(sandbox: Sandbox) -> None:
-    spinning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
-    try:
+    with all_cores_busy():
         _, report = examined(sandbox, lambda group: group, mesh=False)
-    finally:
-        for each in spinning:
-            each.kill()
-            each.wait()
     assert "fail" not in told(report)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from clusterctl.sandbox import Sandbox
+from tests.busy import all_cores_busy
 from tests.faults import real
 from tests.faults.clusters import ClusterRow
 from tests.faults.hosts import EVERY
@@ -39,7 +40,7 @@ def test_what_is_said_is_what_is_wrong(cluster: ClusterRow, make_sandbox: Callab
 def test_it_is_the_same_when_all_cores_are_busy(
     cluster: ClusterRow, make_sandbox: Callable[..., Sandbox]
 ) -> None:
-    with real.all_cores_busy():
+    with all_cores_busy():
         found = list(real.outcomes(cluster, make_sandbox))
     assert [str(each) for each in found if not each.right] == []
 
