@@ -6,7 +6,7 @@ import contextlib
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -15,6 +15,7 @@ from clusterctl.ask.host_session import MARK
 from clusterctl.messages import events, orders, relay
 from clusterctl.messages.codec import encode
 from clusterctl.transport.protocol import Channel, Failure, Stuck
+from tests.bare_transport import BareTransport
 
 _orders = msgspec.json.Decoder(orders.Order)
 Answer = Callable[["FakeChannel", orders.Order], None]
@@ -165,7 +166,7 @@ class FakeHost:
         channel.say(relay.LogPiece(name=f"rank-{self.rank}.log", offset=offset, data=text))
 
 
-class FakeTransport:
+class FakeTransport(BareTransport):
     def __init__(self, *hosts: FakeHost) -> None:
         self.hosts = {host.name: host for host in hosts}
 
@@ -174,18 +175,6 @@ class FakeTransport:
             return self.hosts[host].open()
         except OSError as error:
             return Failure(host=host, stage="connect", message=str(error))
-
-    def open_all(
-        self, hosts: Sequence[str], command: str, deadline: float
-    ) -> Iterator[tuple[str, Channel | Failure]]:
-        for host in hosts:
-            yield host, self.open(host, command, deadline)
-
-    def open_ahead(self, hosts: Sequence[str], command: str, deadline: float) -> None:
-        raise NotImplementedError
-
-    def keep(self, channel: Channel, command: str) -> None:
-        raise NotImplementedError
 
     def address_of(self, host: str) -> tuple[str, int] | None:
         return (host, 2222)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 
 from clusterctl.transport.protocol import Channel, Failure, Stuck
+from tests.bare_transport import BareTransport
 
 
 class RecordedChannel:
@@ -40,7 +41,7 @@ class RecordedChannel:
         os.close(self.reader)
 
 
-class RecordedHosts:
+class RecordedHosts(BareTransport):
     """``said``: host -> its output."""
 
     def __init__(self, said: Mapping[str, bytes]) -> None:
@@ -48,21 +49,3 @@ class RecordedHosts:
 
     def open(self, host: str, command: str, deadline: float) -> Channel | Failure:
         return RecordedChannel(host, self.said[host])
-
-    def open_all(
-        self, hosts: Sequence[str], command: str, deadline: float
-    ) -> Iterator[tuple[str, Channel | Failure]]:
-        for host in hosts:
-            yield host, self.open(host, command, deadline)
-
-    def address_of(self, host: str) -> tuple[str, int] | None:
-        return None
-
-    def open_ahead(self, hosts: Sequence[str], command: str, deadline: float) -> None:
-        raise NotImplementedError
-
-    def keep(self, channel: Channel, command: str) -> None:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        pass

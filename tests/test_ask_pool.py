@@ -19,31 +19,17 @@ from clusterctl.messages.examination import AwaitBundle, FactsTold, Listening, P
 from clusterctl.messages.exec import CommandEnded, exec_messages
 from clusterctl.settings import ASK
 from clusterctl.transport.protocol import Channel, Failure, Stuck
+from tests.bare_transport import BareTransport
 
 
-class Breaking:
+class Breaking(BareTransport):
     """A transport whose first host is down, and which then breaks."""
-
-    def open(self, host: str, command: str, deadline: float) -> Channel | Failure:
-        raise NotImplementedError
 
     def open_all(
         self, hosts: Sequence[str], command: str, deadline: float
     ) -> Iterator[tuple[str, Channel | Failure]]:
         yield hosts[0], Failure(host=hosts[0], stage="connect", message="down")
         raise RuntimeError("no more descriptors")
-
-    def address_of(self, host: str) -> tuple[str, int] | None:
-        raise NotImplementedError
-
-    def open_ahead(self, hosts: Sequence[str], command: str, deadline: float) -> None:
-        raise NotImplementedError
-
-    def keep(self, channel: Channel, command: str) -> None:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        pass
 
 
 def test_an_error_while_opening_is_raised_where_answers_are_heard() -> None:

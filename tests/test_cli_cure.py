@@ -8,7 +8,6 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -22,7 +21,8 @@ from clusterctl.cli.doctor import command
 from clusterctl.session import apply, target
 from clusterctl.session.examine import judged
 from clusterctl.session.material import Invocation
-from clusterctl.transport.protocol import Channel, Failure
+from clusterctl.transport.protocol import Channel
+from tests.bare_transport import BareTransport
 from tests.conftest import AnsweringHosts
 from tests.fact_sets import Case, disk, link, material
 from tests.local_channel import LocalChannel
@@ -110,34 +110,16 @@ def test_a_cluster_that_is_not_ready_is_no_good_state_unsaid(tmp_path: Path) -> 
     assert "warning: the cluster is not ready: good.json will take it for good as it is" in done.stderr
 
 
-class LocalHosts:
+class LocalHosts(BareTransport):
     """Each host is a home directory of this machine."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
         self.open_channels: list[LocalChannel] = []
 
-    def open_all(
-        self, hosts: Sequence[str], command: str, deadline: float
-    ) -> Iterator[tuple[str, Channel | Failure]]:
-        for host in hosts:
-            self.open_channels.append(LocalChannel(self.home, host))
-            yield host, self.open_channels[-1]
-
-    def open(self, host: str, command: str, deadline: float) -> Channel | Failure:
-        raise NotImplementedError
-
-    def address_of(self, host: str) -> tuple[str, int] | None:
-        return None
-
-    def open_ahead(self, hosts: Sequence[str], command: str, deadline: float) -> None:
-        raise NotImplementedError
-
-    def keep(self, channel: Channel, command: str) -> None:
-        raise NotImplementedError
-
-    def close(self) -> None:
-        pass
+    def open(self, host: str, command: str, deadline: float) -> Channel:
+        self.open_channels.append(LocalChannel(self.home, host))
+        return self.open_channels[-1]
 
 
 @pytest.fixture
