@@ -635,3 +635,30 @@ def test_quotes_and_backslashes(text: str) -> None:
     assert read(json.dumps({text: text})).data == {text: text}
     single = text.replace("\\", "\\\\").replace("'", "\\'")
     assert read(f"{{'{single}': 1}}").data == {text: 1}
+
+
+MANY = 1_000
+
+
+@pytest.mark.parametrize(
+    ("config", "last"),
+    [
+        ({f"size_{at}": 1 for at in range(MANY)}, 'DeepSpeed has no "size_19" and ignores it without a word'),
+        (
+            {"zero_optimization": {f"size_{at}": 1 for at in range(MANY)}},
+            'zero_optimization has no "size_19" and refuses what it does not know',
+        ),
+        ({"optimizer": {**ADAM, "params": {f"k{at}": 1 for at in range(MANY)}}}, 'Adam takes no "k19"'),
+    ],
+)
+def test_the_first_of_very_many_are_told_and_the_rest_counted(config: dict[str, Any], last: str) -> None:
+    found = lint({"train_micro_batch_size_per_gpu": 1, **config})
+    assert len(found) == 20
+    assert found[-1].finding.observed == f"{last}; and 980 more like this"
+
+
+def test_lines_of_an_object_that_a_later_one_replaces_are_forgotten() -> None:
+    twice = ",\n".join(f'"k{at % MANY}": {{"{"a" if at < MANY else "b"}": [1]}}' for at in range(2 * MANY))
+    document = read(f"{{{twice}}}")
+    assert len(document.duplicates) == MANY and document.duplicates[0].first == 1
+    assert document.line(("k0", "b", 0)) == document.line(("k0", "a")) == MANY + 1

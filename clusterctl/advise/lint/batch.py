@@ -59,6 +59,9 @@ def judge(case: Case) -> Iterator[Remark]:
         )
     if wrong:
         return
+    if case.get(TRAIN) is None and case.get(MICRO) is None:
+        yield from _neither(case)
+        return
     if case.situation.reader != "deepspeed" and "auto" in values.values():
         values = {key: _filled(case, key, value) for key, value in values.items()}
         if "auto" in values.values():
@@ -69,19 +72,17 @@ def judge(case: Case) -> Iterator[Remark]:
     yield from _equation(case, given)
 
 
+def _neither(case: Case) -> Iterator[Remark]:
+    ways = {
+        "deepspeed": f'"{MICRO}": 1, and "{STEPS}"; {TRAIN} follows from them',
+        "transformers": f'"{MICRO}": "auto", and "{STEPS}": "auto"',
+    }
+    if fix := ways.get(case.situation.reader):
+        told = f"neither {TRAIN} nor {MICRO} is given"
+        yield case.remark("fail", CODE, (STEPS,), told, leads=_START, fix=fix)
+
+
 def _equation(case: Case, given: Sizes) -> Iterator[Remark]:
-    if given.train is None and given.micro is None:
-        reader = case.situation.reader
-        if reader == "deepspeed":
-            yield case.remark(
-                "fail",
-                CODE,
-                (STEPS,),
-                f"neither {TRAIN} nor {MICRO} is given",
-                leads=_START,
-                fix=f'"{MICRO}": 1, and "{STEPS}"; {TRAIN} follows from them',
-            )
-        return
     if case.situation.ranks is None:
         yield from _for_which(case, given)
         return

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -19,6 +19,8 @@ Origin = Literal["installed", "recorded", "hosts"]
 
 _ORDER: tuple[Severity, ...] = ("fail", "unknown", "warn", "info")
 _LONGEST = 60
+_EACH = 20
+Item = TypeVar("Item")
 
 
 class Machines(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,6 +120,17 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 def ordered(remarks: Iterable[Remark]) -> tuple[Remark, ...]:
     """What breaks the run first, each kind in the order of the file."""
     return tuple(sorted(remarks, key=lambda each: (_ORDER.index(each.finding.severity), each.line)))
+
+
+def counted(items: Sequence[Item], told: Callable[[Item], Remark]) -> Iterator[Remark]:
+    """A remark for each of the first; the last of these says how many more there are."""
+    remarks = [told(item) for item in items[:_EACH]]
+    if more := len(items) - len(remarks):
+        last = remarks.pop()
+        observed = f"{last.finding.observed}; and {more:,} more like this"
+        finding = msgspec.structs.replace(last.finding, observed=observed)
+        remarks.append(Remark(line=last.line, finding=finding))
+    yield from remarks
 
 
 def named(place: Place) -> str:

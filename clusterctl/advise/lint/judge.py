@@ -8,6 +8,7 @@ from clusterctl.advise.lint import (
     auto,
     batch,
     conflicts,
+    dropped,
     experts,
     keys,
     optimizers,
@@ -19,7 +20,8 @@ from clusterctl.advise.lint import (
     values,
     zenflow,
 )
-from clusterctl.advise.lint.case import Case, Remark, named, ordered
+from clusterctl.advise.lint.case import Case, Remark, counted, named, ordered
+from clusterctl.advise.lint.text import Duplicate
 
 _FAMILIES = (
     keys,
@@ -43,20 +45,22 @@ def judge(case: Case) -> tuple[Remark, ...]:
     for family in _FAMILIES:
         found += family.judge(case)
     if case.situation.reader == "transformers":
-        found += transformers.judge(case)
+        found += [*transformers.judge(case), *dropped.judge(case)]
     return ordered(found)
 
 
 def _duplicates(case: Case) -> Iterator[Remark]:
     fails = case.situation.reader == "deepspeed"
-    for each in case.document.duplicates:
-        told = f"{named(each.place)} is there already, in line {each.first}"
+
+    def told(each: Duplicate) -> Remark:
         remark = case.remark(
             "fail" if fails else "warn",
             "ds.duplicate",
             each.place,
-            told,
+            f"{named(each.place)} is there already, in line {each.first}",
             leads="ValueError on every rank" if fails else "the later one counts, without a word",
             fix="leave one of them out",
         )
-        yield Remark(line=each.line, finding=remark.finding)
+        return Remark(line=each.line, finding=remark.finding)
+
+    yield from counted(case.document.duplicates, told)

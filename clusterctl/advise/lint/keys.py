@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any
 
-from clusterctl.advise.lint.case import Case, Remark, named, short, shown
+from clusterctl.advise.lint.case import Case, Remark, counted, named, short, shown
 from clusterctl.advise.lint.schema import Field, Section
 from clusterctl.advise.lint.text import Place
 
@@ -101,14 +102,14 @@ def _top(case: Case) -> Iterator[Remark]:
                 leads=_START,
                 fix=_INSTEAD.get(key, f'leave "{key}" out'),
             )
-        elif key not in schema.top and not _is_comment(key):
-            yield case.remark(
-                "warn",
-                "ds.unknown-key",
-                (key,),
-                f"DeepSpeed has no {shown(key)} and ignores it without a word",
-                fix=_home(case, key) or _meant(key, schema.top),
-            )
+    strangers = [key for key in case.document.data if key not in schema.removed and key not in schema.top]
+    yield from counted([key for key in strangers if not _is_comment(key)], partial(_unknown_at_top, case))
+
+
+def _unknown_at_top(case: Case, key: str) -> Remark:
+    told = f"DeepSpeed has no {shown(key)} and ignores it without a word"
+    fix = _home(case, key) or _meant(key, case.schema.top)
+    return case.remark("warn", "ds.unknown-key", (key,), told, fix=fix)
 
 
 def _is_comment(key: str) -> bool:
@@ -126,6 +127,7 @@ def _home(case: Case, key: str) -> str:
 
 
 def _strict(case: Case, place: Place, values: dict[str, Any], section: Section) -> Iterator[Remark]:
+    strangers: list[Place] = []
     for key, value in values.items():
         inner = (*place, key)
         field = section.field(key)
@@ -139,16 +141,17 @@ def _strict(case: Case, place: Place, values: dict[str, Any], section: Section) 
                 fix=f'leave "{key}" out',
             )
         elif field is None:
-            yield _unknown(case, inner, section)
+            strangers.append(inner)
         elif value == "auto":
             yield from _auto(case, inner, field)
         else:
             yield from _value(case, inner, value, field)
             written = {each.name for each in map(section.field, values) if each is not None}
             yield from _deprecated(case, inner, field, written)
+    yield from counted(strangers, partial(_unknown, case, section))
 
 
-def _unknown(case: Case, place: Place, section: Section) -> Remark:
+def _unknown(case: Case, section: Section, place: Place) -> Remark:
     key, outer = str(place[-1]), named(place[:-1])
     fix = _ELSEWHERE.get(key) or _meant(key, section.keys)
     if not fix and key in case.schema.top:
@@ -161,10 +164,11 @@ def _unknown(case: Case, place: Place, section: Section) -> Remark:
 
 
 def _loose(case: Case, name: str, values: dict[str, Any], known: tuple[str, ...]) -> Iterator[Remark]:
-    for key in values:
-        if key not in known:
-            told = f"{name} has no {shown(key)} and ignores it without a word"
-            yield case.remark("warn", "ds.unknown-key", (name, key), told, fix=_meant(key, known))
+    def told(key: str) -> Remark:
+        what = f"{name} has no {shown(key)} and ignores it without a word"
+        return case.remark("warn", "ds.unknown-key", (name, key), what, fix=_meant(key, known))
+
+    yield from counted([key for key in values if key not in known], told)
 
 
 def _auto(case: Case, place: Place, field: Field) -> Iterator[Remark]:
@@ -277,9 +281,10 @@ def unknown_parameters(
 ) -> Iterator[Remark]:
     """Of a class that a config names: it raises TypeError for what it does not know."""
     names = tuple(known)
-    for key in values:
-        if key not in names:
-            told = f"{short(whose)} takes no {shown(key)}"
-            yield case.remark(
-                "fail", "ds.unknown-key", (*place, key), told, leads=_START, fix=_meant(key, names)
-            )
+
+    def told(key: str) -> Remark:
+        what = f"{short(whose)} takes no {shown(key)}"
+        fix = _meant(key, names)
+        return case.remark("fail", "ds.unknown-key", (*place, key), what, leads=_START, fix=fix)
+
+    yield from counted([key for key in values if key not in names], told)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from clusterctl.advise.lint.case import Case, Remark, shown
+from clusterctl.advise.lint.case import Case, Remark, counted, shown
 from clusterctl.advise.lint.text import Place
 
 _SECTION = "tensor_parallel"
@@ -26,11 +26,12 @@ def judge(case: Case) -> Iterator[Remark]:
     layers = case.get(_SECTION, "partition_config", "layer_specs")
     if not isinstance(layers, list) or not isinstance(size, int) or size <= 1:
         return
-    for number, layer in enumerate(layers):
-        kind = layer.get("partition_type", "column") if isinstance(layer, dict) else "column"
-        if isinstance(kind, str) and kind.lower() not in _KINDS:
-            place: Place = (_SECTION, "partition_config", "layer_specs", number, "partition_type")
-            told = f"partition_type is {shown(kind)}, not column, row or skip"
-            yield case.remark(
-                "fail", "ds.type", place, told, leads="every rank fails in deepspeed.initialize"
-            )
+    kinds = [layer.get("partition_type") if isinstance(layer, dict) else None for layer in layers]
+    wrong = [at for at, kind in enumerate(kinds) if isinstance(kind, str) and kind.lower() not in _KINDS]
+
+    def told(number: int) -> Remark:
+        place: Place = (_SECTION, "partition_config", "layer_specs", number, "partition_type")
+        what = f"partition_type is {shown(kinds[number])}, not column, row or skip"
+        return case.remark("fail", "ds.type", place, what, leads="every rank fails in deepspeed.initialize")
+
+    yield from counted(wrong, told)

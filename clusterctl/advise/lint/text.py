@@ -91,6 +91,8 @@ class _Reader:
         self._space()
         if self._at < len(self._text):
             raise self._error(f"{self._shown()} after the end of the object")
+        if self._duplicates:
+            self._lines = {place: line for place, line in self._lines.items() if _is_there(data, place)}
         return Document(
             data=data,
             lines=self._lines,
@@ -109,7 +111,6 @@ class _Reader:
             inner = (*place, key)
             if key in seen:
                 self._duplicates.append(Duplicate(inner, line, seen[key]))
-                self._lines = {at: of for at, of in self._lines.items() if at[: len(inner)] != inner}
             seen.setdefault(key, line)
             self._space()
             if self._peek() != ":":
@@ -249,6 +250,18 @@ class _Reader:
 
     def _error(self, why: str) -> UnreadableError:
         return UnreadableError(self._line(), why)
+
+
+def _is_there(data: Any, place: Place) -> bool:
+    """Not in an object that a later one of the same key has replaced."""
+    for key in place:
+        if isinstance(key, int):
+            if not isinstance(data, list) or key >= len(data):
+                return False
+        elif not isinstance(data, dict) or key not in data:
+            return False
+        data = data[key]
+    return True
 
 
 def _as_json(found: re.Match[str]) -> str:
