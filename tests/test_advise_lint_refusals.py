@@ -226,6 +226,7 @@ ACCEPTED: list[dict[str, Any]] = [
     zero(2, reduce_bucket_size=1e14),
     flow(select_strategy="epoch", select_interval=1, update_interval=4),
     {"wandb": {"enabled": True, "project": "p"}},
+    {"optimizer": {**ADAM, "legacy_fusion": False, "_why": "as before"}},
 ]
 
 
@@ -266,6 +267,10 @@ def test_what_needs_a_gpu_is_refused_where_there_is_none(config: dict[str, Any],
         {"gradient_accumulation_steps": True},
         adam(lr=-1.0),
         {"tensor_parallel": {"preset_model": "lama"}},
+        {"optimizer": {"type": "AdamW", "param": {"lr": 1e-5}}},
+        {"optimizer": {"type": "AdamW", "lr": 1e-5}},
+        {"scheduler": {"name": "WarmupLR", "params": {}}},
+        {"data_efficiency": {"enable": True}},
     ],
 )
 def test_what_starts_and_is_wrong_is_a_note(config: dict[str, Any]) -> None:

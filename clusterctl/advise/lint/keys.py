@@ -11,7 +11,13 @@ from clusterctl.advise.lint.case import Case, Remark, counted, named, short, sho
 from clusterctl.advise.lint.schema import Field, Section
 from clusterctl.advise.lint.text import Place
 
-_OBJECTS = ("optimizer", "scheduler", "pipeline", "data_efficiency")
+_OBJECTS: dict[str, tuple[str, ...]] = {
+    "data_efficiency": ("data_routing", "data_sampling", "enabled", "seed"),
+    "optimizer": ("legacy_fusion", "params", "type"),
+    "pipeline": (),
+    "scheduler": ("params", "type"),
+}
+"""Read key by key everywhere; a script may read more of its pipeline."""
 _MONITORS = ("comet", "csv_monitor", "tensorboard", "wandb")
 _START = "every rank fails in deepspeed.initialize"
 _ELSEWHERE = {
@@ -66,9 +72,11 @@ def judge(case: Case) -> Iterator[Remark]:
             yield from _loose(case, name, value, known)
         elif name in case.document.data and not _may_be_plain(name, value):
             yield _no_object(case, name, value)
-    for name in _OBJECTS:
+    for name, known in _OBJECTS.items():
         value = case.get(name)
-        if name in case.document.data and not isinstance(value, dict):
+        if isinstance(value, dict) and known:
+            yield from _loose(case, name, value, known)
+        elif name in case.document.data and not isinstance(value, dict):
             yield _no_object(case, name, value)
 
 
@@ -166,9 +174,10 @@ def _unknown(case: Case, section: Section, place: Place) -> Remark:
 def _loose(case: Case, name: str, values: dict[str, Any], known: tuple[str, ...]) -> Iterator[Remark]:
     def told(key: str) -> Remark:
         what = f"{name} has no {shown(key)} and ignores it without a word"
-        return case.remark("warn", "ds.unknown-key", (name, key), what, fix=_meant(key, known))
+        fix = _meant(key, known) or (f"it belongs inside {name}.params" if "params" in known else "")
+        return case.remark("warn", "ds.unknown-key", (name, key), what, fix=fix)
 
-    yield from counted([key for key in values if key not in known], told)
+    yield from counted([key for key in values if key not in known and not _is_comment(key)], told)
 
 
 def _auto(case: Case, place: Place, field: Field) -> Iterator[Remark]:

@@ -54,6 +54,9 @@ def judge(case: Case) -> Iterator[Remark]:
     given = case.section("scheduler")
     name = given.get("type")
     if name is None:
+        if given:
+            told = "scheduler has no type: it is ignored"
+            yield case.remark("warn", "ds.ignored", ("scheduler",), told, fix='"type": "WarmupLR"')
         return
     calls = {**case.schema.torch_schedulers, **case.schema.schedulers}
     call = calls.get(name) if isinstance(name, str) else None
