@@ -163,3 +163,14 @@ def test_a_greeting_of_torch_is_no_last_word() -> None:
     assert not is_telling("[Gloo] Rank 3 is connected to 3 peer ranks. Expected number of connected peers")
     assert not is_telling(warning + "hostname of the client socket cannot be retrieved. err=-3")
     assert is_telling(warning + "client socket has failed to connect to 10.0.0.1:29500")
+
+
+def test_nor_is_one_of_deepspeed() -> None:
+    at = "[2026-12-01 05:31:48,679] "
+    assert not is_telling(at + "[INFO] [launch.py:152:main] WORLD INFO DICT: {'n1': [0], 'n2': [0]}")
+    assert not is_telling(at + "[INFO] [launch.py:245:main] process 1397 spawned with command: ['python']")
+    assert not is_telling(
+        at + "[WARNING] [real_accelerator.py:213:get_accelerator] Setting accelerator to CPU."
+    )
+    assert is_telling(at + "[INFO] [launch.py:262:sigkill_handler] Main process received SIGTERM, exiting")
+    assert is_telling(at + "[ERROR] [launch.py:280:main] ['python'] exits with return code = 1")
