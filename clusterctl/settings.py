@@ -28,6 +28,8 @@ class SshDefaults:
     send_timeout: float = 30.0
     send_buffer: int = 1 << 20
     close_timeout: float = 2.0
+    kept_for: float = 30.0
+    """So long a session that waits to begin anew is used again; its host ends it after twice that."""
     gateway_memory: float = 5.0
 
 

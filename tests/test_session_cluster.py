@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -32,6 +33,16 @@ def test_options_have_the_types_that_are_declared(changes: dict[str, Any], said:
         checked(LaunchOptions(**changes))
     assert said in caught.value.message
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("start", [Cluster.plan, Cluster.open_run, Cluster.prepare_detached, Cluster.launch])
+def test_no_way_to_start_goes_round_what_options_must_be(
+    start: Callable[..., Any], answering_hosts: AnsweringHosts
+) -> None:
+    with pytest.raises(UsageError, match="spares stand by for a restart"):
+        start(Cluster.from_hostfile(), options=LaunchOptions(script="t.py", spares="1"))
+    with pytest.raises(UsageError, match="stdin cannot be read again"):
+        start(Cluster.from_hostfile(), options=LaunchOptions(script="t.py", stdin=True, max_restarts=1))
 
 
 def test_good_options_stay_as_they_are() -> None:

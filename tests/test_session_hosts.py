@@ -56,6 +56,12 @@ def test_who_has_no_hosts_hears_that_before_anything_else() -> None:
         sweep.command()  # pytest's stdin is no terminal
 
 
+def test_a_part_of_an_id_is_not_taken_for_a_run_that_left_nothing(bare: Path) -> None:
+    write(bare / "hostfile")
+    with pytest.raises(UsageError, match="no whole id"):
+        sweep.command(["20260101-1200"], yes=True)
+
+
 def test_a_named_file_that_is_missing_is_never_replaced_by_a_default(
     bare: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,12 +8,17 @@ from typing import ClassVar, cast
 
 import pytest
 
+from clusterctl.settings import SSH
 from clusterctl.transport.base import BaseTransport, OwnChannel
 from clusterctl.transport.protocol import Channel, Failure
 
 
 class Opened:
     """A channel of which only its deadline and its end matter."""
+
+    host = "a"
+    ended = False
+    exit_code: int | None = None
 
     def __init__(self) -> None:
         self.deadline = 0.0
@@ -70,6 +75,24 @@ def test_who_asks_gets_what_was_begun_under_a_deadline_of_its_own() -> None:
     hosts.open("b", "true", soon())
     hosts.open("b", "false", soon())
     assert sorted(hosts.logins) == ["a", "b", "b", "b"]
+
+
+def test_a_session_that_waits_is_used_again_unless_its_command_may_be_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waiting, over, old, new = Opened(), Opened(), Opened(), Opened()
+    hosts = Hosts(a=new)
+    hosts.may_open.set()
+    hosts.keep(cast(Channel, waiting), "true")
+    assert hosts.open("a", "true", soon()) is cast(Channel, waiting)
+    over.exit_code = 142  # ended by its own alarm, and what the shell said of that nobody has read
+    hosts.keep(cast(Channel, over), "true")
+    assert hosts.open("a", "true", soon()) is cast(Channel, new)
+    hosts.keep(cast(Channel, old), "true")
+    at = time.monotonic() + SSH.kept_for + 1
+    monkeypatch.setattr(time, "monotonic", lambda: at)
+    assert hosts.open("a", "true", at) is cast(Channel, new)
+    assert (waiting.closed.is_set(), over.closed.is_set(), old.closed.is_set()) == (False, True, True)
 
 
 def test_what_nobody_asks_for_is_closed_also_when_it_comes_too_late() -> None:

@@ -26,7 +26,7 @@ _MOST_CONFIRMING = 4
 _GREETING = re.compile(
     r"^\[Gloo\] Rank \d+ is connected to"
     r"|^\[W.*\] \[c10d\] The hostname of the client socket cannot be retrieved"
-    r"|^\[[-\d :,]+\] \[(INFO\] \[launch\.py:\d+:main|WARNING\] \[real_accelerator\.py:\d+:get_accelerator)\] "
+    r"|^\[[-\d :,]+\] \[(INFO\] \[launch\.py:\d+:main|WARNING\] \[real_accelerator\.py:\d+:\w+)\] "
 )
 _QUOTED = 12
 
@@ -274,7 +274,7 @@ def _quoted(cause: Cause, own: Sequence[Excerpt]) -> tuple[str, ...]:
 
 
 def is_telling(line: str) -> bool:
-    """Whether a line of a log can say anything of its end: what torch and DeepSpeed print at every start cannot."""
+    """Whether a line of a log can say anything of its end: greetings of torch and DeepSpeed cannot."""
     return bool(line.strip()) and not _GREETING.search(line)
 
 

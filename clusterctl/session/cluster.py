@@ -323,6 +323,7 @@ class Cluster:
 
     def prepare_detached(self, options: LaunchOptions, *, progress: Progress = Silent) -> Prepared:
         """A run that another process is to start: for callers that show its plan before. Raises as `plan`."""
+        options = checked(options)
         make_home()
         link = self._begin()
         try:
@@ -334,6 +335,7 @@ class Cluster:
 
     def open_run(self, options: LaunchOptions, *, progress: Progress = Silent) -> Run:
         """As `launch`, but nothing has started: for callers that show the plan before ``Run.start``."""
+        options = checked(options)
         make_home()
         link = self._begin()
         try:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Protocol
 
+from clusterctl.settings import SSH
 from clusterctl.transport.protocol import Channel
 
 
@@ -19,22 +21,25 @@ class ChannelCache:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._kept: dict[tuple[str, str], Renewable] = {}
+        self._kept: dict[tuple[str, str], tuple[Renewable, float]] = {}
 
     def put(self, channel: Renewable, command: str) -> None:
         with self._lock:
             older = self._kept.pop((channel.host, command), None)
-            self._kept[channel.host, command] = channel
+            self._kept[channel.host, command] = channel, time.monotonic()
         if older is not None:
-            older.close()
+            older[0].close()
 
     def take(self, host: str, command: str, deadline: float) -> Renewable | None:
-        """The channel kept for this host and command, if it still stands."""
+        """The channel kept for this host and command, if its command still waits there."""
         with self._lock:
-            channel = self._kept.pop((host, command), None)
-        if channel is None:
+            kept = self._kept.pop((host, command), None)
+        if kept is None:
             return None
-        if channel.ended:
+        channel, since = kept
+        # It has ended only once all that it said last is read, and nobody reads here.
+        over = channel.ended or channel.exit_code is not None
+        if over or time.monotonic() - since > SSH.kept_for:
             channel.close()
             return None
         channel.renew(deadline)
