@@ -74,3 +74,26 @@ def test_its_hostfile_has_no_name_that_a_killed_controller_could_leave(
     DeepSpeedLauncher(plan(2), tmp_path / "log", None).close()
     assert read == [deepspeed.hostfile(plan(2))]
     assert [each.name for each in tmp_path.iterdir()] == ["log"]
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (-9, "deepspeed's launcher was ended from outside by signal 9"),
+        (1, "deepspeed's launcher ended with exit code 1: ValueError: no"),
+    ],
+)
+def test_its_last_line_is_quoted_where_it_says_why(
+    code: int, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Runner:
+        def __init__(self, *_: Any, **__: Any) -> None:
+            (tmp_path / "log").write_text("cmd = pdsh\nValueError: no\n")
+
+        def poll(self) -> int:
+            return code
+
+    monkeypatch.setattr(subprocess, "Popen", Runner)
+    launcher = DeepSpeedLauncher(plan(1), tmp_path / "log", None)
+    launcher.look()
+    assert launcher.trouble == said

@@ -26,7 +26,7 @@ _MOST_CONFIRMING = 4
 _GREETING = re.compile(
     r"^\[Gloo\] Rank \d+ is connected to"
     r"|^\[W.*\] \[c10d\] The hostname of the client socket cannot be retrieved"
-    r"|^\[[-\d :,]+\] \[(INFO\] \[launch\.py:\d+:main|WARNING\] \[real_accelerator\.py:\d+:\w+)\] "
+    r"|^\[[-\d :,]+\] \[(INFO\] \[\w+\.py:\d+:(main|get_cmd)|WARNING\] \[real_accelerator\.py:\d+:\w+)\] "
 )
 _QUOTED = 12
 

@@ -9,6 +9,7 @@ import msgspec
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from clusterctl.advise.hang_names import count
 from clusterctl.checks.evaluate import Report
 from clusterctl.engines import deepspeed
 from clusterctl.engines.command import node_argv
@@ -69,7 +70,7 @@ def plan_text(plan: LaunchPlan) -> RenderableType:
     parts: list[RenderableType] = [
         _row("engine", _STARTS[plan.start]),
         _row("script", command.replace("'{python}'", "python").replace("{python}", "python")),
-        _row("world", f"{plan.world_size} ranks on {len(plan.nodes)} hosts"),
+        _row("world", f"{count(plan.world_size, 'rank')} on {count(len(plan.nodes), 'host')}"),
         _row("master", f"{plan.master_addr}:{plan.master_port}"),
         _row("hangs", _hangs(plan.hangs)),
         _row("code", _code(plan)),

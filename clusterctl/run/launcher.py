@@ -77,7 +77,9 @@ class DeepSpeedLauncher:
             self._read_to = size
             text = self._text()
             self._unreached = pdsh_failures(text)
-            if code:
+            if code and code < 0:  # what it had printed says nothing of that
+                self._trouble = f"deepspeed's launcher was ended from outside by signal {-code}"
+            elif code:
                 last = text.strip().splitlines()
                 self._trouble = f"deepspeed's launcher ended with exit code {code}"
                 self._trouble += f": {last[-1]}" if last else ""
