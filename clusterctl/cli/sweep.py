@@ -44,15 +44,15 @@ def command(
     """
     from clusterctl.cli import screen
     from clusterctl.cli.progress import Asking
-    from clusterctl.node.sweep import RUN
     from clusterctl.report import sweep as page
     from clusterctl.session import sweep as session
     from clusterctl.session.cluster import Cluster
+    from clusterctl.store.home import is_run_id
 
     if shm and runs:
         raise UsageError("--shm is of no run", hint="leave out the runs, or --shm")
     for run in runs or ():
-        if not RUN.fullmatch(run):
+        if not is_run_id(run):
             raise UsageError(f"`{run}` is no whole id of a run", hint="clusterctl runs")
     cluster = Cluster.from_hostfile(
         hostfile,

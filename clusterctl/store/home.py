@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import tempfile
 import time
@@ -25,6 +26,11 @@ def new_run_id() -> str:
     """Begins with the time in UTC, so that ids sort by it on every machine and when clocks change; the tail
     keeps two starts in one second apart."""
     return time.strftime("%Y%m%d-%H%M%S-", time.gmtime()) + secrets.token_hex(2)
+
+
+def is_run_id(text: str) -> bool:
+    """Whether it may be the whole of one, of any machine."""
+    return re.fullmatch(r"\d{8}-\d{6}-[0-9a-f]{4}", text, re.ASCII) is not None
 
 
 def make_home() -> None:
