@@ -14,6 +14,7 @@ import pytest
 from clusterctl.sandbox import HostSpec, Sandbox, VirtualHost
 from tests.faults.real import clusterctl
 from tests.integration.launching import PATIENCE, Launch, launch
+from tests.integration.standin import make_standin
 from tests.integration.test_doctor_sandbox import doctor, observed, problems
 
 pytestmark = pytest.mark.sandbox
@@ -224,8 +225,9 @@ def test_the_working_directory_may_lie_elsewhere_on_a_host(lab: Sandbox, project
         write(host.home / "elsewhere/tell.py", TELL)
     lines = "".join(f"  {host.name}: {{workdir: ~/elsewhere}}\n" for host in lab.hosts)
     activate = 'activate: "export PYTHONPATH=~/extra"'
-    write(project.parent / "dirs.yaml", f"python: {sys.executable}\n{activate}\nhosts:\n{lines}")
-    options = ["--profile", "../dirs.yaml", *([] if sync else ["--no-sync"])]
+    python = make_standin(lab.hostfile.parent / f"standin-{sync}").read_text()
+    write(project.parent / "dirs.yaml", f"{python}{activate}\nhosts:\n{lines}")
+    options = ["--force", "--profile", "../dirs.yaml", *([] if sync else ["--no-sync"])]
     found = launch(lab, "tell.py", cwd=project, options=options)
     assert found.code == 0, found.text
     for rank, host in enumerate(lab.hosts):

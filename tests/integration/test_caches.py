@@ -17,6 +17,7 @@ from clusterctl.session import examine
 from clusterctl.session import hosts as choosing
 from clusterctl.session.cluster import Cluster
 from clusterctl.session.options import LaunchOptions
+from tests.integration.standin import without_torch
 
 pytestmark = pytest.mark.sandbox
 
@@ -48,9 +49,10 @@ def shared_home(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_each_host_has_a_private_place_for_them(sandbox: Sandbox, shared_home: None, tmp_path: Path) -> None:
     """Also where somebody else was there first; and a variable that a host has itself stays as it is."""
     (tmp_path / "tell.py").write_text(TELL)
-    cluster = Cluster(choosing.of_sandbox(sandbox))
+    *_, profile = without_torch(sandbox)
+    cluster = Cluster(choosing.of_sandbox(sandbox), profile=profile)
     first, second = cluster.names[:2]
-    options = LaunchOptions(workdir=str(tmp_path), script="tell.py")
+    options = LaunchOptions(workdir=str(tmp_path), script="tell.py", force=True)
     plan = cluster.plan(options=options)
     root = plan.nodes[0].caches
     assert root.startswith("/tmp/.clusterctl-cache-")

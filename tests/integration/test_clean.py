@@ -12,6 +12,7 @@ import pytest
 from clusterctl.sandbox import HostSpec, Sandbox
 from tests.conftest import MakeSandbox
 from tests.integration.launching import PATIENCE, launch, start
+from tests.integration.standin import without_torch
 
 pytestmark = pytest.mark.sandbox
 SCRIPT = """
@@ -41,15 +42,16 @@ def copies(box: Sandbox) -> dict[str, set[str]]:
 def test_what_goes_and_what_stays(make_sandbox: MakeSandbox, tmp_path: Path) -> None:
     box = make_sandbox([HostSpec("one"), HostSpec("two")])
     (tmp_path / "script.py").write_text(SCRIPT)
+    standin = without_torch(box)
 
     def ended(*words: str) -> Path:
-        found = launch(box, "script.py", *words, cwd=tmp_path)
+        found = launch(box, "script.py", *words, cwd=tmp_path, options=standin)
         assert found.code == 0, found.text
         return found.run
 
     wrote, plain = ended("writes", "0"), ended("plain", "0")
     names = {"wrote": wrote.name, "plain": plain.name}
-    running = start(box, "script.py", "plain", "600", cwd=tmp_path)
+    running = start(box, "script.py", "plain", "600", cwd=tmp_path, options=standin)
     try:
         running.wait_for_logs("ready", 2)
         going_on = running.run

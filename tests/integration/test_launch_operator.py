@@ -12,6 +12,7 @@ import pytest
 
 from clusterctl.sandbox import Sandbox
 from tests.integration.launching import leftovers, start
+from tests.integration.standin import without_torch
 
 pytestmark = pytest.mark.sandbox
 
@@ -67,7 +68,7 @@ def test_five_quick_ctrl_c_end_a_run_whose_agent_stands_still(sandbox: Sandbox, 
 
 
 def test_a_terminal_that_is_closed_is_called_that(sandbox: Sandbox, project: Path) -> None:
-    found = start(sandbox, "sleeps.py", cwd=project, options=SMALL)
+    found = start(sandbox, "sleeps.py", cwd=project, options=[*SMALL, *without_torch(sandbox)])
     found.wait_for_logs("ready", 2)
     found.signal(signal.SIGHUP)
     found.finish()

@@ -12,6 +12,7 @@ import pytest
 
 from clusterctl.sandbox import Sandbox
 from tests.integration.launching import PATIENCE, Launch, leftovers, start
+from tests.integration.standin import without_torch
 
 pytestmark = pytest.mark.sandbox
 
@@ -31,7 +32,7 @@ while True:
 @pytest.mark.parametrize("how", ["interrupt", "kill"])
 def test_a_pipe_that_nobody_reads_delays_no_end(sandbox: Sandbox, tmp_path: Path, how: str) -> None:
     (tmp_path / "flood.py").write_text(FLOOD)
-    options = ["-H", str(sandbox.hostfile), "--include", "node1@node2"]
+    options = ["-H", str(sandbox.hostfile), "--include", "node1@node2", *without_torch(sandbox)]
     home = Path(os.environ["CLUSTERCTL_HOME"])
     (home / "runs").mkdir(exist_ok=True)
     seen = set((home / "runs").iterdir())
@@ -71,7 +72,8 @@ while True:
 
 def test_a_progress_bar_is_seen_while_it_runs_and_no_title_is_set(sandbox: Sandbox, tmp_path: Path) -> None:
     (tmp_path / "bar.py").write_text(BAR)
-    started = start(sandbox, "bar.py", cwd=tmp_path, options=["--include", "node1:0"])
+    options = ["--include", "node1:0", *without_torch(sandbox)]
+    started = start(sandbox, "bar.py", cwd=tmp_path, options=options)
     assert started.process.stdout is not None
     lines = []
     for line in started.process.stdout:

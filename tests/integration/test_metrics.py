@@ -12,6 +12,7 @@ from clusterctl.store.metrics import read_steps
 from clusterctl.store.runs import RunDirectory
 from clusterctl.store.samples import read_samples
 from tests.integration.launching import launch
+from tests.integration.standin import without_torch
 
 pytestmark = pytest.mark.sandbox
 
@@ -30,7 +31,8 @@ time.sleep(7)  # a sample takes five seconds
 
 def test_ranks_that_tell_of_steps_give_a_run_its_metrics(sandbox: Sandbox, tmp_path: Path) -> None:
     (tmp_path / "train.py").write_text(SCRIPT)
-    found = launch(sandbox, "train.py", cwd=tmp_path, options=["-n", "2", "--gpus-per-node", "1"])
+    options = ["-n", "2", "--gpus-per-node", "1", *without_torch(sandbox)]
+    found = launch(sandbox, "train.py", cwd=tmp_path, options=options)
     assert found.code == 0, found.text
     assert found.outcome["incomplete_logs"] == []
     steps = read_steps(found.run)

@@ -14,6 +14,7 @@ from clusterctl.sandbox import HostSpec
 from clusterctl.sandbox.host import VirtualHost
 from tests.conftest import MakeSandbox
 from tests.integration.launching import PATIENCE, Launch, leftovers, start
+from tests.integration.standin import without_torch
 
 pytestmark = pytest.mark.sandbox
 # Each rank leaves a daemon in a session of its own, which ignores all it may.
@@ -83,12 +84,13 @@ def test_what_dead_runs_left_goes_and_all_else_stays(make_sandbox: MakeSandbox, 
     one, two = box.host("one"), box.host("two")
     (tmp_path / "daemons.py").write_text(SCRIPT)
     hosts = ("-H", str(box.hostfile))
-    alive = start(box, "daemons.py", cwd=tmp_path, options=["-i", "one:1@two:1"])
+    standin = without_torch(box)
+    alive = start(box, "daemons.py", cwd=tmp_path, options=["-i", "one:1@two:1", *standin])
     dead = None
     try:
         alive.wait_for_logs("ready", 2)
         going_on = alive.run
-        dead = start(box, "daemons.py", cwd=tmp_path, options=["-i", "one:0@two:0"])
+        dead = start(box, "daemons.py", cwd=tmp_path, options=["-i", "one:0@two:0", *standin])
         dead.wait_for_logs("ready", 2)
         gone = dead.run.name
         one.run(["sh", "-c", "nohup sleep 4321 >/dev/null 2>&1 &"])

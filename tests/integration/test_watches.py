@@ -15,6 +15,7 @@ from clusterctl.sandbox.spec import HostSpec
 from clusterctl.session.why import why
 from clusterctl.store.runs import RunDirectory
 from tests.integration.launching import PATIENCE, leftovers, start
+from tests.integration.standin import without_torch
 
 pytestmark = pytest.mark.sandbox
 
@@ -61,7 +62,8 @@ def test_what_a_node_warns_of_is_shown_kept_and_explains_the_end(
     b = hosts.hosts[1]
     b.admin(["mount", "-t", "tmpfs", "-o", "size=16m,mode=1777", "tmpfs", "/mnt"])
     (tmp_path / "fills.py").write_text(FILLS)
-    launch = start(hosts, "fills.py", str(b.home), cwd=tmp_path, options=["--env", "TMPDIR=/mnt"])
+    options = ["--env", "TMPDIR=/mnt", *without_torch(hosts)]
+    launch = start(hosts, "fills.py", str(b.home), cwd=tmp_path, options=options)
 
     def told(what: str, count: int) -> list[dict[str, Any]]:
         launch.wait_for(lambda events: len(warnings(events, what)) >= count)
