@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -57,9 +58,16 @@ def room(path: Path) -> str:
     return parts[0] if len(parts) > 1 else ""
 
 
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """Every import and every call of a file: what most tests ask for."""
+    wanted = (ast.Import, ast.ImportFrom, ast.Call)
+    return tuple(node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, wanted))
+
+
 def imports(path: Path) -> Iterator[str]:
     """Every module a file imports, at its top or inside a function; relative ones start with a dot."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -74,8 +82,8 @@ def tops(path: Path) -> set[str]:
 
 
 def calls(path: Path) -> set[str]:
-    nodes = ast.walk(ast.parse(path.read_text()))
-    return {node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    found = (node.func for node in nodes(path) if isinstance(node, ast.Call))
+    return {function.id for function in found if isinstance(function, ast.Name)}
 
 
 def test_every_room_is_in_the_table() -> None:
