@@ -119,6 +119,16 @@ def test_a_cause_that_only_follows_leads_to_what_stands_for_itself() -> None:
     assert [(each.code, each.host, each.rank) for each in found.suspects] == [("gpu.ecc", "h0", 0)]
 
 
+def test_a_rank_that_left_early_with_0_is_told_where_others_only_say_that_a_peer_is_gone() -> None:
+    victim = raised(PEER, host="h0", rank=0)
+    found = of(victim, done={1, 99})
+    assert [(each.host, each.rank, each.code) for each in found.suspects] == [("h1", 1, "end.early")]
+    assert found.hint.startswith("rank 1 on h1 ended with exit code 0 while others went on:")
+    assert not of(raised(OOM, host="h0", rank=0), done={1}).suspects, "that explains itself"
+    sick = Excerpt(text="CUDA error: invalid device ordinal", host="h1", rank=1, file="l", ends=True)
+    assert [each.code for each in of(victim, done={1}, excerpts=[sick]).suspects] == ["gpu.ordinal"]
+
+
 def test_what_the_kernel_says_beats_every_text() -> None:
     killed = cause(
         kind="oom", message="out of memory, killed by the kernel: the memory limit of control group /x, 67 MB"

@@ -109,6 +109,17 @@ def test_what_hosts_told_is_read_also_where_another_version_wrote_it(failed: Fai
     assert [each.means for each in found.confirmations] == ["/dev/shm is 97 % full"]
 
 
+@pytest.mark.parametrize(("told", "suspects"), [(False, ["end.early"]), (True, [])])
+def test_who_ended_with_0_after_the_order_to_stop_did_not_leave_early(
+    failed: Failed, told: bool, suspects: list[str]
+) -> None:
+    gone = "RuntimeError: Connection closed by peer [10.0.0.1]:5"
+    directory = failed(gone.encode(), kind="exception", message=gone)
+    exited = {"event": "rank-exit", "host": "h0", "rank": 0, "code": 0, "peak_memory": 1, "told": told}
+    directory.append_event(exited)
+    assert [each.code for each in why(directory).suspects] == suspects
+
+
 def test_the_end_of_other_logs_is_looked_at_where_the_cause_only_follows(failed: Failed) -> None:
     directory = failed(b"", kind="exception", message="RuntimeError: Connection closed by peer [10.0.0.1]:5")
     (directory.path / "logs/h0/rank-0.log").write_bytes(b"RuntimeError: CUDA error: invalid device ordinal\n")

@@ -8,7 +8,7 @@ what else was seen. Where nothing is known, that is said.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -84,11 +84,12 @@ def explain(
     warnings: Sequence[HostWarning] = (),
     notes: Mapping[str, Sequence[str]] | None = None,
     peaks: Mapping[int, int] | None = None,
+    done: Collection[int] = (),
     unread: Iterable[str] = (),
     hang: HangVerdict | None = None,
 ) -> Explanation:
     """``excerpts`` are pieces of logs, the last of each one is its end. ``notes``: host -> what its agent
-    noted. ``peaks``: rank -> its largest resident size in bytes."""
+    noted. ``peaks``: rank -> its largest size in bytes. ``done``: ranks that ended with 0 unasked."""
     cause = outcome.cause
     bare = Explanation(run=outcome.run, status=outcome.status, cause=cause, unread=tuple(unread))
     if cause is None or outcome.status in ("succeeded", "stopped", "timeout"):
@@ -115,6 +116,9 @@ def explain(
     if chosen is None or chosen.role != "root":
         elsewhere = [each for each in excerpts if each not in own]
         suspects = _suspects(plan, outcome, elsewhere, known)
+    if chosen is not None and chosen.role == "cascade" and not suspects:
+        suspects = _left_early(plan, done)
+        chosen = msgspec.structs.replace(chosen, hint=suspects[0].hint) if suspects else chosen
     confirmations = [*_warned(cause, warnings), *_noted(cause, notes or {}, known), *others]
     return msgspec.structs.replace(
         bare,
@@ -194,6 +198,23 @@ def _suspects(
                 found.setdefault((seen.host, seen.rank), seen)
                 break
     return tuple(found.values())[:_MOST_CONFIRMING]
+
+
+def _left_early(plan: LaunchPlan, done: Collection[int]) -> tuple[Sighting, ...]:
+    """Ranks that ended with 0, where others only say that a peer is gone."""
+    found = [(node.host, rank) for node in plan.nodes for rank in node.ranks if rank in done]
+    return tuple(
+        Sighting(
+            code="end.early",
+            role="root",
+            means="ended with exit code 0 while others went on",
+            hint=f"rank {rank} on {host} ended with exit code 0 while others went on: a return, a sys.exit, "
+            "or fewer batches there (drop_last)",
+            host=host,
+            rank=rank,
+        )
+        for host, rank in found[:_MOST_CONFIRMING]
+    )
 
 
 def _raised(cause: Cause) -> Excerpt:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -36,10 +37,10 @@ def why(
     of all ranks are looked at. Raises ClusterctlError where the run's records cannot be read."""
     plan = plan or directory.plan()
     outcome = outcome or directory.outcome()
-    warnings, notes, peaks = _told(directory)
+    told = _told(directory)
     if outcome is None:
         status = "running" if directory.supervised() else "interrupted"
-        seen = tuple(_sighting(each) for each in _current(warnings))
+        seen = tuple(_sighting(each) for each in _current(told.warnings))
         looked = last_hang(directory)
         verdict = looked.verdict if looked is not None else None
         return Explanation(run=plan.run, status=status, confirmations=seen, hang=verdict)
@@ -54,9 +55,10 @@ def why(
         plan,
         outcome,
         excerpts=excerpts,
-        warnings=warnings,
-        notes=notes,
-        peaks=peaks,
+        warnings=told.warnings,
+        notes=told.notes,
+        peaks=told.peaks,
+        done=told.done,
         unread=unread,
         hang=looked.verdict if looked is not None else None,
     )
@@ -64,7 +66,7 @@ def why(
 
 def current_warnings(directory: RunDirectory) -> list[HostWarning]:
     """What the watches on the hosts have told and not taken back."""
-    return _current(_told(directory)[0])
+    return _current(_told(directory).warnings)
 
 
 def seems_to_hang(directory: RunDirectory, plan: LaunchPlan) -> HangSeen | None:
@@ -104,27 +106,36 @@ def _sighting(each: HostWarning) -> Sighting:
     )
 
 
-def _told(directory: RunDirectory) -> tuple[list[HostWarning], dict[str, list[str]], dict[int, int]]:
-    """What hosts told of themselves: warnings, notes, and how large ranks were. What is not as expected, such
-    as events of another version, is left out."""
-    warnings: list[HostWarning] = []
-    notes: dict[str, list[str]] = {}
-    peaks: dict[int, int] = {}
+@dataclass
+class _Told:
+    """What hosts told of themselves: warnings, notes, how large ranks were, which ended with 0 unasked."""
+
+    warnings: list[HostWarning] = field(default_factory=list)
+    notes: dict[str, list[str]] = field(default_factory=dict)
+    peaks: dict[int, int] = field(default_factory=dict)
+    done: set[int] = field(default_factory=set)
+
+
+def _told(directory: RunDirectory) -> _Told:
+    """What is not as expected, such as events of another version, is left out."""
+    told = _Told()
     for event in directory.attempt_events():
         host = str(event.get("host", ""))
         try:
             if event["event"] == "warned":
                 fields = {key: event[key] for key in event if key in Warned.__struct_fields__}
-                warnings.append(
+                told.warnings.append(
                     HostWarning(host=host, warning=msgspec.convert(fields | {"event": "warned"}, Warned))
                 )
             elif event["event"] == "note":
-                notes.setdefault(host, []).append(str(event["text"]))
+                told.notes.setdefault(host, []).append(str(event["text"]))
             elif event["event"] == "rank-exit":
-                peaks[int(event["rank"])] = int(event["peak_memory"])
+                told.peaks[int(event["rank"])] = int(event["peak_memory"])
+                if event["code"] == 0 and not event["told"]:
+                    told.done.add(int(event["rank"]))
         except (KeyError, TypeError, ValueError, msgspec.ValidationError):
             continue
-    return warnings, notes, peaks
+    return told
 
 
 def _logs(

@@ -274,8 +274,9 @@ SOFTWARE = (
         code="script.groups-left",
         sign=("terminate called without an active exception",),
         near=r"(?s)\A(?!.*(?:Traceback|Error))",  # a rank that raised something only ends like this, too
-        means="torch gave up while the script was ending: its process groups were still open",
-        hint="torch.distributed.destroy_process_group() as the last thing that every rank does",
+        means="its script ended, by itself or by sys.exit, with process groups open, at which torch aborts",
+        hint="was it to end there? what it printed last stands in {log}; the last thing that every rank does "
+        "is torch.distributed.destroy_process_group()",
     ),
     Signature(
         code="script.thread",
