@@ -151,7 +151,7 @@ def test_a_fault_while_code_is_copied_ends_the_start(tmp_path: Path, monkeypatch
     def fault(*_: Any, **__: Any) -> bool:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("clusterctl.run.start.deliver", fault)
+    monkeypatch.setattr("clusterctl.run.delivery.deliver", fault)
     opening = Opening(1, tree=tree(tmp_path))
     with pytest.raises(ZeroDivisionError):
         opening.startup.carry_out()

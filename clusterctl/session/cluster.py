@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import time
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args, overload
 
 import msgspec
@@ -25,7 +22,7 @@ from clusterctl.plan.model import LaunchPlan
 from clusterctl.session import clusters, profiles, variables
 from clusterctl.session import hosts as choosing
 from clusterctl.session.hosts import Hosts
-from clusterctl.session.options import LaunchOptions, checked
+from clusterctl.session.options import Env, LaunchOptions, checked, env_options, filled, words_of
 from clusterctl.session.progress import Progress, Silent
 from clusterctl.session.target import Target
 from clusterctl.settings import EXEC, SANDBOX, SSH
@@ -41,9 +38,6 @@ if TYPE_CHECKING:
     from clusterctl.session.run import Run
 
 _DEFAULTS = LaunchOptions()
-
-Env = Mapping[str, str] | Iterable[str]
-"""Variables for all hosts: a mapping, or ``K=V`` and ``K`` (to copy the caller's) as ``--env`` takes them."""
 
 
 class Answers(tuple[Answer, ...]):
@@ -138,27 +132,17 @@ class Cluster:
     def sandbox(cls, nodes: int = SANDBOX.nodes, *, slots: int | Sequence[int] = 1) -> Iterator[Cluster]:
         """Virtual hosts on this machine with real sshd, gone at the end of the block. No other command sees
         them. Raises ClusterctlError where the machine does not allow any."""
-        from clusterctl.sandbox.lifecycle import Sandbox, take_down
+        from clusterctl.sandbox.private import private_sandbox
         from clusterctl.sandbox.spec import numbered
-        from clusterctl.sandbox.state import sandboxes
 
-        counts = (slots,) if isinstance(slots, int) else tuple(slots)
-        specs = numbered(nodes, counts)
-        with tempfile.TemporaryDirectory(prefix="cctl-", ignore_cleanup_errors=True) as name:
-            home = Path(name)
-            copied = sandboxes(None) / ".cache" / "openssh"
-            if copied.is_dir():  # a private copy of sshd, fetched once; its hosts may not see where it lies
-                shutil.copytree(copied, sandboxes(home) / ".cache" / copied.name, symlinks=True)
+        specs = numbered(nodes, (slots,) if isinstance(slots, int) else tuple(slots))
+        with private_sandbox(specs) as box:
+            cluster = cls(choosing.of_sandbox(box))
             try:
-                box = Sandbox.create("private", specs, home)
-                cluster = cls(choosing.of_sandbox(box))
-                try:
-                    yield cluster
-                finally:
-                    for run in list(cluster._running):
-                        run.stop(now=True)
+                yield cluster
             finally:
-                take_down("private", home)
+                for run in list(cluster._running):
+                    run.stop(now=True)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -192,7 +176,7 @@ class Cluster:
         them, ``baseline`` how the hosts were."""
         from clusterctl.session.examine import examine
 
-        layers = variables.read(self.target, env=_options(env), env_file=env_file)
+        layers = variables.read(self.target, env=env_options(env), env_file=env_file)
         link = self.target.connect()
         try:
             return examine(
@@ -227,7 +211,7 @@ class Cluster:
         """Run one command on all hosts; no shell reads it. ``timeout`` is seconds of the command itself.
         ``on_output(host, stream, data)`` hears of output as it comes, ``on_answer(host, answer)`` of the end
         of each."""
-        words = _words(argv, "argv")
+        words = words_of(argv, "argv")
         if not words:
             raise UsageError("no command to run", hint='cluster.exec(["nvidia-smi", "-L"])')
         link = self.target.connect()
@@ -249,7 +233,7 @@ class Cluster:
         progress: Progress = Silent,
     ) -> LaunchPlan:
         """What `launch` would do: every host's command and variables. Starts nothing. Raises as `launch`."""
-        wanted = _filled(options, script, args, env)
+        wanted = filled(options, script, args, env)
         link = self._begin()
         try:
             from clusterctl.session.launch import prepare
@@ -298,7 +282,7 @@ class Cluster:
         workload runs. With ``detach`` a process of its own supervises the run, which needs this one no more,
         and `launch` returns when every rank has started. Raises RefusedError when the hosts are not ready.
         """
-        wanted = _filled(options, script, args, env)
+        wanted = filled(options, script, args, env)
         if detach:
             from clusterctl.session.detached import DetachedRun
 
@@ -359,28 +343,3 @@ def _load_what_starts() -> None:
     import clusterctl.checks.evaluate
     import clusterctl.session.launch_config
     import clusterctl.session.run  # noqa: F401
-
-
-def _options(env: Env) -> tuple[str, ...]:
-    """As ``--env`` takes them."""
-    if isinstance(env, Mapping):
-        return tuple(f"{name}={value}" for name, value in env.items())
-    return _words(env, "env")
-
-
-def _words(values: Iterable[object], what: str) -> tuple[str, ...]:
-    """A text is a sequence, too, of letters: nobody means those."""
-    if isinstance(values, (str, bytes)):
-        raise UsageError(f"{what} is one text, not a list of words", hint=f"{what}=[{values!r}]")
-    return tuple(map(str, values))
-
-
-def _filled(
-    options: LaunchOptions, script: str | os.PathLike[str], args: Iterable[object], env: Env
-) -> LaunchOptions:
-    return msgspec.structs.replace(
-        checked(options),
-        script=os.fspath(script) or options.script,
-        arguments=(*options.arguments, *_words(args, "args")),
-        env=(*options.env, *_options(env)),
-    )

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import msgspec
 
 from clusterctl.errors import UsageError, in_words
 from clusterctl.plan.model import Engine, Notify, OnDisconnect, Setting, Track
+
+Env = Mapping[str, str] | Iterable[str]
+"""Variables for all hosts: a mapping, or ``K=V`` and ``K`` (to copy the caller's) as ``--env`` takes them."""
 
 
 class LaunchOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,3 +96,29 @@ def checked(options: LaunchOptions) -> LaunchOptions:
     if found.hang_timeout is not None and not found.hang_timeout >= 0:
         raise UsageError(f"hang_timeout={found.hang_timeout:g} is below zero", hint="seconds; 0: off")
     return found
+
+
+def env_options(env: Env) -> tuple[str, ...]:
+    """As ``--env`` takes them."""
+    if isinstance(env, Mapping):
+        return tuple(f"{name}={value}" for name, value in env.items())
+    return words_of(env, "env")
+
+
+def words_of(values: Iterable[object], what: str) -> tuple[str, ...]:
+    """A text is a sequence, too, of letters: nobody means those."""
+    if isinstance(values, (str, bytes)):
+        raise UsageError(f"{what} is one text, not a list of words", hint=f"{what}=[{values!r}]")
+    return tuple(map(str, values))
+
+
+def filled(
+    options: LaunchOptions, script: str | os.PathLike[str], args: Iterable[object], env: Env
+) -> LaunchOptions:
+    """``options``, and what a call of Python gives besides them. Raises UsageError."""
+    return msgspec.structs.replace(
+        checked(options),
+        script=os.fspath(script) or options.script,
+        arguments=(*options.arguments, *words_of(args, "args")),
+        env=(*options.env, *env_options(env)),
+    )
