@@ -131,6 +131,34 @@ CASES: dict[str, Tutorial] = {
     "auto inside zero_optimization": Tutorial(
         config=stage(2, reduce_bucket_size="auto"), severity="warn", said="here its default is used"
     ),
+    "auto where transformers has nothing to fill in": Tutorial(
+        config={**TRAINER, "zero_optimization": {"stage": 3, "stage3_max_live_parameters": "auto"}},
+        reader="transformers",
+        said='stage3_max_live_parameters is "auto", which neither transformers nor accelerate fills in',
+    ),
+    "a scheduler beside another of the arguments": Tutorial(
+        config={**TRAINER, "scheduler": {"type": "WarmupLR", "params": {"warmup_num_steps": "auto"}}},
+        reader="transformers",
+        severity="warn",
+        arguments="--lr_scheduler_type cosine",
+        said="--lr_scheduler_type cosine does nothing",
+    ),
+    "compressed gradients": Tutorial(
+        config={**stage(2), "gradient_compression": {"enabled": True}},
+        severity="warn",
+        said='DeepSpeed has no "gradient_compression" and ignores it',
+        fix="ZeRO++ quantizes at stage 3",
+    ),
+    "1-bit Adam under ZeRO": Tutorial(
+        config={**stage(2), "optimizer": {"type": "OneBitAdam", "params": {"lr": 1e-4}}},
+        said="the 1-bit optimizers were removed, and never went with ZeRO",
+    ),
+    "a rate beside the parameters": Tutorial(
+        config={**stage(0), "optimizer": {"type": "AdamW", "lr": 1e-5}},
+        severity="warn",
+        said='optimizer has no "lr" and ignores it without a word',
+        fix="it belongs inside optimizer.params",
+    ),
     "a schedule without an end": Tutorial(
         config={**stage(1), "scheduler": {"type": "WarmupDecayLR", "params": {"warmup_num_steps": 10}}},
         said="WarmupDecayLR without total_num_steps",

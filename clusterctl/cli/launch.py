@@ -275,9 +275,9 @@ def _typed_before(words: list[str]) -> list[str]:
 def unknown_option(name: str) -> ClusterctlError | None:
     """Why an option of another launcher is none of launch; None for one that nobody knows."""
     from clusterctl.errors import UsageError
-    from clusterctl.plan.launcher_flags import REFUSED
+    from clusterctl.plan.launcher_flags import refusal
 
-    why = REFUSED.get(name.replace("_", "-"))
+    why = refusal(name)
     return UsageError(f"launch has no {name}: {why}", hint="clusterctl launch -h") if why else None
 
 

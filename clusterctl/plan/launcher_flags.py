@@ -33,7 +33,9 @@ class Launcher(msgspec.Struct, frozen=True, kw_only=True):
 
     reads: Syntax | None = None
     meanings: Mapping[str, Meaning] = {}
-    otherwise: Callable[[Flag], Meaning] = lambda flag: _refused("launch has no such option")
+    otherwise: Callable[[Flag], Meaning] = lambda flag: _refused(
+        refusal(flag.name) or "launch has no such option"
+    )
     engine: Engine | None = None
     subcommand: str = ""
     why: str = ""
@@ -217,6 +219,11 @@ REFUSED = {
     "--multi-gpu": "launch starts one rank a slot anyway",
 }
 """Options of any launcher that people type before the script, and why launch has none such."""
+
+
+def refusal(typed: str) -> str:
+    """Why launch has no option of that name, whoever has it; "" where nobody knows."""
+    return REFUSED.get(typed.partition("=")[0].replace("_", "-"), "")
 
 
 def of_deepspeed_launcher(value: str) -> str:

@@ -203,9 +203,8 @@ def _launcher(name: str, typed: str, words: tuple[str, ...]) -> Nested:
     try:
         flags, rest = split(words, known.reads)
     except UnknownFlagError as error:
-        raise Refused(
-            f"`{typed} {error.typed}`: an option that launch does not know", [], _inside(words)
-        ) from None
+        why = tables.refusal(error.typed) or "an option that launch does not know"
+        raise Refused(f"`{typed} {error.typed}`: {why}", [], _inside(words)) from None
     return _meant(known, typed, flags, rest)
 
 
