@@ -76,10 +76,19 @@ def test_an_end_is_added_where_the_template_has_none() -> None:
 
 
 def test_an_answer_that_speaks_of_the_end_is_learned_whole() -> None:
-    words = tokenizer(CHATML)
+    endless = "{% for m in messages %}{{ m['role'] + ':' + m['content'] }}{% endfor %}"
+    for template in (CHATML, endless + "{% if add_generation_prompt %}assistant:{% endif %}"):
+        words = tokenizer(template)
+        chat.prepare(words)
+        (example,) = chat.encode(words, [talk("<|end|>?", f"{END} ends answers")], LONGEST).kept
+        assert learned(words, example) == f"{END} ends answers{END}"
+
+
+def test_a_message_that_the_template_leaves_out_is_counted() -> None:
+    words = tokenizer(CHATML.replace("{{ '<' + m", "{{ '' if m['role'] == 'system' else '<' + m"))
     chat.prepare(words)
-    (example,) = chat.encode(words, [talk("<|end|>?", "it ends answers")], LONGEST).kept
-    assert learned(words, example) == f"it ends answers{END}"
+    found = chat.encode(words, [talk("who?", "me", system="short"), talk("who?", "me")], LONGEST)
+    assert (found.unseen, len(found.kept)) == (1, 2)
 
 
 def test_long_conversations_are_cut_and_counted() -> None:

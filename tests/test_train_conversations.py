@@ -44,6 +44,9 @@ def refusal(path: Path) -> str:
         {"input": "2 + 2?", "output": "4"},
         {"Prompt": "2 + 2?", " Response ": "4"},
         {"messages": ASKED},
+        {"messages": ASKED, "prompt": "2 + 2?", "id": 7},
+        {"prompt": "", "question": "2 + 2?", "response": "", "answer": "4"},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "2 + 2?"}]}, ASKED[1]]},
         {"conversations": [{"from": "human", "value": "2 + 2?"}, {"from": "gpt", "value": "4"}]},
     ],
 )
@@ -58,9 +61,14 @@ def test_an_input_follows_its_instruction_and_a_system_text_comes_first(tmp_path
     assert [each["role"] for each in found] == ["system", "user", "assistant"]
 
 
-def test_a_prompt_is_whole_and_columns_that_differ_by_capitals_only_stay_apart(tmp_path: Path) -> None:
-    (found,) = messages(lines(tmp_path / "a.jsonl", {"prompt": "a", "context": "b", "response": "c"}))
-    assert [each["content"] for each in found] == ["a", "c"]
+def test_a_system_text_stands_before_messages_too(tmp_path: Path) -> None:
+    row = {"messages": ASKED, "system": "Be short."}
+    assert messages(lines(tmp_path / "data.jsonl", row)) == [
+        [{"role": "system", "content": "Be short."}, *ASKED]
+    ]
+
+
+def test_columns_that_differ_by_capitals_only_stay_apart(tmp_path: Path) -> None:
     (found,) = messages(lines(tmp_path / "b.jsonl", {"prompt": "a", "Prompt": "b", "response": "c"}))
     assert [each["content"] for each in found] == ["a", "c"]
 
@@ -73,16 +81,17 @@ def test_a_table_of_a_spreadsheet_is_read(tmp_path: Path) -> None:
 def test_csv_json_lists_and_directories_are_read_too(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text('prompt,response\n"2 +\n2?",4\nwho?,"me, and you"\n', encoding="utf-8")
     (tmp_path / "b.json").write_text(json.dumps([{"messages": ASKED}], indent=2), encoding="utf-8")
-    lines(tmp_path / "c.json", {"prompt": "a", "response": "b"})
+    lines(tmp_path / "c.json", *[{"prompt": "a", "response": "b"}] * 2)
     (tmp_path / "notes.md").write_text("no data", encoding="utf-8")
     found = conversations.read(str(tmp_path))
-    assert [each.messages[-1]["content"] for each in found] == ["4", "me, and you", "4", "b"]
+    assert [each.messages[-1]["content"] for each in found] == ["4", "me, and you", "4", "b", "b"]
     # The first row of the table takes two lines.
     assert [each.where.removeprefix(f"{tmp_path}/") for each in found] == [
         "a.csv line 2",
         "a.csv line 4",
         "b.json entry 1",
         "c.json line 1",
+        "c.json line 2",
     ]
 
 
@@ -93,6 +102,26 @@ def test_csv_json_lists_and_directories_are_read_too(tmp_path: Path) -> None:
         ({"prompt": "a", "response": ""}, "'response' is empty"),
         ({"prompt": ["a"], "response": "b"}, "'prompt' is a list, not text"),
         ({"instruction": "a", "reply": "b"}, "no 'output', only instruction, reply"),
+        (
+            {"prompt": "a", "question": "b", "answer": "c"},
+            "'prompt' and 'question' could both be the question",
+        ),
+        (
+            {"prompt": "a", "context": "b", "response": "c"},
+            "'prompt' and 'context' could both be the question",
+        ),
+        ({"prompt": "a", "response": "b", "output": "c"}, "'response' and 'output' could both be the answer"),
+        (
+            {"prompt": "a", "response": "b", "messages": ASKED},
+            "'messages' and 'prompt' could both be the conv",
+        ),
+        (
+            {"messages": [{"role": "system", "content": "s"}, *ASKED], "system": "t"},
+            "a message of the system as",
+        ),
+        ({"messages": [{**ASKED[0], "content": "\ud83d"}, ASKED[1]]}, "message 1 holds half a character"),
+        ({"messages": [ASKED[0], {**ASKED[1], "tool_calls": [{}]}]}, "message 2 calls a tool"),
+        ({"messages": []}, "'messages' is empty"),
         ({"text": "a"}, "no columns to learn from, only text"),
         ("[1, 2]", "a row is an object with columns, not a list"),
         ('{"prompt": "a"', "not JSON"),
@@ -109,6 +138,34 @@ def test_a_bad_row_is_named_by_file_and_line(row: Any, words: str, tmp_path: Pat
     said = refusal(path)
     assert said.startswith(f"{path} line 3: ") and words in said
     assert said.endswith("(bad rows in all: 2)")
+
+
+def test_an_object_that_fills_a_json_file_is_its_row(tmp_path: Path) -> None:
+    (tmp_path / "one.json").write_text(json.dumps({"messages": ASKED}, indent=2))
+    assert messages(tmp_path / "one.json") == [ASKED]
+    (tmp_path / "wrapped.json").write_text(json.dumps({"data": [{"messages": ASKED}]}, indent=2))
+    assert "entry 1: no columns to learn from, only data" in refusal(tmp_path / "wrapped.json")
+
+
+def test_no_field_of_a_table_is_lost(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("prompt,response\na,b\n\nwho,me, and you\nx\n")
+    said = refusal(tmp_path / "a.csv")
+    assert "a.csv line 4: 3 fields where the first line names 2 (bad rows in all: 2)" in said
+    (tmp_path / "b.csv").write_text("prompt,prompt,response\na,b,c\n")
+    assert "has two columns 'prompt'" in refusal(tmp_path / "b.csv")
+
+
+def test_what_datasets_saved_is_read_by_its_splits(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    whole = datasets.Dataset.from_list([{"messages": ASKED}] * 3)
+    whole.save_to_disk(tmp_path / "one")
+    assert messages(tmp_path / "one") == [ASKED] * 3
+    datasets.DatasetDict({"train": whole, "test": whole.select([0])}).save_to_disk(tmp_path / "both")
+    assert messages(tmp_path / "both") == [ASKED] * 3
+    assert messages(Path(f"{tmp_path}/both:test")) == [ASKED]
+    assert "has no split 'dev'" in refusal(Path(f"{tmp_path}/both:dev"))
+    next((tmp_path / "one").glob("*.arrow")).unlink()
+    assert "one cannot be read: " in refusal(tmp_path / "one")
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:

@@ -34,12 +34,13 @@ class Example:
 @dataclass(frozen=True)
 class Examples:
     """`cut` were longer than allowed, `dropped` of them before the first answer; `unlearned` answers are not
-    where the template first put them, once more messages follow."""
+    where the template first put them, once more messages follow; `unseen` are messages that it leaves out."""
 
     kept: list[Example]
     cut: int
     dropped: int
     unlearned: int
+    unseen: int
 
     @property
     def tokens(self) -> int:
@@ -85,13 +86,17 @@ def prompt_text(tokenizer: Any, messages: Sequence[Message]) -> str:
 def encode(tokenizer: Any, conversations: Sequence[Conversation], longest: int) -> Examples:
     """Tokens and labels of all conversations, each cut at `longest` tokens. Raises UserError for a
     conversation that the template refuses."""
-    texts, spans, unlearned = [], [], 0
+    texts, spans, unlearned, unseen = [], [], 0, 0
     for conversation in conversations:
         text, learned = _rendered(tokenizer, conversation)
         texts.append(_beginning(tokenizer, text, longest))
         spans.append(learned)
         answers = sum(message["role"] == "assistant" for message in conversation.messages)
         unlearned += answers - len(learned)
+        unseen += sum(
+            message["role"] != "assistant" and message["content"].strip() not in text
+            for message in conversation.messages
+        )
     # The template has put the special tokens already.
     encoded = tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
     kept, cut, dropped = [], 0, 0
@@ -105,7 +110,7 @@ def encode(tokenizer: Any, conversations: Sequence[Conversation], longest: int) 
             dropped += 1
         else:
             kept.append(Example(ids[:longest], labels[:longest]))
-    return Examples(kept, cut, dropped, unlearned)
+    return Examples(kept, cut, dropped, unlearned, unseen)
 
 
 def _beginning(tokenizer: Any, text: str, longest: int) -> str:
@@ -137,10 +142,10 @@ def _rendered(tokenizer: Any, conversation: Conversation) -> tuple[str, list[tup
             hint="give another template with --chat_template FILE",
         )
     text = uptos[-1]
-    if tokenizer.eos_token not in text[len(befores[-1]) :]:
+    if _after_end(tokenizer, text, len(befores[-1]), len(text)) is None:
         text = uptos[-1] = text.rstrip("\n") + tokenizer.eos_token
     return text, [
-        (len(before), _after_end(tokenizer, text, len(before), len(upto)))
+        (len(before), _after_end(tokenizer, text, len(before), len(upto)) or len(upto))
         for before, upto in zip(befores, uptos, strict=True)
         # Some templates write an answer differently once another question follows.
         if text.startswith(before) and text.startswith(upto)
@@ -151,7 +156,9 @@ def _text(tokenizer: Any, messages: Sequence[Message]) -> str:
     return str(tokenizer.apply_chat_template(list(messages), tokenize=False))
 
 
-def _after_end(tokenizer: Any, text: str, begin: int, end: int) -> int:
-    """Where the answer's end token ends: the line break that often follows is never generated."""
+def _after_end(tokenizer: Any, text: str, begin: int, end: int) -> int | None:
+    """Where the token ends that ends the answer: a line break that often follows is never generated. None
+    where there is none but in the answer's own words."""
     at = text.rfind(tokenizer.eos_token, begin, end)
-    return end if at < 0 else at + len(tokenizer.eos_token)
+    after = at + len(tokenizer.eos_token)
+    return None if at < 0 or text[after:end].strip() else after

@@ -9,28 +9,30 @@ A row is one of (more columns are ignored, `system` may stand beside the first t
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from errors import UserError, first_line
+import rows
+from errors import UserError
+from rows import BadRow
 
 Message = dict[str, str]
-LINES = (".jsonl", ".ndjson")
-TABLES = {".csv": ",", ".tsv": "\t"}
 QUESTIONS = ("prompt", "instruction", "question", "query", "input")
 ANSWERS = ("response", "completion", "output", "answer")
 ADDED = ("input", "context")
 """Columns whose text follows the question; a prompt is whole."""
-BINARY = {".parquet": "parquet", ".arrow": "arrow"}
+TALKS = ("messages", "conversations")
 ROLES = ("system", "user", "assistant", "tool")
-OTHER_NAMES = {"human": "user", "gpt": "assistant", "bot": "assistant"}
+OTHER_NAMES = {
+    "human": "user",
+    "gpt": "assistant",
+    "bot": "assistant",
+    "model": "assistant",
+    "developer": "system",
+}
 SHAPES = "prompt + response, instruction + output (input), or messages"
-# A field of a CSV file may be a whole book; the module's own bound is 128 KiB.
-MOST_FIELD = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,6 @@ class Conversation:
     where: str
 
 
-class _BadRow(Exception):
-    """What is wrong with one row; stands in its place, so that the first one is named, of whatever kind."""
-
-
 def read(what: str) -> list[Conversation]:
     """All conversations of a file, a directory of such files, or a hub's data set (`NAME` or `NAME:SPLIT`).
 
@@ -52,10 +50,10 @@ def read(what: str) -> list[Conversation]:
     """
     found: list[Conversation] = []
     problems: list[str] = []
-    for where, row in _rows(what):
+    for where, row in rows.read(what):
         try:
             found.append(Conversation(tuple(_messages(row)), where))
-        except _BadRow as problem:
+        except BadRow as problem:
             problems.append(f"{where}: {problem}")
     if problems:
         more = f" (bad rows in all: {len(problems):,})" if problems[1:] else ""
@@ -65,137 +63,45 @@ def read(what: str) -> list[Conversation]:
     return found
 
 
-def _rows(what: str) -> Iterator[tuple[str, Any]]:
-    path = Path(what).expanduser()
-    if path.is_dir():
-        files = sorted(each for each in path.rglob("*") if _reader(each) is not None and each.is_file())
-        if not files:
-            raise UserError(
-                f"{path} holds no data", hint="files ending in .jsonl, .json, .csv, .tsv, .parquet"
-            )
-        for file in files:
-            yield from _from_file(file)
-    elif path.exists():
-        yield from _from_file(path)
-    elif _reader(path) is not None or what.startswith((".", "/", "~")) or what.count("/") > 1:
-        raise UserError(f"there is no {path} to learn from", hint="give a file, a directory, or a hub name")
-    else:
-        yield from _from_hub(what)
-
-
-def _from_file(path: Path) -> Iterator[tuple[str, Any]]:
-    reader = _reader(path)
-    if reader is None:
-        raise UserError(
-            f"{path} has an ending that is not known", hint="name it .jsonl, .json, .csv, .tsv or .parquet"
-        )
-    try:
-        yield from reader(path)
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8: {error.reason}", hint="convert it with iconv") from error
-    except (OSError, csv.Error) as error:
-        raise UserError(f"{path} cannot be read to its end: {error}", hint="copy it again") from error
-
-
-def _reader(path: Path) -> Any:
-    ending = path.suffix.lower()
-    if ending in LINES:
-        return _json_lines
-    if ending == ".json":
-        return _json_list
-    if ending in TABLES:
-        return _table
-    return _binary if ending in BINARY else None
-
-
-def _json_lines(path: Path) -> Iterator[tuple[str, Any]]:
-    # utf-8-sig: editors on Windows put a mark before the first line.
-    with path.open(encoding="utf-8-sig") as handle:
-        for number, line in enumerate(handle, 1):
-            if line.strip():
-                yield f"{path} line {number}", _parsed(line)
-
-
-def _json_list(path: Path) -> Iterator[tuple[str, Any]]:
-    text = path.read_text(encoding="utf-8-sig")
-    if text.lstrip()[:1] != "[":
-        # JSON lines are often named .json.
-        yield from _json_lines(path)
-        return
-    rows = _parsed(text)
-    for number, row in enumerate([rows] if isinstance(rows, _BadRow) else rows, 1):
-        yield f"{path} entry {number}", row
-
-
-def _parsed(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        # Its own words count lines within the text, which is one line of the file as a rule.
-        at = f"line {error.lineno}, column {error.colno}" if "\n" in text.strip() else f"column {error.colno}"
-        return _BadRow(f"not JSON: {error.msg} at {at}")
-    except (ValueError, RecursionError) as error:
-        return _BadRow(f"not JSON: {error}")
-
-
-def _table(path: Path) -> Iterator[tuple[str, Any]]:
-    csv.field_size_limit(MOST_FIELD)
-    with path.open(encoding="utf-8-sig", newline="") as handle:
-        delimiter = TABLES[path.suffix.lower()]
-        first = handle.readline()
-        handle.seek(0)
-        if delimiter not in first and ";" in first:  # spreadsheets write it where the comma is in numbers
-            delimiter = ";"
-        rows = csv.DictReader(handle, delimiter=delimiter, strict=True)
-        begins = 2
-        for row in rows:
-            yield f"{path} line {begins}", row
-            begins = rows.line_num + 1
-
-
-def _binary(path: Path) -> Iterator[tuple[str, Any]]:
-    yield from _loaded(str(path), BINARY[path.suffix.lower()], data_files=str(path))
-
-
-def _from_hub(name: str) -> Iterator[tuple[str, Any]]:
-    repository, _, split = name.partition(":")
-    yield from _loaded(name, repository, split=split or "train")
-
-
-def _loaded(name: str, *arguments: str, split: str = "train", **options: str) -> Iterator[tuple[str, Any]]:
-    try:
-        import datasets
-    except ImportError as error:
-        raise UserError(f"{name} needs the package datasets", hint="pip install datasets") from error
-    try:
-        rows = datasets.load_dataset(*arguments, **options, split=split)
-    except Exception as error:  # its errors are those of pyarrow, fsspec, httpx and the hub's client
-        raise UserError(
-            f"{name} is no file here, and cannot be loaded as a data set: {first_line(error)}",
-            hint="give a local file, or load it once where the hub answers",
-        ) from error
-    for number, row in enumerate(rows, 1):
-        yield f"{name} row {number}", row
-
-
-def _messages(row: Any) -> Iterable[Message]:
-    if isinstance(row, _BadRow):
+def _messages(row: Any) -> list[Message]:
+    if isinstance(row, BadRow):
         raise row
     if not isinstance(row, dict):
-        raise _BadRow(f"a row is an object with columns, not {_kind(row)}")
+        raise BadRow(f"a row is an object with columns, not {_kind(row)}")
     row = _named_plainly(row)
-    for column in ("messages", "conversations"):
-        if row.get(column):
-            return _turns(row[column], column)
-    asked = next((column for column in QUESTIONS if row.get(column) is not None), None)
+    talk = _the_one(row, TALKS, "conversation")
+    asked = _the_one(row, QUESTIONS, "question")
+    told = _the_one(row, ANSWERS, "answer")
+    system = [] if _is_blank(row.get("system")) else [{"role": "system", "content": _text(row, "system")}]
+    if talk and not (_is_blank(row[talk]) and asked):
+        if asked and told:
+            raise BadRow(f"{talk!r} and {asked!r} could both be the conversation")
+        turns = _turns(row[talk], talk)
+        if system and turns[0]["role"] == "system":
+            raise BadRow("a column 'system', and a message of the system as well")
+        return [*system, *turns]
     if asked is None:
-        raise _BadRow(f"no columns to learn from, only {', '.join(row) or 'none'}")
-    added = [column for column in ADDED if row.get(column) and asked not in ("prompt", column)]
+        raise BadRow(f"no columns to learn from, only {', '.join(row) or 'none'}")
+    added = [column for column in ADDED if column != asked and not _is_blank(row.get(column))]
+    if added and asked == "prompt":
+        raise BadRow(f"'prompt' and {added[0]!r} could both be the question")
     question = "\n\n".join(_text(row, column) for column in (asked, *added))
-    told = next((column for column in ANSWERS if row.get(column) is not None), None)
     answer = _text(row, told or ("output" if asked == "instruction" else "response"))
-    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-    return [{"role": "system", "content": _text(row, "system")}, *turns] if row.get("system") else turns
+    return [*system, {"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+
+def _the_one(row: dict[str, Any], names: Sequence[str], what: str) -> str | None:
+    """Which of the columns `names` is the `what`; one that may be added to another only where it is alone."""
+    there = [name for name in names if name in row]
+    filled = [name for name in there if not _is_blank(row[name])]
+    found = [name for name in filled if name not in ADDED] or filled
+    if found[1:]:
+        raise BadRow(f"{found[0]!r} and {found[1]!r} could both be the {what}")
+    return next(iter(found or there), None)
+
+
+def _is_blank(value: Any) -> bool:
+    return value is None or value == [] or (isinstance(value, str) and not value.strip())
 
 
 def _named_plainly(row: dict[Any, Any]) -> dict[str, Any]:
@@ -207,46 +113,61 @@ def _named_plainly(row: dict[Any, Any]) -> dict[str, Any]:
 def _text(row: dict[str, Any], column: str) -> str:
     value = row.get(column)
     if not isinstance(value, str):
-        raise _BadRow(
+        raise BadRow(
             f"{column!r} is {_kind(value)}, not text"
             if column in row
             else f"no {column!r}, only {', '.join(row)}"
         )
     if not value.strip():
-        raise _BadRow(f"{column!r} is empty")
-    return value
+        raise BadRow(f"{column!r} is empty")
+    return _whole(value, repr(column))
 
 
-def _turns(turns: Any, column: str) -> Iterable[Message]:
+def _whole(text: str, what: str) -> str:
+    """Text that can be written: JSON may escape the half of a character."""
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise BadRow(f"{what} holds half a character (\\ud800 to \\udfff)")
+    return text
+
+
+def _turns(turns: Any, column: str) -> list[Message]:
     # A cell of a CSV file holds the list as text.
     if isinstance(turns, str):
         try:
             turns = json.loads(turns)
         except ValueError as error:
-            raise _BadRow(f"{column!r} is text that is not JSON") from error
+            raise BadRow(f"{column!r} is text that is not JSON") from error
     if not isinstance(turns, list):
-        raise _BadRow(f"{column!r} is {_kind(turns)}, not a list")
+        raise BadRow(f"{column!r} is {_kind(turns)}, not a list")
+    if not turns:
+        raise BadRow(f"{column!r} is empty")
     found = [_turn(turn, number) for number, turn in enumerate(turns, 1)]
     if found[-1]["role"] != "assistant":
-        raise _BadRow(f"the last message is the {found[-1]['role']}'s: there is no answer to learn")
+        raise BadRow(f"the last message is the {found[-1]['role']}'s: there is no answer to learn")
     if len(found) == 1:
-        raise _BadRow("an answer without a question")
+        raise BadRow("an answer without a question")
     return found
 
 
 def _turn(turn: Any, number: int) -> Message:
     if not isinstance(turn, dict):
-        raise _BadRow(f"message {number} is {_kind(turn)}, not an object with role and content")
+        raise BadRow(f"message {number} is {_kind(turn)}, not an object with role and content")
     role = turn.get("role", turn.get("from"))
     role = OTHER_NAMES.get(str(role), role)
     if role not in ROLES:
-        raise _BadRow(f"message {number} has the role {role!r}, not one of {', '.join(ROLES)}")
+        raise BadRow(f"message {number} has the role {role!r}, not one of {', '.join(ROLES)}")
+    if turn.get("tool_calls") or turn.get("function_call"):
+        raise BadRow(f"message {number} calls a tool: a call is learned as text in its content only")
     content = turn.get("content", turn.get("value"))
+    if isinstance(content, list) and all(
+        isinstance(part, dict) and set(part) == {"type", "text"} for part in content
+    ):
+        content = "".join(str(part["text"]) for part in content)
     if not isinstance(content, str):
-        raise _BadRow(f"the content of message {number} is {_kind(content)}, not text")
+        raise BadRow(f"the content of message {number} is {_kind(content)}, not text")
     if role == "assistant" and not content.strip():
-        raise _BadRow(f"message {number}, an answer, is empty")
-    return {"role": str(role), "content": content}
+        raise BadRow(f"message {number}, an answer, is empty")
+    return {"role": str(role), "content": _whole(content, f"message {number}")}
 
 
 def _kind(value: Any) -> str:

@@ -44,6 +44,8 @@ class Lesson:
             yield f"{cut:,} conversations are longer than {self.longest:,} tokens and cut"
         if dropped:
             yield f"{dropped:,} of them are left out: the cut is before the answer"
+        if self.training.unseen:
+            yield f"{self.training.unseen:,} messages are not in the text: the template leaves them out"
         if unlearned:
             yield f"{unlearned:,} earlier answers are not learned: the template rewrites them later on"
 
@@ -51,7 +53,7 @@ class Lesson:
 def read(args: Namespace, place: Place) -> Lesson:
     """Raises UserError for this rank."""
     config, tokenizer = weights.describe(args.model, place)
-    template = Path(args.chat_template).read_text(encoding="utf-8") if args.chat_template else None
+    template = _template(args.chat_template, place) if args.chat_template else None
     said = chat.prepare(tokenizer, template)
     rows = conversations.read(args.data)
     held = conversations.read(args.eval_data) if args.eval_data else []
@@ -73,6 +75,15 @@ def read(args: Namespace, place: Place) -> Lesson:
                 hint="give a larger --seq_len, or a model that reads longer texts",
             )
     return Lesson(config, tokenizer, said, longest, training, heldout)
+
+
+def _template(file: str, place: Place) -> str:
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{place.host}: {file} cannot be read: {error}", hint="--chat_template names a file with Jinja"
+        ) from error
 
 
 def require_equal(lesson: Lesson, place: Place) -> None:
