@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ sys.path.insert(0, str(TRAIN))
 
 import torch  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
-from transformers import AutoModelForCausalLM  # noqa: E402
+from transformers import AutoConfig, AutoModelForCausalLM  # noqa: E402
 
 import answering  # noqa: E402
 import generate  # noqa: E402
@@ -114,7 +116,7 @@ def test_the_merged_model_answers_as_base_and_adapter_do(adapter: Path, base: Pa
     plain = answering.Model(generate.parse(["--model", str(base), "--max_new_tokens", "8"]))
     assert plain.answer(asked, said.append) != before
     assert (tmp_path / "merged" / "chat_template.jinja").read_text() == CHATML
-    with pytest.raises(UserError, match="is not empty"):
+    with pytest.raises(UserError, match="is not an empty directory"):
         merged.merge(tmp_path / "merged")
 
 
@@ -125,7 +127,7 @@ def test_the_merged_model_answers_as_base_and_adapter_do(adapter: Path, base: Pa
         (["--lr", "nan"], "--lr is nan"),
         (["--lora_rank", "0"], "--lora_rank is 0"),
         (["--eval_share", "1"], "--eval_share is 1"),
-        (["--resume", "/nowhere"], "there is no /nowhere to resume from"),
+        (["--data", ""], "--data is empty"),
         (["--method", "dora"], "invalid choice: 'dora'"),
     ],
 )
@@ -144,3 +146,33 @@ def test_what_is_no_model_is_said_early(base: Path, adapter: Path, tmp_path: Pat
             weights.describe(str(place), HERE)
     with pytest.raises(UserError, match="is a whole model, no adapter"):
         answering.Model(generate.parse(["--adapter", str(base)]))
+    with pytest.raises(UserError, match="is an adapter, no model"):
+        answering.Model(generate.parse(["--model", str(adapter / "after")]))
+
+
+def test_an_adapter_answers_with_its_own_base_only(base: Path, adapter: Path, tmp_path: Path) -> None:
+    def refusal(model: Path, adapter: Path) -> str:
+        with pytest.raises(UserError) as caught:
+            answering.Model(generate.parse(["--model", str(model), "--adapter", str(adapter)]))
+        return caught.value.message
+
+    others = {layers: tmp_path / f"layers-{layers}" for layers in (1, 3)}
+    for layers, other in others.items():
+        shutil.copytree(base, other)
+        config = AutoConfig.from_pretrained(base, num_hidden_layers=layers)
+        AutoModelForCausalLM.from_config(config).save_pretrained(other)
+    # peft alone leaves out what finds no layer, and other layers as they are.
+    assert "28 matrices, and the model has layers for 14" in refusal(others[1], adapter / "after")
+    recorded = altered(adapter / "after", tmp_path / "recorded", lambda tensor: tensor)
+    (recorded / weights.BASE).write_text(json.dumps(weights.shape(AutoConfig.from_pretrained(base))))
+    assert f"does not fit {others[3]}: its model had num_hidden_layers 2, this one has 3" in refusal(
+        others[3], recorded
+    )
+    torn = altered(adapter / "after", tmp_path / "torn", lambda tensor: tensor)
+    (torn / "adapter_model.safetensors").write_bytes(b"cut off")
+    assert f"the adapter {torn} cannot be read" in refusal(base, torn)
+    gone = json.loads((torn / "adapter_config.json").read_text())
+    gone["base_model_name_or_path"] = str(tmp_path / "gone")
+    (torn / "adapter_config.json").write_text(json.dumps(gone))
+    with pytest.raises(UserError, match=f"there is no {tmp_path}/gone, which {torn} names"):
+        answering.Model(generate.parse(["--adapter", str(torn)]))

@@ -10,12 +10,13 @@ from typing import Any
 
 import torch
 import transformers
-from peft import PeftModel
+from peft import PeftModel, get_peft_model_state_dict
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, TextStreamer
 
 import chat
 from errors import UserError, first_line
-from weights import DTYPES, NothingLearned, prove
+from weights import BASE, DTYPES, NothingLearned, no_model, prove, shape, tensor_names
 
 
 class _Pieces(TextStreamer):  # type: ignore[misc]
@@ -40,13 +41,22 @@ class Model:
         self.adapter = _adapter(args.adapter) if args.adapter else None
         self.base = args.model or _base_of(self.adapter)
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        if problem := no_model(self.base):
+            named = "" if args.model else f", which {self.adapter} names"
+            raise UserError(problem[0] + named, hint=problem[1])
         source = (
             self.adapter if self.adapter and (self.adapter / "tokenizer_config.json").is_file() else self.base
         )
         try:
             self.tokenizer = AutoTokenizer.from_pretrained(str(source))
-            self.model = AutoModelForCausalLM.from_pretrained(self.base, dtype=self._dtype())
         except (OSError, ValueError) as error:
+            raise UserError(
+                f"no tokenizer can be read from {source}: {first_line(error)}",
+                hint="copy it from where the model came from: tokenizer.json, tokenizer_config.json",
+            ) from error
+        try:
+            self.model = AutoModelForCausalLM.from_pretrained(self.base, dtype=self._dtype())
+        except (OSError, ValueError, SafetensorError) as error:
             raise UserError(
                 f"no model can be read from {self.base}: {first_line(error)}",
                 hint="--model is the directory, or the hub name, of the model that was fine-tuned",
@@ -54,6 +64,11 @@ class Model:
         if self.adapter:
             try:
                 self.model = PeftModel.from_pretrained(self.model, str(self.adapter))
+                _require_fit(self.model, self.adapter)
+            except SafetensorError as error:
+                raise UserError(
+                    f"the adapter {self.adapter} cannot be read: {error}", hint="copy it again"
+                ) from error
             except (OSError, ValueError, RuntimeError) as error:
                 raise UserError(
                     f"the adapter {self.adapter} does not fit {self.base}: {first_line(error)}",
@@ -83,8 +98,8 @@ class Model:
 
     def merge(self, directory: Path) -> str:
         """Write one model that needs no peft: weights, config, tokenizer, template. Raises UserError."""
-        if directory.exists() and any(directory.iterdir()):
-            raise UserError(f"{directory} is not empty", hint="give another directory for --merge")
+        if directory.is_file() or (directory.exists() and any(directory.iterdir())):
+            raise UserError(f"{directory} is not an empty directory", hint="give another one for --merge")
         generation = _generation(self.model, self.tokenizer)
         whole = self.model.merge_and_unload() if self.adapter else self.model
         whole.generation_config = generation
@@ -121,8 +136,26 @@ def _adapter(directory: str) -> Path:
     return path
 
 
+def _require_fit(model: Any, adapter: Path) -> None:
+    """Raises ValueError where the adapter is another model's: peft leaves out what finds no layer."""
+    recorded = adapter / BASE
+    trained = json.loads(recorded.read_text(encoding="utf-8")) if recorded.is_file() else {}
+    for name, value in shape(model.config).items():
+        if trained.get(name, value) != value:
+            raise ValueError(f"its model had {name} {trained[name]}, this one has {value}")
+    there = {
+        name for name in get_peft_model_state_dict(model, save_embedding_layers=False) if "lora_" in name
+    }
+    saved = {name for name in tensor_names(adapter) if "lora_" in name}
+    if saved and saved != there:
+        raise ValueError(f"{len(saved):,} matrices, and the model has layers for {len(there):,}")
+
+
 def _base_of(adapter: Path | None) -> str:
-    found = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8")) if adapter else {}
+    try:
+        found = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8")) if adapter else {}
+    except ValueError as error:
+        raise UserError(f"{adapter}/adapter_config.json is no JSON: {error}", hint="copy it again") from error
     base = str(found.get("base_model_name_or_path") or "")
     if not base:
         raise UserError(f"{adapter} does not name its model", hint="--model DIR")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from transformers import Trainer, TrainingArguments
 import conversation_trainer
 import lessons
 import trainer_checkpoint
+import trainer_restoring
 import trainer_settings
 import weights
 from checkpoint import each_host_has_its_own
@@ -24,6 +26,7 @@ from precision import choose
 from progress import memory_text, say
 from ranks import Place, fail_together, gather, join, leave
 from stopping import StopRequest, end_at_once_on_ctrl_c
+from trainer_checkpoint import Recording, Store
 from trainer_progress import Progress
 
 Answer = TypeVar("Answer")
@@ -59,8 +62,9 @@ def run(args: Any) -> int:
             node_local=node_local,
         )
     )
-    sharded = settings.deepspeed is not None
-    checkpoint = trainer_checkpoint.newest(args.resume, save_dir, place, sharded=sharded)
+    facts = trainer_checkpoint.facts(args, settings, data=lesson.digest, dtype=dtype, place=place)
+    store = Store(directory=save_dir, place=place, node_local=node_local, keep=args.keep, facts=facts)
+    checkpoint = trainer_restoring.newest(args.resume, store)
     settings.eval_on_start = lesson.heldout is not None and checkpoint is None
     stage = trainer_settings.stage(settings)
     if stage is not None:
@@ -75,7 +79,7 @@ def run(args: Any) -> int:
     stop.listen()
     heldout = lesson.heldout.learned if lesson.heldout else 0
     progress = Progress(place, stop, log_every=args.log_every, heldout=heldout, skips=dtype == "fp16")
-    trainer = conversation_trainer.build(model, settings, lesson, progress)
+    trainer = conversation_trainer.build(model, settings, lesson, [Recording(store), progress])
     trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
     if progress.stopped_by:
         progress.note(
@@ -85,7 +89,7 @@ def run(args: Any) -> int:
         return 128 + progress.stopped_by
     if lesson.heldout and not (args.eval_every and trainer.state.global_step % args.eval_every == 0):
         trainer.evaluate()
-    _save(trainer, save_dir, args.model, progress, place)
+    _save(trainer, save_dir, args.model, progress, place, adapter=args.method != "full")
     say(
         f"rank {place.rank} on {place.host}: done after {trainer.state.global_step} steps,"
         f" {memory_text(place)}"
@@ -94,7 +98,9 @@ def run(args: Any) -> int:
     return 0
 
 
-def _save(trainer: Trainer, save_dir: Path, original: str, progress: Progress, place: Place) -> None:
+def _save(
+    trainer: Trainer, save_dir: Path, original: str, progress: Progress, place: Place, *, adapter: bool
+) -> None:
     """Write the adapter or model, open it again, and say what is there. Collective."""
     # Off while training, and who loads the model wants it.
     trainer.model.config.use_cache = True
@@ -102,6 +108,9 @@ def _save(trainer: Trainer, save_dir: Path, original: str, progress: Progress, p
     problem = None
     if place.is_first:
         try:
+            if adapter:
+                base = json.dumps(weights.shape(trainer.model.config), indent=2)
+                (save_dir / weights.BASE).write_text(base + "\n", encoding="utf-8")
             say(f"saved {save_dir} on {place.host}")
             say(f"checked {weights.prove(save_dir, original)}")
         except weights.NothingLearned as error:

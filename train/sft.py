@@ -37,6 +37,9 @@ def main(argv: list[str]) -> int:
 def parse(argv: list[str]) -> argparse.Namespace:
     """The checked arguments; None where --deepspeed FILE may still decide. Raises UserError."""
     args = _build().parse_args(argv)
+    for name in ("model", "data", "save_dir"):
+        if not getattr(args, name).strip():
+            raise UserError(f"--{name} is empty", hint="perhaps a variable of the shell is not set")
     model = Path(args.model).expanduser()
     if model.is_dir():
         # The adapter names its model, and is used elsewhere.
@@ -46,10 +49,6 @@ def parse(argv: list[str]) -> argparse.Namespace:
     if not args.deepspeed:
         args.strategy = args.strategy or "zero2"
         args.deepspeed = None if args.strategy == "ddp" else str(CONFIGS / f"{args.strategy}.json")
-    if args.chat_template and not Path(args.chat_template).is_file():
-        raise UserError(f"there is no {args.chat_template}", hint="--chat_template names a file with Jinja")
-    if args.resume and args.resume != "auto" and not Path(args.resume).is_dir():
-        raise UserError(f"there is no {args.resume} to resume from", hint="give a directory, or auto")
     for name in ("seq_len", "steps", "micro_batch", "gas", "log_every", "keep", "lora_rank"):
         _require(args, name, lambda value: value >= 1, "1 or more")
     for name in ("epochs", "lr", "lora_alpha"):

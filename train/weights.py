@@ -19,6 +19,8 @@ from errors import UserError, first_line
 if TYPE_CHECKING:
     from ranks import Place
 
+BASE = "base_model.json"
+"""Beside an adapter, the shape of the model that it was trained on: peft itself asks for no such thing."""
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
@@ -26,21 +28,27 @@ class NothingLearned(Exception):
     """What was saved is empty, damaged, or what it was before."""
 
 
-def describe(model: str, place: Place) -> tuple[Any, Any]:
-    """Config and tokenizer, which tell early what is wrong. Raises UserError for this rank."""
+def no_model(model: str) -> tuple[str, str] | None:
+    """Why what is a path, and no hub name, is no model, and a hint; None where it may be one."""
     path = Path(model).expanduser()
     if not path.exists() and (model.startswith((".", "/", "~")) or model.count("/") > 1):
-        raise UserError(
-            f"{place.host}: there is no {path}", hint="every host needs the model, at the same path"
+        return (
+            f"there is no {path}",
+            "--model is a path that each host has that needs the model, or a hub name",
         )
     if path.is_dir() and not (path / "config.json").is_file():
         adapter = (path / "adapter_config.json").is_file()
-        raise UserError(
-            f"{place.host}: {path} is an adapter, no model"
-            if adapter
-            else f"{place.host}: {path} has no config.json",
-            hint="--model is the directory of a whole model, as save_pretrained() writes it, or a hub name",
+        return (
+            f"{path} is an adapter, no model" if adapter else f"{path} has no config.json",
+            "--model is the directory of a whole model, as save_pretrained() writes it, or a hub name",
         )
+    return None
+
+
+def describe(model: str, place: Place) -> tuple[Any, Any]:
+    """Config and tokenizer, which tell early what is wrong. Raises UserError for this rank."""
+    if problem := no_model(model):
+        raise UserError(f"{place.host}: {problem[0]}", hint=problem[1])
     try:
         config = AutoConfig.from_pretrained(model)
         tokenizer = AutoTokenizer.from_pretrained(model)
@@ -56,6 +64,13 @@ def describe(model: str, place: Place) -> tuple[Any, Any]:
             hint="they belong to different models: copy both from one place",
         )
     return config, tokenizer
+
+
+def shape(config: Any) -> dict[str, Any]:
+    """What has to be alike in models that an adapter is to fit."""
+    text = config.get_text_config()
+    names = ("model_type", "num_hidden_layers", "hidden_size", "vocab_size")
+    return {name: getattr(text, name, None) for name in names}
 
 
 def require_nf4(place: Place) -> None:
@@ -166,6 +181,14 @@ def _tensors(directory: Path) -> Iterator[tuple[str, torch.Tensor]]:
                     yield name, file.get_tensor(name)
         except (SafetensorError, OSError) as error:
             raise NothingLearned(f"{path} cannot be opened: {error}") from error
+
+
+def tensor_names(directory: Path) -> set[str]:
+    names: set[str] = set()
+    for path in directory.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            names.update(file.keys())
+    return names
 
 
 def _original(model: str) -> dict[str, Path]:
