@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from transformers import DataCollatorForSeq2Seq, PrinterCallback, Trainer, TrainingArguments
+from transformers import (
+    DataCollatorForSeq2Seq,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 import chat
 from lessons import Lesson
 from trainer_metrics import MetricsCallback
-from trainer_progress import Progress
 
 
 class ConversationTrainer(Trainer):  # type: ignore[misc]
@@ -26,7 +32,9 @@ class ConversationTrainer(Trainer):  # type: ignore[misc]
             super()._save(output_dir, state_dict)
 
 
-def build(model: Any, settings: TrainingArguments, lesson: Lesson, progress: Progress) -> ConversationTrainer:
+def build(
+    model: Any, settings: TrainingArguments, lesson: Lesson, callbacks: Sequence[TrainerCallback]
+) -> ConversationTrainer:
     """Collective."""
     trainer = ConversationTrainer(
         model=model,
@@ -37,7 +45,7 @@ def build(model: Any, settings: TrainingArguments, lesson: Lesson, progress: Pro
         data_collator=DataCollatorForSeq2Seq(lesson.tokenizer, label_pad_token_id=chat.IGNORED),
         compute_metrics=_per_token,
         preprocess_logits_for_metrics=_answer_losses,
-        callbacks=[MetricsCallback(), progress],
+        callbacks=[MetricsCallback(), *callbacks],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer

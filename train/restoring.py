@@ -117,7 +117,7 @@ def torn(found: Found, place: Place) -> Torn | None:
         if not ranks:
             problems.append(_on_no_host(found, name))
         elif place.rank == ranks[index % len(ranks)] if SHARD.search(name) else place.local_rank == 0:
-            problem = _difference(found.path / name, size, digest)
+            problem = difference(found.path / name, size, digest)
             problems += [replace(copy, reason=f"{place.host}: {name} {problem}")] if problem else []
     return next(chain.from_iterable(gather(problems)), None)
 
@@ -132,7 +132,7 @@ def _on_no_host(found: Found, name: str) -> Torn:
     )
 
 
-def _difference(path: Path, size: int, digest: str) -> str | None:
+def difference(path: Path, size: int, digest: str) -> str | None:
     try:
         length = path.stat().st_size
         if length != size:

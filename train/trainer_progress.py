@@ -34,6 +34,8 @@ class Progress(TrainerCallback):  # type: ignore[misc]
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.began = self.line_at = time.monotonic()
         self.first = state.global_step
+        # A checkpoint's state brings the intervals of the run that wrote it.
+        state.compute_steps(args, state.max_steps)
         self.line_tokens = state.num_input_tokens_seen
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:

@@ -30,6 +30,9 @@ def make(
     A fixed value in --deepspeed FILE holds, and contradicts no argument.
     """
     file = _read(args.deepspeed) if args.deepspeed else {}
+    if file and node_local:
+        # Else only the first host gets what all ranks resume from.
+        file["checkpoint"] = {**(file.get("checkpoint") or {}), "use_node_local_storage": True}
     micro = _agreed(args, "micro_batch", file, ("train_micro_batch_size_per_gpu",), 4)
     gas = _agreed(args, "gas", file, ("gradient_accumulation_steps",), 1)
     lr = 2e-5 if args.method == "full" else 2e-4
@@ -60,7 +63,6 @@ def make(
             eval_steps=args.eval_every or None,
             save_strategy="steps" if args.save_every else "no",
             save_steps=args.save_every or 500,
-            save_total_limit=args.keep,
             save_on_each_node=node_local,
             logging_steps=1,
             logging_nan_inf_filter=False,
