@@ -92,6 +92,7 @@ def ranks_told(
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """None of a rank that told nothing, or whose file cannot be read: it counts as one that told nothing."""
     try:
         with path.open("rb") as stream:
             while data := stream.readline(_LONGEST_LINE):

@@ -26,7 +26,8 @@ def append(path: Path, event: Mapping[str, Any]) -> None:
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
-    """Events so far, oldest first; a last line still being written is left out."""
+    """Events so far, oldest first; a last line still being written is left out. None where they cannot be
+    read: who reads them tells of a run, and what else is known of it is told."""
     try:
         content = files.read(path)
     except OSError:

@@ -63,7 +63,7 @@ class OutOfMemory:
                 line = os.read(self.log, 8192)
             except BrokenPipeError:
                 continue  # lines were overwritten before we read them
-            except OSError:
+            except OSError:  # EAGAIN: that was the last
                 return
             chosen, killed = _CHOSEN.search(line), _KILLED.search(line)
             if chosen:

@@ -86,7 +86,7 @@ class Relay:
         return heard
 
     def read_orders(self, speak):
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError):  # half a line: the link ended within an order
             for order in messages():
                 self.heard = boottime()
                 if self.following:

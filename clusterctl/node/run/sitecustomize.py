@@ -110,7 +110,7 @@ class _AfterTorch:
         self._loader.exec_module(module)
         try:  # noqa: SIM105 - contextlib would cost every rank its import
             self._then()
-        except Exception:
+        except Exception:  # the user's import of torch has worked, whatever comes after it
             pass
 
 
@@ -139,7 +139,7 @@ def _be_visible(folder):
     try:
         _arm_signal(folder)
         sys.meta_path.insert(0, _AfterTorch(lambda: _serve_from(folder)))
-    except Exception:
+    except Exception:  # a rank that cannot be looked at trains as well
         pass
 
 

@@ -65,7 +65,7 @@ class KernelLog:
                 record = os.read(self._log, 8192)
             except BrokenPipeError:
                 continue  # lines were overwritten before we read them
-            except OSError:
+            except OSError:  # EAGAIN: that was the last
                 return
             if not record:
                 return
