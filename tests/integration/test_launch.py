@@ -23,6 +23,7 @@ from clusterctl.sandbox import HostSpec, Sandbox
 from clusterctl.settings import RUN
 from tests import engine_table
 from tests.integration.launching import PATIENCE, Launch, launch, leftovers, start
+from tests.integration.standin import without_torch
 
 pytestmark = pytest.mark.sandbox
 
@@ -100,6 +101,7 @@ def assert_nothing_left(sandbox: Sandbox, found: Launch) -> None:
     assert leftovers(sandbox, found.run.name) == []
 
 
+ONE, TWO = (["-n", hosts, "--gpus-per-node", "1"] for hosts in ("1", "2"))
 TORCHRUN = ["--engine", "torchrun"]
 DEEPSPEED = ["--engine", "deepspeed"]
 
@@ -173,7 +175,8 @@ def test_a_launch_logs_in_once_on_each_host(sandbox: Sandbox, project: Path, tra
         return [log.read_text().count("Accepted publickey") for log in logs]
 
     before = logins()
-    found = launch(sandbox, "tell.py", cwd=project, options=["-n", "2", "--transport", transport])
+    options = ["-n", "2", "--transport", transport, *without_torch(sandbox)]
+    found = launch(sandbox, "tell.py", cwd=project, options=options)
     assert found.code == 0, found.text
     assert [after - each for after, each in zip(logins(), before, strict=True)] == [1, 1]
 
@@ -229,7 +232,8 @@ def check_transit(sandbox: Sandbox, project: Path, texts: list[str], options: li
 def test_first_failure_stops_all_and_is_named(
     sandbox: Sandbox, project: Path, what: str, code: int, kind: str, message: str
 ) -> None:
-    found = launch(sandbox, "misbehave.py", what, "2", cwd=project, options=["-n", "2"])
+    standin = [] if what == "raise" else without_torch(sandbox)  # how a rank ended, its waiter tells
+    found = launch(sandbox, "misbehave.py", what, "2", cwd=project, options=["-n", "2", *standin])
     outcome = found.outcome
     assert found.code == code == outcome["exit_code"], found.text
     assert outcome["status"] == "failed"
@@ -246,7 +250,7 @@ def test_first_failure_stops_all_and_is_named(
 
 def test_what_ignores_every_signal_is_ended_too(sandbox: Sandbox, project: Path) -> None:
     bystander = sandbox.host("node1").popen(["sleep", "600"])
-    found = start(sandbox, "stubborn.py", cwd=project, options=["-n", "2", "--gpus-per-node", "1"])
+    found = start(sandbox, "stubborn.py", cwd=project, options=TWO)
     found.wait_for_logs("ready", 2)
     found.signal()
     found.wait_for(lambda events: any(e["event"] == "stopping" for e in events))
@@ -274,7 +278,8 @@ def _command(host: object, pid: int) -> str:
 
 
 def test_time_limit_lets_scripts_save(sandbox: Sandbox, project: Path) -> None:
-    found = launch(sandbox, "saves.py", cwd=project, options=["-n", "2", "--time-limit", "15s"])
+    options = ["-n", "2", "--time-limit", "15s", *without_torch(sandbox)]
+    found = launch(sandbox, "saves.py", cwd=project, options=options)
     assert found.code == 124, found.text
     assert found.outcome["status"] == "timeout"
     assert [found.log(h, r).split() for h, r in (("node1", 0), ("node2", 3))] == [["ready", "saved"]] * 2
@@ -289,7 +294,7 @@ def test_logs_are_complete_to_the_last_byte(sandbox: Sandbox, project: Path) -> 
         "data = b''.join(map(line, range(40000)))\n"
         "sys.stdout.buffer.write(data + b'no newline at the end')\n"
     )
-    found = launch(sandbox, "loud.py", cwd=project, options=["-n", "2", "--gpus-per-node", "1"])
+    found = launch(sandbox, "loud.py", cwd=project, options=[*TWO, *without_torch(sandbox)])
     assert found.code == 0, found.text[-2000:]
     for host, rank in (("node1", 0), ("node2", 1)):
         lines = b"".join(b"%d %d %s\n" % (rank, i, hashlib.sha256(b"%d" % i).digest()) for i in range(40000))
@@ -304,7 +309,7 @@ def test_a_rank_that_never_stops_printing_hides_no_failure(sandbox: Sandbox, pro
         "if os.environ['RANK'] == '1': time.sleep(3); raise SystemExit(9)\n"
         "while True: print('x' * 4000, flush=True)\n"
     )
-    options = ["-i", "node1:0@node2:0", "--time-limit", "60s"]
+    options = ["-i", "node1:0@node2:0", "--time-limit", "60s", *without_torch(sandbox)]
     found = launch(sandbox, "chatty.py", cwd=project, options=options)
     assert found.code == 9, found.text[-2000:]
     assert_nothing_left(sandbox, found)
@@ -316,13 +321,14 @@ def test_broken_connections_lose_nothing(make_sandbox, project: Path) -> None:  
     (project / "count.py").write_text(
         "import time\nfor i in range(80): print(i, flush=True); time.sleep(0.1)\n"
     )
-    found = start(box, "count.py", cwd=project)
+    found = start(box, "count.py", cwd=project, options=without_torch(box))
     found.wait_for_ranks(2)
+    host, title = box.host("b"), f"sshd: {getpass.getuser()}"
     for _ in range(2):
-        host = box.host("b")
-        title = f"sshd: {getpass.getuser()}"
-        sessions = [pid for pid in host.pids() if _command(host, pid).startswith(title)]
-        assert sessions
+        until = time.monotonic() + PATIENCE
+        while not (sessions := [pid for pid in host.pids() if _command(host, pid).startswith(title)]):
+            assert time.monotonic() < until
+            time.sleep(0.1)
         ended_by_itself = "|| true"
         host.admin(["sh", "-c", f'kill -9 "$@" {ended_by_itself}', "sh", *map(str, sessions)])
         time.sleep(1.5)
@@ -336,7 +342,7 @@ def test_broken_connections_lose_nothing(make_sandbox, project: Path) -> None:  
 
 def test_a_host_that_loses_power_is_lost(make_sandbox, project: Path) -> None:  # type: ignore[no-untyped-def]
     box = make_sandbox(hosts=[HostSpec("a"), HostSpec("b"), HostSpec("c")])
-    found = start(box, "saves.py", cwd=project)
+    found = start(box, "saves.py", cwd=project, options=without_torch(box))
     found.wait_for_ranks(3)
     box.host("b").crash()
     found.finish()
@@ -346,7 +352,7 @@ def test_a_host_that_loses_power_is_lost(make_sandbox, project: Path) -> None:  
 
 
 def test_a_killed_agent_leaves_nothing(sandbox: Sandbox, project: Path) -> None:
-    found = start(sandbox, "stubborn.py", cwd=project, options=["-n", "2", "--gpus-per-node", "1"])
+    found = start(sandbox, "stubborn.py", cwd=project, options=[*TWO, *without_torch(sandbox)])
     found.wait_for_ranks(2)
     agent = next(e["pid"] for e in found.events() if e["event"] == "agent" and e["host"] == "node2")
     sandbox.host("node2").run(["kill", "-9", str(agent)])
@@ -357,7 +363,7 @@ def test_a_killed_agent_leaves_nothing(sandbox: Sandbox, project: Path) -> None:
 
 
 def test_an_agent_that_is_told_to_end_is_no_success(sandbox: Sandbox, project: Path) -> None:
-    found = start(sandbox, "stubborn.py", cwd=project, options=["-n", "2", "--gpus-per-node", "1"])
+    found = start(sandbox, "stubborn.py", cwd=project, options=[*TWO, *without_torch(sandbox)])
     found.wait_for_ranks(2)
     agent = next(e["pid"] for e in found.events() if e["event"] == "agent" and e["host"] == "node2")
     sandbox.host("node2").run(["kill", "-TERM", str(agent)])
@@ -398,7 +404,7 @@ def test_a_run_on_a_full_disk_can_be_stopped(make_sandbox, project: Path) -> Non
         "        except OSError as error: print('full', flush=True)\n"
         "time.sleep(600)\n"
     )
-    found = start(box, "fills.py", cwd=project)
+    found = start(box, "fills.py", cwd=project, options=without_torch(box))
     found.wait_for_ranks(2)
     time.sleep(4)
     found.signal()
@@ -414,7 +420,7 @@ def test_a_terminal_that_stands_still_costs_the_run_nothing(sandbox: Sandbox, pr
         f"import time\nuntil = time.time() + {seconds}\n"
         "while time.time() < until: print('x' * 2000, flush=True); time.sleep(0.002)\n"
     )
-    found = start(sandbox, "loud.py", cwd=project, options=["-n", "2", "--gpus-per-node", "1"])
+    found = start(sandbox, "loud.py", cwd=project, options=TWO)
     time.sleep(seconds + 10)  # nobody reads what launch prints: its pipe is full after a moment
     found.finish()
     assert found.code == 0, found.text[-2000:]
@@ -424,7 +430,7 @@ def test_a_terminal_that_stands_still_costs_the_run_nothing(sandbox: Sandbox, pr
 
 @pytest.mark.long
 def test_a_killed_controller_ends_the_run_when_the_lease_is_over(sandbox: Sandbox, project: Path) -> None:
-    found = start(sandbox, "stubborn.py", cwd=project, options=["-n", "2", "--gpus-per-node", "1"])
+    found = start(sandbox, "stubborn.py", cwd=project, options=TWO)
     found.wait_for_ranks(2)
     found.signal(signal.SIGKILL)
     found.finish()
@@ -443,7 +449,7 @@ def test_a_host_that_cannot_take_its_part_stops_the_others(sandbox: Sandbox, pro
         sandbox.host("node2").run(
             ["sh", "-c", "mv ~/.clusterctl/node ~/node-aside; touch ~/.clusterctl/node"]
         )
-    found = launch(sandbox, "saves.py", cwd=project, options=["-n", "2", "--gpus-per-node", "1", "--no-sync"])
+    found = launch(sandbox, "saves.py", cwd=project, options=[*TWO, "--no-sync", *without_torch(sandbox)])
     sandbox.host("node2").run(["sh", "-c", "rm ~/.clusterctl/node; mv ~/node-aside ~/.clusterctl/node"])
     assert found.code == 125, found.text
     assert "node2: cannot start there" in found.text
@@ -452,7 +458,7 @@ def test_a_host_that_cannot_take_its_part_stops_the_others(sandbox: Sandbox, pro
 
 def test_a_reader_that_leaves_early_does_not_end_the_run(sandbox: Sandbox, project: Path) -> None:
     (project / "long.py").write_text("for i in range(2000): print(i, flush=True)\n")
-    found = start(sandbox, "long.py", cwd=project, options=["-n", "1", "--gpus-per-node", "1"])
+    found = start(sandbox, "long.py", cwd=project, options=[*ONE, *without_torch(sandbox)])
     assert found.process.stdout is not None
     found.process.stdout.readline()
     found.process.stdout.close()
@@ -461,7 +467,7 @@ def test_a_reader_that_leaves_early_does_not_end_the_run(sandbox: Sandbox, proje
 
 
 def test_busy_slots_are_refused(sandbox: Sandbox, project: Path) -> None:
-    first = start(sandbox, "saves.py", cwd=project, options=["-n", "1", "--gpus-per-node", "1"])
+    first = start(sandbox, "saves.py", cwd=project, options=[*ONE, *without_torch(sandbox)])
     first.wait_for_ranks(1)
     second = launch_other(sandbox, project)
     assert second.code == 120, second.text
@@ -473,7 +479,7 @@ def test_busy_slots_are_refused(sandbox: Sandbox, project: Path) -> None:
 
 
 def launch_other(sandbox: Sandbox, project: Path) -> Launch:
-    return launch(sandbox, "tell.py", cwd=project, options=["-n", "2", "--gpus-per-node", "1"])
+    return launch(sandbox, "tell.py", cwd=project, options=TWO)
 
 
 READS = """
@@ -493,7 +499,7 @@ def reads(project: Path) -> Path:
 
 
 def test_code_travels_and_outputs_stay_in_the_copy(sandbox: Sandbox, project: Path) -> None:
-    found = launch(sandbox, "reads.py", cwd=reads(project), options=["-n", "1", "--gpus-per-node", "1"])
+    found = launch(sandbox, "reads.py", cwd=reads(project), options=[*ONE, *without_torch(sandbox)])
     assert found.code == 0, found.text
     text, cwd = found.log("node1", 0).splitlines()
     assert (text, cwd.endswith(f"{found.run.name}/0/work")) == ("version one", True), (
@@ -508,7 +514,7 @@ def test_equal_content_at_the_same_path_is_used_in_place(sandbox: Sandbox) -> No
     shared.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=shared) as folder:
         project = reads(Path(folder))
-        found = launch(sandbox, "reads.py", cwd=project, options=["-n", "1", "--gpus-per-node", "1"])
+        found = launch(sandbox, "reads.py", cwd=project, options=[*ONE, *without_torch(sandbox)])
         assert found.code == 0, found.text
         assert found.log("node1", 0).splitlines() == ["version one", folder]
         assert (project / "out.txt").read_text() == "x"

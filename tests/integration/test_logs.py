@@ -17,6 +17,7 @@ import pytest
 
 from clusterctl.sandbox import HostSpec, Sandbox
 from tests.integration.launching import PATIENCE, launch, leftovers, start
+from tests.integration.standin import without_torch
 
 pytestmark = pytest.mark.sandbox
 MakeSandbox = Callable[..., Sandbox]
@@ -65,7 +66,7 @@ def wait(condition: Callable[[], bool]) -> None:
 
 
 def test_a_log_is_what_the_rank_wrote_to_the_last_byte(sandbox: Sandbox, project: Path) -> None:
-    found = launch(sandbox, "noisy.py", cwd=project, options=TWO)
+    found = launch(sandbox, "noisy.py", cwd=project, options=[*TWO, *without_torch(sandbox)])
     assert found.code == 0, found.text
     run = found.run.name
     for rank in (0, 1):
@@ -104,7 +105,7 @@ def test_engines_words_are_kept_apart(sandbox: Sandbox, project: Path) -> None:
 
 
 def test_followed_while_it_runs(sandbox: Sandbox, project: Path) -> None:
-    found = start(sandbox, "steps.py", "never", "0", cwd=project, options=TWO)
+    found = start(sandbox, "steps.py", "never", "0", cwd=project, options=[*TWO, *without_torch(sandbox)])
     found.wait_for_ranks(2)
     run = found.run.name
     following = subprocess.Popen(
@@ -124,7 +125,7 @@ def test_followed_while_it_runs(sandbox: Sandbox, project: Path) -> None:
 
 def interrupted(sandbox: Sandbox, project: Path, *words: str) -> tuple[str, Path]:
     """(id, directory) of a run whose controller was killed while its ranks ran."""
-    found = start(sandbox, "steps.py", *words, cwd=project, options=TWO)
+    found = start(sandbox, "steps.py", *words, cwd=project, options=[*TWO, *without_torch(sandbox)])
     found.wait_for_ranks(2)
     wait(lambda: len(list(found.run.glob("logs/*/rank-*.log"))) == 2)
     found.signal(signal.SIGKILL)
