@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.sandbox, pytest.mark.usefixtures("hosts_by_hand"), pyt
 
 
 def test_ranks_with_torch(tmp_path: Path) -> None:
-    play_each(("pdsh-login-fails", "hang-stopped"), tmp_path, "--lanes", "2")
+    play_each(("pdsh-login-fails", "hang-stopped"), tmp_path, "--slots", "1")
 
 
 def test_kills_for_memory_and_beside_one(tmp_path: Path) -> None:

@@ -29,7 +29,8 @@ def example(name: str, *words: str, cwd: Path, **env: str) -> subprocess.Complet
 
 
 def test_a_sweep_over_learning_rates(sandbox: Sandbox, tmp_path: Path) -> None:
-    told = example("sweep.py", str(sandbox.hostfile), cwd=tmp_path)
+    (tmp_path / "hosts").write_text("node1 slots=1\nnode2 slots=1\n")
+    told = example("sweep.py", "hosts", cwd=tmp_path, CLUSTERCTL_SSH_CONFIG=str(sandbox.ssh_config))
     assert told.returncode == 0, told.stderr
     rows = {line.split()[1]: line for line in told.stdout.splitlines()}
     assert list(rows) == ["0.01", "0.1", "1.9", "2.1"]
