@@ -13,8 +13,7 @@ demo: setup ## virtual hosts, doctor, a ZeRO-2 training on two of them, the logs
 	@.ci/demo.sh
 
 test: setup ## every family of tests, a fixed sample of the long ones; cheap ones first
-	$(PYTEST) -n 2 -m "not long" tests --ignore tests/integration --cov --cov-report=
-	@echo "lines of clusterctl/ that these ran: $$(.venv/bin/coverage report --format=total) %"
+	$(PYTEST) -n 2 -m "not long" tests --ignore tests/integration
 	$(PYTEST) -n 3 -m "not long" tests/integration
 
 test-all: setup ## everything
@@ -50,7 +49,7 @@ docs: setup ## the pages of docs/ as a site in build/site; a broken link is an e
 	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet --strict --clean
 
 coverage: setup ## which lines of clusterctl/ the tests without hosts run
-	.venv/bin/python -m pytest -q tests --ignore tests/integration --cov --cov-report=term
+	$(PYTEST) -n 2 tests --ignore tests/integration --cov --cov-report=term
 
 clean: ## remove what was made here; end the default sandbox
 	@[ ! -x .venv/bin/clusterctl ] || .venv/bin/clusterctl sandbox down
