@@ -70,5 +70,8 @@ if ! grep -qsF "$here/.venv" .venv/bin/activate || ! .venv/bin/python -m pip --v
 fi
 pinned=(--constraint envs/constraints-cpu.txt)
 .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || pinned=()
-.venv/bin/python -m pip install --quiet --disable-pip-version-check "${pinned[@]}" --editable '.[sft,tui,serve,dev,docs]'
+# pip compiles one file after the other, for half a minute; some packages hold files that no Python reads.
+.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile "${pinned[@]}" \
+  --editable '.[sft,tui,serve,dev,docs]'
+.venv/bin/python -m compileall -qq -j 0 .venv/lib || true
 printf '%s' "$wanted $here" >"$stamp"
