@@ -11,6 +11,7 @@ from typing import cast
 import pytest
 
 from clusterctl.cli import following
+from clusterctl.cli.interrupts import Interrupts
 from clusterctl.plan.model import LaunchPlan
 from clusterctl.run.display import Display
 from clusterctl.session.run import Run
@@ -59,6 +60,19 @@ class Stopped:
         for number in SIGNALS:
             os.kill(os.getpid(), number)
         return Outcome(run=self.plan.run, status="stopped", exit_code=123, left_behind={"h0": 0})
+
+
+def test_an_interrupt_that_python_has_lost_comes_before_anything_is_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLUSTERCTL_HOME", str(tmp_path))
+    run = Stopped(small_plan(1))
+    monkeypatch.setattr(run, "start", lambda _: pytest.fail("started"))
+    interrupts = Interrupts()
+    interrupts.came = True
+    signal.signal(signal.SIGINT, interrupts)
+    with pytest.raises(KeyboardInterrupt):
+        following.follow(cast(Run, run))
 
 
 def test_signals_reach_the_run_until_its_outcome_is_told_and_nobody_after_that(

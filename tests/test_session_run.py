@@ -156,6 +156,15 @@ def test_the_run_directory_is_there_before_anything_starts(supervised: list[Supe
     assert told == ["started"]
 
 
+def test_what_asks_for_its_end_before_it_begins_is_not_forgotten(supervised: list[Supervised]) -> None:
+    from clusterctl.session.options import LaunchOptions
+
+    run = Cluster.from_hostfile().open_run(LaunchOptions(script="train.py"))
+    run.interrupt()
+    run.start()
+    assert run.wait(60).status == "stopped"
+
+
 def test_a_process_that_ends_leaves_its_runs_first() -> None:
     script = """
 import threading

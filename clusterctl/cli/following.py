@@ -19,7 +19,7 @@ def follow(run: Run) -> int:
 
     from clusterctl.cli import screen
     from clusterctl.cli.ending import closing
-    from clusterctl.cli.interrupts import settle_exit_code
+    from clusterctl.cli.interrupts import pressed, settle_exit_code
     from clusterctl.cli.progress import Asking
     from clusterctl.cli.terminal import Terminal
     from clusterctl.report import ending
@@ -36,6 +36,8 @@ def follow(run: Run) -> int:
     def ask(number: int, _: object) -> None:
         run.leave(number) if number == signal.SIGTERM else run.interrupt(number)
 
+    if pressed():  # while all that was loaded
+        raise KeyboardInterrupt
     previous: dict[signal.Signals, Any] = {
         number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)
     }
@@ -78,6 +80,7 @@ def detach(prepared: Prepared) -> int:
 
     from clusterctl.cli import screen
     from clusterctl.cli.ending import closing
+    from clusterctl.cli.interrupts import pressed
     from clusterctl.cli.terminal import Terminal
     from clusterctl.errors import ClusterctlError
     from clusterctl.report import detached
@@ -87,6 +90,8 @@ def detach(prepared: Prepared) -> int:
     from clusterctl.session.watching import Watching
     from clusterctl.store.runs import RunDirectory
 
+    if pressed():
+        raise KeyboardInterrupt
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     run = DetachedRun.create(prepared)
     directory = RunDirectory(run.path)

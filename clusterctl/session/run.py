@@ -52,6 +52,8 @@ class Run(RecordedRun):
         self._outcome: Outcome | None = None
         self._error: BaseException | None = None
         self._attempts: Attempts | None = None
+        self._early: int | None = None
+        """The signal that asked for its end before there was anything to end."""
 
     @property
     def plan(self) -> LaunchPlan:
@@ -63,6 +65,8 @@ class Run(RecordedRun):
         attempting = Attempting(self._directory, self._link, self._ready)
         display = display or Display()
         self._attempts = attempting.attempts(self._ready.plan, display)
+        if self._early is not None:
+            self._attempts.interrupt(self._early)
         tracking.begin(self._directory, self._ready.plan, display)
         _unfinished.add(self)
         threading.Thread(target=self._supervise, name=f"run {self.id}", daemon=True).start()
@@ -113,12 +117,16 @@ class Run(RecordedRun):
         """
         if self._attempts is not None:
             self._attempts.interrupt(number)
+        else:
+            self._early = number
 
     def leave(self, number: int = BY_PROGRAM) -> None:
         """Let it go on without this process, where its hosts were told to: `wait` raises LeftAlone then.
         Elsewhere as `interrupt`. For signal handlers."""
         if self._attempts is not None:
             self._attempts.leave(number)
+        else:
+            self._early = number
 
     def hand_on(self, number: int) -> None:
         """Send SIGUSR1 or SIGUSR2 to every rank. For signal handlers."""
