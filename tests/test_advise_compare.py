@@ -106,6 +106,12 @@ def test_a_difference_within_the_spread_is_none_and_memory_decides() -> None:
     assert "60% of ddp" in found.reasons[1]
 
 
+def test_what_is_sent_is_known_only_if_every_host_tells() -> None:
+    silent = msgspec.structs.replace(trial("zero2"), sent={"h1": 5.0})
+    found = judge(compared(trial("ddp"), silent))
+    assert (found.row("ddp").sent, found.row("zero2").sent) == (10.0, None)
+
+
 @pytest.mark.parametrize("best", [0.4, 0.9])
 def test_offloading_is_for_what_does_not_fit(best: float) -> None:
     kept = compared(trial("zero2"), trial("zero2-offload", seconds=best, peak=100))

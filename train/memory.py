@@ -25,6 +25,8 @@ slow, so that those steps are none to be timed."""
 MOST_PASSES = 1000
 """An optimizer that is none of torch's steps unseen: counting ends here, and tells nothing."""
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+ARPHRD_INFINIBAND = "32"
+"""The type of an interface for IP on InfiniBand, as sysfs tells it."""
 
 
 class Storages(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -138,7 +140,7 @@ class Watch(Storages):
 
 
 _found: dict[str, Any] = {}
-_sent = 0
+_sent: int | None = None
 
 
 def watch() -> None:
@@ -153,7 +155,8 @@ def watch() -> None:
 
 def told() -> dict[str, Any]:
     """What has been found since this was asked last, for the line of the step that is over: `*_bytes` of this
-    rank, once; what the host sent, each time and by its first rank only. Empty without `watch`."""
+    rank, once; what the host sent, if it counts that, each time and by its first rank only. Empty without
+    `watch`."""
     global _sent
     if not os.environ.get(VARIABLE):
         return {}
@@ -161,26 +164,51 @@ def told() -> dict[str, Any]:
     _found.clear()
     if os.environ.get("LOCAL_RANK", "0") == "0":
         before, _sent = _sent, bytes_sent()
-        found["sent_bytes"] = _sent - before
+        if before is not None and _sent is not None:
+            found["sent_bytes"] = _sent - before
     return found
 
 
-def bytes_sent() -> int:
-    """Since the boot of this host, on the interfaces that the job's traffic goes over, and by its InfiniBand
-    and RoCE ports."""
-    named = os.environ.get("NCCL_SOCKET_IFNAME") or os.environ.get("GLOO_SOCKET_IFNAME") or ""
-    wanted = {name.lstrip("=") for name in named.split(",")}
+def bytes_sent(root: Path = Path("/")) -> int | None:
+    """Since the boot of this host: on the interfaces that gloo or NCCL was told to take, and, as NCCL takes
+    them first, by its InfiniBand and RoCE ports. None where one does not tell: a part would mislead."""
+    over_nccl = DEVICE == "cuda"
+    named = _interfaces(root, os.environ.get("NCCL_SOCKET_IFNAME" if over_nccl else "GLOO_SOCKET_IFNAME", ""))
+    if not named:
+        return None
     total = 0
-    for line in Path("/proc/net/dev").read_text().splitlines()[2:]:
-        name, _, counters = line.partition(":")
-        if name.strip() in wanted:
-            total += int(counters.split()[8])
-    for counter in Path("/sys/class/infiniband").glob("*/ports/*/counters/port_xmit_data"):
-        try:
-            total += 4 * int(counter.read_text())
-        except (OSError, ValueError):  # a port that counts nothing
-            continue
+    for port in (root / "sys/class/infiniband").glob("*/ports/*") if over_nccl else ():
+        if _told(port / "state").partition(":")[2].strip() in ("", "ACTIVE"):
+            words = _told(port / "counters/port_xmit_data")
+            if not words.isdigit():  # EFA has no such counter, iWARP says "N/A"
+                return None
+            total += 4 * int(words)
+    for name, sent in named.items():
+        # What goes over IP on InfiniBand is among what its port has sent.
+        if not (over_nccl and _told(root / "sys/class/net" / name / "type") == ARPHRD_INFINIBAND):
+            total += sent
     return total
+
+
+def _interfaces(root: Path, wanted: str) -> dict[str, int]:
+    """Bytes that each of the `wanted` interfaces has sent. NCCL's names are beginnings, after a "=" whole;
+    where it is only told which not to take ("^docker"), nobody here knows which it takes."""
+    prefixes = DEVICE == "cuda" and not wanted.startswith("=")
+    names = tuple(name for name in wanted.lstrip("=").replace(" ", "").split(",") if name)
+    found = {}
+    for line in (root / "proc/net/dev").read_text().splitlines()[2:]:
+        name, _, counters = line.partition(":")
+        name = name.strip()
+        if name in names or (prefixes and name.startswith(names)):
+            found[name] = int(counters.split()[8])
+    return found
+
+
+def _told(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
 
 
 def _in_backward() -> bool:

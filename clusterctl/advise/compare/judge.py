@@ -104,7 +104,8 @@ def _row(comparison: Comparison, strategy: str) -> Row:
     rates = [tokens / seconds / comparison.ranks for seconds, tokens in known if seconds and tokens]
     helds = [held for trial in done for held in trial.held.values()]
     held = max(helds, key=lambda each: each.peak, default=None)
-    sent = [max(trial.sent.values()) for trial in done if trial.sent]
+    # A host that counts nothing may be the one that sent most.
+    sent = [max(trial.sent.values()) for trial in done if len(trial.sent) == len(comparison.places)]
     losses = [step.loss for step in timed if step.loss is not None]
     mfus = [step.mfu for step in timed if step.mfu is not None]
     memory = min((place.memory for place in comparison.places if place.memory), default=None)
