@@ -109,6 +109,7 @@ FACTS: dict[str, Any] = {
     ("changed", "says"),
     [
         ({"engine": "zero3"}, "step-000001 was written by --strategy zero3, this run is zero2"),
+        ({"engine": "zero3-nvme"}, "step-000001 cannot be resumed: DeepSpeed does not bring back .* nvme"),
         ({"engine": None}, "step-000001 was not written by this version"),
         ({"n_layer": 9}, "step-000001 has n_layer 9, this run has 8"),
     ],

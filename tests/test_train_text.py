@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 import lzma
 import sys
@@ -66,7 +67,17 @@ def test_a_directory_gives_its_files_in_order_packed_or_not(tmp_path: Path) -> N
     (tmp_path / "notes.bin").write_bytes(b"\xff\xff")
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "c.md").write_text("sea\n")
-    assert documents(tmp_path) == ["ay\n", "bee\n", "sea\n"]
+    (tmp_path / "sub" / "D.TXT").write_text("dee\n")
+    (tmp_path / "sub" / "e.jsonl.gz").write_bytes(gzip.compress(b'{"text": "ee"}\n'))
+    (tmp_path / "sub" / "f.ndjson").write_text('{"text": "eff"}\n')
+    assert documents(tmp_path) == ["ay\n", "bee\n", "dee\n", "sea\n", "ee", "eff"]
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl", "plain.txt"])
+def test_the_mark_that_windows_puts_first_is_no_text(tmp_path: Path, name: str) -> None:
+    content = {"rows.csv": "text,id\none,1\n", "rows.jsonl": '{"text": "one"}\n', "plain.txt": "one"}[name]
+    (tmp_path / name).write_text(content, encoding="utf-8-sig")
+    assert documents(tmp_path / name) == ["one"]
 
 
 def test_a_line_without_end_comes_in_pieces(tmp_path: Path) -> None:
@@ -99,9 +110,12 @@ def test_a_broken_file_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyP
     packed = lzma.compress(b"To be, or not to be.\n" * 1000)
     (tmp_path / "cut.xz").write_bytes(packed[: len(packed) // 2])
     (tmp_path / "noise.xz").write_bytes(b"no archive")
+    packed = gzip.compress(b"To be, or not to be.\n" * 1000)
+    (tmp_path / "cut.gz").write_bytes(packed[: len(packed) // 2])
+    (tmp_path / "spoilt.gz").write_bytes(packed[:12] + b"\xff" * 40)
     (tmp_path / "cut.csv").write_text('text\n"open')
     (tmp_path / "cut.parquet").write_bytes(b"PAR1")
-    for name in ("cut.xz", "noise.xz", "cut.csv", "cut.parquet"):
+    for name in ("cut.xz", "noise.xz", "cut.gz", "spoilt.gz", "cut.csv", "cut.parquet"):
         with pytest.raises(UserError, match="cannot be read"):
             documents(tmp_path / name)
 

@@ -201,6 +201,12 @@ def _mismatch(name: str, record: dict[str, Any], facts: dict[str, Any]) -> UserE
             f"{name} was not written by this version of pretrain.py, whose model is another",
             hint=f"resume with the version that wrote it, {begin_anew}",
         )
+    if record["engine"] == "zero3-nvme":
+        # It loads without a word, and the losses after it are others.
+        return UserError(
+            f"{name} cannot be resumed: DeepSpeed does not bring back what was offloaded to nvme",
+            hint="begin anew with another --save_dir; zero3-offload can be resumed",
+        )
     if record["engine"] != facts["engine"]:
         return UserError(
             f"{name} was written by --strategy {record['engine']}, this run is {facts['engine']}",

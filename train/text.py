@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import lzma
-from collections.abc import Iterable, Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -15,7 +17,9 @@ from errors import UserError, first_line
 BUILTIN = Path(__file__).resolve().parent / "corpus" / "shakespeare.txt.xz"
 WIKITEXT = ("Salesforce/wikitext", "wikitext-2-raw-v1")
 PIECE_CHARACTERS = 1 << 16
-LINE_FORMATS = {".jsonl", ".csv", ".tsv"}
+PACKED: dict[str, Callable[..., Any]] = {".xz": lzma.open, ".gz": gzip.open}
+JSON_LINES = {".jsonl", ".ndjson"}
+LINE_FORMATS = {*JSON_LINES, ".csv", ".tsv"}
 TABLES = {".json": "json", ".parquet": "parquet", ".arrow": "arrow"}
 # A field of a CSV file may be a whole book; the module's own bound is 128 KiB.
 MOST_FIELD = 1 << 30
@@ -52,7 +56,7 @@ def find(what: str) -> Text:
     if not files:
         raise UserError(
             f"{path} holds no text",
-            hint="files ending in .txt, .md, .xz, .jsonl, .json, .csv, .tsv, .parquet or .arrow count",
+            hint="files ending in .txt, .md, .jsonl, .json, .csv, .tsv, .parquet, .arrow, .gz or .xz count",
         )
     return Text(str(path), files)
 
@@ -68,9 +72,10 @@ def pieces(sources: tuple[Source, ...]) -> Iterator[str | None]:
             yield from _from_file(source)
         except UnicodeDecodeError as error:
             raise UserError(
-                f"{source} is not UTF-8 text: {error.reason}", hint="convert it, for instance with iconv"
+                f"{source} is not UTF-8 text: {error.reason}",
+                hint="convert it, for instance with iconv; what is packed otherwise than .gz or .xz, unpack",
             ) from error
-        except (OSError, EOFError, lzma.LZMAError, csv.Error) as error:
+        except (OSError, EOFError, lzma.LZMAError, zlib.error, csv.Error) as error:
             raise UserError(
                 f"{source} cannot be read to its end: {error}", hint="copy it again: it may be cut off"
             ) from error
@@ -83,7 +88,7 @@ def _from_file(path: Path) -> Iterator[str | None]:
         return
     with _open(path) as handle:
         if form in LINE_FORMATS:
-            yield from _rows(_json_lines(handle, path) if form == ".jsonl" else _csv_rows(handle, path))
+            yield from _rows(_json_lines(handle, path) if form in JSON_LINES else _csv_rows(handle, path))
         else:
             yield from _chunks(handle)
             yield None
@@ -91,18 +96,18 @@ def _from_file(path: Path) -> Iterator[str | None]:
 
 def _form(path: Path) -> str:
     """The ending that tells how to read the file: .jsonl of data.jsonl.xz."""
-    return (path.with_suffix("") if path.suffix == ".xz" else path).suffix.lower()
+    return (path.with_suffix("") if path.suffix.lower() in PACKED else path).suffix.lower()
 
 
 def _files_below(directory: Path) -> list[Path]:
-    endings = {".txt", ".md", ".xz", *LINE_FORMATS, *TABLES}
-    return sorted(path for path in directory.rglob("*") if path.suffix in endings and path.is_file())
+    endings = {".txt", ".md", *PACKED, *LINE_FORMATS, *TABLES}
+    return sorted(path for path in directory.rglob("*") if path.suffix.lower() in endings and path.is_file())
 
 
 def _open(path: Path) -> IO[str]:
-    if path.suffix == ".xz":
-        return lzma.open(path, "rt", encoding="utf-8")
-    return path.open(encoding="utf-8")
+    # utf-8-sig: editors on Windows put a mark before the first line.
+    opened: IO[str] = PACKED.get(path.suffix.lower(), open)(path, "rt", encoding="utf-8-sig")
+    return opened
 
 
 def _chunks(handle: IO[str]) -> Iterator[str]:
@@ -214,4 +219,6 @@ def _datasets() -> Any:
         raise UserError(
             "this --data needs the package datasets", hint="pip install datasets, or --data builtin"
         ) from error
+    # Of every rank that reads, in its log.
+    datasets.disable_progress_bars()
     return datasets

@@ -29,7 +29,8 @@ class Zero:
         self.engine = engine
         self.place = place
         stage = engine.zero_optimization_stage()
-        to_nvme = engine.zero_nvme_offload_optimizer()
+        offloads = (engine.zero_offload_optimizer(), engine.zero_offload_param())
+        to_nvme = any(offload and offload.device == "nvme" for offload in offloads)
         self.kind = f"zero{stage}-nvme" if to_nvme else f"zero{stage}"
         self.title = f"DeepSpeed {deepspeed.__version__}, ZeRO stage {stage}"
         self.module: GPT = engine.module
@@ -65,12 +66,6 @@ class Zero:
         self.engine.save_checkpoint(str(path.parent), tag=path.name, save_latest=False)
 
     def load(self, path: Path, *, writers: int) -> None:
-        if self.kind == "zero3-nvme":
-            # It loads without a word, and the losses after it are others.
-            raise UserError(
-                f"{path.name} cannot be resumed: DeepSpeed does not bring back what was offloaded to nvme",
-                hint="begin anew with another --save_dir; zero3-offload can be resumed",
-            )
         if writers == self.place.world_size or self.kind == "zero0":
             self._load(path)
             return
