@@ -98,6 +98,31 @@ def test_a_shard_of_a_host_that_is_away_is_asked_for_and_the_checkpoint_kept(sto
     assert found is not None and found.path == places[2] and notes == []
 
 
+def test_the_oldest_goes_when_the_newest_has_proved_good(tmp_path: Path) -> None:
+    store = Checkpoints(tmp_path, ALONE, node_local=False, keep=1, facts={})
+    for step in (1, 2):
+        store.save(cast(Any, Engine()), step, samples=step)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000001", "step-000002"]
+    store.prune()
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000002"]
+
+
+class Refused(Engine):
+    """Says what torch says where no file can be written."""
+
+    def save(self, path: Path, *, is_writer: bool) -> None:
+        raise RuntimeError("unexpected pos 128 vs 0")
+
+
+def test_a_disk_that_takes_no_more_is_a_sentence(store: Checkpoints) -> None:
+    with pytest.raises(RuntimeError, match="unexpected pos"):
+        store.save(cast(Any, Refused()), 4, samples=4)  # the disk is not at fault
+    store.directory = Path("/dev/full/saved")
+    with pytest.raises(UserError, match="here cannot save /dev/full/saved/step-000004: Not a dir") as caught:
+        store.save(cast(Any, Refused()), 4, samples=4)
+    assert caught.value.rank_local and "--resume auto" in caught.value.hint
+
+
 FACTS: dict[str, Any] = {
     "engine": "zero2",
     **dict.fromkeys(("dtype", "seq_len", "n_layer", "d_model", "n_head", "vocab_size"), 8),

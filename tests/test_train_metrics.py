@@ -25,3 +25,10 @@ def test_a_line_is_whole_at_once_and_holds_what_is_known(
     assert first.pop("t") <= second.pop("t")
     assert first == {"step": 1, "loss": 2.5}
     assert second == {"step": 2, "loss": "nan", "grad_norm": "-inf", "skipped": 0}
+
+
+def test_a_full_disk_costs_lines_and_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = metrics.JsonLines(Path("/dev/full"))
+    lines.write(step=1)
+    lines.write(step=2)
+    assert capsys.readouterr().err == "/dev/full lacks lines from here on: No space left on device\n"

@@ -95,6 +95,8 @@ def test_rows_of_a_csv_file_are_documents(tmp_path: Path) -> None:
     assert documents(rows) == ["one, and\nits second line", "two"]
     (tmp_path / "rows.tsv").write_text("text\tid\nthree\t3\n")
     assert documents(tmp_path / "rows.tsv") == ["three"]
+    rows.write_text("text;id\none, and two;1\n")
+    assert documents(rows) == ["one, and two"]
     rows.write_text("id,body\n1,one\n")
     with pytest.raises(UserError, match=r"no column 'text', only \['id', 'body'\]"):
         documents(rows)

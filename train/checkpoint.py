@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,17 +74,27 @@ class Checkpoints:
         self.keep = keep
         self.facts = facts
         self.is_writer = place.local_rank == 0 if node_local else place.is_first
+        self._surplus = False
 
     def save(self, engine: Engine, step: int, samples: int) -> Path:
-        """Write a checkpoint after `step`, and remove the oldest beyond `keep`. Collective."""
-        tag = f"step-{step:06d}"
-        path = self.directory / tag
+        """Write a checkpoint after `step`. Collective; raises UserError where a rank's disk takes no more."""
+        path = self.directory / tag(step)
         if self.is_writer:
             # What an interrupted save left behind must not pass for whole.
             shutil.rmtree(path, ignore_errors=True)
         dist.barrier()
         state = {"step": step, "samples": samples}
-        engine.save(path, is_writer=self.is_writer)
+        try:
+            engine.save(path, is_writer=self.is_writer)
+        except Exception as error:
+            # torch tells of a full disk in terms of its archive: ask the disk.
+            if (reason := _refusal(path)) is None:
+                raise
+            raise UserError(
+                f"{self.place.host} cannot save {path}: {reason}",
+                hint="make room there, then --resume auto: what was saved before is whole",
+                rank_local=True,
+            ) from error
         shards = gather({name: measure(path / name) for name in _shards(path, self.place.rank)})
         hosts = gather(self.place.host)
         if self.is_writer:
@@ -95,14 +106,35 @@ class Checkpoints:
             content = json.dumps({**self.facts, **state, "hosts": hosts, "files": files}, indent=2)
             draft.write_text(content + "\n", encoding="utf-8")
             draft.rename(record)
-            self._prune()
+        self._surplus = self.is_writer
         dist.barrier()
         return path
 
-    def _prune(self) -> None:
-        for path in _whole(self.directory)[: -self.keep]:
+    def prune(self) -> None:
+        """Remove the oldest checkpoints beyond `keep`, once the newest has proved to be one to go on from."""
+        for path in _whole(self.directory)[: -self.keep] if self._surplus else ():
             (path / RECORD).unlink()
             shutil.rmtree(path)
+        self._surplus = False
+
+
+def tag(step: int) -> str:
+    """What the checkpoint after `step` is called."""
+    return f"step-{step:06d}"
+
+
+def _refusal(directory: Path) -> str | None:
+    """Why nothing can be written there, None where it can."""
+    probe = directory / ".probe"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(bytes(1 << 20))
+    except OSError as error:
+        return error.strerror
+    finally:
+        with suppress(OSError):
+            probe.unlink()
+    return None
 
 
 def measure(path: Path) -> tuple[int, str]:

@@ -15,7 +15,7 @@ import torch.distributed as dist
 
 import ranks
 import restoring
-from checkpoint import Checkpoints
+from checkpoint import Checkpoints, tag
 from engine import Batch, Engine
 from errors import Diverged
 from evaluation import Evaluation
@@ -45,21 +45,24 @@ class Run:
 
     def train(self) -> int:
         """Train to the last step; the number of the signal that ended it early, or 0. Collective."""
-        args, saved, ended = self.args, self.step, 0
+        args, ended = self.args, 0
         self.first = self.step
         while self.step < args.steps and not ended:
             ended = self._step(show_first=self.step == self.first)
-            finished = ended or self.step == args.steps
-            if args.eval_every and self.step % args.eval_every == 0 and not finished:
+            last = self.step == args.steps
+            if self._is_due(args.eval_every, last) and not ended:
                 self._evaluate()
-            if self.store and args.save_every and self.step % args.save_every == 0:
-                saved = self._save()
-        if self.store and saved != self.step:
-            self._save()
-        if not ended:
+            if self.store and (self._is_due(args.save_every, last) or ended):
+                self._save(self.store)
+        if self.step == self.first:
             self._evaluate()
+        elif self.store:
+            self.store.prune()
         self.progress.goodbye(self.step - self.first, f"stopped by signal {ended}" if ended else "done")
         return ended
+
+    def _is_due(self, every: int, last: bool) -> bool:
+        return last or (every > 0 and self.step % every == 0)
 
     def _step(self, *, show_first: bool) -> int:
         """One optimizer step; the number of a signal that any rank got, or 0."""
@@ -85,7 +88,11 @@ class Run:
         )
         self.progress.step(done, show=show_first or due or broken or bool(ended))
         if broken:
-            self._give_up(f"loss is {loss:g}, gradient norm {'n/a' if norm is None else f'{norm:g}'}")
+            # What this step began with is no good: a checkpoint of it would end the same way.
+            said = "n/a" if norm is None else f"{norm:g}"
+            self._give_up(f"loss is {loss:g}, gradient norm {said}", but=tag(self.step - 1))
+        if self.store:
+            self.store.prune()
         return ended
 
     def _evaluate(self) -> None:
@@ -102,9 +109,9 @@ class Run:
             self.waited += time.monotonic() - began
             yield inputs.to(device), targets.to(device)
 
-    def _give_up(self, what: str) -> NoReturn:
-        """End on all ranks, and leave the checkpoints as they are."""
-        last = self.store and restoring.newest(self.store.directory, self.place)
+    def _give_up(self, what: str, *, but: str = "") -> NoReturn:
+        """End on all ranks, and leave the checkpoints as they are; the one named `but` is not advised."""
+        last = self.store and restoring.newest(self.store.directory, self.place, but={but})
         self.progress.goodbye(self.step - self.first, "diverged")
         raise Diverged(
             f"{what} at step {self.step}: training cannot go on, and this state is not saved"
@@ -113,13 +120,11 @@ class Run:
             + " a lower --lr, a longer --warmup, or other --data"
         )
 
-    def _save(self) -> int:
-        assert self.store is not None
+    def _save(self, store: Checkpoints) -> None:
         if any(ranks.gather(not all_finite(self.engine.module))):
             self._give_up("weights are nan or inf")
-        path = self.store.save(self.engine, self.step, self.consumed)
+        path = store.save(self.engine, self.step, self.consumed)
         self.progress.note(f"saved {path}")
-        return self.step
 
 
 def agree(loss: torch.Tensor, broken: bool, signal_number: int, place: Place) -> tuple[float, bool, int]:

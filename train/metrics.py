@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -14,17 +15,28 @@ VARIABLE = "CLUSTERCTL_METRICS"
 
 
 class JsonLines:
-    """Appends to `path`. Raises OSError where that cannot be done."""
+    """Appends to `path`. Raises OSError where it cannot be opened; a disk that takes no more costs lines, not
+    the training, and is said once."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.file = path.open("a", encoding="utf-8")
+        self.file = path.open("ab", buffering=0)
+        self.lost = False
 
     def write(self, **values: Any) -> None:
         """One line of what is known (not None), and the time; JSON has no nan: it becomes "nan"."""
         known = {name: _plain(value) for name, value in values.items() if value is not None}
-        self.file.write(json.dumps({**known, "t": time.time()}) + "\n")
-        self.file.flush()
+        line = json.dumps({**known, "t": time.time()}) + "\n"
+        try:
+            self.file.write(line.encode())
+        except OSError as error:
+            if not self.lost:
+                print(
+                    f"{self.file.name} lacks lines from here on: {error.strerror}",
+                    file=sys.stderr,
+                    flush=True,
+                )
+            self.lost = True
 
 
 def from_environment() -> JsonLines | None:

@@ -9,6 +9,7 @@ import lzma
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -151,7 +152,11 @@ def _json_lines(handle: IO[str], path: Path) -> Iterator[str]:
 
 def _csv_rows(handle: IO[str], path: Path) -> Iterator[str]:
     csv.field_size_limit(MOST_FIELD)
-    rows = csv.DictReader(handle, delimiter="\t" if _form(path) == ".tsv" else ",", strict=True)
+    first = handle.readline()
+    delimiter = "\t" if _form(path) == ".tsv" else ","
+    if delimiter not in first and ";" in first:  # spreadsheets write it where the comma is in numbers
+        delimiter = ";"
+    rows = csv.DictReader(chain([first], handle), delimiter=delimiter, strict=True)
     if COLUMN not in (rows.fieldnames or ()):
         raise _no_column(list(rows.fieldnames or ()), path)
     for row in rows:

@@ -59,8 +59,10 @@ def run(args: Namespace) -> int:
         ended = run.train()
         if not ended:
             _finish(run, args)
-    except (UserError, Diverged):
-        ranks.leave()
+    except (UserError, Diverged) as error:
+        # Others that know nothing of it are in the midst of something, and never come to a barrier.
+        if not (isinstance(error, UserError) and error.rank_local):
+            ranks.leave()
         raise
     except Exception as error:
         # Said first and in one line: the tracebacks of several ranks get mixed up.
