@@ -13,15 +13,13 @@ from clusterctl.plan.model import LaunchPlan
 from clusterctl.report.harmless import harmless
 from clusterctl.report.pace import Pace
 from clusterctl.settings import RUN
-from clusterctl.store.outcome import Outcome, Status
+from clusterctl.store.outcome import Outcome, Standing
 
-STATUSES = ("running", "interrupted", *get_args(Status))
+STATUSES: tuple[Standing, ...] = get_args(Standing)
 
 
 class RunView(msgspec.Struct, frozen=True, kw_only=True):
-    """One run for a list. ``status``: the outcome's, ``running``, ``interrupted`` (its controller died).
-
-    ``started`` is wall clock, ``seconds`` how long the run took, None before its end.
+    """One run for a list. ``started`` is wall clock, ``seconds`` how long the run took, None before its end.
     ``alone_since``: when the controller of a run that is not over was last at work, where it is dead or
     stands still; ``alone_for``: how long its hosts go on after that.
     """
@@ -32,7 +30,7 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     ranks: int
     script: str
     arguments: tuple[str, ...] = ()
-    status: str
+    status: Standing
     seconds: float | None
     cause: str = ""
     attempt: int = 1

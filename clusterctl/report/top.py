@@ -11,6 +11,7 @@ from clusterctl.messages.top import GpuSeen, HostSeen, Job
 from clusterctl.report.harmless import harmless
 from clusterctl.report.pace import Pace
 from clusterctl.report.runs import span
+from clusterctl.store.outcome import Standing
 
 _WIDE = 110
 _MOST_JOBS = 3
@@ -35,7 +36,7 @@ class RunLine(msgspec.Struct, frozen=True, kw_only=True):
     """``heard``: when its controller was last at work, wall clock. ``last``: the last line of rank 0."""
 
     run: str
-    status: str
+    status: Standing
     ranks: int
     hosts: int
     pace: Pace | None = None

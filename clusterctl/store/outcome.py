@@ -7,6 +7,8 @@ from typing import Literal
 import msgspec
 
 Status = Literal["succeeded", "failed", "stopped", "lost", "refused", "timeout", "hung", "error"]
+Standing = Literal["running", "interrupted", Status]
+"""Of any run: how it ended, or that it has not; ``interrupted``: its controller died before it could say."""
 CauseKind = Literal[
     "exit", "exception", "signal", "oom", "lost", "hang", "preflight", "operator", "timeout", "internal"
 ]
