@@ -249,6 +249,67 @@ CASES: dict[str, tuple[int, dict[str, Any]]] = {
         },
     ),
     "compile": (2, {**BASE, **zero(3), "compile": {"deepcompile": True}, "bf16": BF16}),
+    "layers split by patterns": (
+        4,
+        {
+            **BASE,
+            **zero(0),
+            "bf16": BF16,
+            "tensor_parallel": {
+                "autotp_size": 2,
+                "tp_overlap_comm": True,
+                "partition_config": {
+                    "use_default_specs": False,
+                    "layer_specs": [{"patterns": ["up$"], "partition_type": "row", "gather_output": False}],
+                },
+            },
+        },
+    ),
+    "sequences compiled": (
+        4,
+        {
+            **BASE,
+            **zero(1),
+            "train_batch_size": 2,
+            "sequence_parallel_size": 2,
+            "compile": {"deepcompile": True, "passes": ["autosp"]},
+        },
+    ),
+    **{
+        f"gradients summed by {name}": (
+            2,
+            {
+                "train_micro_batch_size_per_gpu": 4,
+                "gradient_clipping": 0.0,
+                "gradient_allreduce_op": "sum",
+                "optimizer": {"type": name, "params": {"lr": 0.01, **others}},
+                **zero(2, contiguous_gradients=True, reduce_scatter=True),
+                "fp16": {"enabled": True, "loss_scale": 1.0},
+            },
+        )
+        for name, others in (
+            ("Muon", {"momentum": 0.9, "ns_method": "gram"}),
+            ("AdamW", {"torch_adam": True}),
+        )
+    },
+    "masters in 16 bits beside autocast": (
+        2,
+        {
+            **BASE,
+            **zero(3, offload_optimizer=CPU),
+            "fp16": {"enabled": True, "fp16_master_weights_and_grads": True},
+            "torch_autocast": {"enabled": True, "dtype": "torch.float16"},
+        },
+    ),
+    "hybrid engine": (
+        2,
+        {
+            **BASE,
+            **zero(3, stage3_param_persistence_threshold=0),
+            "hybrid_engine": {"enabled": True, "inference_tp_size": 2, "pin_parameters": True},
+        },
+    ),
+    "another type on the wire": (2, {**BASE, **zero(2), "bf16": BF16, "communication_data_type": "fp16"}),
     "monitors": (
         1,
         {
@@ -290,7 +351,9 @@ def test_what_older_versions_trained_with_is_refused(config: dict[str, Any], sai
     assert found.finding.severity == "fail" and said in found.finding.observed
 
 
-def test_a_slip_in_their_own_tests_is_found() -> None:
-    """It trains, and the key is ignored there since years."""
+def test_slips_in_their_own_tests_are_found() -> None:
+    """It trains, and the keys are ignored there since years."""
     [found] = lint({**CASES["a pipeline alone"][1], "grandient_accumulation_steps": 1}, ranks=4)
     assert found.finding.fix == 'did you mean "gradient_accumulation_steps"?'
+    [found] = lint({**BASE, "torch_autocast": {"enable": True, "dtype": "float16"}}, ranks=2)
+    assert found.finding.fix == 'did you mean "enabled"?'

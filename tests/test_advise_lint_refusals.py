@@ -135,6 +135,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         {"optimizer": {"type": "muon", "params": {"lr": 0.02}}, **zero(3)},
         "Muon does not go with reduce_scatter",
     ),
+    (
+        {"optimizer": {"type": "Lamb", "params": {"lr": 1e-3}}, "fp16": {"enabled": True, "loss_scale": 128}},
+        '"Lamb" needs a loss scale that DeepSpeed finds by itself',
+    ),
     (scheduled("StepLR"), "StepLR without step_size"),
     (scheduled("StepLR", step_size=1, gama=0.5), 'StepLR takes no "gama"'),
     (scheduled("WarmupLR", warmup_num_steps=None), "warmup_num_steps is null"),

@@ -84,6 +84,11 @@ def judge(case: Case) -> Iterator[Remark]:
             leads=_START,
             fix='"reduce_scatter": false in zero_optimization',
         )
+    if own == "lamb" and case.section("fp16").get("loss_scale", 0) not in (0, "auto"):
+        told = f"{shown(name)} needs a loss scale that DeepSpeed finds by itself"
+        yield case.remark(
+            "fail", "ds.optimizer", ("fp16", "loss_scale"), told, leads=_START, fix='"loss_scale": 0'
+        )
     if own in ("lamb", "lion") and case.situation.machines.cpu and not (own == "lion" and _offloaded(case)):
         told = f"DeepSpeed has {shown(name)} for GPUs only, and the hosts have none"
         yield case.remark(
