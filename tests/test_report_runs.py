@@ -15,7 +15,7 @@ from clusterctl.report import pull as pull_page
 from clusterctl.report import runs as page
 from clusterctl.report.pull import Arrival
 from clusterctl.report.run_view import HostView, RunView, hosts_of, view
-from clusterctl.store.outcome import Cause, Outcome
+from clusterctl.store.outcome import Cause, Outcome, Standing
 from tests.hangs.fixtures import verdict
 from tests.test_run_machine import plan as small_plan
 
@@ -31,7 +31,7 @@ def shown(what: RenderableType, width: int = 80) -> list[str]:
     return [line.rstrip() for line in stream.getvalue().splitlines()]
 
 
-def one_run(status: str = "succeeded", **changes: Any) -> RunView:
+def one_run(status: Standing = "succeeded", **changes: Any) -> RunView:
     run = RunView(
         run=RUN, started=NOW - 300, hosts=2, ranks=4, script="train.py", status=status, seconds=61.0
     )
