@@ -73,6 +73,18 @@ SAID: list[tuple[dict[str, Any], str, str, str]] = [
     ),
     (
         scheduled("WarmupLR", warmup_num_steps=20),
+        "--warmup_steps 0.1",
+        "warn",
+        "the script gets --warmup_steps 0.1, a part of steps that transformers counts itself",
+    ),
+    (
+        without("gradient_accumulation_steps", {**zero(), "train_batch_size": 64}),
+        "--per_device_train_batch_size 4 --gradient_accumulation_steps 8",
+        "fail",
+        "accelerate takes 1",
+    ),
+    (
+        scheduled("WarmupLR", warmup_num_steps=20),
         "--warmup_steps 0.1 --max_steps 100",
         "fail",
         "warmup_num_steps is 20, and the script gets --warmup_steps 0.1",

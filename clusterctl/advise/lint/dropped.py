@@ -50,13 +50,13 @@ def _accumulation(case: Case) -> Iterator[Remark]:
     typed = case.situation.flags.get(STEPS, "1")
     if case.get(STEPS) is not None or typed == "1":
         return
-    fails = case.get(TRAIN) == "auto" and case.get(MICRO) is not None
+    fails = case.get(TRAIN) is not None and case.get(MICRO) is not None
     yield case.remark(
         "fail" if fails else "warn",
         "ds.batch" if fails else "ds.ignored",
         (TRAIN,),
         f"--{STEPS} {typed}, and the config has no {STEPS}: accelerate takes 1",
-        leads="every rank fails in deepspeed.initialize: train_batch_size is filled in with it"
+        leads="every rank fails in deepspeed.initialize: train_batch_size is held against it"
         if fails
         else "",
         fix=f'"{STEPS}": "auto"',

@@ -139,21 +139,25 @@ def _warmup(case: Case) -> Iterator[Remark]:
     value, given = case.get(*map(str, _WARMUP)), case.situation.flags
     if not isinstance(value, int) or isinstance(value, bool) or "warmup_ratio" in given:
         return
-    typed = given.get("warmup_steps")
+    typed, counted = given.get("warmup_steps"), given.get("max_steps", "")
     try:
         steps = float(typed or 0)
     except ValueError:
         return
-    if 0 < steps < 1:
-        counted = given.get("max_steps", "")
-        if not counted.isdecimal() or counted == "0":
-            return
-        steps = math.ceil(int(counted) * steps)
-    if value == max(1, steps):
+    part = 0 < steps < 1
+    if part and counted.isdecimal() and int(counted):
+        steps, part = math.ceil(int(counted) * steps), False
+    if value == max(1, steps) and not part:
         return
     told = f"{named(_WARMUP)} is {value}, and"
     auto = '"warmup_num_steps": "auto"'
-    if typed is not None:
+    if part:
+        told = (
+            f"{told} the script gets --warmup_steps {typed}, a part of steps that transformers counts itself"
+        )
+        leads = f"unless they are as many: {_REFUSED}"
+        yield case.remark("warn", "ds.mismatch", _WARMUP, told, leads=leads, fix=auto)
+    elif typed is not None:
         told = f"{told} the script gets --warmup_steps {typed}"
         yield case.remark("fail", "ds.mismatch", _WARMUP, told, leads=_REFUSED, fix=auto)
     else:
