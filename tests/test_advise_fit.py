@@ -57,10 +57,12 @@ def test_adapters_cost_their_own_parameters_only() -> None:
     own = memory.states(LLAMA_2, lora, NAMED["zero2"], 4)
     assert own.weights == frozen + 2 * learn and own.master + own.moments == 12 * learn // 4
     packed = memory.states(LLAMA_2, qlora, NAMED["ddp"], 1).weights
-    assert packed / 1e9 == pytest.approx(4.2, rel=0.02), "3.6 of blocks, 0.5 of embeddings"
+    assert packed / 1e9 == pytest.approx(3.9, rel=0.02), "3.3 of blocks, 0.5 of embeddings"
+    half = memory.states(LLAMA_2, qlora, NAMED["zero3"], 2).weights
+    assert packed / 2 < half < packed / 1.9, "scales are not sharded"
     assert {
         each.strategy.name for each in advise(LLAMA_2, qlora, World(ranks=(1,), device=10**11)).candidates
-    }.isdisjoint({"zero3", "zero3-offload", "zero3-nvme"})
+    }.isdisjoint({"zero3-offload", "zero3-nvme"})
 
 
 def test_seconds_are_those_of_a_ten_gigabit_network() -> None:
@@ -70,9 +72,9 @@ def test_seconds_are_those_of_a_ten_gigabit_network() -> None:
         "ddp": 25,
         "zero1": 38,
         "zero2": 216,
-        "zero3": 299,
+        "zero3": 302,
     }
-    assert [round(each.seconds or 0) for each in sent.values()] == [25, 25, 114, 299]
+    assert [round(each.seconds or 0) for each in sent.values()] == [25, 25, 114, 302]
 
 
 def test_gloo_sends_what_was_counted_at_the_interfaces() -> None:
@@ -96,6 +98,37 @@ def test_zero_3_gathers_a_small_model_once_if_it_may_keep_it() -> None:
         traffic.collectives(LLAMA_2, Job(reuse=reuse), NAMED["zero3"]).all_gather for reuse in (0, 10**11)
     )
     assert every == 2 * once == 4 * LLAMA_2.parameters
+
+
+@pytest.mark.parametrize(
+    ("config", "counted"),
+    [
+        (
+            {"hidden_size": 384, "intermediate_size": 1024, "num_hidden_layers": 3, "vocab_size": 4000},
+            12.48e6,
+        ),
+        ({"hidden_size": 256, "intermediate_size": 896, "num_hidden_layers": 4, "vocab_size": 3000}, 8.27e6),
+    ],
+    ids=["three layers", "four"],
+)
+def test_zero_3_gathers_what_was_counted(config: dict[str, int], counted: float) -> None:
+    """On 2 and 3 ranks, with the config that `--write` writes."""
+    heads = {"num_attention_heads": config["hidden_size"] // 64, "num_key_value_heads": 2}
+    if config["hidden_size"] == 256:
+        heads["num_attention_heads"] = 8
+    shape = of_config({"model_type": "llama", **config, **heads})
+    made = traffic.collectives(shape, Job(precision="bf16"), NAMED["zero3"])
+    assert made.all_gather / 2 == pytest.approx(counted, rel=0.01)
+
+
+def test_packed_weights_pass_through_the_host_one_by_one() -> None:
+    world = World(ranks=(2,), device=24 * 10**9, host=16 * 10**9)
+    fits = {
+        method: advise(LLAMA_2, msgspec.convert({"checkpointing": True, "method": method}, Job), world)
+        for method in ("lora", "qlora")
+    }
+    assert fits["qlora"].ranked and not fits["lora"].ranked
+    assert any("each rank loads the model" in reason for reason in fits["lora"].reasons)
 
 
 def test_nothing_is_sent_where_nobody_else_is() -> None:

@@ -60,6 +60,13 @@ def test_the_count_is_that_of_transformers(case: dict[str, Any], transformers: A
     expected = sum(each.numel() for each in model.parameters())
     assert of_config(config.to_dict()).parameters == expected, "of all keys, as save_pretrained writes them"
     assert of_config(case).parameters == expected, "of the keys that a person would write"
+    if case["model_type"] != "mixtral":  # whose experts are one tensor, and no linear layer
+        assert of_config(case).lora(8) == sum(
+            8 * sum(module.weight.shape)
+            for name, module in model.named_modules()
+            if type(module).__name__ in ("Linear", "Conv1D", "FalconLinear")
+            and any(part.isdecimal() for part in name.split("."))
+        )
 
 
 def test_known_models_have_their_size() -> None:

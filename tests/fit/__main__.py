@@ -28,6 +28,7 @@ def table(rows: list[Row]) -> str:
         batch = f"{job.micro_batch} x {job.sequence}"
         batch += f", gas {job.accumulation}" if job.accumulation > 1 else ""
         batch += ", checkpointed" if job.checkpointing else ""
+        batch += f", {job.method}" if job.method != "full" else ""
         cells = [case.model, case.strategy, str(case.ranks), job.precision, batch]
         for said, counted, off in (
             (row.states, row.states_counted, row.off_states),

@@ -53,6 +53,24 @@ MODELS: dict[str, dict[str, Any]] = {
         "max_position_embeddings": 512,
         "tie_word_embeddings": True,
     },
+    "gemma": {
+        "model_type": "gemma",
+        "hidden_size": 192,
+        "intermediate_size": 768,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 1,
+        "head_dim": 64,
+        "vocab_size": 16000,
+        "max_position_embeddings": 512,
+    },
+    "neox": {
+        "model_type": "gpt_neox",
+        **_COMMON,
+        "intermediate_size": 1024,
+        "num_hidden_layers": 3,
+        "vocab_size": 5000,
+    },
 }
 BUCKET = 500_000
 
@@ -69,6 +87,7 @@ class Case(msgspec.Struct, frozen=True):
     def name(self) -> str:
         how = f"{self.job.precision}/{self.job.micro_batch}x{self.job.sequence}"
         how += "/checkpointed" if self.job.checkpointing else ""
+        how += f"/{self.job.method}" if self.job.method != "full" else ""
         return f"{self.model}/{self.strategy}/{self.ranks}/{how}"
 
     @property
@@ -90,6 +109,8 @@ class Case(msgspec.Struct, frozen=True):
             "micro_batch": self.job.micro_batch,
             "sequence": self.job.sequence,
             "checkpointing": self.job.checkpointing,
+            "method": self.job.method,
+            "lora_rank": self.job.lora_rank,
             "steps": 3 * self.job.accumulation,
             "config": config,
         }
@@ -126,4 +147,10 @@ CASES = (
     Case("gpt2", "zero2-offload", 4, _job("bf16", 2, 128)),
     Case("wide", "zero3-offload", 4, _job("bf16", 1, 32)),
     Case("wide", "zero1", 4, _job("bf16", 2, 64, accumulation=2)),
+    Case("gemma", "ddp", 1, _job("bf16", 2, 64)),
+    Case("llama", "ddp", 1, _job("bf16", method="lora")),
+    Case("llama", "zero2", 1, _job("bf16", 2, method="qlora")),
+    Case("gemma", "zero2-offload", 2, _job("bf16", 1, 32)),
+    Case("neox", "zero2", 2, _job("bf16", 4, 256)),
+    Case("neox", "zero2", 2, _job("bf16", 2, method="lora")),
 )

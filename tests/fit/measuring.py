@@ -14,7 +14,7 @@ import msgspec
 
 from clusterctl.advise.fit import traffic
 from clusterctl.advise.fit.job import World
-from clusterctl.advise.fit.memory import on_device, on_host, states
+from clusterctl.advise.fit.memory import largest_trained, on_device, on_host, states, trainable
 from clusterctl.advise.fit.shapes import of_config
 from clusterctl.advise.fit.traffic import Collectives
 from tests.fit.cases import MODELS, Case
@@ -80,8 +80,8 @@ def predicted(case: Case) -> tuple[int, int]:
         kept += own.master + own.moments + (own.gradients if case.plan.stage == 3 else 0)
     # A rank's share of the host's memory, and the buffers that stay: ZeRO-3's bucket, the way to the host.
     aside = on_host(shape, job, case.plan, World(ranks=world.ranks)).of("offloaded") // case.ranks
-    bucket = job.element * min(job.bucket, shape.parameters) if case.plan.stage == 3 else 0
-    way = job.element * shape.vocabulary * shape.hidden if aside and case.plan.stage == 2 else 0
+    bucket = job.element * min(job.bucket, trainable(shape, job)) if case.plan.stage == 3 else 0
+    way = job.element * largest_trained(shape, job) if aside and case.plan.stage == 2 else 0
     return kept + aside + bucket + way, device.peak.bytes + aside
 
 

@@ -9,6 +9,7 @@ import gc
 import json
 import os
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -26,9 +27,40 @@ def model_of(case: dict[str, Any]) -> torch.nn.Module:
     values = dict(case["model"])
     config = AutoConfig.for_model(values.pop("model_type"), **values)
     model: torch.nn.Module = AutoModelForCausalLM.from_config(config)
-    if case.get("checkpointing"):
+    if case["method"] == "qlora":
+        model = packed(model, sharded=case["config"]["zero_optimization"]["stage"] == 3)
+    if case["method"] != "full":
+        model = adapted(model, case["lora_rank"])
+    if case["checkpointing"]:
         model.gradient_checkpointing_enable()  # type: ignore[operator]
     return model
+
+
+def packed(model: Any, *, sharded: bool) -> torch.nn.Module:
+    """As `train/sft.py --method qlora` loads a model from its directory."""
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    how = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_quant_storage=torch.bfloat16 if sharded else torch.uint8,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        loaded: torch.nn.Module = AutoModelForCausalLM.from_pretrained(
+            folder, quantization_config=how, dtype=torch.bfloat16, device_map={"": "cpu"}
+        )
+    return loaded
+
+
+def adapted(model: Any, rank: int) -> torch.nn.Module:
+    from peft import LoraConfig, get_peft_model
+
+    model.enable_input_require_grads()
+    found: torch.nn.Module = get_peft_model(model, LoraConfig(r=rank, target_modules="all-linear"))
+    return found
 
 
 class Collectives:
@@ -54,7 +86,9 @@ def measure(case: dict[str, Any], collectives: Collectives) -> dict[str, Any]:
     with storages:
         model = model_of(case)
         engine, *_ = deepspeed.initialize(
-            model=model, model_parameters=model.parameters(), config=json.loads(json.dumps(case["config"]))
+            model=model,
+            model_parameters=[each for each in model.parameters() if each.requires_grad],
+            config=json.loads(json.dumps(case["config"])),
         )
         vocabulary = case["model"]["vocab_size"]
         told: dict[str, Any] = {}

@@ -24,8 +24,9 @@ _NORM_CHUNK = 250_000_000
 """Elements of a gradient that ZeRO-3 turns into fp64 at once for its norm, where it is offloaded."""
 _PROCESS = (0.5, 1.0, 3.0)
 """GB of host memory of a training process without the model: Python, torch, libraries."""
-_NF4 = 0.5 + 4 / 64
-"""Bytes of a weight in NF4: half a byte, and one fp32 scale for 64 (Dettmers et al., arXiv 2305.14314)."""
+_NF4, _SCALES = 0.5, 1 / 64 + 4 / (64 * 256)
+"""Bytes of a weight in NF4, and of its scales: one byte for 64, an fp32 number for 256 of those (double
+quantization: Dettmers et al., arXiv 2305.14314, section 3). ZeRO-3 shards the former only."""
 
 
 class Line(msgspec.Struct, frozen=True):
@@ -79,6 +80,26 @@ def trainable(shape: Shape, job: Job) -> int:
     return shape.parameters if job.method == "full" else shape.lora(job.lora_rank)
 
 
+def largest_trained(shape: Shape, job: Job) -> int:
+    """Elements of the largest matrix that has a gradient."""
+    if job.method != "full":
+        return job.lora_rank * max(max(each.inputs, each.outputs) for each in shape.linears)
+    return max(shape.vocabulary * shape.hidden, *(each.inputs * each.outputs for each in shape.linears))
+
+
+def frozen(shape: Shape, job: Job) -> float:
+    """Bytes of the weights that do not learn, without what NF4 scales them by."""
+    if job.method == "full":
+        return 0.0
+    packed = shape.in_linears if job.method == "qlora" else 0
+    return job.element * (shape.parameters - packed) + _NF4 * packed
+
+
+def gathered_width(shape: Shape, job: Job) -> float:
+    """Bytes of an element as ZeRO-3 gathers it: packed ones stay packed."""
+    return frozen(shape, job) / shape.parameters if job.method == "qlora" else job.element
+
+
 def states(shape: Shape, job: Job, strategy: Strategy, ranks: int) -> States:
     """Per rank, with Psi parameters of e bytes and N ranks, for Adam in mixed precision: stage 0 (e + 12)
     Psi and e Psi of gradients; stages 1 and 2 e Psi + 12 Psi / N; stage 3 (e + 12) Psi / N.
@@ -88,13 +109,10 @@ def states(shape: Shape, job: Job, strategy: Strategy, ranks: int) -> States:
     NF4.
     """
     element, learn = job.element, trainable(shape, job)
-    frozen = 0.0
-    if job.method == "lora":
-        frozen = element * shape.parameters
-    elif job.method == "qlora":
-        frozen = element * (shape.parameters - shape.in_linears) + _NF4 * shape.in_linears
+    scales = _SCALES * shape.in_linears if job.method == "qlora" else 0.0
     shard = ranks if strategy.stage else 1
-    weights = (frozen + element * learn) / (shard if strategy.stage == 3 else 1)
+    sharded = frozen(shape, job) + element * learn
+    weights = sharded / (shard if strategy.stage == 3 else 1) + scales
     master = 4 * learn / shard if strategy.stage or job.precision != "fp32" else 0
     whole = strategy.stage == 0 or (strategy.stage == 1 and job.accumulation > 1)
     return States(
@@ -120,7 +138,7 @@ def on_device(shape: Shape, job: Job, strategy: Strategy, world: World) -> Memor
     master, moments = (0, 0) if aside else (own.master, own.moments)
     gradients = 0 if aside else own.gradients
     weights = own.weights - own.resting
-    matrix = max(shape.vocabulary * shape.hidden, *(each.inputs * each.outputs for each in shape.linears))
+    matrix = largest_trained(shape, job)
     largest = element * matrix
     bucket = element * min(job.bucket, learn)
     if strategy.stage and not world.on_cpus:
@@ -129,7 +147,7 @@ def on_device(shape: Shape, job: Job, strategy: Strategy, world: World) -> Memor
     if strategy.stage == 3:
         # What was gathered in one piece stays until all of it has been used.
         live = reused(shape) + prefetched(shape)
-        gathering = element * min(live, shape.parameters)
+        gathering = round(gathered_width(shape, job) * min(live, shape.parameters))
     layer, end = activations.of_layer(shape, job), activations.of_end(shape, job)
     at_loss = activations.logits(shape, job)
     kept = shape.layers * (
@@ -139,19 +157,18 @@ def on_device(shape: Shape, job: Job, strategy: Strategy, world: World) -> Memor
     always = gradients if strategy.stage == 3 or job.accumulation > 1 else 0
     standing = bucket if strategy.stage == 3 else largest if aside else 0
     again = layer if job.checkpointing else 0
-    widest = largest if job.method == "full" else 0
-    handed = _handed_over(shape, matrix, job, strategy, world) if job.method == "full" else 0
+    handed = _handed_over(shape, matrix, job, strategy, world)
     step = 0 if aside else _in_step(learn, job, strategy, world.size)
     filling = 0 if strategy.stage == 1 and job.accumulation == 1 else bucket
     moments_of_time = {
         "loss": held + always + standing + gathering + kept + end + at_loss,
-        "backward": held + always + bucket + gathering + kept + again + widest + handed,
+        "backward": held + always + bucket + gathering + kept + again + largest + handed,
         "end of backward": held
         + max(gradients + (own.gathered if strategy.stage == 1 and job.accumulation == 1 else 0), always)
         + filling
         + gathering
         + (standing if aside and strategy.stage == 2 else 0)
-        + widest
+        + largest
         + handed,
         "step": held + step + standing,
     }
@@ -187,7 +204,7 @@ def on_host(shape: Shape, job: Job, strategy: Strategy, world: World) -> Memory:
 
     DeepSpeed holds aside per rank, besides master weights and moments, fp32 gradients and those in the
     model's precision. Each rank loads a whole model, in its own precision at best and in fp32 at worst,
-    unless it is built under zero.Init.
+    unless it is built under zero.Init. What is packed on its way to the device passes tensor by tensor.
     """
     ranks = max(world.ranks)
     own = states(shape, job, strategy, world.size)
@@ -196,14 +213,16 @@ def on_host(shape: Shape, job: Job, strategy: Strategy, world: World) -> Memory:
     if strategy.states == "host":
         aside = own.master + own.moments + round((4 + job.element) * learn / world.size)
         aside += own.resting if strategy.weights == "host" else 0
-        aside += job.element * shape.vocabulary * shape.hidden if strategy.stage == 2 else 0
+        aside += job.element * largest_trained(shape, job) if strategy.stage == 2 else 0
     elif strategy.states == "disk":
         aside = round((4 + job.element) * learn / world.size)
     kept = _exact("offloaded", ranks * aside)
     if world.on_cpus:
         peak = on_device(shape, job, strategy, world).peak
         kept = Line("training", *(ranks * each for each in (peak.bytes, peak.low, peak.high)))
-    loading = job.element * shape.parameters
+    loading, most = job.element * shape.parameters, 4 * shape.parameters
+    if job.method == "qlora":
+        loading, most = job.element * shape.largest_layer, loading
     processes = [round(ranks * each * _GIGA) for each in _PROCESS]
     lines = (
         Line("processes", processes[1], processes[0], processes[2]),
@@ -212,7 +231,7 @@ def on_host(shape: Shape, job: Job, strategy: Strategy, world: World) -> Memory:
             "loading",
             ranks * loading,
             0 if strategy.stage == 3 else ranks * loading,
-            ranks * 4 * shape.parameters,
+            ranks * most,
         ),
     )
     highest = [max(getattr(kept, which), getattr(lines[2], which)) for which in ("low", "bytes", "high")]

@@ -77,7 +77,7 @@ def _possible(job: Job, world: World) -> tuple[Strategy, ...]:
     if world.on_cpus:
         found = tuple(each for each in found if not each.offloads)  # there is one memory only
     if job.method == "qlora":
-        found = tuple(each for each in found if each.stage < 3)  # packed weights are not sharded reliably
+        found = tuple(each for each in found if each.weights == "device")  # packed ones are not offloaded
     return found
 
 
@@ -146,7 +146,7 @@ def _reasons(
     if not fitting:
         if any(each.verdict == "unknown" for each in all_of_them):
             return []
-        return _remedies(all_of_them, job)
+        return _remedies(all_of_them, job, on_cpus=world.on_cpus)
     best = fitting[0]
     name = best.strategy.name
     if best.strategy.offloads:
@@ -169,7 +169,7 @@ def _reasons(
     return said
 
 
-def _remedies(candidates: tuple[Candidate, ...], job: Job) -> list[str]:
+def _remedies(candidates: tuple[Candidate, ...], job: Job, *, on_cpus: bool) -> list[str]:
     said = ["nothing fits"]
     if not job.checkpointing:
         said.append("try --checkpointing: activations of one layer at a time")
@@ -177,6 +177,9 @@ def _remedies(candidates: tuple[Candidate, ...], job: Job) -> list[str]:
         said.append("try --micro-batch 1 with --gas")
     if job.method == "full":
         said.append("try --lora or --qlora")
-    if candidates and all(each.lacks == "host" for each in candidates if each.strategy.offloads):
+    alone = [each for each in candidates if each.lacks == "host" and not each.strategy.offloads]
+    if alone and not on_cpus:
+        said.append("what keeps it out is the host's memory, into which each rank loads the model")
+    elif all(each.lacks == "host" for each in candidates if each.strategy.offloads):
         said.append("offloading needs more host memory than there is")
     return said

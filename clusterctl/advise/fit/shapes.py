@@ -115,7 +115,7 @@ def of_config(config: Mapping[str, Any]) -> Shape:
     read = _FAMILIES.get(family)
     if read is None:
         raise UnknownFamilyError(
-            f"model_type {family} is not known here, and no transformers here that can build it",
+            f"model_type {family or 'missing'} is not known here, and no transformers here that can build it",
             hint=f"--params N for an assumed shape, or transformers beside clusterctl; known: "
             f"{', '.join(_FAMILIES)}",
         )
@@ -168,6 +168,13 @@ def _llama(keys: _Keys, family: str) -> Shape:
         Linear(hidden, ffn, 2 * experts, used),
         Linear(ffn, hidden, experts, used),
     ]
+    if family == "phi3":
+        linears = [
+            Linear(hidden, wide + 2 * narrow),
+            Linear(wide, hidden),
+            Linear(hidden, 2 * ffn),
+            Linear(ffn, hidden),
+        ]
     layer = sum(each.parameters for each in linears)
     if family == "mixtral":
         layer += hidden * experts  # the router
@@ -223,9 +230,14 @@ def _plain(
         if not new and keys.flag("multi_query", True):
             kv_heads = 1
     head_dim, vocabulary = keys.divided(hidden, heads, _HEADS), keys.number("vocab_size")
+    narrow = kv_heads * head_dim
+    in_one = family in ("gpt2", "gpt_neox", "falcon")
     linears = (
-        Linear(hidden, hidden),
-        Linear(hidden, kv_heads * head_dim, 2),
+        *(
+            (Linear(hidden, hidden + 2 * narrow),)
+            if in_one
+            else (Linear(hidden, hidden), Linear(hidden, narrow, 2))
+        ),
         Linear(hidden, hidden),
         Linear(hidden, ffn),
         Linear(ffn, hidden),

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import msgspec
 
+from clusterctl.advise.fit.gathering import Limits, gathered
 from clusterctl.advise.fit.job import Job, Strategy, World
-from clusterctl.advise.fit.memory import reused, trainable
+from clusterctl.advise.fit.memory import gathered_width, prefetched, reused, trainable
 from clusterctl.advise.fit.shapes import Shape
 
 SEGMENT = 1 << 20
@@ -54,13 +55,10 @@ def collectives(shape: Shape, job: Job, strategy: Strategy, *, to_owner: bool = 
     their owner, once, and gathers weights; stage 2 does the former for every micro-batch. By DeepSpeed's
     default (not ``to_owner``) both all-reduce them instead.
 
-    Stage 3 scatters gradients and gathers weights for each micro-batch, forward and backward, a tied
-    embedding as the head once more. What it needs again within its reuse distance it keeps: with a small
-    model and DeepSpeed's default all of it, so that it gathers once. Weights that do not learn are only ever
-    gathered.
+    Stage 3 scatters gradients and gathers weights for each micro-batch; weights that do not learn are only
+    ever gathered.
     """
     learn, gas = trainable(shape, job), job.accumulation
-    frozen = shape.parameters if job.method != "full" else 0
     if strategy.stage == 0:
         return Collectives(all_reduce=job.element * learn)
     if strategy.stage < 3:
@@ -70,12 +68,12 @@ def collectives(shape: Shape, job: Job, strategy: Strategy, *, to_owner: bool = 
             all_reduce=0 if to_owner else gradients,
             all_gather=job.element * learn,
         )
-    whole = learn + frozen
-    twice = whole + (shape.vocabulary * shape.hidden if shape.tied else 0)
     kept = reused(shape) if job.reuse is None else job.reuse
+    limits = Limits(ahead=prefetched(shape), live=kept, reuse=kept)
+    adapters = learn if job.method != "full" else 0
     return Collectives(
         reduce_scatter=job.element * gas * learn,
-        all_gather=job.element * gas * max(whole, 2 * twice - kept),
+        all_gather=round(gathered_width(shape, job) * gas * gathered(shape, limits, adapters)),
     )
 
 
