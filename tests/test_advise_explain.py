@@ -82,6 +82,14 @@ def test_what_was_raised_beats_what_was_printed() -> None:
     assert found.quoted[-1] == "ValueError: bad batch"
 
 
+def test_an_exit_code_that_nothing_explains_is_told_with_the_last_line() -> None:
+    left = cause(kind="exit", message="ended with exit code 1")
+    said = "INFO step 5\nERROR training failed\nValueError: label 10\n  "
+    assert of(left, log=said).means == "ended with exit code 1; its last line: ValueError: label 10"
+    assert of(left, log="").means == "ended with exit code 1"
+    assert len(of(left, log="x" * 1000).means) < 200
+
+
 def test_code_in_a_traceback_says_nothing() -> None:
     trace = (
         'Traceback (most recent call last):\n  File "t.py", line 3, in <module>\n'

@@ -56,7 +56,8 @@ def test_the_cause_comes_first_then_its_last_lines_then_what_to_type() -> None:
     lines = shown(outcome(collateral=collateral), last_lines=["usage: t.py", "t.py: error"], places=COPIES)
     assert lines == [
         "",
-        "✗ failed after 12.4 s: h1 rank 1: ended with exit code 2",
+        "✗ failed after 12.4 s: h1 rank 1: ended with exit code 2; its last line: t.py: ",
+        "error",
         "exit  2, the exit code of rank 1",
         "  usage: t.py",
         "  t.py: error",

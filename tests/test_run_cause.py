@@ -16,6 +16,13 @@ from clusterctl.run.symptoms import blames_a_peer
 from clusterctl.settings import RUN
 from clusterctl.store.outcome import Cause
 
+OF_A_CHILD = (
+    "Traceback (most recent call last):\n"
+    '  File "/home/ann/data.py", line 9, in __getitem__\n'
+    '    raise KeyError("input_ids")\n'
+    "KeyError: 'input_ids'\n"
+)
+
 
 def rank_exit(**changes: Any) -> RankExited:
     fields = {"rank": 3, "code": 1, "signal": None, "told": False, "peak_memory": 0}
@@ -56,6 +63,20 @@ def named(*failures: Failure) -> Failure:
             "out of memory, killed by the kernel: over the limit",
         ),
         ({"error": error("ValueError", "boom\nmore")}, "exception", "ValueError: boom"),
+        (
+            {"error": error("spawn.ProcessRaisedException", f"\n\n-- Process 1 {OF_A_CHILD}")},
+            "exception",
+            "spawn.ProcessRaisedException: KeyError: 'input_ids'",
+        ),
+        (
+            {
+                "error": error(
+                    "KeyError", f"Caught KeyError in DataLoader worker process 0.\nOriginal {OF_A_CHILD}"
+                )
+            },
+            "exception",
+            "KeyError: Caught KeyError in DataLoader worker process 0: KeyError: 'input_ids'",
+        ),
         (
             {"error": error("torch.OutOfMemoryError", "CUDA out of memory.")},
             "oom",

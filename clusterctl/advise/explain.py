@@ -29,6 +29,7 @@ _GREETING = re.compile(
     r"|^\[[-\d :,]+\] \[(INFO\] \[\w+\.py:\d+:(main|get_cmd)|WARNING\] \[real_accelerator\.py:\d+:\w+)\] "
 )
 _QUOTED = 12
+_LAST = 120
 
 
 class Echo(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,17 +120,18 @@ def explain(
     if chosen is not None and chosen.role == "cascade" and not suspects:
         suspects = _left_early(plan, done)
         chosen = msgspec.structs.replace(chosen, hint=suspects[0].hint) if suspects else chosen
+    quoted = _quoted(cause, own)
     confirmations = [*_warned(cause, warnings), *_noted(cause, notes or {}, known), *others]
     return msgspec.structs.replace(
         bare,
         known=chosen is not None,
-        means=chosen.means if chosen else cause.message,
+        means=chosen.means if chosen else _unexplained(cause, quoted),
         hint=chosen.hint if chosen else "",
         sighting=chosen,
         confirmations=tuple(_distinct(confirmations, chosen))[:_MOST_CONFIRMING],
         suspects=suspects,
         cascades=_echoes(plan, outcome, chosen, known),
-        quoted=_quoted(cause, own),
+        quoted=quoted,
     )
 
 
@@ -292,6 +294,15 @@ def _quoted(cause: Cause, own: Sequence[Excerpt]) -> tuple[str, ...]:
         return tuple(cause.traceback.rstrip().splitlines()[-_QUOTED:])
     lines = [line.rstrip() for each in own if each.ends for line in each.text.split("\n") if is_telling(line)]
     return tuple(lines[-_QUOTED:])
+
+
+def _unexplained(cause: Cause, quoted: Sequence[str]) -> str:
+    """What is recorded. A script that catches what it raises, or leaves by `sys.exit(text)`, says why in its
+    last line."""
+    if cause.kind != "exit" or cause.rank is None or not quoted:
+        return cause.message
+    last = quoted[-1].strip()
+    return f"{cause.message}; its last line: {last if len(last) <= _LAST else last[: _LAST - 1] + '…'}"
 
 
 def is_telling(line: str) -> bool:

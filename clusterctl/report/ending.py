@@ -95,7 +95,7 @@ def _title(outcome: Outcome, found: Explanation | None) -> Text:
     if len(outcome.attempts) > 1:
         title.append(f", attempt {outcome.attempts[-1].attempt}")
     if outcome.cause is not None:
-        words = found.means if found is not None and found.known else outcome.cause.message
+        words = found.means if found is not None and found.means else outcome.cause.message
         title.append(after(outcome.status, outcome.cause, words))
     return title
 

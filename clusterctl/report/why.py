@@ -40,7 +40,8 @@ def page(found: Explanation, directory: Path) -> RenderableType:
     if found.hint:
         parts.append(hint(found.hint))
     if not found.known and found.cause.kind in ("exit", "exception", "signal", "oom"):
-        parts.append(Text("no known signature: the last lines that it left", style="yellow"))
+        left = ": the last lines that it left" if found.quoted else ", and its log says nothing"
+        parts.append(Text(f"no known signature{left}", style="yellow"))
     if not found.known or found.cause.traceback or found.hang is not None:
         parts += [quoted(line) for line in found.quoted]
     if found.hang is not None:

@@ -93,8 +93,12 @@ def blames_a_peer(error: RankError) -> bool | None:
 
 
 def last_sentence(message: str) -> str:
-    """The first line that says something."""
-    return next((line.strip() for line in message.splitlines() if line.strip()), "")
+    """The first line that says something, with what a process of the script's had raised, whose traceback is
+    part of the message."""
+    first = next((line.strip() for line in message.splitlines() if line.strip()), "")
+    _, found, trace = message.rpartition("Traceback (most recent call last):\n")
+    raised = next((line for line in trace.splitlines() if line and not line[0].isspace()), "")
+    return f"{first.rstrip('.:')}: {raised.strip()}" if found and raised else first
 
 
 def _chain(traceback: str) -> list[str]:
