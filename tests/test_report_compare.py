@@ -47,6 +47,8 @@ def test_trials_are_told_as_they_end() -> None:
 
 
 def test_a_deviation_is_named_with_its_step() -> None:
+    alike = judge(compared(trial("ddp"), trial("zero1")))
+    assert verdict(alike.parity) == "losses: the same to the last bit (fp32) over 30 steps"
     found = judge(compared(trial("ddp"), trial("zero1", loss=1.5)))
     assert (
         verdict(found.parity)

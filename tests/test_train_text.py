@@ -97,6 +97,9 @@ def test_rows_of_a_csv_file_are_documents(tmp_path: Path) -> None:
     assert documents(tmp_path / "rows.tsv") == ["three"]
     rows.write_text("text;id\none, and two;1\n")
     assert documents(rows) == ["one, and two"]
+    rows.write_text("text,id\none,1\ntwo, and its end,2\n")
+    with pytest.raises(UserError, match=r"rows\.csv line 3 has more fields than its first line"):
+        documents(rows)
     rows.write_text("id,body\n1,one\n")
     with pytest.raises(UserError, match=r"no column 'text', only \['id', 'body'\]"):
         documents(rows)

@@ -160,6 +160,11 @@ def _csv_rows(handle: IO[str], path: Path) -> Iterator[str]:
     if COLUMN not in (rows.fieldnames or ()):
         raise _no_column(list(rows.fieldnames or ()), path)
     for row in rows:
+        if None in row:
+            raise UserError(
+                f"{path} line {rows.line_num} has more fields than its first line",
+                hint='put text that holds the separator into "quotes"',
+            )
         yield row[COLUMN] or ""
 
 

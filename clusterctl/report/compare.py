@@ -75,6 +75,8 @@ def verdict(parity: Parity) -> str:
     limit = f"{digits} ({parity.precision})"
     if parity.verdict:
         worst = max(parity.deviations, key=lambda each: each.relative)
+        if not worst.relative:
+            return f"losses: the same to the last bit ({parity.precision}) over {parity.steps} steps"
         return (
             f"losses: the same within {limit} over {parity.steps} steps; {worst.strategy} is farthest from "
             f"{parity.reference}, {worst.relative:.1e} at step {worst.step}"
