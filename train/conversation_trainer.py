@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_model
 from transformers import (
     DataCollatorForSeq2Seq,
     PrinterCallback,
@@ -13,9 +15,11 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 import chat
 from lessons import Lesson
+from trainer_checkpoint import is_checkpoint
 from trainer_metrics import MetricsCallback
 
 
@@ -30,6 +34,11 @@ class ConversationTrainer(Trainer):  # type: ignore[misc]
         # ZeRO-3 gathers on rank 0 only; what another host would save is an empty file.
         if not (self.is_deepspeed_enabled and state_dict is None):
             super()._save(output_dir, state_dict)
+        path = Path(output_dir or self.args.output_dir)
+        by_ddp = self.args.should_save and not self.is_deepspeed_enabled
+        if by_ddp and is_checkpoint(path) and not any(path.glob("*.safetensors")):
+            # transformers has rank 0 alone write a whole model, and each host goes on from its own disk.
+            save_model(self.model, str(path / SAFE_WEIGHTS_NAME), metadata={"format": "pt"})
 
 
 def build(
