@@ -163,6 +163,7 @@ def test_what_asks_for_its_end_before_it_begins_is_not_forgotten(supervised: lis
     run.interrupt()
     run.start()
     assert run.wait(60).status == "stopped"
+    assert run.settle(60)
 
 
 def test_a_process_that_ends_leaves_its_runs_first() -> None:
