@@ -13,7 +13,7 @@ WAITER = "code/rank.py"
 WAITER_WORD = "clusterctl-rank-waiter"
 # What DeepSpeed's launcher (0.9 to 0.19) and torchrun (1.9 to 2.13) say of a signal, and of nothing else.
 _SIGNALLED = re.compile(
-    rb"Main process received (SIG[A-Z]+), exiting|SignalException: Process \d+ got signal: (\d+)"
+    rb"Main process received (SIGINT|SIGTERM), exiting|SignalException: Process \d+ got signal: (\d{1,2})"
 )
 _TAIL = 65536
 
