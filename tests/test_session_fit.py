@@ -166,7 +166,7 @@ def test_a_page_fits_the_screen() -> None:
         (("7B", "--gpus", "1", "--strategy", "zero9"), "zero9 is not one of them"),
         (("7B", "--host-memory", "64GB", "--strategy", "zero3-offload"), "none of what these hosts"),
         (("7B", "--gpus", "1", "--lora-rank", "8"), "--lora-rank without adapters"),
-        (("7X", "--gpus", "1"), "7X is no size"),
+        (("7X", "--gpus", "1"), "7X is not a size"),
         (("./7B", "--gpus", "1"), "no such file or directory"),
         (("org/none", "--gpus", "1"), "none of that name in the Hugging Face cache"),
         (("7B", "--gpus", "1", "--write", "/nowhere/x"), "no folder"),

@@ -58,7 +58,7 @@ def test_who_has_no_hosts_hears_that_before_anything_else() -> None:
 
 def test_a_part_of_an_id_is_not_taken_for_a_run_that_left_nothing(bare: Path) -> None:
     write(bare / "hostfile")
-    with pytest.raises(UsageError, match="no whole id"):
+    with pytest.raises(UsageError, match="not the whole id"):
         sweep.command(["20260101-1200"], yes=True)
 
 

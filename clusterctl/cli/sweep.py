@@ -53,7 +53,7 @@ def command(
         raise UsageError("--shm is of no run", hint="leave out the runs, or --shm")
     for run in runs or ():
         if not is_run_id(run):
-            raise UsageError(f"`{run}` is no whole id of a run", hint="clusterctl runs")
+            raise UsageError(f"`{run}` is not the whole id of a run", hint="clusterctl runs")
     cluster = Cluster.from_hostfile(
         hostfile,
         nodes=nodes,

@@ -88,7 +88,9 @@ def read_model(text: str) -> Model:
 def _no_model(text: str) -> UsageError:
     size = "or give a size such as 7B"
     if re.fullmatch(r"[+-]?[\d.,]+\s*\w{0,2}", text):
-        return UsageError(f"{text} is no size, and no model has that name", hint="a size is 7B, 350M or 7e9")
+        return UsageError(
+            f"{text} is not a size, and not the name of a model", hint="a size is 7B, 350M or 7e9"
+        )
     if not _HUB_NAME.fullmatch(text):
         return UsageError(
             f"there is no model {text}: no such file or directory", hint=f"name its directory, {size}"
